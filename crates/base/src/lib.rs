@@ -1,0 +1,1 @@
+//! Packet memory, tables, timers, rings, time and counters shared by every room.

@@ -1,0 +1,1 @@
+//! Shards: the turn of receive, process, timers, transmit and sleep.

@@ -1,0 +1,1 @@
+//! The sockets people import: std and tokio faces over a Millstream host.

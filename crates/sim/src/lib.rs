@@ -1,0 +1,1 @@
+//! A network in a test tube: virtual clock, links with faults, replay from a seed.

@@ -1,0 +1,1 @@
+//! Small servers and clients on a Millstream host.

@@ -1,0 +1,1 @@
+//! Interop tests against the Linux kernel in namespaces of their own.
