@@ -1,1 +1,34 @@
-//! The host of RFC 1122 without its environment: IP, ICMP, UDP, TCP as a pure state machine.
+//! The host of RFC 1122 without its environment: neighbours, routes, IP in and out, fragments, ICMP, UDP and TCP.
+//!
+//! What does not live here: devices, clocks, threads, randomness of the machine, logging. Time, randomness and packets are
+//! arguments, so a whole host runs in a test on virtual time.
+//!
+//! The contract of [`Host`], after the four kinds of quinn-proto:
+//! - *getters* look and change nothing;
+//! - *commands* are what an application asks (`tcp_send`, `udp_bind`, `close`, ...);
+//! - `handle_*` say what happened: frames came in, time went by;
+//! - `poll_*` ask what should happen: frames to transmit, events to report.
+//!
+//! After any `handle_*` or command, call [`Host::poll_transmit`] until it has no more, then [`Host::poll_event`] until it is
+//! empty, and come back no later than [`Host::next_deadline`].
+//!
+//! Invariant: no function here reads a clock, sleeps, locks, logs, or allocates for a packet once the host stands.
+//! Invariant: nothing scans what is idle: work per call depends on packets, due timers and ready sockets only.
+#![forbid(unsafe_code)]
+
+mod config;
+mod core;
+mod error;
+mod host;
+mod net;
+mod socket;
+mod stats;
+mod tcp;
+mod udp;
+
+pub use config::Config;
+pub use error::{ConfigError, SocketError};
+pub use host::Host;
+pub use net::InterfaceId;
+pub use socket::{Event, Ready, SocketId};
+pub use stats::{Count, Drop, Stats};

@@ -1,0 +1,87 @@
+//! Sizes and limits of a host, fixed at start.
+//!
+//! What does not live here: addresses, routes and options of sockets, which may change while the host runs.
+
+/// Sizes of every table and pool, and the defaults of the protocols.
+///
+/// Memory is reserved by these figures and touched as it is used.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Blocks of 2 KiB in the packet pool.
+    pub pool_blocks: u32,
+    /// TCP connections, all states but SYN-RECEIVED and TIME-WAIT.
+    pub tcp_connections: u32,
+    /// Connections with data queued, in flight or out of order at the same time.
+    pub tcp_active: u32,
+    /// Half-open connections (SYN-RECEIVED), all listeners together.
+    pub tcp_half_open: u32,
+    /// TIME-WAIT records.
+    pub tcp_time_wait: u32,
+    /// TCP listeners.
+    pub tcp_listeners: u32,
+    /// UDP sockets.
+    pub udp_sockets: u32,
+    /// Timers armed at the same time.
+    pub timers: u32,
+    /// Neighbour table entries (ARP and NDP together).
+    pub neighbours: u32,
+    /// Routes.
+    pub routes: u32,
+    /// Path MTU cache entries.
+    pub path_mtus: u32,
+    /// Datagrams being reassembled.
+    pub reassemblies: u32,
+    /// Blocks that datagrams being reassembled may hold.
+    pub reassembly_blocks: u32,
+    /// Frames queued for one interface.
+    pub transmit_queue: usize,
+    /// Bytes a TCP connection may hold to be read, and the window it can offer at most.
+    pub tcp_receive_buffer: u32,
+    /// Bytes a TCP connection may hold to be sent or acknowledged.
+    pub tcp_send_buffer: u32,
+    /// Bytes a UDP socket may hold to be read.
+    pub udp_receive_buffer: u32,
+    /// First and last ephemeral port.
+    pub ephemeral_ports: (u16, u16),
+    /// How long TIME-WAIT lasts; Linux's 60 s.
+    pub time_wait: core::time::Duration,
+    /// Duplicate address detection for addresses added by hand, too.
+    pub duplicate_detection: bool,
+    /// Accept router advertisements: default routes, prefixes, SLAAC.
+    pub accept_router_advertisements: bool,
+    /// Forget learnt neighbours' trust at this age (RFC 4861 BASE_REACHABLE_TIME).
+    pub reachable_time: core::time::Duration,
+    /// ICMP errors per second this host may send in all.
+    pub icmp_rate: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        use core::time::Duration;
+        Self {
+            pool_blocks: 32 * 1024,
+            tcp_connections: 65_536,
+            tcp_active: 16_384,
+            tcp_half_open: 4_096,
+            tcp_time_wait: 65_536,
+            tcp_listeners: 256,
+            udp_sockets: 1_024,
+            timers: 131_072,
+            neighbours: 1_024,
+            routes: 1_024,
+            path_mtus: 4_096,
+            reassemblies: 256,
+            reassembly_blocks: 2_048,
+            transmit_queue: 1_024,
+            tcp_receive_buffer: 1 << 20,
+            tcp_send_buffer: 1 << 20,
+            udp_receive_buffer: 208 * 1024,
+            ephemeral_ports: (32_768, 60_999),
+            time_wait: Duration::from_secs(60),
+            duplicate_detection: true,
+            accept_router_advertisements: true,
+            reachable_time: Duration::from_secs(30),
+            icmp_rate: 1_000,
+        }
+    }
+}
