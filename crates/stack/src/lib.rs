@@ -17,7 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
-mod core;
+mod context;
 mod error;
 mod host;
 mod net;
