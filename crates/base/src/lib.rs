@@ -1,1 +1,35 @@
 //! Packet memory, tables, timers, rings, time and counters shared by every room.
+//!
+//! No protocol lives here, and nothing here reads a clock, opens a socket or starts a thread: the time and the
+//! randomness are arguments, so that a host built on these parts runs in a test with virtual time.
+//!
+//! Invariant: every structure is bounded and sized when it is made. Its memory is reserved then, touched only as
+//! far as it was ever used, and never grows; after construction nothing here allocates.
+//! Invariant: records refer to each other by index, never by pointer.
+//! Invariant: `unsafe` appears in `pool`, `ring` and `prefetch` only.
+#![deny(unsafe_code)]
+
+pub mod counters;
+pub mod flow;
+pub mod packet;
+#[allow(unsafe_code)]
+pub mod pool;
+#[allow(unsafe_code)]
+pub mod prefetch;
+pub mod rng;
+pub mod seq;
+pub mod siphash;
+pub mod slab;
+pub mod time;
+pub mod wheel;
+
+pub use counters::{Counter, Tally};
+pub use flow::{FlowTable, Full};
+pub use packet::{BATCH, Batch, Checksum, Facts, Gso, GsoKind, Offloads, Packet};
+pub use pool::{BLOCK, Chain, Pool};
+pub use rng::Rng;
+pub use seq::Seq;
+pub use siphash::{SipKey, siphash, siphash24};
+pub use slab::{Key, Slab};
+pub use time::Instant;
+pub use wheel::{TimerId, Wheel};

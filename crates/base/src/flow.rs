@@ -1,0 +1,266 @@
+//! From a hash to an index in one cache line: the table behind every "whose packet is this?".
+//!
+//! The records and the comparison of their keys do not live here: an entry is 32 bits of hash and an index, and the
+//! caller says whether the record there is the one.
+//!
+//! A bucket is one cache line of seven entries. What does not fit in its first bucket goes to the next with room on a
+//! path given by the hash, and every bucket it passed counts it; a search goes on past a bucket only while that count
+//! is not zero. Removing an entry takes it out of the counts, so there are no tombstones and nothing degrades with age.
+//!
+//! Invariant: a bucket's count is the number of entries that passed it on their path to where they are.
+//! Invariant: an entry's tag is never 0, which means a free place.
+//! Invariant: the number of buckets is prime, so that every path visits all of them.
+
+use crate::pool::{Line, Section};
+use crate::prefetch;
+use crate::siphash::{SipKey, siphash};
+use core::fmt;
+
+/// Entries in a bucket.
+const WAYS: usize = 7;
+/// The word after the tags: how many entries passed. The indices follow from the next word on.
+const PASSED: usize = 7;
+const INDEX: usize = 8;
+
+/// The table has as many entries as it was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the table is full")
+    }
+}
+
+impl core::error::Error for Full {}
+
+/// Up to a fixed number of indices, found by hash.
+pub struct FlowTable {
+    buckets: Section<Line>,
+    len: u32,
+    capacity: u32,
+    key: SipKey,
+}
+
+/// The buckets a hash visits, in order.
+struct Path {
+    bucket: usize,
+    step: usize,
+}
+
+impl FlowTable {
+    /// Reserves room for `capacity` entries, 12 bytes each. It does not grow.
+    ///
+    /// # Panics
+    /// If the machine refuses the memory.
+    pub fn with_capacity(capacity: u32, key: SipKey) -> FlowTable {
+        // Three quarters of the places used at most: beyond that, searches for what is not there get long.
+        let count = next_prime((u64::from(capacity) * 3).div_ceil(16).max(3));
+        let buckets = Section::new(count as usize).expect("memory for the flow table");
+        FlowTable {
+            buckets,
+            len: 0,
+            capacity,
+            key,
+        }
+    }
+
+    /// The hash of a key under this table's secret.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        siphash(&self.key, key)
+    }
+
+    /// Entries in it.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The most entries it takes.
+    #[inline]
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    #[inline(always)]
+    fn tag(hash: u64) -> u32 {
+        ((hash >> 32) as u32).max(1)
+    }
+
+    /// The first bucket of a hash, by its low half.
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    #[inline(always)]
+    fn path(&self, hash: u64) -> Path {
+        // The step is from 1 to one less than the number of buckets.
+        let step = 1 + (((hash >> 32) * (self.buckets.len() as u64 - 1)) >> 32) as usize;
+        Path {
+            bucket: self.home(hash),
+            step,
+        }
+    }
+
+    #[inline(always)]
+    fn advance(&self, path: &mut Path) {
+        path.bucket += path.step;
+        if path.bucket >= self.buckets.len() {
+            path.bucket -= self.buckets.len();
+        }
+    }
+
+    /// Adds an entry, whether or not an equal one is there.
+    #[inline]
+    pub fn insert(&mut self, hash: u64, index: u32) -> Result<(), Full> {
+        if self.len >= self.capacity {
+            return Err(Full);
+        }
+        let mut path = self.path(hash);
+        loop {
+            let bucket = &mut self.buckets[path.bucket].0;
+            let free = matches(bucket, 0);
+            if free != 0 {
+                let way = free.trailing_zeros() as usize;
+                bucket[way] = FlowTable::tag(hash);
+                bucket[INDEX + way] = index;
+                self.len += 1;
+                return Ok(());
+            }
+            // Ends: there are more places than entries, and the path visits every bucket.
+            bucket[PASSED] += 1;
+            self.advance(&mut path);
+        }
+    }
+
+    /// The index under `hash` for which `is_it` says yes.
+    #[inline]
+    pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let tag = FlowTable::tag(hash);
+        let bucket = &self.buckets[self.home(hash)].0;
+        let mut ways = matches(bucket, tag);
+        while ways != 0 {
+            let index = bucket[INDEX + ways.trailing_zeros() as usize];
+            if is_it(index) {
+                return Some(index);
+            }
+            ways &= ways - 1;
+        }
+        if bucket[PASSED] == 0 {
+            return None;
+        }
+        let (path, way, _) = self.locate(hash, &mut is_it, true)?;
+        Some(self.buckets[path.bucket].0[INDEX + way])
+    }
+
+    /// The first index whose entry has the tag of `hash`: nearly always the right one, and good enough to prefetch
+    /// its record.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<u32> {
+        self.find(hash, |_| true)
+    }
+
+    /// Asks for the first bucket of `hash` ahead of a search.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch::element(&self.buckets, self.home(hash), 1);
+    }
+
+    /// Removes the entry of this hash and index. False if there is none.
+    #[inline]
+    pub fn remove(&mut self, hash: u64, index: u32) -> bool {
+        let Some((path, way, passed)) = self.locate(hash, &mut |i| i == index, false) else {
+            return false;
+        };
+        self.buckets[path.bucket].0[way] = 0;
+        self.len -= 1;
+        if passed > 0 {
+            let mut back = self.path(hash);
+            for _ in 0..passed {
+                let count = &mut self.buckets[back.bucket].0[PASSED];
+                debug_assert!(*count > 0);
+                *count = count.saturating_sub(1);
+                self.advance(&mut back);
+            }
+        }
+        true
+    }
+
+    /// Makes the entry of this hash and index `old` one of index `new`. False if there is none.
+    #[inline]
+    pub fn replace(&mut self, hash: u64, old: u32, new: u32) -> bool {
+        let Some((path, way, _)) = self.locate(hash, &mut |i| i == old, false) else {
+            return false;
+        };
+        self.buckets[path.bucket].0[INDEX + way] = new;
+        true
+    }
+
+    /// Where the entry is, and how many buckets it passed. `beyond`: not in the first bucket.
+    fn locate(
+        &self,
+        hash: u64,
+        is_it: &mut dyn FnMut(u32) -> bool,
+        beyond: bool,
+    ) -> Option<(Path, usize, u32)> {
+        let tag = FlowTable::tag(hash);
+        let mut path = self.path(hash);
+        let mut skip = beyond;
+        for passed in 0..self.buckets.len() as u32 {
+            let bucket = &self.buckets[path.bucket].0;
+            let mut ways = if skip { 0 } else { matches(bucket, tag) };
+            skip = false;
+            while ways != 0 {
+                let way = ways.trailing_zeros() as usize;
+                if is_it(bucket[INDEX + way]) {
+                    return Some((path, way, passed));
+                }
+                ways &= ways - 1;
+            }
+            if bucket[PASSED] == 0 {
+                return None;
+            }
+            self.advance(&mut path);
+        }
+        None
+    }
+}
+
+/// Which ways of a bucket have this tag, a bit for each.
+#[inline(always)]
+fn matches(bucket: &[u32; 16], tag: u32) -> u32 {
+    // Eight comparisons and no branch, which the compiler turns into vector instructions; the last is no tag.
+    let mut mask = 0;
+    for (way, &word) in bucket[..8].iter().enumerate() {
+        mask |= u32::from(word == tag) << way;
+    }
+    mask & ((1 << WAYS) - 1)
+}
+
+/// The first prime not below `n`.
+fn next_prime(n: u64) -> u64 {
+    let is_prime = |n: u64| {
+        (2..)
+            .take_while(|d| d * d <= n)
+            .all(|d| !n.is_multiple_of(d))
+    };
+    (n.max(2)..).find(|&n| is_prime(n)).unwrap_or(n)
+}
+
+impl fmt::Debug for FlowTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowTable")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity)
+            .field("buckets", &self.buckets.len())
+            .finish_non_exhaustive()
+    }
+}
