@@ -1,0 +1,363 @@
+//! TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018).
+//!
+//! [`Options`] holds those that TCP itself acts on; [`OptIter`] shows every option there is. Which of them count on
+//! which segment is `stack`'s matter.
+
+use core::fmt;
+
+use crate::bytes::{be16, be32};
+
+/// Room for options in a header.
+pub const MAX_OPTIONS_LEN: usize = 40;
+/// The largest window scale (RFC 7323 section 2.3: a larger one counts as this).
+pub const MAX_WINDOW_SCALE: u8 = 14;
+
+/// NOP, NOP, and kind and length of the timestamps option.
+pub(super) const TIMESTAMPS_PADDED: u32 =
+    u32::from_be_bytes([kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]);
+
+/// Option kinds (IANA "TCP Option Kind Numbers").
+pub mod kind {
+    /// End of the list, one byte.
+    pub const END: u8 = 0;
+    /// Padding, one byte.
+    pub const NOP: u8 = 1;
+    /// Maximum segment size (RFC 9293 section 3.7.1).
+    pub const MSS: u8 = 2;
+    /// Window scale (RFC 7323).
+    pub const WINDOW_SCALE: u8 = 3;
+    /// Selective acknowledgment is permitted (RFC 2018).
+    pub const SACK_PERMITTED: u8 = 4;
+    /// Selective acknowledgment (RFC 2018).
+    pub const SACK: u8 = 5;
+    /// Timestamps (RFC 7323).
+    pub const TIMESTAMPS: u8 = 8;
+    /// MD5 signature (RFC 2385).
+    pub const MD5: u8 = 19;
+    /// User timeout (RFC 5482).
+    pub const USER_TIMEOUT: u8 = 28;
+    /// Authentication (RFC 5925).
+    pub const AUTHENTICATION: u8 = 29;
+    /// Multipath TCP (RFC 8684).
+    pub const MPTCP: u8 = 30;
+    /// Fast open cookie (RFC 7413).
+    pub const FAST_OPEN: u8 = 34;
+}
+
+/// Selective acknowledgment blocks: first sequence number, and the one after the last.
+#[derive(Copy, Clone, Default, PartialEq, Eq)]
+pub struct Sack {
+    /// How many of the blocks count, 0 to 4.
+    pub len: u8,
+    /// The blocks; those beyond `len` are zero.
+    pub blocks: [(u32, u32); 4],
+}
+
+impl Sack {
+    /// No block.
+    pub const EMPTY: Sack = Sack {
+        len: 0,
+        blocks: [(0, 0); 4],
+    };
+
+    /// The blocks that count.
+    #[inline]
+    pub fn as_slice(&self) -> &[(u32, u32)] {
+        self.blocks
+            .get(..usize::from(self.len))
+            .unwrap_or(&self.blocks)
+    }
+
+    /// Adds a block; `false` when there are four already.
+    #[inline]
+    pub fn push(&mut self, block: (u32, u32)) -> bool {
+        match self.blocks.get_mut(usize::from(self.len)) {
+            Some(free) => {
+                *free = block;
+                self.len += 1;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl fmt::Debug for Sack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
+/// The options TCP itself acts on.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Maximum segment size.
+    pub mss: Option<u16>,
+    /// Window scale, at most [`MAX_WINDOW_SCALE`].
+    pub window_scale: Option<u8>,
+    /// Selective acknowledgment is permitted.
+    pub sack_permitted: bool,
+    /// TSval and TSecr.
+    pub timestamps: Option<(u32, u32)>,
+    /// Selective acknowledgment blocks.
+    pub sack: Sack,
+    /// An option did not fit; those before it are there. Never sent.
+    pub malformed: bool,
+}
+
+impl Options {
+    /// Reads an option area. Unknown options, and known ones of the wrong length, are passed over (RFC 9293 section
+    /// 3.1, MUST-6); of one that comes twice the last counts.
+    pub fn parse(area: &[u8]) -> Options {
+        let mut options = Options::default();
+        let mut iter = OptIter::new(area);
+        for option in iter.by_ref() {
+            match option {
+                Opt::Mss(mss) => options.mss = Some(mss),
+                // RFC 7323 section 2.3: a shift over 14 MUST be taken as 14.
+                Opt::WindowScale(scale) => options.window_scale = Some(scale.min(MAX_WINDOW_SCALE)),
+                Opt::SackPermitted => options.sack_permitted = true,
+                Opt::Timestamps(val, ecr) => options.timestamps = Some((val, ecr)),
+                Opt::Sack(sack) => options.sack = sack,
+                Opt::Other { .. } => {}
+            }
+        }
+        options.malformed = iter.malformed;
+        options
+    }
+
+    /// TSval and TSecr if there is no other option.
+    #[inline]
+    pub fn only_timestamps(&self) -> Option<(u32, u32)> {
+        let nothing_else = self.mss.is_none()
+            & self.window_scale.is_none()
+            & !self.sack_permitted
+            & (self.sack.len == 0);
+        if nothing_else { self.timestamps } else { None }
+    }
+
+    /// How many blocks of selective acknowledgment find room beside the other options: at most 3 with timestamps,
+    /// 4 without (RFC 2018 section 3).
+    #[inline]
+    pub fn sack_room(&self) -> usize {
+        (MAX_OPTIONS_LEN - self.len_without_sack()).saturating_sub(4) / 8
+    }
+
+    /// Bytes the options other than the blocks take, padding included; at most 20.
+    #[inline]
+    fn len_without_sack(&self) -> usize {
+        let mss = if self.mss.is_some() { 4 } else { 0 };
+        // "Permitted" takes the place of the two NOPs in front of the timestamps, as Linux sends them.
+        let sack_permitted = if self.sack_permitted && self.timestamps.is_none() {
+            4
+        } else {
+            0
+        };
+        let timestamps = if self.timestamps.is_some() { 12 } else { 0 };
+        let window_scale = if self.window_scale.is_some() { 4 } else { 0 };
+        mss + sack_permitted + timestamps + window_scale
+    }
+
+    /// The blocks that will be sent.
+    #[inline]
+    fn sack_sent(&self) -> &[(u32, u32)] {
+        let blocks = self.sack.as_slice();
+        &blocks[..blocks.len().min(self.sack_room())]
+    }
+
+    /// Bytes [`Options::emit`] writes, a multiple of 4, at most [`MAX_OPTIONS_LEN`].
+    #[inline]
+    pub fn buffer_len(&self) -> usize {
+        let sack = if self.sack.len == 0 {
+            0
+        } else {
+            match self.sack_sent().len() {
+                0 => 0,
+                blocks => 4 + 8 * blocks,
+            }
+        };
+        self.len_without_sack() + sack
+    }
+
+    /// Writes the options in the order Linux uses (MSS, SACK permitted, timestamps, window scale, SACK), each
+    /// aligned to four bytes; returns how many bytes. Blocks that find no room are left out, the last ones first.
+    ///
+    /// # Panics
+    /// When the buffer is shorter than [`Options::buffer_len`].
+    pub fn emit(&self, buffer: &mut [u8]) -> usize {
+        let mut out = Writer { buffer, at: 0 };
+        if let Some(mss) = self.mss {
+            let [high, low] = mss.to_be_bytes();
+            out.word([kind::MSS, 4, high, low]);
+        }
+        match (self.sack_permitted, self.timestamps.is_some()) {
+            (true, true) => out.word([kind::SACK_PERMITTED, 2, kind::TIMESTAMPS, 10]),
+            (false, true) => out.word(TIMESTAMPS_PADDED.to_be_bytes()),
+            (true, false) => out.word([kind::NOP, kind::NOP, kind::SACK_PERMITTED, 2]),
+            (false, false) => {}
+        }
+        if let Some((val, ecr)) = self.timestamps {
+            out.word(val.to_be_bytes());
+            out.word(ecr.to_be_bytes());
+        }
+        if let Some(scale) = self.window_scale {
+            out.word([
+                kind::NOP,
+                kind::WINDOW_SCALE,
+                3,
+                scale.min(MAX_WINDOW_SCALE),
+            ]);
+        }
+        let blocks = self.sack_sent();
+        if !blocks.is_empty() {
+            out.word([
+                kind::NOP,
+                kind::NOP,
+                kind::SACK,
+                (2 + 8 * blocks.len()) as u8,
+            ]);
+            for (left, right) in blocks {
+                out.word(left.to_be_bytes());
+                out.word(right.to_be_bytes());
+            }
+        }
+        out.at
+    }
+}
+
+struct Writer<'a> {
+    buffer: &'a mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn word(&mut self, word: [u8; 4]) {
+        self.buffer[self.at..self.at + 4].copy_from_slice(&word);
+        self.at += 4;
+    }
+}
+
+/// One option other than padding and the end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Opt<'a> {
+    /// Maximum segment size.
+    Mss(u16),
+    /// Window scale as it stands.
+    WindowScale(u8),
+    /// Selective acknowledgment is permitted.
+    SackPermitted,
+    /// Selective acknowledgment blocks.
+    Sack(Sack),
+    /// TSval and TSecr.
+    Timestamps(u32, u32),
+    /// Any other kind, or one of the above with a length that is not its own.
+    Other {
+        /// See [`kind`].
+        kind: u8,
+        /// What follows kind and length.
+        data: &'a [u8],
+    },
+}
+
+impl<'a> Opt<'a> {
+    fn parse(kind: u8, data: &'a [u8]) -> Opt<'a> {
+        match (kind, data.len()) {
+            (kind::MSS, 2) => data.first_chunk().map(|data| Opt::Mss(be16::<2>(data, 0))),
+            (kind::WINDOW_SCALE, 1) => data.first().map(|&scale| Opt::WindowScale(scale)),
+            (kind::SACK_PERMITTED, 0) => Some(Opt::SackPermitted),
+            (kind::SACK, 8 | 16 | 24 | 32) => {
+                let mut sack = Sack::EMPTY;
+                for block in data.as_chunks::<8>().0 {
+                    sack.push((be32(block, 0), be32(block, 4)));
+                }
+                Some(Opt::Sack(sack))
+            }
+            (kind::TIMESTAMPS, 8) => data
+                .first_chunk::<8>()
+                .map(|data| Opt::Timestamps(be32(data, 0), be32(data, 4))),
+            _ => None,
+        }
+        .unwrap_or(Opt::Other { kind, data })
+    }
+}
+
+/// Every option one after another; ends at the end marker, or at an option that does not fit.
+#[derive(Copy, Clone, Debug)]
+pub struct OptIter<'a> {
+    rest: &'a [u8],
+    malformed: bool,
+}
+
+impl<'a> OptIter<'a> {
+    /// Options from an option area.
+    #[inline]
+    pub fn new(area: &'a [u8]) -> OptIter<'a> {
+        OptIter {
+            rest: area,
+            malformed: false,
+        }
+    }
+
+    /// Once the iterator has ended: whether it ended at an option that does not fit.
+    #[inline]
+    pub const fn malformed(&self) -> bool {
+        self.malformed
+    }
+}
+
+impl<'a> Iterator for OptIter<'a> {
+    type Item = Opt<'a>;
+
+    fn next(&mut self) -> Option<Opt<'a>> {
+        loop {
+            match *self.rest {
+                [] => return None,
+                [kind::END, ..] => {
+                    self.rest = &[];
+                    return None;
+                }
+                [kind::NOP, ref rest @ ..] => self.rest = rest,
+                [kind, len, ref rest @ ..] if len >= 2 && usize::from(len) - 2 <= rest.len() => {
+                    let (data, rest) = rest.split_at(usize::from(len) - 2);
+                    self.rest = rest;
+                    return Some(Opt::parse(kind, data));
+                }
+                _ => {
+                    self.malformed = true;
+                    self.rest = &[];
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for OptIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        let mut options = *self;
+        let mut separator = "";
+        for option in options.by_ref() {
+            f.write_str(separator)?;
+            separator = " ";
+            match option {
+                Opt::Mss(mss) => write!(f, "mss {mss}")?,
+                Opt::WindowScale(scale) => write!(f, "wscale {scale}")?,
+                Opt::SackPermitted => f.write_str("sackOK")?,
+                Opt::Timestamps(val, ecr) => write!(f, "TS {val} ecr {ecr}")?,
+                Opt::Sack(sack) => {
+                    f.write_str("sack")?;
+                    for (left, right) in sack.as_slice() {
+                        write!(f, " {left}-{right}")?;
+                    }
+                }
+                Opt::Other { kind, data } => write!(f, "option {kind} len {}", data.len() + 2)?,
+            }
+        }
+        if options.malformed {
+            write!(f, "{separator}malformed")?;
+        }
+        f.write_str("]")
+    }
+}

@@ -1,0 +1,150 @@
+//! UDP (RFC 768).
+
+use core::fmt;
+
+use crate::{
+    Addr, Error, Result,
+    bytes::{array, be16, head_mut, put16},
+    checksum, protocol,
+};
+
+/// Bytes of the header.
+pub const HEADER_LEN: usize = 8;
+
+/// A view of a datagram.
+#[derive(Copy, Clone, Debug)]
+pub struct Packet<'a> {
+    header: &'a [u8; HEADER_LEN],
+    /// Everything the IP packet holds behind the header.
+    rest: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Looks at the payload of an IP packet. [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Result<Packet<'a>> {
+        let (header, rest) = bytes.split_first_chunk().ok_or(Error::Truncated)?;
+        Ok(Packet { header, rest })
+    }
+
+    /// Source port; 0 when no reply is wanted.
+    #[inline]
+    pub fn src_port(&self) -> u16 {
+        be16(self.header, 0)
+    }
+
+    /// Destination port.
+    #[inline]
+    pub fn dst_port(&self) -> u16 {
+        be16(self.header, 2)
+    }
+
+    /// Source and destination port as they stand on the wire, for hashing.
+    #[inline]
+    pub fn port_bytes(&self) -> [u8; 4] {
+        array(self.header, 0)
+    }
+
+    /// Length field: header and data.
+    #[inline]
+    pub fn len(&self) -> u16 {
+        be16(self.header, 4)
+    }
+
+    /// Whether the datagram carries no data.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.payload().is_empty()
+    }
+
+    /// Checksum field; 0 when the sender computed none.
+    #[inline]
+    pub fn checksum(&self) -> u16 {
+        be16(self.header, 6)
+    }
+
+    /// The data: as much as the length field says, or as is there if that is less.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        let len = usize::from(self.len()).saturating_sub(HEADER_LEN);
+        self.rest.get(..len).unwrap_or(self.rest)
+    }
+
+    /// Whether the checksum is right. Zero, none, counts as right over IPv4 only (RFC 8200 section 8.1).
+    #[inline]
+    pub fn verify_checksum(&self, src: &Addr, dst: &Addr) -> bool {
+        if self.checksum() == 0 {
+            return dst.is_v4();
+        }
+        checksum::pseudo(src, dst, protocol::UDP, u32::from(self.len()))
+            .add_bytes(self.header)
+            .add_bytes(self.payload())
+            .is_valid()
+    }
+}
+
+impl fmt::Display for Packet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "UDP {} > {} len {}",
+            self.src_port(),
+            self.dst_port(),
+            self.len()
+        )?;
+        let held = self.rest.len() + HEADER_LEN;
+        if usize::from(self.len()) > held {
+            write!(f, " (only {held} here)")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A UDP header.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Repr {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+}
+
+impl Repr {
+    /// Reads a header. The checksum is not looked at: a device may have done so.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when the length field is shorter than the header; [`Error::Truncated`] when it is longer
+    /// than what is there.
+    #[inline]
+    pub fn parse(packet: &Packet<'_>) -> Result<Repr> {
+        let len = usize::from(packet.len());
+        if len < HEADER_LEN {
+            return Err(Error::Length);
+        }
+        if len - HEADER_LEN > packet.rest.len() {
+            return Err(Error::Truncated);
+        }
+        Ok(Repr {
+            src_port: packet.src_port(),
+            dst_port: packet.dst_port(),
+        })
+    }
+
+    /// Bytes [`Repr::emit`] writes.
+    #[inline]
+    pub const fn header_len(&self) -> usize {
+        HEADER_LEN
+    }
+
+    /// Writes the header of a datagram with `payload_len` bytes of data, at most 65,527, checksum zero.
+    #[inline]
+    pub fn emit(&self, buffer: &mut [u8], payload_len: usize) {
+        debug_assert!(payload_len <= usize::from(u16::MAX) - HEADER_LEN);
+        let header = head_mut::<HEADER_LEN>(buffer);
+        put16(header, 0, self.src_port);
+        put16(header, 2, self.dst_port);
+        put16(header, 4, (HEADER_LEN + payload_len) as u16);
+        put16(header, 6, 0);
+    }
+}
