@@ -1,0 +1,112 @@
+//! Laws about docs/conformance.md: a row that claims something names a test that exists.
+
+use std::collections::BTreeSet;
+
+use super::laws::{CONFORMANCE_STATES, ROOMS};
+use super::source::{Kind, Source};
+use super::{Finding, Report};
+
+pub(super) const PATH: &str = "docs/conformance.md";
+
+/// RFC 9293 numbers its MUSTs from 1 to this; each has one row.
+const MUSTS: usize = 69;
+
+pub(super) fn check(text: &str, sources: &[Source], report: &mut Report) {
+    let tests = test_functions(sources);
+    let mut musts = [0_usize; MUSTS + 1];
+    for (index, line) in text.lines().enumerate() {
+        let Some(cells) = row(line) else { continue };
+        let mut breach = |what: String, remedy| {
+            report
+                .breaches
+                .push(Finding::new(PATH, index + 1, what, remedy))
+        };
+        let [_, requirement, state, evidence] = cells.as_slice() else {
+            breach(
+                "a row without four cells".to_owned(),
+                "section, requirement, state, test",
+            );
+            continue;
+        };
+        let number = requirement.strip_prefix("MUST-").and_then(|rest| {
+            rest.split(|c: char| !c.is_ascii_digit())
+                .next()?
+                .parse::<usize>()
+                .ok()
+        });
+        if let Some(count) = number.and_then(|number| musts.get_mut(number)) {
+            *count += 1;
+        }
+        if !CONFORMANCE_STATES.contains(state) {
+            breach(
+                format!("'{state}' is not a state"),
+                "met, partial, planned, unmet or waived",
+            );
+        }
+        let named: Vec<&str> = evidence.split('`').skip(1).step_by(2).collect();
+        if matches!(*state, "met" | "partial") && named.is_empty() {
+            breach(
+                format!("'{state}' without a test"),
+                "name the test that shows it: `room::function`",
+            );
+        }
+        if *state == "waived" && evidence.len() < 8 {
+            breach(
+                "waived without a reason".to_owned(),
+                "say in the last cell why, and what happens instead",
+            );
+        }
+        for name in named.into_iter().filter(|name| !tests.contains(*name)) {
+            breach(
+                format!("there is no test `{name}`"),
+                "write it `room::function`, as the test is called",
+            );
+        }
+    }
+    for (number, count) in musts
+        .iter()
+        .enumerate()
+        .skip(1)
+        .filter(|(_, count)| **count != 1)
+    {
+        report.breaches.push(Finding::new(
+            PATH,
+            1,
+            format!("MUST-{number} of RFC 9293 has {count} rows"),
+            "give it exactly one",
+        ));
+    }
+}
+
+/// The cells of a table's row; `None` for its heading, its rule, and any other line.
+fn row(line: &str) -> Option<Vec<&str>> {
+    let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    let cells: Vec<&str> = inner.split('|').map(str::trim).collect();
+    let is_heading = cells.get(2) == Some(&"State");
+    let is_rule = cells
+        .iter()
+        .all(|cell| cell.chars().all(|c| c == '-' || c == ':'));
+    // A table of two columns is prose, not a list of requirements.
+    (!is_heading && !is_rule && cells.len() > 2).then_some(cells)
+}
+
+/// Every function of a test, as `room::function`.
+fn test_functions(sources: &[Source]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for source in sources {
+        let room = ROOMS
+            .iter()
+            .find(|room| source.room().is_some_and(|own| own.name == room.name));
+        let Some(room) = room else { continue };
+        for pair in source.tokens.windows(2) {
+            if let [function, name] = pair
+                && function.is_ident("fn")
+                && (function.test || source.test_file)
+                && let Kind::Ident(name) = &name.kind
+            {
+                names.insert(format!("{}::{name}", room.name));
+            }
+        }
+    }
+    names
+}
