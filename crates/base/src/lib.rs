@@ -16,6 +16,8 @@ pub mod packet;
 pub mod pool;
 #[allow(unsafe_code)]
 pub mod prefetch;
+#[allow(unsafe_code)]
+pub mod ring;
 pub mod rng;
 pub mod seq;
 pub mod siphash;
@@ -27,6 +29,7 @@ pub use counters::{Counter, Tally};
 pub use flow::{FlowTable, Full};
 pub use packet::{BATCH, Batch, Checksum, Facts, Gso, GsoKind, Offloads, Packet};
 pub use pool::{BLOCK, Chain, Pool};
+pub use ring::{Consumer, FrameRx, FrameTx, Producer, frames, spsc};
 pub use rng::Rng;
 pub use seq::Seq;
 pub use siphash::{SipKey, siphash, siphash24};

@@ -14,5 +14,8 @@ fn smoke() {
     for chain in [chain, front, again] {
         pool.free(chain);
     }
-    assert_eq!((pool.in_use(), pool.segments_in_use(), pool.high_water()), (0, 0, 3));
+    assert_eq!(
+        (pool.in_use(), pool.segments_in_use(), pool.high_water()),
+        (0, 0, 3)
+    );
 }
