@@ -11,6 +11,9 @@
 //! Invariant: an entry's tag is never 0, which means a free place.
 //! Invariant: the number of buckets is prime, so that every path visits all of them.
 
+#[cfg(test)]
+mod tests;
+
 use crate::pool::{Line, Section};
 use crate::prefetch;
 use crate::siphash::{SipKey, siphash};

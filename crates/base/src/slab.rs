@@ -7,6 +7,9 @@
 //! Invariant: a free slot costs its memory and four bytes; a slot in use four bytes besides the record, if `T` has a
 //! niche (any `bool`, `enum`, reference or `NonZero` field in it).
 
+#[cfg(test)]
+mod tests;
+
 use crate::pool::advise_huge;
 use crate::prefetch;
 use core::fmt;

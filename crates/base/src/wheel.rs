@@ -13,6 +13,9 @@
 //! Invariant: a node's slot starts no later than its deadline's tick. It may start earlier: a deadline moved to later
 //! moves the node only when its old time comes, so that what is moved all the time costs one store each.
 
+#[cfg(test)]
+mod tests;
+
 use crate::pool::advise_huge;
 use crate::prefetch;
 use crate::time::Instant;
