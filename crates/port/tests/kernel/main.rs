@@ -1,0 +1,5 @@
+//! The ports against the Linux kernel, each test in a namespace of its own.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+mod common;
+mod tap;
