@@ -29,6 +29,6 @@ mod udp;
 pub use config::Config;
 pub use error::{ConfigError, SocketError};
 pub use host::Host;
-pub use net::InterfaceId;
+pub use net::{AddressState, InterfaceConfig, InterfaceId, Origin, ReportKind, Route};
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};

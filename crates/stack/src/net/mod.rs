@@ -1,7 +1,392 @@
 //! The link and internet layers: interfaces, addresses, routes, neighbours, IP in and out, fragments, ICMP.
 //!
-//! What does not live here: transports and sockets.
+//! What does not live here: transports and sockets. Everything is generic over [`wire::Addr`], which holds either family;
+//! only where headers are read and written do IPv4 and IPv6 part.
+//!
+//! Invariant: every packet that enters is delivered, answered, queued, or dropped with one counted reason.
+//! Invariant: every table and queue here is bounded by [`Config`]; nothing is allocated for a packet.
+//! Invariant: [`Net::epoch`] changes whenever a [`Path`] handed out before may be wrong.
+
+mod address;
+mod arp;
+mod dad;
+mod interface;
+mod membership;
+mod ndp;
+mod neighbour;
+mod router;
+mod slaac;
+
+use base::{Chain, Facts, Packet};
+use wire::{Addr, Cidr};
+
+use crate::config::Config;
+use crate::context::{Core, TimerKind};
+use crate::error::ConfigError;
+
+pub(crate) use address::{AddressEntry, Addresses};
+pub use address::{AddressState, Origin};
+pub(crate) use interface::Interface;
+pub use interface::InterfaceConfig;
+pub(crate) use neighbour::{NeighbourId, Neighbours};
+
+use std::collections::VecDeque;
+
+/// Headroom a transport leaves before its header, for the headers of the layers below.
+pub(crate) const HEADROOM: usize = 128;
 
 /// Names one interface of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceId(pub u8);
+
+impl InterfaceId {
+    /// The interface by which a host talks to itself. It is always there, has no queue and every offload.
+    pub const LOOPBACK: Self = Self(u8::MAX);
+}
+
+/// A route: where packets for a prefix go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The destinations it is for.
+    pub dst: Cidr,
+    /// The router to send to; `None` when the destinations are on the link.
+    pub via: Option<Addr>,
+    /// The link.
+    pub interface: InterfaceId,
+    /// Among routes to the same prefix the lowest counts.
+    pub metric: u32,
+}
+
+/// What became of a received packet.
+#[derive(Debug)]
+#[must_use = "a datagram that is not taken keeps its blocks"]
+pub(crate) enum Input {
+    /// It went no further: answered, queued, used up or dropped.
+    Done,
+    /// It is for a transport.
+    Datagram(Datagram),
+    /// It tells a transport of an error.
+    Report(Report),
+}
+
+/// A packet for a transport.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    /// Where it came in.
+    pub(crate) interface: InterfaceId,
+    pub(crate) src: Addr,
+    pub(crate) dst: Addr,
+    /// The transport protocol.
+    pub(crate) protocol: u8,
+    /// TTL or hop limit as received.
+    pub(crate) ttl: u8,
+    /// TOS or traffic class as received.
+    pub(crate) tos: u8,
+    /// It was sent to a broadcast or multicast address, of IP or of the link.
+    pub(crate) group: bool,
+    /// Where the transport header begins in `chain`.
+    pub(crate) l4: u16,
+    /// The device vouches for the transport checksum, or the bytes never crossed a wire.
+    pub(crate) checksum_good: bool,
+    /// Payload bytes of each segment of a super-frame, 0 if it is none.
+    pub(crate) gso_size: u16,
+    /// The packet from the IP header on, trimmed to its length. The transport header (60 bytes of it, or all there is) lies in
+    /// the first segment.
+    pub(crate) chain: Chain,
+}
+
+/// An ICMP error about something this host sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) kind: ReportKind,
+    /// The transport protocol of what was sent.
+    pub(crate) protocol: u8,
+    /// From where it was sent: an address of this host.
+    pub(crate) local: Addr,
+    /// To where.
+    pub(crate) remote: Addr,
+    /// The first bytes of the transport header that was sent: ports, then for TCP the sequence number.
+    pub(crate) l4: [u8; 8],
+    /// Who says so.
+    pub(crate) from: Addr,
+}
+
+/// What an ICMP error says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportKind {
+    /// No way to the network.
+    NetUnreachable,
+    /// No way to the host, or it does not answer on its link.
+    HostUnreachable,
+    /// The host does not speak the transport protocol.
+    ProtocolUnreachable,
+    /// Nobody listens at the port.
+    PortUnreachable,
+    /// The packet exceeds what a link on the way carries.
+    TooBig {
+        /// The link's MTU, or an estimate from an old router; not checked against any floor.
+        mtu: u32,
+    },
+    /// A source route failed.
+    SourceRouteFailed,
+    /// A filter on the way forbids it.
+    AdminProhibited,
+    /// The TTL or hop limit ran out.
+    TimeExceeded,
+    /// The receiver did not get all fragments in time.
+    ReassemblyTimeExceeded,
+    /// The receiver or a router could not make sense of a header.
+    ParameterProblem,
+}
+
+/// An ICMP error this host tells somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// Nobody listens at the port.
+    PortUnreachable,
+    /// Nobody here speaks the protocol; `pointer` is where its number stands in the packet (IPv6 says so).
+    ProtocolUnreachable { pointer: u32 },
+    /// Fragments were missing for too long.
+    ReassemblyTimeExceeded,
+    /// A header makes no sense: ICMP code, and offset in the packet.
+    ParameterProblem { code: u8, pointer: u32 },
+}
+
+/// A way to a destination, kept by connections while `epoch` is that of [`Net::epoch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) interface: InterfaceId,
+    pub(crate) src: Addr,
+    pub(crate) next_hop: Addr,
+    /// The path MTU now: never more than the link's.
+    pub(crate) mtu: u16,
+    pub(crate) neighbour: NeighbourId,
+    pub(crate) epoch: u16,
+}
+
+/// Why there is no path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouteError {
+    /// No route covers the destination.
+    NoRoute,
+    /// No address of this host is fit to be the source.
+    NoSource,
+    /// The source asked for is not this host's, or not usable.
+    SourceNotLocal,
+}
+
+/// What goes into an IP header.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IpMeta {
+    pub(crate) src: Addr,
+    pub(crate) dst: Addr,
+    pub(crate) protocol: u8,
+    pub(crate) ttl: u8,
+    pub(crate) tos: u8,
+    pub(crate) dont_fragment: bool,
+    /// The IPv4 identification, if the sender has one to give; else it is chosen here when one is needed.
+    pub(crate) ident: Option<u16>,
+}
+
+/// The link and internet layers of one host.
+#[derive(Debug)]
+pub(crate) struct Net {
+    pub(crate) interfaces: Vec<Interface>,
+    pub(crate) addresses: Addresses,
+    pub(crate) neighbours: Neighbours,
+    membership: membership::Membership,
+    loopback: VecDeque<Packet>,
+    reports: VecDeque<Report>,
+    epoch: u16,
+}
+
+impl Net {
+    /// No interfaces yet; tables of the sizes in `config`.
+    pub(crate) fn new(config: &Config, core: &mut Core) -> Self {
+        let _ = core;
+        Self {
+            interfaces: Vec::new(),
+            addresses: Addresses::new(),
+            neighbours: Neighbours::new(),
+            membership: membership::Membership::new(config),
+            loopback: VecDeque::with_capacity(config.transmit_queue),
+            reports: VecDeque::with_capacity(64),
+            epoch: 0,
+        }
+    }
+
+    /// Adds an interface.
+    ///
+    /// # Errors
+    /// `Value` for an MTU or MAC address that cannot be, `TableFull` after 64.
+    pub(crate) fn add_interface(
+        &mut self,
+        core: &mut Core,
+        config: InterfaceConfig,
+    ) -> Result<InterfaceId, ConfigError> {
+        let _ = (core, config);
+        unimplemented!()
+    }
+
+    /// Assigns an address; with it come a route to its prefix and, as configured, duplicate detection.
+    ///
+    /// # Errors
+    /// `AddressExists`, `AddressInvalid`, `NoSuchInterface`, `TableFull`.
+    pub(crate) fn add_address(
+        &mut self,
+        core: &mut Core,
+        interface: InterfaceId,
+        cidr: Cidr,
+    ) -> Result<(), ConfigError> {
+        let _ = (core, interface, cidr);
+        unimplemented!()
+    }
+
+    /// Takes an address and the route to its prefix away.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn remove_address(
+        &mut self,
+        core: &mut Core,
+        interface: InterfaceId,
+        addr: Addr,
+    ) -> Result<(), ConfigError> {
+        let _ = (core, interface, addr);
+        unimplemented!()
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// `NoSuchInterface`, `GatewayUnreachable`, `TableFull`, `Value`.
+    pub(crate) fn add_route(&mut self, route: Route) -> Result<(), ConfigError> {
+        let _ = route;
+        unimplemented!()
+    }
+
+    /// Removes a route: destination, gateway and interface must be equal.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn remove_route(&mut self, route: &Route) -> Result<(), ConfigError> {
+        let _ = route;
+        unimplemented!()
+    }
+
+    /// Takes in a frame from an interface, or an IP packet from the loopback.
+    pub(crate) fn input(
+        &mut self,
+        core: &mut Core,
+        interface: InterfaceId,
+        packet: Packet,
+    ) -> Input {
+        let _ = (core, interface, packet);
+        unimplemented!()
+    }
+
+    /// Changes whenever a path handed out before may be wrong.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    /// The way to `dst`: from `src` if given, else from the best source (RFC 6724); by `interface` if given, else by route.
+    ///
+    /// # Errors
+    /// See [`RouteError`].
+    pub(crate) fn route(
+        &mut self,
+        core: &mut Core,
+        dst: Addr,
+        src: Option<Addr>,
+        interface: Option<InterfaceId>,
+    ) -> Result<Path, RouteError> {
+        let _ = (core, dst, src, interface);
+        unimplemented!()
+    }
+
+    /// Sends a packet whose chain begins with the transport header, in an unshared block with [`HEADROOM`]. `facts` count from
+    /// the transport header.
+    pub(crate) fn send(
+        &mut self,
+        core: &mut Core,
+        path: &Path,
+        meta: &IpMeta,
+        chain: Chain,
+        facts: Facts,
+    ) {
+        let _ = (core, path, meta, chain, facts);
+        unimplemented!()
+    }
+
+    /// Tells the sender of `original` of an error, unless the RFCs or the limits forbid it.
+    pub(crate) fn send_error(&mut self, core: &mut Core, kind: ErrorKind, original: &Datagram) {
+        let _ = (core, kind, original);
+        unimplemented!()
+    }
+
+    /// Believes a [`ReportKind::TooBig`]; returns the path MTU from now on.
+    pub(crate) fn pmtu_update(&mut self, core: &mut Core, dst: Addr, mtu: u32) -> u16 {
+        let _ = (core, dst, mtu);
+        unimplemented!()
+    }
+
+    /// Whether the address is one of this host's and usable.
+    #[inline]
+    pub(crate) fn is_local(&self, addr: &Addr) -> bool {
+        let _ = addr;
+        unimplemented!()
+    }
+
+    /// Whether the address is the limited broadcast or that of a subnet of this host.
+    pub(crate) fn is_broadcast(&self, addr: &Addr) -> bool {
+        let _ = addr;
+        unimplemented!()
+    }
+
+    /// What the interface's device does for frames.
+    pub(crate) fn offloads(&self, interface: InterfaceId) -> base::Offloads {
+        let _ = interface;
+        unimplemented!()
+    }
+
+    /// The MTU of the interface's link.
+    pub(crate) fn mtu(&self, interface: InterfaceId) -> u16 {
+        let _ = interface;
+        unimplemented!()
+    }
+
+    /// Frames to be transmitted by an interface, oldest first.
+    pub(crate) fn transmit_queue(
+        &mut self,
+        interface: InterfaceId,
+    ) -> Option<&mut VecDeque<Packet>> {
+        self.interfaces
+            .get_mut(usize::from(interface.0))
+            .map(|interface| &mut interface.queue)
+    }
+
+    /// Takes the oldest packet this host sent to itself, to be given to [`Net::input`].
+    pub(crate) fn loopback_pop(&mut self) -> Option<(InterfaceId, Packet)> {
+        self.loopback
+            .pop_front()
+            .map(|packet| (InterfaceId::LOOPBACK, packet))
+    }
+
+    /// Takes the oldest report that arose here (a neighbour that does not answer), not from a received packet.
+    pub(crate) fn pop_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// A timer of one of the net's kinds has fired.
+    pub(crate) fn on_timer(&mut self, core: &mut Core, kind: TimerKind, index: u32, extra: u16) {
+        match kind {
+            TimerKind::Neighbour => self.neighbour_timer(core, index, extra),
+            TimerKind::Address => self.address_timer(core, index, extra),
+            TimerKind::Router => self.router_timer(core, index, extra),
+            TimerKind::Membership => self.membership_timer(core, index, extra),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Interfaces: what is known of a link, and the frames that wait to be transmitted on it.
+//!
+//! What does not live here: addresses (`address`), and the device, which is a port of the engine's.
+//!
+//! Invariant: a transmit queue never holds more frames than it was made for.
+
+use std::collections::VecDeque;
+
+use base::{Offloads, Packet};
+use wire::Mac;
+
+/// How an interface is to be set up.
+#[derive(Debug, Clone)]
+pub struct InterfaceConfig {
+    /// Its name, for people.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The longest IP packet its link carries: 576 to 65535; IPv6 needs 1280.
+    pub mtu: usize,
+    /// What its device does for frames.
+    pub offloads: Offloads,
+}
+
+/// An Ethernet interface.
+#[derive(Debug)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) mac: Mac,
+    pub(crate) mtu: u16,
+    /// As a router advertised it for IPv6, never more than `mtu` (RFC 4861 6.3.4).
+    pub(crate) mtu_v6: u16,
+    pub(crate) offloads: Offloads,
+    /// Frames to be transmitted.
+    pub(crate) queue: VecDeque<Packet>,
+    pub(crate) queue_max: usize,
+}
