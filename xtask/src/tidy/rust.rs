@@ -18,6 +18,10 @@ pub(super) fn check(source: &Source, report: &mut Report) {
 }
 
 fn check_module_doc(source: &Source, report: &mut Report) {
+    // `x/tests.rs` is the tests of `x`, and its name says so.
+    if source.path.ends_with("/tests.rs") {
+        return;
+    }
     let first = source.lines.first().map_or("", String::as_str);
     if first
         .strip_prefix("//!")

@@ -180,6 +180,10 @@ fn a_file_begins_with_what_it_is() {
         ["1: no module doc"]
     );
     keeps("crates/stack/src/ip.rs", "fn f() {}\n");
+    assert_eq!(
+        breaches("crates/stack/src/ip/tests.rs", "use super::*;\n"),
+        [""; 0]
+    );
 }
 
 #[test]
