@@ -85,3 +85,33 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// Refuses figures no host can be built of.
+    pub(crate) fn check(&self) -> Result<(), crate::ConfigError> {
+        use crate::ConfigError::Value;
+        const LIMIT: u32 = 1 << 30;
+        let counts = [self.tcp_connections, self.tcp_half_open, self.tcp_time_wait];
+        if counts.iter().any(|&n| n == 0 || n >= LIMIT) {
+            return Err(Value(
+                "tcp_connections, tcp_half_open and tcp_time_wait must be from 1 to 2^30 - 1",
+            ));
+        }
+        if self.pool_blocks < 64 {
+            return Err(Value("pool_blocks must be 64 at least"));
+        }
+        if self.tcp_receive_buffer < 4096 || self.tcp_receive_buffer > 1 << 30 {
+            return Err(Value("tcp_receive_buffer must be from 4 KiB to 1 GiB"));
+        }
+        if self.tcp_send_buffer < 4096 || self.tcp_send_buffer > 1 << 30 {
+            return Err(Value("tcp_send_buffer must be from 4 KiB to 1 GiB"));
+        }
+        if self.tcp_listeners > 65_535 {
+            return Err(Value("tcp_listeners must be 65,535 at most"));
+        }
+        if self.ephemeral_ports.0 == 0 || self.ephemeral_ports.0 > self.ephemeral_ports.1 {
+            return Err(Value("ephemeral_ports must be a range of ports above 0"));
+        }
+        Ok(())
+    }
+}

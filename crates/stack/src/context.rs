@@ -9,6 +9,7 @@ use base::{Chain, Instant, Pool, Rng, SipKey, TimerId, Wheel};
 use crate::stats::{Count, Drop, Stats};
 
 /// Resources shared by all protocols of one host.
+#[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) now: Instant,
     pub(crate) pool: Pool,
@@ -34,7 +35,13 @@ impl Core {
     }
 
     /// Arms a timer whose expiry is dispatched by `kind`. `None` when the wheel is full, which is counted.
-    pub(crate) fn arm(&mut self, at: Instant, kind: TimerKind, index: u32, extra: u16) -> Option<TimerId> {
+    pub(crate) fn arm(
+        &mut self,
+        at: Instant,
+        kind: TimerKind,
+        index: u32,
+        extra: u16,
+    ) -> Option<TimerId> {
         let id = self.wheel.arm(at, timer_token(kind, index, extra));
         if id.is_none() {
             self.count(Count::TimerTableFull);
@@ -89,5 +96,9 @@ pub(crate) fn timer_token(kind: TimerKind, index: u32, extra: u16) -> u64 {
 
 /// The inverse of [`timer_token`].
 pub(crate) fn split_token(token: u64) -> (TimerKind, u32, u16) {
-    (KINDS[(token >> 48) as usize], token as u32, (token >> 32) as u16)
+    (
+        KINDS[(token >> 48) as usize],
+        token as u32,
+        (token >> 32) as u16,
+    )
 }

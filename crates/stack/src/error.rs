@@ -112,3 +112,14 @@ impl fmt::Display for ConfigError {
 }
 
 impl core::error::Error for ConfigError {}
+
+impl From<crate::net::RouteError> for SocketError {
+    fn from(error: crate::net::RouteError) -> Self {
+        match error {
+            crate::net::RouteError::NoRoute => Self::NetworkUnreachable,
+            crate::net::RouteError::NoSource | crate::net::RouteError::SourceNotLocal => {
+                Self::AddrNotAvailable
+            }
+        }
+    }
+}

@@ -28,7 +28,8 @@ mod udp;
 
 pub use config::Config;
 pub use error::{ConfigError, SocketError};
-pub use host::Host;
-pub use net::{AddressState, InterfaceConfig, InterfaceId, Origin, ReportKind, Route};
+pub use host::{Host, Shutdown, TcpOccupancy};
+pub use net::{InterfaceConfig, InterfaceId, Route};
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
+pub use tcp::{Congestion, ConnectionInfo, Keepalive, State, TcpInfo, TcpOptions};

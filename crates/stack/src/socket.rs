@@ -25,7 +25,11 @@ impl SocketId {
     const GENERATION: u64 = (1 << 30) - 1;
 
     pub(crate) fn new(kind: SocketKind, key: base::Key) -> Self {
-        Self((kind as u64) << 62 | (u64::from(key.generation) & Self::GENERATION) << 32 | u64::from(key.index))
+        Self(
+            (kind as u64) << 62
+                | (u64::from(key.generation) & Self::GENERATION) << 32
+                | u64::from(key.index),
+        )
     }
 
     pub(crate) fn kind(self) -> Option<SocketKind> {
@@ -43,7 +47,8 @@ impl SocketId {
 
     /// Whether this handle's generation is that of `key`.
     pub(crate) fn names(self, key: base::Key) -> bool {
-        self.index() == key.index && (self.0 >> 32) & Self::GENERATION == u64::from(key.generation) & Self::GENERATION
+        self.index() == key.index
+            && (self.0 >> 32) & Self::GENERATION == u64::from(key.generation) & Self::GENERATION
     }
 
     /// The handle as a number, for tools and for rings between threads.

@@ -218,6 +218,32 @@ impl Pool {
         bytes.len() - left.len()
     }
 
+    /// Adds a copy of `len` bytes of `from`, starting at `offset`, into the tail room of the last block. Returns how many
+    /// were added: fewer when there is no more room or `from` ends before.
+    pub fn append_copy(&mut self, chain: &mut Chain, from: &Chain, offset: usize, len: usize) -> usize {
+        let (mut skip, mut left) = (offset, len.min(self.tail_room(chain)));
+        let wanted = left;
+        let mut at = from.head;
+        while at != NIL && left > 0 {
+            let segment = self.segments[at as usize];
+            at = segment.next;
+            let here = usize::from(segment.len);
+            if skip >= here {
+                skip -= here;
+                continue;
+            }
+            let n = left.min(here - skip);
+            let start = segment.range().start + skip;
+            let end = self.segments[chain.tail as usize].range().end;
+            self.bytes.copy_within(start..start + n, end);
+            self.segments[chain.tail as usize].len += n as u16;
+            chain.len += n as u32;
+            left -= n;
+            skip = 0;
+        }
+        wanted - left
+    }
+
     /// Puts `other` at the end.
     #[inline]
     pub fn append(&mut self, chain: &mut Chain, other: Chain) {

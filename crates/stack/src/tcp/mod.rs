@@ -1,1 +1,410 @@
-//! TCP (RFC 9293).
+//! TCP (RFC 9293, with 5681, 6298, 6528, 5961, 7323, 2018, 6675, 9438).
+//!
+//! # Theory of operation
+//!
+//! **Tables.** One flow table maps the hash of a 4-tuple to an index whose top bits say what it is: a connection ([`Tcb`]), a
+//! half-open one ([`HalfOpen`]) or TIME-WAIT ([`TimeWait`]). Listeners have a table of their own, by address and port.
+//!
+//! **A segment in.** [`Tcp::parse`] reads the header and hashes the tuple; [`Tcp::prefetch`] pulls the records a batch will
+//! touch toward the cache; [`Tcp::input`] finds the record and lets it act. What a segment does to a connection is computed on a
+//! [`Conn`], a view of one connection's parts; what it does to the world comes back as an [`Outcome`] which `Tcp` carries out.
+//!
+//! **A byte out.** Whatever makes a connection want to speak (data written, ACK owed, window opened, timer due) links it once
+//! into the send list. [`Tcp::transmit`] walks that list only: it retransmits, sends new data as the windows allow, or sends a
+//! bare ACK, and arms the one timer of the connection for its earliest deadline. So an ACK and the reply of an application that
+//! runs in the same turn leave in one segment, and a burst of segments is answered by one ACK.
+//!
+//! **Time.** A connection has at most one armed timer, moved lazily: when it goes off early it is armed again for the real
+//! deadline. An idle connection without keepalive has none.
+//!
+//! **Memory.** Bytes live in pool blocks, only while they wait; the [`Active`] part exists only while something waits, is in
+//! flight, out of order or timed.
+//!
+//! What does not live here: IP, neighbours, devices (`net`); waiting and threads (the engine).
+//!
+//! Invariant: every chain taken from the pool is owned by exactly one queue and returns when its record ends.
+//! Invariant: `snd_nxt` never moves back; retransmission is tracked by `high_rxt` below it.
+//! Invariant: the right edge of the advertised window never moves left.
+
+mod acknowledge;
+mod call;
+pub(crate) mod congestion;
+mod conn;
+mod info;
+mod input;
+mod listen;
+mod output;
+mod path;
+mod profile;
+mod receive;
+mod record;
+mod recovery;
+mod rtt;
+mod scoreboard;
+mod segment;
+mod synchronise;
+mod time_wait;
+mod timer;
+
+use base::{FlowTable, SipKey, Slab, siphash24};
+use wire::Addr;
+
+use crate::config::Config;
+use crate::context::Core;
+use crate::error::SocketError;
+use crate::net::Net;
+use crate::socket::{Ready, SocketId, SocketKind};
+
+pub use congestion::Congestion;
+pub use info::{ConnectionInfo, TcpInfo};
+pub use profile::{Keepalive, TcpOptions};
+pub use record::State;
+
+use conn::{Conn, End, Outcome};
+use listen::Listener;
+use profile::Profiles;
+use record::{Active, HalfOpen, NONE, Range, Tcb, TimeWait, flag};
+pub(crate) use segment::Segment;
+
+/// What an index in the flow table points at: the top two bits.
+const KIND_SHIFT: u32 = 30;
+const INDEX_MASK: u32 = (1 << KIND_SHIFT) - 1;
+const KIND_CONNECTION: u32 = 0;
+const KIND_HALF_OPEN: u32 = 1;
+const KIND_TIME_WAIT: u32 = 2;
+
+fn flow_index(kind: u32, index: u32) -> u32 {
+    kind << KIND_SHIFT | index
+}
+
+/// A singly linked FIFO of connections, threaded through a link field of their records.
+#[derive(Debug, Clone, Copy)]
+struct List {
+    head: u32,
+    tail: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        head: NONE,
+        tail: NONE,
+    };
+}
+
+/// All TCP state of one host.
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    conns: Slab<Tcb>,
+    actives: Slab<Active>,
+    halves: Slab<HalfOpen>,
+    waits: Slab<TimeWait>,
+    ranges: Slab<Range>,
+    listeners: Slab<Listener>,
+    flows: FlowTable,
+    /// Listeners by local address and port.
+    ports: FlowTable,
+    profiles: Profiles,
+    paths: path::Paths,
+    send: List,
+    ready: List,
+    ready_listeners: List,
+    wait_queue: List,
+    wait_timer: bool,
+    defaults: TcpOptions,
+    time_wait_ms: u32,
+    ephemeral: (u16, u16),
+    isn_key: SipKey,
+    offset_key: SipKey,
+    port_key: SipKey,
+    /// RFC 6056 3.3.4: counters of the double-hash port selection.
+    port_table: [u16; 64],
+}
+
+impl Tcp {
+    pub(crate) fn new(config: &Config, core: &mut Core) -> Self {
+        let mut key = || {
+            let mut bytes = [0; 16];
+            core.rng.fill(&mut bytes);
+            SipKey(bytes)
+        };
+        let flows = config.tcp_connections + config.tcp_half_open + config.tcp_time_wait;
+        let keys = [key(), key(), key(), key(), key()];
+        let mut port_table = [0; 64];
+        for slot in &mut port_table {
+            *slot = core.rng.u32() as u16;
+        }
+        Self {
+            conns: Slab::with_capacity(config.tcp_connections),
+            actives: Slab::with_capacity(config.tcp_active),
+            halves: Slab::with_capacity(config.tcp_half_open),
+            waits: Slab::with_capacity(config.tcp_time_wait),
+            // Out-of-order ranges and scoreboards: a few for every active connection.
+            ranges: Slab::with_capacity(config.tcp_active.saturating_mul(4).max(1024)),
+            listeners: Slab::with_capacity(config.tcp_listeners),
+            flows: FlowTable::with_capacity(flows, keys[0]),
+            ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
+            profiles: Profiles::default(),
+            paths: path::Paths::new(),
+            send: List::EMPTY,
+            ready: List::EMPTY,
+            ready_listeners: List::EMPTY,
+            wait_queue: List::EMPTY,
+            wait_timer: false,
+            defaults: TcpOptions::with_buffers(config.tcp_receive_buffer, config.tcp_send_buffer),
+            time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
+            ephemeral: config.ephemeral_ports,
+            isn_key: keys[2],
+            offset_key: keys[3],
+            port_key: keys[4],
+            port_table,
+        }
+    }
+
+    /// The options a socket gets when it says nothing.
+    pub(crate) fn defaults(&self) -> &TcpOptions {
+        &self.defaults
+    }
+
+    /// RFC 6528: M, a clock of 4 microseconds, plus a keyed hash of the connection (MUST-8, MUST-9).
+    fn initial_sequence(&self, core: &Core, flow: &[u8; 36]) -> base::Seq {
+        base::Seq((core.now.micros() / 4).wrapping_add(siphash24(&self.isn_key, flow)) as u32)
+    }
+
+    /// A random start of the timestamp clock per connection, so that it tells nobody our uptime (RFC 7323 5.4).
+    fn timestamp_offset(&self, flow: &[u8; 36]) -> u32 {
+        siphash24(&self.offset_key, flow) as u32
+    }
+
+    /// The connection a handle names, if it is alive and still the application's.
+    fn live(&self, id: SocketId) -> Result<u32, SocketError> {
+        let index = id.index();
+        let named = id.kind() == Some(SocketKind::Tcp)
+            && self.conns.key_of(index).is_some_and(|key| id.names(key));
+        match self.conns.at(index) {
+            Some(tcb) if named && tcb.flags & (flag::ORPHAN | flag::UNACCEPTED) == 0 => Ok(index),
+            _ => Err(SocketError::BadSocket),
+        }
+    }
+
+    fn id_of(&self, index: u32) -> Option<SocketId> {
+        self.conns
+            .key_of(index)
+            .map(|key| SocketId::new(SocketKind::Tcp, key))
+    }
+
+    /// A view of connection `index` with its active part, which is made when it has none. `None` when the pool of active
+    /// parts is exhausted or there is no such connection.
+    fn conn(&mut self, index: u32) -> Option<Conn<'_>> {
+        let tcb = self.conns.at_mut(index)?;
+        let profile = self.profiles.get(tcb.profile);
+        if tcb.active == NONE {
+            let control = congestion::Control::new(profile.options.congestion);
+            tcb.active = self.actives.insert(Active::new(control))?.index;
+        }
+        let act = self.actives.at_mut(tcb.active)?;
+        Some(Conn {
+            tcb,
+            act,
+            ranges: &mut self.ranges,
+            profile,
+        })
+    }
+
+    /// Gives the active part back when it holds nothing any more.
+    fn settle(&mut self, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        if let Some(act) = self.actives.at(tcb.active)
+            && act.is_spent()
+        {
+            if let Some(key) = self.actives.key_of(tcb.active) {
+                self.actives.remove(key);
+            }
+            tcb.active = NONE;
+        }
+    }
+
+    /// Carries out what a step on one connection decided.
+    fn conclude(&mut self, core: &mut Core, net: &mut Net, index: u32, outcome: Outcome) {
+        if outcome.send {
+            self.queue_send(index);
+        }
+        if !outcome.raise.is_empty() {
+            self.raise(index, outcome.raise);
+        }
+        match outcome.end {
+            End::Lives => {
+                self.limit_fin_wait(core, index);
+                self.settle(index);
+            }
+            End::TimeWait => self.enter_time_wait(core, net, index),
+            End::Closed(error) => self.dissolve(core, index, error),
+        }
+    }
+
+    /// Links a connection into the send list, once.
+    fn queue_send(&mut self, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        if tcb.flags & flag::SEND_QUEUED != 0 {
+            return;
+        }
+        tcb.flags |= flag::SEND_QUEUED;
+        tcb.send_link = NONE;
+        let tail = core::mem::replace(&mut self.send.tail, index);
+        match self.conns.at_mut(tail) {
+            Some(last) if tail != NONE => last.send_link = index,
+            _ => self.send.head = index,
+        }
+    }
+
+    fn pop_send(&mut self) -> Option<u32> {
+        let index = self.send.head;
+        let tcb = self.conns.at_mut(index)?;
+        tcb.flags &= !flag::SEND_QUEUED;
+        self.send.head = tcb.send_link;
+        if self.send.head == NONE {
+            self.send.tail = NONE;
+        }
+        Some(index)
+    }
+
+    /// Whether a transmit pass has something to do.
+    #[inline]
+    pub(crate) fn wants_transmit(&self) -> bool {
+        self.send.head != NONE
+    }
+
+    /// Links a socket into the ready list, once. Orphans have nobody to tell.
+    fn raise(&mut self, index: u32, _what: Ready) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        if tcb.flags & (flag::READY_QUEUED | flag::ORPHAN | flag::UNACCEPTED) != 0 {
+            return;
+        }
+        tcb.flags |= flag::READY_QUEUED;
+        tcb.ready_link = NONE;
+        let tail = core::mem::replace(&mut self.ready.tail, index);
+        match self.conns.at_mut(tail) {
+            Some(last) if tail != NONE => last.ready_link = index,
+            _ => self.ready.head = index,
+        }
+    }
+
+    /// Takes the next ready socket off the list.
+    pub(crate) fn pop_ready(&mut self) -> Option<(SocketId, u64, Ready)> {
+        loop {
+            if let Some(event) = self.pop_ready_listener() {
+                return Some(event);
+            }
+            let index = self.ready.head;
+            let tcb = self.conns.at_mut(index)?;
+            tcb.flags &= !flag::READY_QUEUED;
+            self.ready.head = tcb.ready_link;
+            if self.ready.head == NONE {
+                self.ready.tail = NONE;
+            }
+            let (token, orphan) = (tcb.token, tcb.flags & flag::ORPHAN != 0);
+            let ready = self.readiness(index);
+            if !orphan && !ready.is_empty() {
+                return self.id_of(index).map(|id| (id, token, ready));
+            }
+            self.free_if_dead(index);
+        }
+    }
+
+    /// Frees a closed orphan once no list holds it.
+    fn free_if_dead(&mut self, index: u32) {
+        let Some(tcb) = self.conns.at(index) else {
+            return;
+        };
+        let linked = flag::SEND_QUEUED | flag::READY_QUEUED | flag::UNACCEPTED;
+        if tcb.state == State::Closed && tcb.flags & flag::ORPHAN != 0 && tcb.flags & linked == 0 {
+            let profile = tcb.profile;
+            if let Some(key) = self.conns.key_of(index) {
+                self.conns.remove(key);
+                self.profiles.release(profile);
+            }
+        }
+    }
+
+    /// Ends a connection: out of the flow table, memory and timer given back. The record stays, CLOSED and with its error, until
+    /// the application lets go of it. Received bytes that were not read stay readable.
+    fn dissolve(&mut self, core: &mut Core, index: u32, error: Option<SocketError>) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        let profile = self.profiles.get(tcb.profile);
+        let hash = self.flows.hash(&segment::flow_bytes(
+            &tcb.remote,
+            tcb.remote_port,
+            &profile.local,
+            tcb.local_port,
+        ));
+        if tcb.state != State::Closed {
+            self.flows.remove(hash, flow_index(KIND_CONNECTION, index));
+        }
+        tcb.state = State::Closed;
+        if let Some(error) = error {
+            tcb.set_error(error);
+        }
+        core.wheel
+            .cancel(core::mem::replace(&mut tcb.timer, base::TimerId::NONE));
+        let orphan = tcb.flags & flag::ORPHAN != 0;
+        let active = tcb.active;
+        if active != NONE
+            && let Some(key) = self.actives.key_of(active)
+        {
+            if let Some(act) = self.actives.at_mut(active) {
+                conn::release_queues(core, &mut self.ranges, act, orphan);
+            }
+            if self.actives.at(active).is_some_and(|a| a.recv.is_empty()) {
+                self.actives.remove(key);
+                if let Some(tcb) = self.conns.at_mut(index) {
+                    tcb.active = NONE;
+                }
+            }
+        }
+        self.raise(index, Ready::HUP);
+        self.free_if_dead(index);
+    }
+
+    /// Indices of connections, for tools: visits every record, so never on a packet path.
+    fn each_connection(&self) -> impl Iterator<Item = (u32, &Tcb)> {
+        self.conns.iter().map(|(key, tcb)| (key.index, tcb))
+    }
+
+    /// Whether `addr:port` pairs of a connection match a segment's.
+    #[inline]
+    fn matches(
+        &self,
+        entry: u32,
+        remote: &Addr,
+        remote_port: u16,
+        local: &Addr,
+        local_port: u16,
+    ) -> bool {
+        let index = entry & INDEX_MASK;
+        let (r, rp, lp, profile) = match entry >> KIND_SHIFT {
+            KIND_CONNECTION => match self.conns.at(index) {
+                Some(c) => (&c.remote, c.remote_port, c.local_port, c.profile),
+                None => return false,
+            },
+            KIND_HALF_OPEN => match self.halves.at(index) {
+                Some(h) => (&h.remote, h.remote_port, h.local_port, h.profile),
+                None => return false,
+            },
+            _ => match self.waits.at(index) {
+                Some(w) => (&w.remote, w.remote_port, w.local_port, w.profile),
+                None => return false,
+            },
+        };
+        rp == remote_port
+            && lp == local_port
+            && r == remote
+            && self.profiles.get(profile).local == *local
+    }
+}

@@ -1,0 +1,179 @@
+//! What an acknowledgment does to a connection (RFC 9293 3.10.7.4 fifth, RFC 5681, RFC 6298, RFC 7323 4).
+//!
+//! What does not live here: deciding what is lost (`recovery`) and sending (`output`).
+
+use base::Instant;
+
+use crate::context::Core;
+use crate::socket::Ready;
+use crate::stats::Drop;
+
+use super::congestion::Ack;
+use super::conn::Conn;
+use super::record::{Repair, flag};
+use super::segment::Segment;
+
+/// What came of an ACK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Acked {
+    /// The transmit pass may have work now.
+    pub(crate) send: bool,
+    /// Our FIN is acknowledged.
+    pub(crate) fin: bool,
+    pub(crate) raise: Ready,
+}
+
+impl Conn<'_> {
+    /// Takes in the ACK, SACK and window of a segment that passed the sequence check.
+    ///
+    /// # Errors
+    /// The reason to drop the segment when the ACK is not credible; a challenge ACK is owed then (RFC 5961 5.2).
+    pub(crate) fn acknowledge(&mut self, core: &mut Core, seg: &Segment) -> Result<Acked, Drop> {
+        let una = self.tcb.snd_una;
+        // RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT, else an ACK and drop.
+        if seg.ack.gt(self.tcb.snd_nxt)
+            || (seg.ack.lt(una) && una.dist(seg.ack) > self.tcb.max_wnd.max(1))
+        {
+            self.tcb.challenge(core.now);
+            return Err(Drop::TcpBadAck);
+        }
+        let mut sacked = 0;
+        if self.tcb.has(flag::SACK)
+            && let Some(options) = &seg.options
+        {
+            for &(start, end) in &options.sack.blocks[..usize::from(options.sack.len).min(4)] {
+                sacked += self.sack(base::Seq(start), base::Seq(end));
+            }
+        }
+        let window_moved = self.update_send_window(seg);
+        let flight = self.tcb.outstanding();
+        let mut out = Acked {
+            send: window_moved,
+            ..Acked::default()
+        };
+        if seg.ack.gt(una) {
+            out.fin = self.advance(core, seg, flight, sacked);
+            out.send = true;
+            if self.tcb.has(flag::WANT_WRITE) && self.is_writable() {
+                self.tcb.flags &= !flag::WANT_WRITE;
+                out.raise |= Ready::WRITABLE;
+            }
+        } else if seg.ack == una {
+            self.note_duplicate(seg, flight, window_moved, sacked);
+        }
+        if (flight > 0 || self.repairing()) && self.tcb.outstanding() > 0 && self.detect_loss(core)
+        {
+            out.send = true;
+        }
+        if sacked > 0 {
+            out.send = true;
+        }
+        Ok(out)
+    }
+
+    /// RFC 9293 3.10.7.4: the send window, by Linux's rule for which segment is newer (no SND.WL2 needed).
+    fn update_send_window(&mut self, seg: &Segment) -> bool {
+        let window = u32::from(seg.window) << self.tcb.snd_scale();
+        let newer = seg.ack.gt(self.tcb.snd_una)
+            || seg.seq.gt(self.tcb.snd_wl1)
+            || (seg.seq == self.tcb.snd_wl1 && (window > self.tcb.snd_wnd || window == 0));
+        if !newer || seg.ack.lt(self.tcb.snd_una) {
+            return false;
+        }
+        let changed = window != self.tcb.snd_wnd;
+        if changed && self.tcb.outstanding() == 0 {
+            // The window opened or closed with nothing in flight: probing starts afresh.
+            self.tcb.backoff = 0;
+            self.act.rto_at = Instant::FAR;
+        }
+        self.tcb.snd_wl1 = seg.seq;
+        self.tcb.snd_wnd = window;
+        self.tcb.max_wnd = self.tcb.max_wnd.max(window);
+        changed
+    }
+
+    /// `snd_una` moves: bytes are freed, the round trip is measured, the window grows. Returns whether our FIN is covered.
+    fn advance(&mut self, core: &mut Core, seg: &Segment, flight: u32, sacked: u32) -> bool {
+        let acked = seg.ack.dist(self.tcb.snd_una);
+        let bytes = (acked as usize).min(self.act.sent.len());
+        core.pool.pull_front(&mut self.act.sent, bytes);
+        // What the peer had SACKed before was counted when it was SACKed.
+        let before = self.act.sacked_bytes;
+        self.tcb.snd_una = seg.ack;
+        self.trim_scoreboard();
+        let counted = before.saturating_sub(self.act.sacked_bytes);
+        self.measure(core.now, seg);
+        self.tcb.backoff = 0;
+        self.tcb.dup_acks = 0;
+        let delivered = acked.saturating_sub(counted) + sacked;
+        self.grow(core.now, delivered, flight);
+        if self.repairing() {
+            self.advance_repair();
+        }
+        let left = self.tcb.outstanding();
+        if left == 0 {
+            self.act.rto_at = Instant::FAR; // RFC 6298 5.2
+            self.act.stuck_since = Instant::FAR;
+        } else {
+            self.act.rto_at = core.now + self.tcb.rto(); // RFC 6298 5.3
+            self.act.stuck_since = core.now;
+        }
+        self.tcb.has(flag::FIN_SENT) && left == 0
+    }
+
+    /// Takes a round-trip sample: of the segment being timed, else by the echoed timestamp (RFC 7323 4.1), which is right even
+    /// for retransmitted segments but has only millisecond grain.
+    fn measure(&mut self, now: Instant, seg: &Segment) {
+        if self.act.rtt_at != Instant::FAR {
+            if seg.ack.ge(self.act.rtt_seq) {
+                self.tcb.sample_rtt(now - self.act.rtt_at);
+                self.act.rtt_at = Instant::FAR;
+            }
+        } else if self.tcb.has(flag::TIMESTAMPS)
+            && let Some((_, echoed)) = seg.timestamps
+            && echoed != 0
+        {
+            let ms = self.tcb.tsval(now).wrapping_sub(echoed);
+            if ms < 1 << 20 && self.repairing() {
+                self.tcb
+                    .sample_rtt(core::time::Duration::from_millis(u64::from(ms.max(1))));
+            }
+        }
+    }
+
+    /// Lets congestion control open the window, when the window was what limited sending (RFC 7661's reason, Linux's rule).
+    fn grow(&mut self, now: Instant, delivered: u32, flight: u32) {
+        if self.act.repair == Repair::Recovery {
+            return;
+        }
+        let mut window = self.tcb.window();
+        let used = self.tcb.has(flag::CWND_LIMITED)
+            || (window.in_slow_start() && flight.saturating_mul(2) > window.cwnd);
+        if used && delivered > 0 {
+            let ack = Ack {
+                now,
+                acked: delivered,
+                srtt: self.tcb.srtt(),
+            };
+            self.act.control.algorithm().on_ack(&mut window, &ack);
+            // Twice the largest send buffer is more than can ever be in flight.
+            window.cwnd = window.cwnd.min(1 << 30);
+            self.tcb.set_window(window);
+        }
+    }
+
+    /// Counts duplicate ACKs (RFC 5681 2): nothing but a repeated ACK while data is in flight. Without SACK each stands for a
+    /// segment that has left the network (RFC 6582).
+    fn note_duplicate(&mut self, seg: &Segment, flight: u32, window_moved: bool, sacked: u32) {
+        let pure = seg.len == 0 && seg.sequence_len() == 0 && !window_moved;
+        if flight == 0 || !(pure || sacked > 0) {
+            return;
+        }
+        self.tcb.dup_acks = self.tcb.dup_acks.saturating_add(1);
+        if !self.tcb.has(flag::SACK) {
+            let mss = u32::from(self.tcb.mss);
+            let most = self.tcb.outstanding().saturating_sub(mss);
+            self.act.sacked_bytes = (self.act.sacked_bytes + mss).min(most);
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! What applications ask of connections: connect, send, receive, shut down, close (RFC 9293 3.9.1).
+//!
+//! What does not live here: waiting; every call returns at once.
+
+use base::{Chain, siphash};
+use wire::Addr;
+
+use crate::context::Core;
+use crate::error::SocketError;
+use crate::net::Net;
+use crate::socket::{Ready, SocketId, SocketKind};
+
+use super::conn::free_list;
+use super::output::payload_for_mtu;
+use super::profile::TcpOptions;
+use super::record::{NONE, State, Tcb, flag};
+use super::segment::flow_bytes;
+use super::synchronise::initial_window;
+use super::timer::{FIN_WAIT_2, arm_no_later};
+use super::{KIND_CONNECTION, Tcp, flow_index};
+
+/// Blocks of the pool kept for receiving and acknowledging: writers are held back first.
+fn pool_is_low(core: &Core) -> bool {
+    core.pool.available() < core.pool.capacity() / 16
+}
+
+impl Tcp {
+    /// Starts to connect from `local` (port 0: an ephemeral one) to `remote`.
+    ///
+    /// # Errors
+    /// `AddrInUse` when the 4-tuple or every ephemeral port is taken, `NoBuffers` when a table is full, routing errors.
+    pub(crate) fn connect(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        (remote, remote_port): (Addr, u16),
+        (local, local_port): (Option<Addr>, u16),
+        options: &TcpOptions,
+    ) -> Result<SocketId, SocketError> {
+        // RFC 9293 MUST-46: no connections to broadcast or multicast addresses.
+        if remote_port == 0
+            || remote.is_multicast()
+            || remote.is_broadcast()
+            || remote.is_unspecified()
+        {
+            return Err(SocketError::InvalidInput);
+        }
+        let path = net.route(core, remote, local, None)?;
+        let local = path.src;
+        let port = self.choose_port(core, (&remote, remote_port), (&local, local_port))?;
+        let flow = flow_bytes(&remote, remote_port, &local, port);
+        let profile = self
+            .profiles
+            .acquire(local, options)
+            .ok_or(SocketError::NoBuffers)?;
+        let mut tcb = Tcb::new(remote, remote_port, port, profile);
+        tcb.snd_una = self.initial_sequence(core, &flow);
+        tcb.snd_nxt = tcb.snd_una;
+        tcb.ts_offset = self.timestamp_offset(&flow);
+        tcb.mss = payload_for_mtu(path.mtu, remote.is_v4(), 0);
+        tcb.cwnd = initial_window(u32::from(tcb.mss));
+        tcb.flags =
+            flag::ACTIVE_OPEN | flag::RETRANSMIT | if options.nodelay { flag::NODELAY } else { 0 };
+        let Some(key) = self.conns.insert(tcb) else {
+            self.profiles.release(profile);
+            return Err(SocketError::NoBuffers);
+        };
+        let hash = self.flows.hash(&flow);
+        if self
+            .flows
+            .insert(hash, flow_index(KIND_CONNECTION, key.index))
+            .is_err()
+        {
+            self.conns.remove(key);
+            self.profiles.release(profile);
+            return Err(SocketError::NoBuffers);
+        }
+        self.queue_send(key.index);
+        Ok(SocketId::new(SocketKind::Tcp, key))
+    }
+
+    /// A free local port: the one asked for, or an ephemeral one by RFC 6056's double hash (MUST-43 to 45 chose the address).
+    fn choose_port(
+        &mut self,
+        _core: &mut Core,
+        remote: (&Addr, u16),
+        local: (&Addr, u16),
+    ) -> Result<u16, SocketError> {
+        if local.1 != 0 {
+            return if self.tuple_free(remote, local) {
+                Ok(local.1)
+            } else {
+                Err(SocketError::AddrInUse)
+            };
+        }
+        let (first, last) = self.ephemeral;
+        let range = u32::from(last.saturating_sub(first)) + 1;
+        let mix = siphash(&self.port_key, &flow_bytes(remote.0, remote.1, local.0, 0));
+        let slot = (mix >> 32) as usize % self.port_table.len();
+        for _ in 0..range {
+            let counter = self.port_table[slot];
+            self.port_table[slot] = counter.wrapping_add(1);
+            let port = first + ((mix as u32).wrapping_add(u32::from(counter)) % range) as u16;
+            if !self.port_listens(port) && self.tuple_free(remote, (local.0, port)) {
+                return Ok(port);
+            }
+        }
+        Err(SocketError::AddrInUse)
+    }
+
+    fn tuple_free(&self, remote: (&Addr, u16), local: (&Addr, u16)) -> bool {
+        let hash = self
+            .flows
+            .hash(&flow_bytes(remote.0, remote.1, local.0, local.1));
+        self.flows
+            .find(hash, |e| {
+                self.matches(e, remote.0, remote.1, local.0, local.1)
+            })
+            .is_none()
+    }
+
+    /// Whether data may be written in this state, and the error when not.
+    fn check_writable(tcb: &mut Tcb) -> Result<(), SocketError> {
+        if let Some(error) = tcb.take_error() {
+            return Err(error);
+        }
+        match tcb.state {
+            state if state.sends() => Ok(()),
+            State::SynSent | State::SynReceived => Err(SocketError::WouldBlock),
+            _ => Err(SocketError::BrokenPipe),
+        }
+    }
+
+    /// Queues bytes to be sent. Returns how many were taken.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room (an event tells when there is), `BrokenPipe` after shutdown, the pending error.
+    pub(crate) fn send(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        bytes: &[u8],
+    ) -> Result<usize, SocketError> {
+        let index = self.live(id)?;
+        self.check_send(core, index)?;
+        let Some(conn) = self.conn(index) else {
+            return Err(SocketError::NoBuffers);
+        };
+        let room = (conn.send_room() as usize).min(bytes.len());
+        let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
+        self.after_write(index, taken, bytes.len())
+    }
+
+    /// Queues a chain of blocks to be sent, without a copy.
+    ///
+    /// # Errors
+    /// As [`Tcp::send`]; the chain comes back.
+    pub(crate) fn send_chain(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        chain: Chain,
+    ) -> Result<(), (Chain, SocketError)> {
+        let checked = self
+            .live(id)
+            .and_then(|index| self.check_send(core, index).map(|()| index));
+        let index = match checked {
+            Ok(index) => index,
+            Err(error) => return Err((chain, error)),
+        };
+        let Some(conn) = self.conn(index) else {
+            return Err((chain, SocketError::NoBuffers));
+        };
+        if conn.send_room() == 0 {
+            conn.tcb.flags |= flag::WANT_WRITE;
+            return Err((chain, SocketError::WouldBlock));
+        }
+        core.pool.append(&mut conn.act.unsent, chain);
+        self.queue_send(index);
+        Ok(())
+    }
+
+    fn check_send(&mut self, core: &Core, index: u32) -> Result<(), SocketError> {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Err(SocketError::BadSocket);
+        };
+        if let Err(error) = Self::check_writable(tcb) {
+            if error == SocketError::WouldBlock {
+                tcb.flags |= flag::WANT_WRITE;
+            }
+            return Err(error);
+        }
+        // A connection with nothing queued may always write a little, else it could wait for ever.
+        let empty = tcb.active == NONE
+            || self
+                .actives
+                .at(tcb.active)
+                .is_none_or(|a| a.unsent.is_empty() && a.sent.is_empty());
+        if pool_is_low(core) && !empty {
+            tcb.flags |= flag::WANT_WRITE;
+            return Err(SocketError::WouldBlock);
+        }
+        Ok(())
+    }
+
+    fn after_write(
+        &mut self,
+        index: u32,
+        taken: usize,
+        wanted: usize,
+    ) -> Result<usize, SocketError> {
+        if taken < wanted
+            && let Some(tcb) = self.conns.at_mut(index)
+        {
+            tcb.flags |= flag::WANT_WRITE;
+        }
+        if taken > 0 {
+            self.queue_send(index);
+            return Ok(taken);
+        }
+        self.settle(index);
+        if wanted == 0 {
+            Ok(0)
+        } else {
+            Err(SocketError::WouldBlock)
+        }
+    }
+
+    /// Whether there is something to read, or what to return instead.
+    fn check_readable(&mut self, index: u32) -> Result<Option<u32>, SocketError> {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Err(SocketError::BadSocket);
+        };
+        if self
+            .actives
+            .at(tcb.active)
+            .is_some_and(|a| !a.recv.is_empty())
+        {
+            return Ok(Some(tcb.active));
+        }
+        if let Some(error) = tcb.take_error() {
+            return Err(error);
+        }
+        if tcb.flags & (flag::FIN_RECEIVED | flag::READ_SHUT) != 0 || tcb.state == State::Closed {
+            return Ok(None);
+        }
+        Err(SocketError::WouldBlock)
+    }
+
+    /// Copies received bytes out. `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there, the pending error once.
+    pub(crate) fn receive(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        out: &mut [u8],
+    ) -> Result<usize, SocketError> {
+        let index = self.live(id)?;
+        let Some(active) = self.check_readable(index)? else {
+            return Ok(0);
+        };
+        let Some(act) = self.actives.at_mut(active) else {
+            return Ok(0);
+        };
+        let n = core.pool.copy_out(&act.recv, 0, out);
+        core.pool.pull_front(&mut act.recv, n);
+        self.after_read(core, index);
+        Ok(n)
+    }
+
+    /// Hands received bytes over as blocks, at most `most` bytes. An empty chain is the end of the stream.
+    ///
+    /// # Errors
+    /// As [`Tcp::receive`].
+    pub(crate) fn receive_chain(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        most: usize,
+    ) -> Result<Chain, SocketError> {
+        let index = self.live(id)?;
+        let Some(active) = self.check_readable(index)? else {
+            return Ok(Chain::EMPTY);
+        };
+        let Some(act) = self.actives.at_mut(active) else {
+            return Ok(Chain::EMPTY);
+        };
+        let chain = if act.recv.len() <= most {
+            act.recv.take()
+        } else {
+            core.pool
+                .split_front(&mut act.recv, most)
+                .ok_or(SocketError::NoBuffers)?
+        };
+        self.after_read(core, index);
+        Ok(chain)
+    }
+
+    /// Copies received bytes out and leaves them.
+    ///
+    /// # Errors
+    /// As [`Tcp::receive`].
+    pub(crate) fn peek(
+        &mut self,
+        core: &Core,
+        id: SocketId,
+        out: &mut [u8],
+    ) -> Result<usize, SocketError> {
+        let index = self.live(id)?;
+        let Some(active) = self.check_readable(index)? else {
+            return Ok(0);
+        };
+        Ok(self
+            .actives
+            .at(active)
+            .map_or(0, |act| core.pool.copy_out(&act.recv, 0, out)))
+    }
+
+    fn after_read(&mut self, core: &mut Core, index: u32) {
+        let closed = self
+            .conns
+            .at(index)
+            .is_none_or(|tcb| tcb.state == State::Closed);
+        if closed {
+            return self.settle(index);
+        }
+        if let Some(conn) = self.conn(index) {
+            if conn.window_update_due() {
+                conn.tcb.ack_now();
+                self.queue_send(index);
+            } else if conn.act.is_spent() {
+                self.settle(index);
+            }
+        }
+        let _ = core;
+    }
+
+    /// What the socket is ready for (epoll's meanings, Linux's rules).
+    pub(crate) fn readiness(&self, index: u32) -> Ready {
+        let Some(tcb) = self.conns.at(index) else {
+            return Ready::NONE;
+        };
+        let act = self.actives.at(tcb.active);
+        let mut ready = Ready::NONE;
+        let ended =
+            tcb.flags & (flag::FIN_RECEIVED | flag::READ_SHUT) != 0 || tcb.state == State::Closed;
+        if ended || act.is_some_and(|a| !a.recv.is_empty()) {
+            ready |= Ready::READABLE;
+        }
+        if ended {
+            ready |= Ready::READ_CLOSED;
+        }
+        if tcb.state == State::Closed {
+            ready |= Ready::HUP | Ready::WRITABLE;
+        } else if !matches!(tcb.state, State::SynSent | State::SynReceived) {
+            let limit = self.profiles.get(tcb.profile).options.send_buffer;
+            let used = act.map_or(0, |a| a.sent.len() + a.unsent.len()) as u64;
+            if (u64::from(limit) - used.min(u64::from(limit))) * 3 >= u64::from(limit)
+                || !tcb.state.sends()
+            {
+                ready |= Ready::WRITABLE;
+            }
+        }
+        if tcb.error().is_some() {
+            ready |= Ready::ERROR;
+        }
+        ready
+    }
+
+    /// Readiness by handle.
+    pub(crate) fn ready(&self, id: SocketId) -> Result<Ready, SocketError> {
+        self.live(id).map(|index| self.readiness(index))
+    }
+
+    /// Gives a socket its owner's word; returned with each event. What is ready already is reported.
+    pub(crate) fn set_token(&mut self, id: SocketId, token: u64) -> Result<(), SocketError> {
+        let index = self.live(id)?;
+        if let Some(tcb) = self.conns.at_mut(index) {
+            tcb.token = token;
+        }
+        if self
+            .readiness(index)
+            .intersects(Ready::READABLE | Ready::HUP | Ready::ERROR)
+        {
+            self.raise(index, Ready::READABLE);
+        }
+        Ok(())
+    }
+
+    /// Closes a direction or both; the handle stays.
+    ///
+    /// # Errors
+    /// `NotConnected` when there is no connection.
+    pub(crate) fn shutdown(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        read: bool,
+        write: bool,
+    ) -> Result<(), SocketError> {
+        let index = self.live(id)?;
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Err(SocketError::BadSocket);
+        };
+        if matches!(tcb.state, State::Closed | State::SynSent) {
+            return Err(SocketError::NotConnected);
+        }
+        if read {
+            tcb.flags |= flag::READ_SHUT;
+            self.raise(index, Ready::READABLE);
+        }
+        if write {
+            self.queue_fin(index);
+        }
+        let _ = core;
+        Ok(())
+    }
+
+    /// Queues our FIN behind the data (RFC 9293 3.10.4).
+    fn queue_fin(&mut self, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        tcb.state = match tcb.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            _ => return,
+        };
+        self.queue_send(index);
+    }
+
+    /// Lets go of a connection: FIN behind what is queued, reset when received bytes were never read (RFC 2525 2.17) or
+    /// `linger` is zero. The handle is dead from here.
+    pub(crate) fn close(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        id: SocketId,
+    ) -> Result<(), SocketError> {
+        let index = self.live(id)?;
+        let Some(tcb) = self.conns.at(index) else {
+            return Err(SocketError::BadSocket);
+        };
+        let unread = self
+            .actives
+            .at(tcb.active)
+            .is_some_and(|a| !a.recv.is_empty());
+        let abort = self
+            .profiles
+            .get(tcb.profile)
+            .options
+            .linger
+            .is_some_and(|l| l.is_zero());
+        let state = tcb.state;
+        if state == State::SynSent || ((unread || abort) && state != State::Closed) {
+            self.abort_at(core, net, index);
+            return Ok(());
+        }
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Ok(());
+        };
+        tcb.flags |= flag::ORPHAN;
+        match state {
+            State::Closed => {
+                self.drop_unread(core, index);
+                self.free_if_dead(index);
+            }
+            State::FinWait2 => {
+                let deadline = core.now + FIN_WAIT_2;
+                arm_no_later(core, tcb, deadline, index);
+            }
+            _ => self.queue_fin(index),
+        }
+        Ok(())
+    }
+
+    /// Frees what a closed connection still held to be read.
+    fn drop_unread(&mut self, core: &mut Core, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        let active = core::mem::replace(&mut tcb.active, NONE);
+        if let Some(act) = self.actives.at_mut(active) {
+            core.pool.free(act.recv.take());
+            free_list(
+                core,
+                &mut self.ranges,
+                core::mem::replace(&mut act.ooo, NONE),
+            );
+            self.actives.remove_at(active);
+        }
+    }
+
+    /// Ends a connection at once with a reset (RFC 9293 3.10.5). The handle is dead from here.
+    pub(crate) fn abort(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        id: SocketId,
+    ) -> Result<(), SocketError> {
+        let index = self.live(id)?;
+        self.abort_at(core, net, index);
+        Ok(())
+    }
+
+    pub(super) fn abort_at(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        self.reset_peer(core, net, index);
+        if let Some(tcb) = self.conns.at_mut(index) {
+            tcb.flags |= flag::ORPHAN;
+        }
+        self.dissolve(core, index, None);
+        self.drop_unread(core, index);
+        self.free_if_dead(index);
+    }
+
+    /// The FIN of an orphan is acknowledged: FIN-WAIT-2 lasts a minute, not for ever (as Linux).
+    pub(super) fn limit_fin_wait(&mut self, core: &mut Core, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        if tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN) && tcb.timer.is_none() {
+            let deadline = core.now + FIN_WAIT_2;
+            arm_no_later(core, tcb, deadline, index);
+        }
+    }
+
+    /// Changes options of one connection.
+    ///
+    /// # Errors
+    /// `NoBuffers` when too many different sets of options are in use.
+    pub(crate) fn set_options(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        change: impl FnOnce(&mut TcpOptions),
+    ) -> Result<(), SocketError> {
+        let index = self.live(id)?;
+        let Some(tcb) = self.conns.at(index) else {
+            return Err(SocketError::BadSocket);
+        };
+        let old = tcb.profile;
+        let profile = self.profiles.get(old);
+        let (local, mut options) = (profile.local, profile.options.clone());
+        change(&mut options);
+        let new = self
+            .profiles
+            .acquire(local, &options)
+            .ok_or(SocketError::NoBuffers)?;
+        self.profiles.release(old);
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Ok(());
+        };
+        tcb.profile = new;
+        tcb.flags = if options.nodelay {
+            tcb.flags | flag::NODELAY
+        } else {
+            tcb.flags & !flag::NODELAY
+        };
+        self.start_keepalive(core, index);
+        self.queue_send(index);
+        Ok(())
+    }
+
+    /// Holds partial segments back, or lets them go (TCP_CORK).
+    pub(crate) fn set_cork(&mut self, id: SocketId, cork: bool) -> Result<(), SocketError> {
+        let index = self.live(id)?;
+        if let Some(tcb) = self.conns.at_mut(index) {
+            tcb.flags = if cork {
+                tcb.flags | flag::CORK
+            } else {
+                tcb.flags & !flag::CORK
+            };
+        }
+        self.queue_send(index);
+        Ok(())
+    }
+
+    pub(crate) fn options(&self, id: SocketId) -> Result<&TcpOptions, SocketError> {
+        let index = self.live(id)?;
+        self.conns
+            .at(index)
+            .map(|tcb| &self.profiles.get(tcb.profile).options)
+            .ok_or(SocketError::BadSocket)
+    }
+
+    /// Takes the pending error (SO_ERROR).
+    pub(crate) fn take_error(&mut self, id: SocketId) -> Result<Option<SocketError>, SocketError> {
+        let index = self.live(id)?;
+        Ok(self.conns.at_mut(index).and_then(Tcb::take_error))
+    }
+
+    /// Local and remote address and port.
+    pub(crate) fn addresses(
+        &self,
+        id: SocketId,
+    ) -> Result<((Addr, u16), (Addr, u16)), SocketError> {
+        let index = self.live(id)?;
+        let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
+        Ok((
+            (self.profiles.get(tcb.profile).local, tcb.local_port),
+            (tcb.remote, tcb.remote_port),
+        ))
+    }
+}

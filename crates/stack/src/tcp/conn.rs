@@ -1,0 +1,301 @@
+//! One connection, seen whole: the view every step of the protocol works on, and what a step decided.
+//!
+//! What does not live here: the steps themselves (`input`, `acknowledge`, `receive`, `output`, `timer`).
+
+use base::{Chain, Instant, Seq, Slab};
+
+use crate::context::Core;
+use crate::error::SocketError;
+use crate::socket::Ready;
+
+use super::congestion::Window;
+use super::profile::Profile;
+use super::record::{Active, NONE, Range, Repair, State, Tcb, flag};
+
+/// Longest time an ACK may wait (RFC 9293 MUST-40: under 0.5 s); Linux's minimum.
+pub(crate) const ACK_DELAY: core::time::Duration = core::time::Duration::from_millis(40);
+/// Segments acknowledged at once at the start of a connection, so that the peer's slow start is fed.
+pub(crate) const QUICK_ACKS: u8 = 16;
+/// RFC 5961 7, as Linux: an unacceptable segment is answered at most so often per connection.
+const CHALLENGE_INTERVAL_MS: u32 = 500;
+
+/// All parts of one connection.
+pub(crate) struct Conn<'a> {
+    pub(crate) tcb: &'a mut Tcb,
+    pub(crate) act: &'a mut Active,
+    pub(crate) ranges: &'a mut Slab<Range>,
+    pub(crate) profile: &'a Profile,
+}
+
+/// Whether a connection goes on after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum End {
+    /// It does.
+    #[default]
+    Lives,
+    /// Both sides are done: a TIME-WAIT record takes over.
+    TimeWait,
+    /// It is over, well (`None`) or not.
+    Closed(Option<SocketError>),
+}
+
+/// What a step wants done outside its connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Outcome {
+    /// The transmit pass shall visit it.
+    pub(crate) send: bool,
+    /// Tell the application.
+    pub(crate) raise: Ready,
+    pub(crate) end: End,
+}
+
+impl Outcome {
+    pub(crate) const SEND: Self = Self {
+        send: true,
+        raise: Ready::NONE,
+        end: End::Lives,
+    };
+
+    pub(crate) fn closed(error: Option<SocketError>) -> Self {
+        Self {
+            send: false,
+            raise: Ready::HUP,
+            end: End::Closed(error),
+        }
+    }
+}
+
+impl Tcb {
+    /// Milliseconds of this host's clock, as timestamps carry them (RFC 7323 5.4: 1 ms per tick).
+    #[inline]
+    pub(crate) fn tsval(&self, now: Instant) -> u32 {
+        (now.millis() as u32).wrapping_add(self.ts_offset)
+    }
+
+    /// Shift of windows we read in headers.
+    #[inline]
+    pub(crate) fn snd_scale(&self) -> u32 {
+        u32::from(self.scales & 0xf)
+    }
+
+    /// Shift of windows we write in headers.
+    #[inline]
+    pub(crate) fn rcv_scale(&self) -> u32 {
+        u32::from(self.scales >> 4)
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, bit: u32) -> bool {
+        self.flags & bit != 0
+    }
+
+    /// RCV.WND: what is left of the advertised window.
+    #[inline]
+    pub(crate) fn rcv_wnd(&self) -> u32 {
+        if self.rcv_adv.gt(self.rcv_nxt) {
+            self.rcv_adv.dist(self.rcv_nxt)
+        } else {
+            0
+        }
+    }
+
+    /// Bytes (and FIN) sent and not acknowledged.
+    #[inline]
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.snd_nxt.dist(self.snd_una)
+    }
+
+    #[inline]
+    pub(crate) fn window(&self) -> Window {
+        Window {
+            cwnd: self.cwnd,
+            ssthresh: self.ssthresh,
+            mss: u32::from(self.mss),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set_window(&mut self, window: Window) {
+        self.cwnd = window.cwnd;
+        self.ssthresh = window.ssthresh;
+    }
+
+    /// An ACK shall leave with the next transmit pass.
+    #[inline]
+    pub(crate) fn ack_now(&mut self) {
+        self.flags |= flag::ACK_NOW;
+    }
+
+    /// Asks for an ACK against an unacceptable segment, unless one went out less than 500 ms ago (RFC 5961 7).
+    pub(crate) fn challenge(&mut self, now: Instant) -> bool {
+        let ms = now.millis() as u32;
+        if self.has(flag::CHALLENGED) && ms.wrapping_sub(self.challenged) < CHALLENGE_INTERVAL_MS {
+            return false;
+        }
+        self.challenged = ms;
+        self.flags |= flag::CHALLENGED | flag::ACK_NOW;
+        true
+    }
+
+    /// Keeps an error for the application; the first one stays.
+    pub(crate) fn set_error(&mut self, error: SocketError) {
+        if self.flags >> flag::ERROR_SHIFT == 0
+            && let Some(at) = ERRORS.iter().position(|e| *e == error)
+        {
+            self.flags |= (at as u32 + 1) << flag::ERROR_SHIFT;
+        }
+    }
+
+    /// The pending error.
+    pub(crate) fn error(&self) -> Option<SocketError> {
+        let number = self.flags >> flag::ERROR_SHIFT;
+        number
+            .checked_sub(1)
+            .and_then(|at| ERRORS.get(at as usize))
+            .copied()
+    }
+
+    /// Takes the pending error (SO_ERROR).
+    pub(crate) fn take_error(&mut self) -> Option<SocketError> {
+        let error = self.error();
+        self.flags &= (1 << flag::ERROR_SHIFT) - 1;
+        error
+    }
+}
+
+/// Errors a connection can keep, by number.
+const ERRORS: [SocketError; 9] = [
+    SocketError::ConnectionReset,
+    SocketError::ConnectionRefused,
+    SocketError::TimedOut,
+    SocketError::BrokenPipe,
+    SocketError::HostUnreachable,
+    SocketError::NetworkUnreachable,
+    SocketError::ConnectionAborted,
+    SocketError::NotSupported,
+    SocketError::NoBuffers,
+];
+
+impl Conn<'_> {
+    /// Sequence number after the last byte queued for sending.
+    #[inline]
+    pub(crate) fn data_end(&self) -> Seq {
+        self.sent_end() + self.act.unsent.len() as u32
+    }
+
+    /// Sequence number after the last data byte sent. Before our SYN is acknowledged, that is the SYN's.
+    #[inline]
+    pub(crate) fn sent_end(&self) -> Seq {
+        match self.tcb.state {
+            State::SynSent | State::SynReceived => self.tcb.snd_una + 1,
+            _ => self.tcb.snd_una + self.act.sent.len() as u32,
+        }
+    }
+
+    /// Bytes the application may still write.
+    pub(crate) fn send_room(&self) -> u32 {
+        let used = (self.act.sent.len() + self.act.unsent.len()) as u32;
+        self.profile.options.send_buffer.saturating_sub(used)
+    }
+
+    /// Bytes the receive queue may still take.
+    pub(crate) fn receive_room(&self) -> u32 {
+        self.profile
+            .options
+            .receive_buffer
+            .saturating_sub(self.act.recv.len() as u32)
+    }
+
+    /// Whether the application should hear that there is room to write: Linux's rule, a third of the buffer is free.
+    pub(crate) fn is_writable(&self) -> bool {
+        u64::from(self.send_room()) * 3 >= u64::from(self.profile.options.send_buffer)
+    }
+
+    /// The window to offer now (RFC 9293 3.8.6.2.2, receiver's SWS avoidance): the right edge moves only by a full segment or
+    /// half the buffer at least, and never left.
+    pub(crate) fn window_to_offer(&self) -> Seq {
+        let room = self.receive_room().min(65_535 << self.tcb.rcv_scale());
+        let unit = u32::from(self.act.rcv_mss)
+            .max(536)
+            .min(self.profile.options.receive_buffer / 2);
+        let scale = self.tcb.rcv_scale();
+        // Whole units of the scale, rounded down, so that the peer computes the same edge.
+        let edge = self.tcb.rcv_nxt + (room >> scale << scale);
+        if edge.gt(self.tcb.rcv_adv) && edge.dist(self.tcb.rcv_adv) >= unit {
+            edge
+        } else {
+            self.tcb.rcv_adv
+        }
+    }
+
+    /// Whether reading has opened the window enough to be worth telling the peer at once.
+    pub(crate) fn window_update_due(&self) -> bool {
+        if !self.tcb.state.receives() {
+            return false;
+        }
+        let edge = self.window_to_offer();
+        let opened = edge.dist(self.tcb.rcv_adv);
+        let left = self.tcb.rcv_wnd();
+        opened > 0 && (opened >= left || opened >= self.profile.options.receive_buffer / 4)
+    }
+
+    /// Whether a loss is being repaired.
+    #[inline]
+    pub(crate) fn repairing(&self) -> bool {
+        self.act.repair != Repair::Open
+    }
+}
+
+/// Frees everything a connection holds, except received bytes unless `all`.
+pub(crate) fn release_queues(
+    core: &mut Core,
+    ranges: &mut Slab<Range>,
+    act: &mut Active,
+    all: bool,
+) {
+    core.pool.free(act.sent.take());
+    core.pool.free(act.unsent.take());
+    if all {
+        core.pool.free(act.recv.take());
+    }
+    free_list(core, ranges, core::mem::replace(&mut act.ooo, NONE));
+    free_list(core, ranges, core::mem::replace(&mut act.sacked, NONE));
+    act.ooo_nodes = 0;
+    act.sacked_nodes = 0;
+    act.sacked_bytes = 0;
+    act.rto_at = Instant::FAR;
+    act.ack_at = Instant::FAR;
+    act.repair = Repair::Open;
+    act.dsack = None;
+}
+
+/// Frees a list of ranges and their bytes.
+pub(crate) fn free_list(core: &mut Core, ranges: &mut Slab<Range>, mut node: u32) {
+    while let Some(range) = ranges.at_mut(node) {
+        let (next, data) = (range.next, range.data.take());
+        core.pool.free(data);
+        remove_node(ranges, node);
+        node = next;
+    }
+}
+
+/// Takes one node out of the slab; its data must have been taken before.
+pub(crate) fn remove_node(ranges: &mut Slab<Range>, node: u32) {
+    if let Some(key) = ranges.key_of(node)
+        && let Some(range) = ranges.remove(key)
+    {
+        debug_assert!(range.data.is_empty(), "a range is freed with its bytes");
+    }
+}
+
+/// A node with these bounds. `None` when the slab is full; the bytes come back.
+pub(crate) fn new_node(ranges: &mut Slab<Range>, start: Seq, end: Seq, next: u32) -> Option<u32> {
+    ranges
+        .insert(Range {
+            start,
+            end,
+            next,
+            data: Chain::EMPTY,
+        })
+        .map(|key| key.index)
+}

@@ -1,0 +1,181 @@
+//! What connections look like from outside: for tools, tests and TCP_INFO.
+//!
+//! What does not live here: anything that changes a connection.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::error::SocketError;
+use crate::socket::SocketId;
+
+use super::Tcp;
+use super::record::{State, Tcb, flag};
+
+/// The state of one connection in numbers. All times are durations, all amounts bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// RFC 9293 state.
+    pub state: State,
+    /// Smoothed round-trip time; zero before the first sample.
+    pub rtt: Duration,
+    /// Round-trip time variation.
+    pub rtt_variation: Duration,
+    /// Retransmission timeout now, with backoff.
+    pub rto: Duration,
+    /// Congestion window.
+    pub cwnd: u32,
+    /// Slow start threshold.
+    pub ssthresh: u32,
+    /// The peer's window.
+    pub send_window: u32,
+    /// What is left of the window we advertised.
+    pub receive_window: u32,
+    /// Payload of a full segment we send.
+    pub mss: u32,
+    /// Sent and not acknowledged.
+    pub unacknowledged: u32,
+    /// Queued to be sent for the first time.
+    pub unsent: u32,
+    /// Received and not read.
+    pub unread: u32,
+    /// Reported received out of order by the peer.
+    pub sacked: u32,
+    /// Timeouts in a row.
+    pub backoff: u8,
+    /// Timestamps in use.
+    pub timestamps: bool,
+    /// SACK in use.
+    pub sack: bool,
+    /// Window shifts: the peer's, ours.
+    pub window_scales: (u8, u8),
+    /// Name of the congestion control.
+    pub congestion: &'static str,
+}
+
+/// One row of a connection table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The handle, unless nobody holds one (half-open, orphaned, TIME-WAIT).
+    pub socket: Option<SocketId>,
+    /// Local address.
+    pub local: SocketAddr,
+    /// Remote address; the unspecified one for listeners.
+    pub remote: SocketAddr,
+    /// State.
+    pub state: State,
+    /// Received and not read; for a listener, waiting to be accepted.
+    pub receive_queue: u32,
+    /// Sent or queued and not acknowledged; for a listener, its backlog.
+    pub send_queue: u32,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Congestion window.
+    pub cwnd: u32,
+}
+
+impl Tcp {
+    pub(crate) fn info(&self, id: SocketId) -> Result<TcpInfo, SocketError> {
+        let index = self.live(id)?;
+        let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
+        let act = self.actives.at(tcb.active);
+        Ok(TcpInfo {
+            state: tcb.state,
+            rtt: tcb.srtt(),
+            rtt_variation: Duration::from_micros(u64::from(tcb.rttvar >> 2)),
+            rto: tcb.rto(),
+            cwnd: tcb.cwnd,
+            ssthresh: tcb.ssthresh,
+            send_window: tcb.snd_wnd,
+            receive_window: tcb.rcv_wnd(),
+            mss: u32::from(tcb.mss),
+            unacknowledged: tcb.outstanding(),
+            unsent: act.map_or(0, |a| a.unsent.len() as u32),
+            unread: act.map_or(0, |a| a.recv.len() as u32),
+            sacked: act.map_or(0, |a| a.sacked_bytes),
+            backoff: tcb.backoff,
+            timestamps: tcb.has(flag::TIMESTAMPS),
+            sack: tcb.has(flag::SACK),
+            window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
+            congestion: self.profiles.get(tcb.profile).options.congestion.name(),
+        })
+    }
+
+    fn describe(&self, index: u32, tcb: &Tcb) -> ConnectionInfo {
+        let act = self.actives.at(tcb.active);
+        let owned = tcb.flags & (flag::ORPHAN | flag::UNACCEPTED) == 0;
+        ConnectionInfo {
+            socket: if owned { self.id_of(index) } else { None },
+            local: SocketAddr::new(self.profiles.get(tcb.profile).local.to_ip(), tcb.local_port),
+            remote: SocketAddr::new(tcb.remote.to_ip(), tcb.remote_port),
+            state: tcb.state,
+            receive_queue: act.map_or(0, |a| a.recv.len() as u32),
+            send_queue: act.map_or(0, |a| (a.sent.len() + a.unsent.len()) as u32),
+            rtt: tcb.srtt(),
+            cwnd: tcb.cwnd,
+        }
+    }
+
+    /// Every listener, connection, half-open connection and TIME-WAIT. For tools: visits all of them.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = ConnectionInfo> + '_ {
+        let listeners = self.listeners.iter().map(|(key, l)| ConnectionInfo {
+            socket: Some(SocketId::new(crate::socket::SocketKind::Listener, key)),
+            local: SocketAddr::new(l.local.to_ip(), l.port),
+            remote: SocketAddr::new(wire::Addr::unspecified(l.local.family()).to_ip(), 0),
+            state: State::Listen,
+            receive_queue: l.queued,
+            send_queue: l.backlog,
+            rtt: Duration::ZERO,
+            cwnd: 0,
+        });
+        let row =
+            |profile: u16, remote: wire::Addr, remote_port: u16, local_port: u16, state: State| {
+                ConnectionInfo {
+                    socket: None,
+                    local: SocketAddr::new(self.profiles.get(profile).local.to_ip(), local_port),
+                    remote: SocketAddr::new(remote.to_ip(), remote_port),
+                    state,
+                    receive_queue: 0,
+                    send_queue: 0,
+                    rtt: Duration::ZERO,
+                    cwnd: 0,
+                }
+            };
+        let halves = self.halves.iter().map(move |(_, h)| {
+            row(
+                h.profile,
+                h.remote,
+                h.remote_port,
+                h.local_port,
+                State::SynReceived,
+            )
+        });
+        let waits = self.waits.iter().map(move |(_, w)| {
+            row(
+                w.profile,
+                w.remote,
+                w.remote_port,
+                w.local_port,
+                State::TimeWait,
+            )
+        });
+        listeners
+            .chain(
+                self.each_connection()
+                    .map(|(index, tcb)| self.describe(index, tcb)),
+            )
+            .chain(halves)
+            .chain(waits)
+    }
+
+    /// How many records of each kind live: connections, active parts, half-open, TIME-WAIT, ranges, profiles.
+    pub(crate) fn occupancy(&self) -> [u32; 6] {
+        [
+            self.conns.len(),
+            self.actives.len(),
+            self.halves.len(),
+            self.waits.len(),
+            self.ranges.len(),
+            self.profiles.len() as u32,
+        ]
+    }
+}

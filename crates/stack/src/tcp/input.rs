@@ -1,0 +1,495 @@
+//! A segment arrives (RFC 9293 3.10.7).
+//!
+//! What does not live here: parsing (`segment`), the handshake (`listen`, `synchronise`), ACKs (`acknowledge`), data (`receive`).
+
+use base::{Chain, Seq};
+use wire::Addr;
+use wire::tcp::{Flags, Options, Repr};
+
+use crate::context::Core;
+use crate::error::SocketError;
+use crate::net::{Datagram, Net, Report, ReportKind};
+use crate::socket::Ready;
+use crate::stats::{Count, Drop};
+
+use super::conn::{Conn, End, Outcome};
+use super::output::{build, ip_meta};
+use super::record::{State, flag};
+use super::segment::{Segment, flow_bytes, parse};
+use super::{INDEX_MASK, KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Tcp};
+
+impl Tcp {
+    /// Parses a segment and hashes its tuple; its headers are cut off `dg.chain`.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    #[inline]
+    pub(crate) fn parse(&self, core: &mut Core, dg: &mut Datagram) -> Result<Segment, Drop> {
+        core.count(Count::TcpSegmentsIn);
+        let segment = parse(&mut core.pool, dg, |flow| self.flows.hash(flow))?;
+        self.flows.prefetch(segment.hash);
+        Ok(segment)
+    }
+
+    /// Pulls the record a parsed segment probably concerns toward the cache.
+    #[inline]
+    pub(crate) fn prefetch(&self, segment: &Segment) {
+        if let Some(entry) = self.flows.candidate(segment.hash) {
+            match entry >> KIND_SHIFT {
+                KIND_CONNECTION => self.conns.prefetch(entry & INDEX_MASK),
+                KIND_HALF_OPEN => self.halves.prefetch(entry & INDEX_MASK),
+                _ => self.waits.prefetch(entry & INDEX_MASK),
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn find(&self, seg: &Segment) -> Option<u32> {
+        self.flows.find(seg.hash, |entry| {
+            self.matches(entry, &seg.src, seg.src_port, &seg.dst, seg.dst_port)
+        })
+    }
+
+    /// Takes in one parsed segment; `data` is its payload.
+    pub(crate) fn input(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, data: Chain) {
+        let Some(entry) = self.find(seg) else {
+            return self.to_listener(core, net, seg, data);
+        };
+        match entry >> KIND_SHIFT {
+            KIND_CONNECTION => self.to_connection(core, net, entry & INDEX_MASK, seg, data),
+            KIND_HALF_OPEN => self.to_half_open(core, net, entry & INDEX_MASK, seg, data),
+            _ => self.to_time_wait(core, net, entry & INDEX_MASK, seg, data),
+        }
+    }
+
+    pub(super) fn to_connection(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        index: u32,
+        seg: &Segment,
+        data: Chain,
+    ) {
+        let Some(mut conn) = self.conn(index) else {
+            return core.drop_packet(data, Drop::TcpTableFull);
+        };
+        conn.tcb.last_received = core.now.millis() as u32;
+        let arrival = if conn.tcb.state == State::SynSent {
+            conn.synchronise(core, seg, data)
+        } else {
+            conn.arrive(core, seg, data)
+        };
+        if arrival.reset {
+            self.send_reset(core, net, seg);
+        }
+        if arrival.established {
+            self.start_keepalive(core, index);
+        }
+        self.conclude(core, net, index, arrival.outcome);
+    }
+
+    /// Answers a segment that belongs to nothing (RFC 9293 3.10.7.1): never a reset for a reset.
+    #[cold]
+    pub(super) fn send_reset(&mut self, core: &mut Core, net: &mut Net, seg: &Segment) {
+        if seg.has(Flags::RST) {
+            return;
+        }
+        let (seq, ack) = if seg.has(Flags::ACK) {
+            (seg.ack, None)
+        } else {
+            (Seq(0), Some(seg.end().0))
+        };
+        let repr = Repr {
+            src_port: seg.dst_port,
+            dst_port: seg.src_port,
+            seq: seq.0,
+            ack,
+            flags: Flags::RST,
+            window: 0,
+            urgent: 0,
+            options: Options::default(),
+        };
+        core.count(Count::TcpResetsOut);
+        self.send_stateless(core, net, &repr, &seg.src, &seg.dst);
+    }
+
+    /// Sends a segment that no connection owns.
+    pub(super) fn send_stateless(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        repr: &Repr,
+        remote: &Addr,
+        local: &Addr,
+    ) {
+        let Some(path) = self.paths.get(core, net, remote, local) else {
+            return;
+        };
+        let Some((chain, facts)) = build(core, repr, &path, remote, u32::from(u16::MAX), None)
+        else {
+            return core.stats.drops.add(Drop::PoolEmpty);
+        };
+        core.count(Count::TcpSegmentsOut);
+        let meta = ip_meta(&path, remote, 64, 0);
+        net.send(core, &path, &meta, chain, facts);
+    }
+
+    /// Resets the peer of a connection that ends here (abort, give-up): RFC 9293 3.10.5.
+    #[cold]
+    pub(super) fn reset_peer(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let Some(tcb) = self.conns.at(index) else {
+            return;
+        };
+        if matches!(tcb.state, State::SynSent | State::Closed) {
+            return;
+        }
+        let (remote, local) = (tcb.remote, self.profiles.get(tcb.profile).local);
+        let repr = Repr {
+            src_port: tcb.local_port,
+            dst_port: tcb.remote_port,
+            seq: tcb.snd_nxt.0,
+            ack: Some(tcb.rcv_nxt.0),
+            flags: Flags::RST,
+            window: 0,
+            urgent: 0,
+            options: Options::default(),
+        };
+        core.count(Count::TcpResetsOut);
+        self.send_stateless(core, net, &repr, &remote, &local);
+    }
+
+    /// An ICMP error about a segment of ours (RFC 9293 3.9.2.2, RFC 5927): believed only when it quotes data in flight; hard
+    /// only while connecting, else soft and left to the timers, as Linux.
+    #[cold]
+    pub(crate) fn report(&mut self, core: &mut Core, net: &mut Net, report: &Report) {
+        let [a, b, c, d, e, f, g, h] = report.l4;
+        let (local_port, remote_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let seq = Seq(u32::from_be_bytes([e, f, g, h]));
+        let flow = flow_bytes(&report.remote, remote_port, &report.local, local_port);
+        let hash = self.flows.hash(&flow);
+        let entry = self.flows.find(hash, |e| {
+            self.matches(e, &report.remote, remote_port, &report.local, local_port)
+        });
+        let Some(index) = entry
+            .filter(|e| e >> KIND_SHIFT == KIND_CONNECTION)
+            .map(|e| e & INDEX_MASK)
+        else {
+            return core.stats.drops.add(Drop::TcpReportIgnored);
+        };
+        let Some(conn) = self.conn(index) else { return };
+        if seq.lt(conn.tcb.snd_una) || seq.ge(conn.tcb.snd_nxt) {
+            core.stats.drops.add(Drop::TcpReportIgnored);
+            return self.settle(index);
+        }
+        let connecting = conn.tcb.state == State::SynSent;
+        let error = match report.kind {
+            ReportKind::TooBig { mtu } => {
+                let mtu = net.pmtu_update(core, report.remote, mtu);
+                if let Some(mut conn) = self.conn(index)
+                    && conn.shrink_to(mtu)
+                {
+                    conn.timeout_without_reduction();
+                    self.queue_send(index);
+                }
+                return;
+            }
+            ReportKind::PortUnreachable | ReportKind::ProtocolUnreachable => {
+                SocketError::ConnectionRefused
+            }
+            ReportKind::NetUnreachable => SocketError::NetworkUnreachable,
+            _ => SocketError::HostUnreachable,
+        };
+        if connecting {
+            self.conclude(core, net, index, Outcome::closed(Some(error)));
+        } else {
+            self.settle(index);
+        }
+    }
+}
+
+/// What came of a segment.
+#[derive(Debug, Default)]
+pub(crate) struct Arrival {
+    pub(crate) outcome: Outcome,
+    /// Answer with a reset.
+    pub(crate) reset: bool,
+    /// The handshake ended with this segment.
+    pub(crate) established: bool,
+}
+
+impl Arrival {
+    fn send() -> Self {
+        Self {
+            outcome: Outcome::SEND,
+            ..Self::default()
+        }
+    }
+}
+
+impl Conn<'_> {
+    /// RFC 9293 3.10.7.4, in its order: sequence number (after PAWS), RST, SYN, ACK, data, FIN.
+    fn arrive(&mut self, core: &mut Core, seg: &Segment, data: Chain) -> Arrival {
+        if let Some(verdict) = self.refuse(core, seg) {
+            let (reason, arrival) = verdict;
+            core.drop_packet(data, reason);
+            return arrival;
+        }
+        self.tcb.probes = 0;
+        self.update_timestamp(seg);
+        let mut established = false;
+        if self.tcb.state == State::SynReceived {
+            if !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.tcb.snd_nxt)) {
+                core.drop_packet(data, Drop::TcpBadAck);
+                return Arrival {
+                    reset: true,
+                    ..Arrival::default()
+                };
+            }
+            self.established(core, seg);
+            established = true;
+        }
+        let acked = match self.acknowledge(core, seg) {
+            Ok(acked) => acked,
+            Err(reason) => {
+                core.drop_packet(data, reason);
+                return Arrival::send();
+            }
+        };
+        let mut outcome = Outcome {
+            send: acked.send,
+            raise: acked.raise,
+            end: End::Lives,
+        };
+        if established {
+            outcome.raise |= Ready::WRITABLE;
+        }
+        if self.tcb.outstanding() == 0 && !self.act.unsent.is_empty() {
+            self.act.stuck_since = core.now; // RFC 9293 MUST-37: the peer is alive, however long its window stays closed
+        }
+        if acked.fin {
+            self.tcb.state = match self.tcb.state {
+                State::FinWait1 => State::FinWait2,
+                State::Closing => {
+                    core.pool.free(data);
+                    return Arrival {
+                        outcome: Outcome {
+                            end: End::TimeWait,
+                            ..outcome
+                        },
+                        ..Arrival::default()
+                    };
+                }
+                State::LastAck => {
+                    core.pool.free(data);
+                    return Arrival {
+                        outcome: Outcome {
+                            raise: Ready::HUP,
+                            send: false,
+                            end: End::Closed(None),
+                        },
+                        ..Arrival::default()
+                    };
+                }
+                other => other,
+            };
+        }
+        if seg.len > 0 || seg.has(Flags::FIN) {
+            return self.arrive_data(core, seg, data, outcome, established);
+        }
+        core.pool.free(data);
+        if self.tcb.flags & (flag::ACK_NOW | flag::PROBE) != 0 {
+            outcome.send = true;
+        }
+        Arrival {
+            outcome,
+            reset: false,
+            established,
+        }
+    }
+
+    fn arrive_data(
+        &mut self,
+        core: &mut Core,
+        seg: &Segment,
+        data: Chain,
+        mut outcome: Outcome,
+        established: bool,
+    ) -> Arrival {
+        if !self.tcb.state.receives() {
+            // CLOSE-WAIT, CLOSING, LAST-ACK: nothing may follow the peer's FIN; a repeated FIN is acknowledged.
+            core.drop_packet(data, Drop::TcpDuplicate);
+            self.tcb.ack_now();
+            return Arrival {
+                outcome: Outcome {
+                    send: true,
+                    ..outcome
+                },
+                reset: false,
+                established,
+            };
+        }
+        if self.tcb.has(flag::ORPHAN) && (seg.seq + seg.len).gt(self.tcb.rcv_nxt) && seg.len > 0 {
+            // Nobody will ever read it: tell the peer (RFC 9293 3.6.1, RFC 2525 2.17).
+            core.drop_packet(data, Drop::TcpAfterClose);
+            return Arrival {
+                outcome: Outcome::closed(None),
+                reset: true,
+                established,
+            };
+        }
+        self.tcb.bytes_in = self.tcb.bytes_in.wrapping_add(seg.len);
+        let (raise, finished) = self.receive(core, seg, data);
+        outcome.raise |= raise;
+        outcome.send = true;
+        if finished {
+            match self.tcb.state {
+                State::Established => self.tcb.state = State::CloseWait,
+                State::FinWait1 => self.tcb.state = State::Closing,
+                State::FinWait2 => outcome.end = End::TimeWait,
+                _ => {}
+            }
+        }
+        Arrival {
+            outcome,
+            reset: false,
+            established,
+        }
+    }
+
+    /// The checks that come before anything is believed. `Some`: drop, with what to do about it.
+    fn refuse(&mut self, core: &mut Core, seg: &Segment) -> Option<(Drop, Arrival)> {
+        if self.tcb.state == State::SynReceived
+            && seg.has(Flags::SYN | Flags::ACK)
+            && seg.seq + 1 == self.tcb.rcv_nxt
+            && !seg.has(Flags::RST)
+        {
+            return None; // the other half of a simultaneous open (RFC 9293 figure 7, line 6)
+        }
+        // RFC 7323 5.3 R1: PAWS. An idle connection's TS.Recent is outdated after 24 days (5.5).
+        if self.tcb.has(flag::TIMESTAMPS)
+            && let Some((tsval, _)) = seg.timestamps
+            && !seg.has(Flags::RST)
+            && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) < 0
+        {
+            let sent = self.tcb.challenge(core.now);
+            return Some((
+                Drop::TcpPaws,
+                if sent {
+                    Arrival::send()
+                } else {
+                    Arrival::default()
+                },
+            ));
+        }
+        if !self.acceptable(seg) {
+            if seg.has(Flags::RST) {
+                return Some((Drop::TcpOutOfWindow, Arrival::default()));
+            }
+            if seg.len > 0 && seg.end().le(self.tcb.rcv_nxt) {
+                // A duplicate whose ACK was lost: the sender waits for it (RFC 9293 3.10.7.4), and learns by D-SACK.
+                if self.tcb.has(flag::SACK) {
+                    self.act.dsack = Some((seg.seq, seg.seq + seg.len));
+                }
+                self.tcb.ack_now();
+                return Some((Drop::TcpDuplicate, Arrival::send()));
+            }
+            let sent = self.tcb.challenge(core.now);
+            return Some((
+                Drop::TcpOutOfWindow,
+                if sent {
+                    Arrival::send()
+                } else {
+                    Arrival::default()
+                },
+            ));
+        }
+        if seg.has(Flags::RST) {
+            return Some(self.on_reset(core, seg));
+        }
+        if seg.has(Flags::SYN) {
+            // RFC 5961 4.2: a SYN in a synchronized state gets a challenge ACK, whatever its number.
+            if self.tcb.state == State::SynReceived {
+                self.tcb.ack_now();
+                return Some((Drop::TcpUnexpected, Arrival::send()));
+            }
+            return Some((Drop::TcpChallenged, self.challenge(core)));
+        }
+        if !seg.has(Flags::ACK) {
+            return Some((Drop::TcpNoAck, Arrival::default()));
+        }
+        None
+    }
+
+    /// RFC 5961 3.2: a reset counts only at exactly the next expected number; elsewhere in the window it is challenged.
+    fn on_reset(&mut self, core: &mut Core, seg: &Segment) -> (Drop, Arrival) {
+        if seg.seq != self.tcb.rcv_nxt {
+            return (Drop::TcpChallenged, self.challenge(core));
+        }
+        core.count(Count::TcpResetsIn);
+        let error = match self.tcb.state {
+            State::SynReceived => Some(SocketError::ConnectionRefused),
+            State::CloseWait => Some(SocketError::BrokenPipe), // as Linux
+            State::Closing | State::LastAck => None,
+            _ => Some(SocketError::ConnectionReset),
+        };
+        (
+            Drop::TcpUnexpected,
+            Arrival {
+                outcome: Outcome {
+                    raise: Ready::ERROR,
+                    ..Outcome::closed(error)
+                },
+                ..Arrival::default()
+            },
+        )
+    }
+
+    fn challenge(&mut self, core: &mut Core) -> Arrival {
+        if self.tcb.challenge(core.now) {
+            core.count(Count::TcpChallengeAcks);
+            Arrival::send()
+        } else {
+            core.count(Count::TcpChallengeAcksLimited);
+            Arrival::default()
+        }
+    }
+
+    /// RFC 9293 3.4 table 6, with MUST-66: even a closed window admits ACK, RST and URG at its edge.
+    fn acceptable(&self, seg: &Segment) -> bool {
+        let (window, nxt) = (self.tcb.rcv_wnd(), self.tcb.rcv_nxt);
+        let len = seg.sequence_len();
+        if len == 0 {
+            return seg.seq == nxt || (window > 0 && seg.seq.in_window(nxt, window));
+        }
+        if window == 0 {
+            return seg.seq == nxt;
+        }
+        seg.seq.in_window(nxt, window)
+            || (seg.end() + u32::MAX).in_window(nxt, window)
+            || (seg.seq.lt(nxt) && seg.end().gt(nxt))
+    }
+
+    /// RFC 7323 4.3: TS.Recent follows segments that reach the left edge of what was last acknowledged.
+    fn update_timestamp(&mut self, seg: &Segment) {
+        if self.tcb.has(flag::TIMESTAMPS)
+            && let Some((tsval, _)) = seg.timestamps
+            && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) >= 0
+            && seg.seq.le(self.tcb.last_ack_sent)
+        {
+            self.tcb.ts_recent = tsval;
+        }
+    }
+
+    /// RFC 1191, RFC 8201: segments must fit the path that was just learnt. Returns whether that made them smaller.
+    fn shrink_to(&mut self, mtu: u16) -> bool {
+        let options = if self.tcb.has(flag::TIMESTAMPS) {
+            12
+        } else {
+            0
+        };
+        let fits = super::output::payload_for_mtu(mtu, self.tcb.remote.is_v4(), options);
+        let smaller = fits < self.tcb.mss;
+        self.tcb.mss = self.tcb.mss.min(fits);
+        smaller
+    }
+}

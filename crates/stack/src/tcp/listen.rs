@@ -1,0 +1,619 @@
+//! Listeners, half-open connections and the accept queue (RFC 9293 3.10.7.2, RFC 4987, Linux's overflow rules).
+//!
+//! A SYN for a listener makes a record of 48 bytes and no more; the connection record is made by the final ACK. The accept
+//! queue holds established connections, linked through their records.
+//!
+//! What does not live here: SYN cookies, which come with the next part.
+//!
+//! Invariant: a listener never has more than `backlog + 1` connections in its accept queue (as Linux).
+//! Invariant: when the accept queue is full the final ACK is dropped, not reset: the client tries again.
+
+use base::{Chain, Seq, TimerId};
+use wire::Addr;
+use wire::tcp::{Flags, Options, Repr};
+
+use crate::context::{Core, TimerKind};
+use crate::error::SocketError;
+use crate::net::Net;
+use crate::socket::{Ready, SocketId, SocketKind};
+use crate::stats::{Count, Drop};
+
+use super::conn::QUICK_ACKS;
+use super::output::{announced_mss, window_shift};
+use super::profile::TcpOptions;
+use super::record::{HalfOpen, NONE, State, Tcb, flag, half};
+use super::rtt::{RTO_INITIAL, RTO_MAX};
+use super::segment::{Segment, flow_bytes};
+use super::synchronise::initial_window;
+use super::{KIND_CONNECTION, KIND_HALF_OPEN, List, Tcp, flow_index};
+
+/// Linux's tcp_synack_retries.
+const RETRIES_SYN_ACK: u8 = 5;
+
+/// One listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Unspecified: every local address. `v4` and `v6` say of which families.
+    pub(crate) local: Addr,
+    pub(crate) port: u16,
+    pub(crate) backlog: u32,
+    pub(crate) options: TcpOptions,
+    /// Serves IPv4 too although bound to the IPv6 wildcard.
+    pub(crate) dual: bool,
+    queue: List,
+    pub(crate) queued: u32,
+    pub(crate) half_open: u32,
+    token: u64,
+    ready_link: u32,
+    ready_queued: bool,
+}
+
+fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
+    let mut bytes = [0; 18];
+    bytes[..16].copy_from_slice(&local.0);
+    bytes[16..].copy_from_slice(&port.to_be_bytes());
+    bytes
+}
+
+impl Tcp {
+    /// Opens a listener on `local:port`; the unspecified address serves all. `dual` makes the IPv6 wildcard serve IPv4, too.
+    pub(crate) fn listen(
+        &mut self,
+        local: Addr,
+        port: u16,
+        backlog: u32,
+        options: TcpOptions,
+        dual: bool,
+    ) -> Result<SocketId, SocketError> {
+        let overlaps = |other: &Listener| {
+            other.port == port
+                && (other.local == local
+                    || (dual && other.local == Addr::UNSPECIFIED_V4)
+                    || (other.dual && local == Addr::UNSPECIFIED_V4))
+        };
+        if self.listeners.iter().any(|(_, l)| overlaps(l)) {
+            return Err(SocketError::AddrInUse);
+        }
+        let hash = self.ports.hash(&port_bytes(&local, port));
+        let listener = Listener {
+            local,
+            port,
+            backlog,
+            options,
+            dual,
+            queue: List::EMPTY,
+            queued: 0,
+            half_open: 0,
+            token: 0,
+            ready_link: NONE,
+            ready_queued: false,
+        };
+        let key = self
+            .listeners
+            .insert(listener)
+            .ok_or(SocketError::NoBuffers)?;
+        if self.ports.insert(hash, key.index).is_err() {
+            self.listeners.remove(key);
+            return Err(SocketError::NoBuffers);
+        }
+        Ok(SocketId::new(SocketKind::Listener, key))
+    }
+
+    /// Whether a listener occupies this port, on any address.
+    pub(super) fn port_listens(&self, port: u16) -> bool {
+        self.listeners.iter().any(|(_, l)| l.port == port)
+    }
+
+    fn listener_index(&self, id: SocketId) -> Result<u32, SocketError> {
+        let index = id.index();
+        let named = id.kind() == Some(SocketKind::Listener)
+            && self
+                .listeners
+                .key_of(index)
+                .is_some_and(|key| id.names(key));
+        if named {
+            Ok(index)
+        } else {
+            Err(SocketError::BadSocket)
+        }
+    }
+
+    pub(crate) fn listener(&self, id: SocketId) -> Result<&Listener, SocketError> {
+        self.listener_index(id)
+            .and_then(|index| self.listeners.at(index).ok_or(SocketError::BadSocket))
+    }
+
+    pub(crate) fn set_listener_token(
+        &mut self,
+        id: SocketId,
+        token: u64,
+    ) -> Result<(), SocketError> {
+        let index = self.listener_index(id)?;
+        let listener = self.listeners.at_mut(index).ok_or(SocketError::BadSocket)?;
+        listener.token = token;
+        Ok(())
+    }
+
+    /// Finds the listener for a destination: exact address first, then the wildcard of its family, then a dual one.
+    fn listener_for(&self, dst: &Addr, port: u16) -> Option<u32> {
+        let wildcard = if dst.is_v4() {
+            Addr::UNSPECIFIED_V4
+        } else {
+            Addr::UNSPECIFIED_V6
+        };
+        let find = |local: &Addr, dual: bool| {
+            let hash = self.ports.hash(&port_bytes(local, port));
+            self.ports.find(hash, |i| {
+                self.listeners
+                    .at(i)
+                    .is_some_and(|l| l.local == *local && l.port == port && (!dual || l.dual))
+            })
+        };
+        find(dst, false)
+            .or_else(|| find(&wildcard, false))
+            .or_else(|| {
+                if dst.is_v4() {
+                    find(&Addr::UNSPECIFIED_V6, true)
+                } else {
+                    None
+                }
+            })
+    }
+
+    /// A segment for no connection: a SYN may open one, everything else is refused (RFC 9293 3.10.7.1 and 3.10.7.2).
+    #[cold]
+    pub(super) fn to_listener(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        seg: &Segment,
+        data: Chain,
+    ) {
+        core.pool.free(data);
+        let Some(index) = self.listener_for(&seg.dst, seg.dst_port) else {
+            core.stats.drops.add(Drop::TcpNoSocket);
+            return self.send_reset(core, net, seg);
+        };
+        if seg.has(Flags::RST) {
+            return core.stats.drops.add(Drop::TcpListenRefused);
+        }
+        if seg.has(Flags::ACK) {
+            core.stats.drops.add(Drop::TcpListenRefused);
+            return self.send_reset(core, net, seg);
+        }
+        // SYN with FIN is nonsense that scanners send; Linux drops it too.
+        if !seg.has(Flags::SYN) || seg.has(Flags::FIN) {
+            return core.stats.drops.add(Drop::TcpListenRefused);
+        }
+        self.half_open(core, net, index, seg);
+    }
+
+    /// Makes a half-open connection of a SYN and answers it. Data on the SYN is ignored (no Fast Open yet).
+    pub(super) fn half_open(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        listener: u32,
+        seg: &Segment,
+    ) {
+        let Some(l) = self.listeners.at(listener) else {
+            return;
+        };
+        if l.queued > l.backlog {
+            return core.stats.drops.add(Drop::TcpAcceptQueueFull);
+        }
+        let options = seg.options.clone().unwrap_or(Options {
+            timestamps: seg.timestamps,
+            ..Options::default()
+        });
+        let Some(profile) = self.profiles.acquire(seg.dst, &l.options) else {
+            return core.stats.drops.add(Drop::TcpTableFull);
+        };
+        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        let record = HalfOpen {
+            remote: seg.src,
+            remote_port: seg.src_port,
+            local_port: seg.dst_port,
+            profile,
+            listener: listener as u16,
+            iss: self.initial_sequence(core, &flow),
+            irs: seg.seq,
+            ts_recent: options.timestamps.map_or(0, |(tsval, _)| tsval),
+            timer: TimerId::NONE,
+            mss: options
+                .mss
+                .unwrap_or(if seg.src.is_v4() { 536 } else { 1220 })
+                .max(48),
+            window: seg.window,
+            scale: options.window_scale.map_or(0xff, |s| s.min(14)),
+            flags: if options.timestamps.is_some() {
+                half::TIMESTAMPS
+            } else {
+                0
+            } | if options.sack_permitted {
+                half::SACK
+            } else {
+                0
+            },
+            retries: 0,
+        };
+        let Some(key) = self.halves.insert(record) else {
+            self.profiles.release(profile);
+            return core.stats.drops.add(Drop::TcpSynQueueFull);
+        };
+        if self
+            .flows
+            .insert(seg.hash, flow_index(KIND_HALF_OPEN, key.index))
+            .is_err()
+        {
+            self.halves.remove(key);
+            self.profiles.release(profile);
+            return core.stats.drops.add(Drop::TcpTableFull);
+        }
+        if let Some(l) = self.listeners.at_mut(listener) {
+            l.half_open += 1;
+        }
+        self.send_syn_ack(core, net, key.index);
+    }
+
+    /// Sends the SYN-ACK of a half-open connection and arms its timer.
+    fn send_syn_ack(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let Some(h) = self.halves.at(index) else {
+            return;
+        };
+        let profile = self.profiles.get(h.profile);
+        let (local, remote) = (profile.local, h.remote);
+        let limit = profile.options.max_segment;
+        let buffer = profile.options.receive_buffer;
+        let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
+        let tsval = (core.now.millis() as u32).wrapping_add(self.timestamp_offset(&flow));
+        let mut repr = Repr {
+            src_port: h.local_port,
+            dst_port: h.remote_port,
+            seq: h.iss.0,
+            ack: Some((h.irs + 1).0),
+            flags: Flags::SYN,
+            window: buffer.min(65_535) as u16,
+            urgent: 0,
+            options: Options {
+                mss: None,
+                window_scale: (h.scale != 0xff).then(|| window_shift(buffer)),
+                sack_permitted: h.flags & half::SACK != 0,
+                timestamps: (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent)),
+                ..Options::default()
+            },
+        };
+        let backed_off = RTO_INITIAL
+            .saturating_mul(1 << h.retries.min(7))
+            .min(RTO_MAX);
+        let mtu = self
+            .paths
+            .get(core, net, &remote, &local)
+            .map_or(1280, |path| path.mtu);
+        repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), limit));
+        self.send_stateless(core, net, &repr, &remote, &local);
+        let timer = core
+            .arm(core.now + backed_off, TimerKind::SynReceived, index, 0)
+            .unwrap_or(TimerId::NONE);
+        if let Some(h) = self.halves.at_mut(index) {
+            h.timer = timer;
+        }
+        if timer.is_none() {
+            // Without a timer it could stay for ever.
+            self.forget_half_open(core, index);
+        }
+    }
+
+    /// The SYN-ACK was not answered in time.
+    pub(crate) fn on_syn_received_timer(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let Some(h) = self.halves.at_mut(index) else {
+            return;
+        };
+        h.timer = TimerId::NONE;
+        if h.retries >= RETRIES_SYN_ACK {
+            return self.forget_half_open(core, index);
+        }
+        h.retries += 1;
+        h.flags |= half::RETRANSMITTED;
+        core.count(Count::TcpRetransmits);
+        self.send_syn_ack(core, net, index);
+    }
+
+    fn forget_half_open(&mut self, core: &mut Core, index: u32) {
+        let Some(h) = self.halves.at(index) else {
+            return;
+        };
+        let (listener, profile, timer) = (u32::from(h.listener), h.profile, h.timer);
+        let local = self.profiles.get(profile).local;
+        let hash = self
+            .flows
+            .hash(&flow_bytes(&h.remote, h.remote_port, &local, h.local_port));
+        self.flows.remove(hash, flow_index(KIND_HALF_OPEN, index));
+        self.halves.remove_at(index);
+        core.wheel.cancel(timer);
+        self.profiles.release(profile);
+        if let Some(l) = self.listeners.at_mut(listener) {
+            l.half_open = l.half_open.saturating_sub(1);
+        }
+    }
+
+    /// A segment for a half-open connection (RFC 9293 3.10.7.4 for SYN-RECEIVED).
+    #[cold]
+    pub(super) fn to_half_open(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        index: u32,
+        seg: &Segment,
+        data: Chain,
+    ) {
+        let Some(h) = self.halves.at(index) else {
+            return core.pool.free(data);
+        };
+        let expected = h.irs + 1;
+        if seg.has(Flags::RST) {
+            core.drop_packet(data, Drop::TcpUnexpected);
+            // RFC 5961 3.2: exactly the expected number, else silence (a challenge would cost memory we do not spend here).
+            if seg.seq == expected {
+                core.count(Count::TcpResetsIn);
+                self.forget_half_open(core, index);
+            }
+            return;
+        }
+        if seg.has(Flags::SYN) {
+            core.pool.free(data);
+            if seg.seq == h.irs {
+                // The SYN again: its answer was lost. The timer's own pace limits how often it is answered.
+                let timer = h.timer;
+                core.wheel.cancel(timer);
+                if let Some(h) = self.halves.at_mut(index) {
+                    h.flags |= half::RETRANSMITTED;
+                }
+                return self.send_syn_ack(core, net, index);
+            }
+            return core.stats.drops.add(Drop::TcpUnexpected);
+        }
+        let paws = h.flags & half::TIMESTAMPS != 0
+            && seg
+                .timestamps
+                .is_some_and(|(tsval, _)| (tsval.wrapping_sub(h.ts_recent) as i32) < 0);
+        let window = self
+            .profiles
+            .get(h.profile)
+            .options
+            .receive_buffer
+            .min(65_535);
+        if !seg.has(Flags::ACK)
+            || paws
+            || !(seg.seq == expected || seg.seq.in_window(expected, window))
+        {
+            return core.drop_packet(data, Drop::TcpOutOfWindow);
+        }
+        if seg.ack != h.iss + 1 {
+            core.drop_packet(data, Drop::TcpBadAck);
+            return self.send_reset(core, net, seg);
+        }
+        let full = self
+            .listeners
+            .at(u32::from(h.listener))
+            .is_none_or(|l| l.queued > l.backlog);
+        if full {
+            return core.drop_packet(data, Drop::TcpAcceptQueueFull);
+        }
+        match self.promote(core, index, seg) {
+            Some(connection) => self.to_connection(core, net, connection, seg, data),
+            None => core.drop_packet(data, Drop::TcpTableFull),
+        }
+    }
+
+    /// Turns a half-open connection into a connection in its listener's accept queue. `None` when the table is full.
+    fn promote(&mut self, core: &mut Core, index: u32, seg: &Segment) -> Option<u32> {
+        let h = self.halves.at(index)?;
+        let profile = self.profiles.get(h.profile);
+        let flow = flow_bytes(&h.remote, h.remote_port, &profile.local, h.local_port);
+        let mut tcb = Tcb::new(h.remote, h.remote_port, h.local_port, h.profile);
+        tcb.ts_offset = self.timestamp_offset(&flow);
+        tcb.state = State::Established;
+        tcb.rcv_nxt = h.irs + 1;
+        tcb.rcv_adv = tcb.rcv_nxt + profile.options.receive_buffer.min(65_535);
+        tcb.last_ack_sent = tcb.rcv_nxt;
+        tcb.ts_recent = h.ts_recent;
+        tcb.snd_una = h.iss + 1;
+        tcb.snd_nxt = tcb.snd_una;
+        tcb.snd_wl1 = h.irs;
+        if h.scale != 0xff {
+            tcb.scales = h.scale | window_shift(profile.options.receive_buffer) << 4;
+        }
+        if h.flags & half::TIMESTAMPS != 0 {
+            tcb.flags |= flag::TIMESTAMPS;
+        }
+        if h.flags & half::SACK != 0 {
+            tcb.flags |= flag::SACK;
+        }
+        if profile.options.nodelay {
+            tcb.flags |= flag::NODELAY;
+        }
+        tcb.flags |= flag::UNACCEPTED;
+        tcb.snd_wnd = u32::from(seg.window) << tcb.snd_scale();
+        tcb.max_wnd = tcb.snd_wnd;
+        tcb.peer_mss = h.mss;
+        let options = if tcb.has(flag::TIMESTAMPS) { 12 } else { 0 };
+        tcb.mss = h
+            .mss
+            .min(profile.options.max_segment.unwrap_or(u16::MAX))
+            .saturating_sub(options)
+            .max(36);
+        tcb.cwnd = initial_window(u32::from(tcb.mss));
+        tcb.quick_acks = QUICK_ACKS;
+        // The round trip of the SYN-ACK, by its timestamp when the peer echoes it (RFC 7323 4); Karn without.
+        if tcb.has(flag::TIMESTAMPS)
+            && let Some((_, echoed)) = seg.timestamps
+        {
+            let ms = tcb.tsval(core.now).wrapping_sub(echoed);
+            if ms < 1 << 20 {
+                tcb.sample_rtt(core::time::Duration::from_millis(u64::from(ms.max(1))));
+            }
+        }
+        let (listener, timer) = (u32::from(h.listener), h.timer);
+        tcb.token = u64::from(listener);
+        let key = self.conns.insert(tcb)?;
+        self.flows.replace(
+            seg.hash,
+            flow_index(KIND_HALF_OPEN, index),
+            flow_index(KIND_CONNECTION, key.index),
+        );
+        self.halves.remove_at(index);
+        core.wheel.cancel(timer);
+        core.count(Count::TcpPassiveOpens);
+        self.enqueue_accept(listener, key.index);
+        self.start_keepalive(core, key.index);
+        Some(key.index)
+    }
+
+    fn enqueue_accept(&mut self, listener: u32, index: u32) {
+        let Some(l) = self.listeners.at_mut(listener) else {
+            return;
+        };
+        l.half_open = l.half_open.saturating_sub(1);
+        l.queued += 1;
+        let tail = core::mem::replace(&mut l.queue.tail, index);
+        if tail == NONE {
+            l.queue.head = index;
+        } else if let Some(last) = self.conns.at_mut(tail) {
+            last.ready_link = index;
+        }
+        if let Some(tcb) = self.conns.at_mut(index) {
+            tcb.ready_link = NONE;
+        }
+        self.raise_listener(listener);
+    }
+
+    fn raise_listener(&mut self, index: u32) {
+        let Some(l) = self.listeners.at_mut(index) else {
+            return;
+        };
+        if l.ready_queued {
+            return;
+        }
+        l.ready_queued = true;
+        l.ready_link = NONE;
+        let tail = core::mem::replace(&mut self.ready_listeners.tail, index);
+        if tail == NONE {
+            self.ready_listeners.head = index;
+        } else if let Some(last) = self.listeners.at_mut(tail) {
+            last.ready_link = index;
+        }
+    }
+
+    pub(super) fn pop_ready_listener(&mut self) -> Option<(SocketId, u64, Ready)> {
+        loop {
+            let index = self.ready_listeners.head;
+            let l = self.listeners.at_mut(index)?;
+            l.ready_queued = false;
+            self.ready_listeners.head = l.ready_link;
+            if self.ready_listeners.head == NONE {
+                self.ready_listeners.tail = NONE;
+            }
+            let (queued, token) = (l.queued, l.token);
+            if queued > 0
+                && let Some(key) = self.listeners.key_of(index)
+            {
+                return Some((
+                    SocketId::new(SocketKind::Listener, key),
+                    token,
+                    Ready::READABLE,
+                ));
+            }
+        }
+    }
+
+    /// Takes the oldest connection out of the accept queue.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it is empty.
+    pub(crate) fn accept(&mut self, id: SocketId) -> Result<SocketId, SocketError> {
+        let listener = self.listener_index(id)?;
+        let index = self.pop_accept(listener).ok_or(SocketError::WouldBlock)?;
+        let has_data = !self.readiness(index).is_empty();
+        if has_data {
+            self.raise(index, Ready::READABLE);
+        }
+        self.id_of(index).ok_or(SocketError::BadSocket)
+    }
+
+    fn pop_accept(&mut self, listener: u32) -> Option<u32> {
+        let l = self.listeners.at_mut(listener)?;
+        let index = l.queue.head;
+        let tcb = self.conns.at_mut(index)?;
+        l.queued -= 1;
+        l.queue.head = tcb.ready_link;
+        if l.queue.head == NONE {
+            l.queue.tail = NONE;
+        }
+        tcb.ready_link = NONE;
+        tcb.flags &= !flag::UNACCEPTED;
+        tcb.token = 0;
+        Some(index)
+    }
+
+    /// Closes a listener: connections nobody accepted are reset, half-open ones forgotten.
+    pub(crate) fn close_listener(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        id: SocketId,
+    ) -> Result<(), SocketError> {
+        let listener = self.listener_index(id)?;
+        while let Some(index) = self.pop_accept(listener) {
+            self.abort_at(core, net, index);
+        }
+        // Closing a listener is rare; the half-open table is small and bounded.
+        let mine: Vec<u32> = self
+            .halves
+            .iter()
+            .filter(|(_, h)| u32::from(h.listener) == listener)
+            .map(|(k, _)| k.index)
+            .collect();
+        for index in mine {
+            self.forget_half_open(core, index);
+        }
+        self.unlink_ready_listener(listener);
+        if let Some(l) = self.listeners.remove_at(listener) {
+            let hash = self.ports.hash(&port_bytes(&l.local, l.port));
+            self.ports.remove(hash, listener);
+        }
+        Ok(())
+    }
+
+    fn unlink_ready_listener(&mut self, index: u32) {
+        let mut kept = List::EMPTY;
+        let mut at = core::mem::replace(&mut self.ready_listeners, List::EMPTY).head;
+        while let Some(l) = self.listeners.at_mut(at) {
+            let next = core::mem::replace(&mut l.ready_link, NONE);
+            l.ready_queued = false;
+            if at != index {
+                if kept.tail == NONE {
+                    kept.head = at;
+                } else if let Some(last) = self.listeners.at_mut(kept.tail) {
+                    last.ready_link = at;
+                }
+                kept.tail = at;
+                if let Some(l) = self.listeners.at_mut(at) {
+                    l.ready_queued = true;
+                }
+            }
+            at = next;
+        }
+        self.ready_listeners = kept;
+    }
+
+    /// A SYN that may reopen a connection in TIME-WAIT: to the listener of its port, if there is one.
+    pub(super) fn reopen(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, iss_after: Seq) {
+        let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) else {
+            core.stats.drops.add(Drop::TcpNoSocket);
+            return self.send_reset(core, net, seg);
+        };
+        let _ = iss_after; // RFC 6528's clock already keeps new numbers above old ones.
+        self.half_open(core, net, listener, seg);
+    }
+}

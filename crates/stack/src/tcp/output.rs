@@ -1,0 +1,547 @@
+//! Sending: what a connection may send now, cut into segments or super-frames (RFC 9293 3.8, RFC 5681, RFC 1122 4.2.3.4).
+//!
+//! What does not live here: IP headers and neighbours (`net`); deciding what is lost (`recovery`).
+//!
+//! Invariant: never beyond the peer's window (but for probes), the congestion window, the MSS or the path MTU.
+//! Invariant: every segment but the first SYN carries an ACK, and timestamps once negotiated (RFC 7323 3.2).
+
+use base::{Chain, Checksum, Facts, Gso, GsoKind, Instant, Seq};
+use wire::checksum;
+use wire::tcp::{Flags, Options, Repr};
+
+use crate::context::Core;
+use crate::net::{HEADROOM, IpMeta, Net, Path};
+use crate::stats::Count;
+
+use super::Tcp;
+use super::conn::Conn;
+use super::record::{NONE, State, flag};
+use super::timer::sync;
+
+/// TCP's protocol number.
+pub(crate) const PROTOCOL: u8 = 6;
+/// Payloads up to this size are copied behind their header: cheaper than a second piece of memory for the device.
+const COPY_UP_TO: usize = 1600;
+/// Largest payload of a super-frame: the IP total length is 16 bits.
+const SUPER_FRAME: u32 = 65_535 - 60 - 40;
+/// Segments or super-frames one connection may send per visit before others get their turn.
+const QUOTA: usize = 16;
+/// Headers of IP and TCP without options, IPv4.
+const HEADERS_V4: u16 = 40;
+const HEADERS_V6: u16 = 60;
+
+/// The largest payload of a segment with `options` bytes of options that fits `mtu`.
+pub(crate) fn payload_for_mtu(mtu: u16, v4: bool, options: u16) -> u16 {
+    let headers = if v4 { HEADERS_V4 } else { HEADERS_V6 };
+    mtu.saturating_sub(headers + options).max(36)
+}
+
+/// What a visit to one connection needs besides the connection.
+struct Way<'a> {
+    net: &'a mut Net,
+    path: Path,
+    /// Super-frames: the device cuts them.
+    tso: bool,
+}
+
+impl Tcp {
+    /// One transmit pass: visits connections that want to speak, until none does or `room` frames are queued. Returns whether
+    /// some still want to.
+    pub(crate) fn transmit(&mut self, core: &mut Core, net: &mut Net, room: usize) -> bool {
+        let mut left = room;
+        while left > 0 {
+            let Some(index) = self.pop_send() else {
+                return false;
+            };
+            let quota = left.min(QUOTA);
+            let (used, more) = self.visit(core, net, index, quota);
+            left = left.saturating_sub(used);
+            if more {
+                self.queue_send(index);
+            }
+        }
+        self.wants_transmit()
+    }
+
+    fn visit(&mut self, core: &mut Core, net: &mut Net, index: u32, quota: usize) -> (usize, bool) {
+        let Some(tcb) = self.conns.at(index) else {
+            return (0, false);
+        };
+        if tcb.state == State::Closed {
+            self.free_if_dead(index);
+            return (0, false);
+        }
+        let (remote, local) = (tcb.remote, self.profiles.get(tcb.profile).local);
+        let path = self.paths.get(core, net, &remote, &local);
+        let Some(mut conn) = self.conn(index) else {
+            // No active part to be had: the peer's retransmission will bring us back.
+            return (0, false);
+        };
+        let Some(path) = path else {
+            // No route now: try again as if the segment had been lost.
+            if conn.act.rto_at == Instant::FAR
+                && (conn.tcb.outstanding() > 0 || !conn.act.unsent.is_empty())
+            {
+                conn.act.rto_at = core.now + conn.tcb.rto();
+            }
+            conn.tcb.flags &= !(flag::ACK_NOW | flag::RETRANSMIT | flag::PROBE);
+            sync(core, conn.tcb, conn.act, index);
+            return (0, false);
+        };
+        let offloads = net.offloads(path.interface);
+        let tso = if remote.is_v4() {
+            offloads.tso4
+        } else {
+            offloads.tso6
+        };
+        let mut way = Way { net, path, tso };
+        let used = conn.send_pass(core, &mut way, quota);
+        let more = used >= quota;
+        sync(core, conn.tcb, conn.act, index);
+        self.settle(index);
+        (used, more)
+    }
+}
+
+impl Conn<'_> {
+    /// Sends what may be sent, at most `quota` frames. Returns how many.
+    fn send_pass(&mut self, core: &mut Core, way: &mut Way<'_>, quota: usize) -> usize {
+        let mut used = 0;
+        if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
+            return self.send_syn(core, way);
+        }
+        let options = if self.tcb.has(flag::TIMESTAMPS) {
+            12
+        } else {
+            0
+        };
+        let fits = payload_for_mtu(way.path.mtu, self.tcb.remote.is_v4(), options);
+        self.tcb.mss = self.tcb.mss.min(fits);
+        if self.tcb.has(flag::ACK_NOW) && self.must_report_ranges() {
+            // Selective ACKs travel on a segment of their own, so that data segments keep their size.
+            used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
+        }
+        while used < quota && self.retransmit_next(core, way) {
+            used += 1;
+        }
+        self.tcb.flags &= !flag::CWND_LIMITED;
+        while used < quota {
+            let len = self.sendable(way.tso);
+            if len == 0 || !self.send_new(core, way, len) {
+                break;
+            }
+            used += 1;
+        }
+        if used < quota && self.fin_due() {
+            used += self.send_fin(core, way);
+        }
+        if self.tcb.has(flag::PROBE) {
+            used += self.send_probe(core, way);
+        }
+        if self.tcb.has(flag::ACK_NOW) {
+            used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
+        }
+        self.arm_persist(core.now);
+        used
+    }
+
+    fn must_report_ranges(&self) -> bool {
+        self.tcb.has(flag::SACK) && (self.act.ooo != NONE || self.act.dsack.is_some())
+    }
+
+    /// How many bytes of new data may leave in one frame now; 0: none.
+    fn sendable(&mut self, tso: bool) -> u32 {
+        let unsent = self.act.unsent.len() as u32;
+        if unsent == 0 {
+            return 0;
+        }
+        let mss = u32::from(self.tcb.mss);
+        let edge = self.tcb.snd_una + self.tcb.snd_wnd;
+        let window = if edge.gt(self.tcb.snd_nxt) {
+            edge.dist(self.tcb.snd_nxt)
+        } else {
+            0
+        };
+        let congestion = self.tcb.cwnd.saturating_sub(self.pipe());
+        let allowed = window.min(congestion);
+        if congestion < window.min(unsent) {
+            self.tcb.flags |= flag::CWND_LIMITED;
+        }
+        let most = if tso {
+            SUPER_FRAME - SUPER_FRAME % mss
+        } else {
+            mss
+        };
+        let len = unsent.min(allowed).min(most);
+        let whole = len - len % mss;
+        if len == unsent && (len == whole || self.may_send_partial()) {
+            return len;
+        }
+        if whole > 0 {
+            return whole;
+        }
+        if self.tcb.has(flag::OVERRIDE) {
+            self.tcb.flags &= !flag::OVERRIDE;
+            return len;
+        }
+        // RFC 9293 3.8.6.2.1 (3): half the largest window the peer ever offered is worth sending.
+        if len > 0 && len == window && u64::from(len) * 2 >= u64::from(self.tcb.max_wnd) {
+            return len;
+        }
+        0
+    }
+
+    /// Nagle (RFC 9293 3.7.4) and cork: may a segment shorter than the MSS leave?
+    fn may_send_partial(&self) -> bool {
+        if self.tcb.state.fin_queued() {
+            return true;
+        }
+        !self.tcb.has(flag::CORK) && (self.tcb.has(flag::NODELAY) || self.tcb.outstanding() == 0)
+    }
+
+    fn fin_due(&self) -> bool {
+        self.tcb.state.fin_queued() && !self.tcb.has(flag::FIN_SENT) && self.act.unsent.is_empty()
+    }
+
+    /// Sends `len` bytes of new data in one frame. `false` when memory is short: the timer tries again.
+    fn send_new(&mut self, core: &mut Core, way: &mut Way<'_>, len: u32) -> bool {
+        let last = len as usize == self.act.unsent.len();
+        let fin = last && self.tcb.state.fin_queued();
+        let mut flags = Flags(0);
+        if last {
+            flags = flags | Flags::PSH; // RFC 9293 MUST-60: the last of what is queued
+        }
+        if fin {
+            flags = flags | Flags::FIN;
+        }
+        let Some(part) = core.pool.split_front(&mut self.act.unsent, len as usize) else {
+            return self.out_of_memory(core.now);
+        };
+        let seq = self.tcb.snd_nxt;
+        let sent = self.emit(core, way, seq, flags, Some((&part, 0, len as usize)));
+        core.pool.append(&mut self.act.sent, part);
+        self.tcb.snd_nxt = seq + len + u32::from(fin);
+        if fin {
+            self.tcb.flags |= flag::FIN_SENT;
+        }
+        self.note_sent(core.now);
+        sent || self.out_of_memory(core.now)
+    }
+
+    fn out_of_memory(&mut self, now: Instant) -> bool {
+        if self.act.rto_at == Instant::FAR {
+            self.act.rto_at = now + self.tcb.rto();
+        }
+        false
+    }
+
+    /// Times the segment just sent and starts the retransmission timer (RFC 6298 5.1).
+    fn note_sent(&mut self, now: Instant) {
+        if self.act.rtt_at == Instant::FAR && !self.repairing() {
+            self.act.rtt_at = now;
+            self.act.rtt_seq = self.tcb.snd_nxt;
+        }
+        if self.act.rto_at == Instant::FAR {
+            self.act.rto_at = now + self.tcb.rto();
+        }
+        if self.act.stuck_since == Instant::FAR {
+            self.act.stuck_since = now;
+        }
+        self.act.last_sent = now;
+    }
+
+    fn send_fin(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
+        let seq = self.tcb.snd_nxt;
+        self.emit(core, way, seq, Flags::FIN, None);
+        self.tcb.snd_nxt = seq + 1;
+        self.tcb.flags |= flag::FIN_SENT;
+        self.note_sent(core.now);
+        1
+    }
+
+    /// Sends the next range that repair wants sent again. The first one after loss was found goes out whatever the pipe.
+    fn retransmit_next(&mut self, core: &mut Core, way: &mut Way<'_>) -> bool {
+        let urgent = self.tcb.has(flag::RETRANSMIT);
+        let mss = u32::from(self.tcb.mss);
+        let room = self.tcb.cwnd.saturating_sub(self.pipe());
+        if !urgent && room < mss {
+            return false;
+        }
+        let limit = if way.tso {
+            (room - room % mss).clamp(mss, SUPER_FRAME - SUPER_FRAME % mss)
+        } else {
+            mss
+        };
+        let Some((start, end)) = self.next_retransmission(limit) else {
+            self.tcb.flags &= !flag::RETRANSMIT;
+            return false;
+        };
+        self.tcb.flags &= !flag::RETRANSMIT;
+        self.act.high_rxt = end;
+        self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
+        core.count(Count::TcpRetransmits);
+        let offset = start.dist(self.tcb.snd_una) as usize;
+        let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
+        let fin = end.gt(data_end);
+        let len = end.dist(start) as usize - usize::from(fin);
+        let flags = if fin {
+            Flags::FIN | Flags::PSH
+        } else {
+            Flags::PSH
+        };
+        let sent = core::mem::take(&mut self.act.sent);
+        let ok = if len == 0 {
+            self.emit(core, way, start, Flags::FIN, None)
+        } else {
+            self.emit(core, way, start, flags, Some((&sent, offset, len)))
+        };
+        self.act.sent = sent;
+        if self.act.rto_at == Instant::FAR {
+            self.act.rto_at = core.now + self.tcb.rto();
+        }
+        self.act.last_sent = core.now;
+        ok
+    }
+
+    /// A window or keepalive probe: a segment the peer must answer, without data, one below what it expects (as Linux).
+    fn send_probe(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
+        self.tcb.flags &= !flag::PROBE;
+        core.count(Count::TcpWindowProbes);
+        self.send_bare(core, way, Seq(self.tcb.snd_una.0.wrapping_sub(1)), Flags(0))
+    }
+
+    fn send_bare(&mut self, core: &mut Core, way: &mut Way<'_>, seq: Seq, flags: Flags) -> usize {
+        self.emit(core, way, seq, flags, None);
+        1
+    }
+
+    /// RFC 9293 3.8.6.1: data waits, nothing is in flight to bring an ACK: the persist timer runs.
+    fn arm_persist(&mut self, now: Instant) {
+        if !self.act.unsent.is_empty()
+            && self.tcb.outstanding() == 0
+            && self.act.rto_at == Instant::FAR
+        {
+            self.act.rto_at = now + self.tcb.rto();
+            if self.act.stuck_since == Instant::FAR {
+                self.act.stuck_since = now;
+            }
+        }
+    }
+
+    /// The persist timer went off with a window that is open but too small for the rules: send what fits anyway.
+    pub(crate) fn override_window_rules(&self) -> bool {
+        self.tcb.snd_wnd > 0 && self.tcb.outstanding() == 0 && !self.act.unsent.is_empty()
+    }
+
+    /// Builds one frame and hands it to IP: `data` is (queue, offset, length). Everything an ACK settles is settled here.
+    fn emit(
+        &mut self,
+        core: &mut Core,
+        way: &mut Way<'_>,
+        seq: Seq,
+        flags: Flags,
+        data: Option<(&Chain, usize, usize)>,
+    ) -> bool {
+        let mut options = Options::default();
+        if self.tcb.has(flag::TIMESTAMPS) {
+            options.timestamps = Some((self.tcb.tsval(core.now), self.tcb.ts_recent));
+        }
+        if data.is_none() && self.must_report_ranges() {
+            options.sack = self.sack_blocks(options.sack_room());
+        }
+        let adv = self.window_to_offer();
+        let repr = Repr {
+            src_port: self.tcb.local_port,
+            dst_port: self.tcb.remote_port,
+            seq: seq.0,
+            ack: Some(self.tcb.rcv_nxt.0),
+            flags,
+            window: (adv.dist(self.tcb.rcv_nxt) >> self.tcb.rcv_scale()).min(65_535) as u16,
+            urgent: 0,
+            options,
+        };
+        let built = build(
+            core,
+            &repr,
+            &way.path,
+            &self.tcb.remote,
+            u32::from(self.tcb.mss),
+            data,
+        );
+        // Losing a segment for want of memory is like losing it on the wire: what it acknowledged stays owed.
+        let Some((chain, facts)) = built else {
+            if data.is_none() {
+                self.act.ack_at = self.act.ack_at.min(core.now + super::conn::ACK_DELAY);
+                self.tcb.flags &= !flag::ACK_NOW;
+            }
+            return false;
+        };
+        self.tcb.rcv_adv = adv;
+        self.tcb.last_ack_sent = self.tcb.rcv_nxt;
+        self.tcb.flags &= !(flag::ACK_NOW | flag::ACK_DELAYED);
+        self.act.ack_at = Instant::FAR;
+        self.act.unacked_in = 0;
+        core.count(Count::TcpSegmentsOut);
+        let options = &self.profile.options;
+        let meta = ip_meta(&way.path, &self.tcb.remote, options.ttl, options.tos);
+        way.net.send(core, &way.path, &meta, chain, facts);
+        true
+    }
+
+    /// The SYN, or SYN and ACK after a simultaneous open (RFC 9293 figure 7), when it is due.
+    fn send_syn(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
+        let answer = self.tcb.state == State::SynReceived;
+        if !self.tcb.has(flag::RETRANSMIT) && !self.tcb.has(flag::ACK_NOW) {
+            return 0;
+        }
+        let first = self.tcb.snd_nxt == self.tcb.snd_una;
+        if !first {
+            self.act.rtt_at = Instant::FAR;
+            core.count(Count::TcpRetransmits);
+        }
+        let repr = Repr {
+            src_port: self.tcb.local_port,
+            dst_port: self.tcb.remote_port,
+            seq: self.tcb.snd_una.0,
+            ack: answer.then_some(self.tcb.rcv_nxt.0),
+            flags: Flags::SYN,
+            window: self.receive_room().min(65_535) as u16, // never scaled on a SYN (RFC 7323 2.2)
+            urgent: 0,
+            options: self.syn_options(core.now, way.path.mtu, answer),
+        };
+        let Some((chain, facts)) = build(core, &repr, &way.path, &self.tcb.remote, 536, None)
+        else {
+            self.act.rto_at = core.now + self.tcb.rto();
+            return 0;
+        };
+        self.tcb.flags &= !(flag::RETRANSMIT | flag::ACK_NOW | flag::ACK_DELAYED);
+        self.act.ack_at = Instant::FAR;
+        self.tcb.snd_nxt = self.tcb.snd_una + 1;
+        if answer {
+            self.tcb.rcv_adv = self.tcb.rcv_nxt + u32::from(repr.window);
+            self.tcb.last_ack_sent = self.tcb.rcv_nxt;
+        }
+        if first {
+            self.act.rtt_at = core.now;
+            self.act.rtt_seq = self.tcb.snd_nxt;
+            self.act.stuck_since = core.now;
+        }
+        if self.act.rto_at == Instant::FAR || self.act.rto_at <= core.now {
+            self.act.rto_at = core.now + self.tcb.rto();
+        }
+        core.count(Count::TcpSegmentsOut);
+        let meta = ip_meta(
+            &way.path,
+            &self.tcb.remote,
+            self.profile.options.ttl,
+            self.profile.options.tos,
+        );
+        way.net.send(core, &way.path, &meta, chain, facts);
+        1
+    }
+
+    /// Options of our SYN: all we can do; of a SYN-ACK: what the peer can do, too.
+    fn syn_options(&self, now: Instant, mtu: u16, answer: bool) -> Options {
+        let mss = announced_mss(
+            mtu,
+            self.tcb.remote.is_v4(),
+            self.profile.options.max_segment,
+        );
+        let timestamps = !answer || self.tcb.has(flag::TIMESTAMPS);
+        Options {
+            mss: Some(mss),
+            window_scale: (!answer || self.tcb.scales != 0)
+                .then(|| window_shift(self.profile.options.receive_buffer)),
+            sack_permitted: !answer || self.tcb.has(flag::SACK),
+            timestamps: timestamps.then(|| {
+                (
+                    self.tcb.tsval(now),
+                    if answer { self.tcb.ts_recent } else { 0 },
+                )
+            }),
+            ..Options::default()
+        }
+    }
+}
+
+/// The MSS to announce on a link of this MTU (RFC 9293 MUST-67, RFC 6691: without options).
+pub(crate) fn announced_mss(mtu: u16, v4: bool, limit: Option<u16>) -> u16 {
+    payload_for_mtu(mtu, v4, 0).min(limit.unwrap_or(u16::MAX))
+}
+
+/// The smallest shift that lets a 16-bit window cover `buffer` (RFC 7323 2.3: at most 14).
+pub(crate) fn window_shift(buffer: u32) -> u8 {
+    (0..14)
+        .find(|shift| 65_535u32 << shift >= buffer)
+        .unwrap_or(14)
+}
+
+pub(crate) fn ip_meta(path: &Path, remote: &wire::Addr, ttl: u8, tos: u8) -> IpMeta {
+    IpMeta {
+        src: path.src,
+        dst: *remote,
+        protocol: PROTOCOL,
+        ttl,
+        tos,
+        dont_fragment: true,
+        ident: None,
+    }
+}
+
+/// Builds a segment in fresh memory: header behind headroom for the layers below, then the data, copied when it is small and
+/// shared when it is large. `None` when the pool is empty.
+pub(crate) fn build(
+    core: &mut Core,
+    repr: &Repr,
+    path: &Path,
+    remote: &wire::Addr,
+    mss: u32,
+    data: Option<(&Chain, usize, usize)>,
+) -> Option<(Chain, Facts)> {
+    let header_len = repr.header_len();
+    let mut chain = core.pool.alloc(HEADROOM)?;
+    let total = header_len + data.map_or(0, |(_, _, len)| len);
+    {
+        let copied = data.filter(|(_, _, len)| *len <= COPY_UP_TO);
+        let Some(bytes) = core.pool.push_back(&mut chain, header_len) else {
+            core.pool.free(chain);
+            return None;
+        };
+        repr.emit(bytes);
+        let partial = checksum::pseudo(&path.src, remote, PROTOCOL, total as u32).fold();
+        bytes[16..18].copy_from_slice(&partial.to_be_bytes());
+        if let Some((queue, offset, len)) = copied {
+            if core.pool.append_copy(&mut chain, queue, offset, len) != len {
+                core.pool.free(chain);
+                return None;
+            }
+        } else if let Some((queue, offset, len)) = data {
+            let Some(shared) = core.pool.share(queue, offset, len) else {
+                core.pool.free(chain);
+                return None;
+            };
+            core.pool.append(&mut chain, shared);
+        }
+    }
+    let mut facts = Facts {
+        checksum: Checksum::Partial {
+            start: 0,
+            offset: 16,
+        },
+        ..Facts::default()
+    };
+    let len = (total - header_len) as u32;
+    if len > mss {
+        let kind = if remote.is_v4() {
+            GsoKind::Tcp4
+        } else {
+            GsoKind::Tcp6
+        };
+        facts.gso = Gso {
+            kind,
+            size: mss as u16,
+            header_len: header_len as u16,
+        };
+    }
+    Some((chain, facts))
+}

@@ -1,0 +1,185 @@
+//! Options of TCP sockets, shared by all connections that have the same ones.
+//!
+//! A connection keeps two bytes: the number of its profile, which is its local address and its options. A server's million
+//! connections share one. Changing an option of one socket moves it to another profile.
+//!
+//! What does not live here: state that changes while a connection runs.
+//!
+//! Invariant: equal (address, options) pairs share one profile; a profile is freed with its last reference.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use wire::Addr;
+
+use super::congestion::Congestion;
+
+/// Keepalive (RFC 9293 3.8.4), with Linux's three knobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Keepalive {
+    /// Silence before the first probe (TCP_KEEPIDLE).
+    pub idle: Duration,
+    /// Time between probes (TCP_KEEPINTVL).
+    pub interval: Duration,
+    /// Unanswered probes before the connection is given up (TCP_KEEPCNT).
+    pub probes: u8,
+}
+
+impl Default for Keepalive {
+    /// Two hours (RFC 9293 MUST-28), then nine probes every 75 s, as Linux.
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(7200),
+            interval: Duration::from_secs(75),
+            probes: 9,
+        }
+    }
+}
+
+/// Options of a TCP socket.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TcpOptions {
+    /// Nagle's algorithm off (TCP_NODELAY).
+    pub nodelay: bool,
+    /// Probe a silent peer (SO_KEEPALIVE); off by default (RFC 9293 MUST-25).
+    pub keepalive: Option<Keepalive>,
+    /// Give up when data stays unacknowledged for so long (TCP_USER_TIMEOUT); `None`: 15 retransmissions, as Linux.
+    pub user_timeout: Option<Duration>,
+    /// SO_LINGER: `Some(0)` resets on close; other values close as `None` does, without waiting.
+    pub linger: Option<Duration>,
+    /// Time to live or hop limit.
+    pub ttl: u8,
+    /// Type of service or traffic class.
+    pub tos: u8,
+    /// Bytes that may wait to be sent or acknowledged.
+    pub send_buffer: u32,
+    /// Bytes that may wait to be read; also bounds the window offered.
+    pub receive_buffer: u32,
+    /// Never send or announce a larger segment (TCP_MAXSEG), bytes of payload and options.
+    pub max_segment: Option<u16>,
+    /// Congestion control.
+    pub congestion: Congestion,
+}
+
+impl TcpOptions {
+    pub(crate) fn with_buffers(receive: u32, send: u32) -> Self {
+        Self {
+            receive_buffer: receive,
+            send_buffer: send,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: false,
+            keepalive: None,
+            user_timeout: None,
+            linger: None,
+            ttl: 64,
+            tos: 0,
+            send_buffer: 1 << 20,
+            receive_buffer: 1 << 20,
+            max_segment: None,
+            congestion: Congestion::default(),
+        }
+    }
+}
+
+/// What many connections share.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) local: Addr,
+    pub(crate) options: TcpOptions,
+    references: u32,
+}
+
+/// The interned profiles of one host; at most 65,535.
+#[derive(Debug, Default)]
+pub(crate) struct Profiles {
+    entries: Vec<Option<Profile>>,
+    free: Vec<u16>,
+    index: BTreeMap<(Addr, TcpOptions), u16>,
+    /// The profile found last: a burst of connections to one service finds it without a search.
+    last: u16,
+}
+
+impl Profiles {
+    #[inline]
+    pub(crate) fn get(&self, index: u16) -> &Profile {
+        match self.entries.get(usize::from(index)) {
+            Some(Some(profile)) => profile,
+            _ => unreachable!("a record holds a reference to its profile"),
+        }
+    }
+
+    /// Takes a reference to the profile with this address and these options. `None` when 65,535 different ones live.
+    pub(crate) fn acquire(&mut self, local: Addr, options: &TcpOptions) -> Option<u16> {
+        if let Some(Some(p)) = self.entries.get_mut(usize::from(self.last))
+            && p.local == local
+            && p.options == *options
+        {
+            p.references += 1;
+            return Some(self.last);
+        }
+        let key = (local, options.clone());
+        let index = match self.index.get(&key) {
+            Some(&index) => index,
+            None => self.create(key)?,
+        };
+        self.last = index;
+        self.retain(index);
+        Some(index)
+    }
+
+    fn create(&mut self, key: (Addr, TcpOptions)) -> Option<u16> {
+        let profile = Profile {
+            local: key.0,
+            options: key.1.clone(),
+            references: 0,
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.entries[usize::from(index)] = Some(profile);
+                index
+            }
+            None => {
+                let index = u16::try_from(self.entries.len())
+                    .ok()
+                    .filter(|&i| i != u16::MAX)?;
+                self.entries.push(Some(profile));
+                index
+            }
+        };
+        self.index.insert(key, index);
+        Some(index)
+    }
+
+    /// Takes one more reference.
+    pub(crate) fn retain(&mut self, index: u16) {
+        if let Some(Some(p)) = self.entries.get_mut(usize::from(index)) {
+            p.references += 1;
+        }
+    }
+
+    /// Gives a reference back.
+    pub(crate) fn release(&mut self, index: u16) {
+        let Some(slot) = self.entries.get_mut(usize::from(index)) else {
+            return;
+        };
+        let Some(p) = slot else { return };
+        p.references -= 1;
+        if p.references == 0
+            && let Some(p) = slot.take()
+        {
+            self.index.remove(&(p.local, p.options));
+            self.free.push(index);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+}

@@ -1,0 +1,310 @@
+//! Accepting data: trimming to the window, ordering, and what to acknowledge how soon (RFC 9293 3.10.7.4 seventh and eighth,
+//! RFC 2018, RFC 2883, RFC 5681 4.2).
+//!
+//! What does not live here: the application's reading (`call`).
+//!
+//! Invariant: out-of-order ranges are sorted, disjoint, not adjacent, above `rcv_nxt` and below `rcv_adv`.
+//! Invariant: at most [`MAX_RANGES`] of them a connection, so that a peer can neither pin much memory nor make a segment dear.
+
+use base::{Chain, Seq};
+
+use crate::context::Core;
+use crate::socket::Ready;
+use crate::stats::Drop;
+
+use super::conn::{ACK_DELAY, Conn, new_node, remove_node};
+use super::record::{NONE, Range, flag};
+use super::segment::Segment;
+
+const MAX_RANGES: u16 = 128;
+/// Segments up to this size are copied behind the bytes already queued, so that they do not pin a block each.
+const COPY_BELOW: usize = 512;
+
+/// Joins `data` behind `queue`, copying when it is small and fits.
+fn join(core: &mut Core, queue: &mut Chain, data: Chain) {
+    if data.len() <= COPY_BELOW && !queue.is_empty() && core.pool.tail_room(queue) >= data.len() {
+        let mut small = [0; COPY_BELOW];
+        let n = core.pool.copy_out(&data, 0, &mut small);
+        if core.pool.append_bytes(queue, &small[..n]) == n {
+            core.pool.free(data);
+            return;
+        }
+        debug_assert!(false, "tail room was checked");
+    }
+    core.pool.append(queue, data);
+}
+
+impl Conn<'_> {
+    /// Takes in the payload and FIN of a segment that overlaps the window. Returns what to tell the application and whether the
+    /// peer's FIN has now been received in order.
+    pub(crate) fn receive(
+        &mut self,
+        core: &mut Core,
+        seg: &Segment,
+        mut data: Chain,
+    ) -> (Ready, bool) {
+        let mut raise = Ready::NONE;
+        let mut seq = seg.seq + u32::from(seg.has(wire::tcp::Flags::SYN));
+        let mut fin = seg.has(wire::tcp::Flags::FIN);
+        if seq.lt(self.tcb.rcv_nxt) {
+            let old = self.tcb.rcv_nxt.dist(seq);
+            if !data.is_empty() {
+                self.note_duplicate_data(seq, old.min(data.len() as u32));
+            }
+            let cut = (old as usize).min(data.len());
+            core.pool.pull_front(&mut data, cut);
+            seq = seq + cut as u32;
+            self.tcb.ack_now();
+        }
+        let room = if self.tcb.rcv_adv.gt(seq) {
+            self.tcb.rcv_adv.dist(seq)
+        } else {
+            0
+        };
+        if data.len() > room as usize {
+            core.pool.truncate(&mut data, room as usize);
+            core.stats.drops.add(Drop::TcpReceiveBufferFull);
+            fin = false;
+            self.tcb.ack_now();
+        }
+        let end = seq + data.len() as u32;
+        if !data.is_empty() {
+            if seq == self.tcb.rcv_nxt {
+                raise |= self.accept(core, data, seg.unit);
+            } else {
+                self.store(core, seq, data);
+                self.tcb.ack_now();
+            }
+        } else {
+            core.pool.free(data);
+        }
+        if fin {
+            self.act.fin = Some(end);
+        }
+        let finished = self.act.fin == Some(self.tcb.rcv_nxt);
+        if finished {
+            self.act.fin = None;
+            self.tcb.rcv_nxt = self.tcb.rcv_nxt + 1;
+            self.tcb.flags |= flag::FIN_RECEIVED;
+            self.tcb.ack_now();
+            raise |= Ready::READABLE | Ready::READ_CLOSED;
+        } else if fin {
+            self.tcb.ack_now();
+        }
+        (raise, finished)
+    }
+
+    /// In-order data: to the reader, with whatever waited behind it.
+    fn accept(&mut self, core: &mut Core, data: Chain, unit: u32) -> Ready {
+        let len = data.len() as u32;
+        let filled_gap = self.act.ooo != NONE;
+        self.tcb.rcv_nxt = self.tcb.rcv_nxt + len;
+        if self.tcb.has(flag::READ_SHUT) {
+            core.drop_packet(data, Drop::TcpAfterClose);
+        } else if self.act.recv.is_empty() {
+            self.act.recv = data;
+        } else {
+            join(core, &mut self.act.recv, data);
+        }
+        if filled_gap {
+            self.absorb(core);
+        }
+        self.act.rcv_mss = self
+            .act
+            .rcv_mss
+            .max(u16::try_from(unit).unwrap_or(u16::MAX));
+        self.act.unacked_in = self.act.unacked_in.saturating_add(len);
+        // RFC 5681 4.2: at least every second full-sized segment, at once when a gap is filled, else within the delay.
+        if filled_gap
+            || self.tcb.quick_acks > 0
+            || self.act.unacked_in >= 2 * u32::from(self.act.rcv_mss)
+        {
+            self.tcb.quick_acks = self.tcb.quick_acks.saturating_sub(1);
+            self.tcb.ack_now();
+        } else {
+            self.tcb.flags |= flag::ACK_DELAYED;
+            self.act.ack_at = self.act.ack_at.min(core.now + ACK_DELAY);
+        }
+        Ready::READABLE
+    }
+
+    /// Moves ranges that have become in order to the reader.
+    fn absorb(&mut self, core: &mut Core) {
+        while let Some(range) = self.ranges.at_mut(self.act.ooo)
+            && range.start.le(self.tcb.rcv_nxt)
+        {
+            let (node, next, start, end) = (self.act.ooo, range.next, range.start, range.end);
+            let mut data = range.data.take();
+            self.act.ooo = next;
+            self.act.ooo_nodes -= 1;
+            remove_node(self.ranges, node);
+            if end.le(self.tcb.rcv_nxt) {
+                core.pool.free(data);
+                continue;
+            }
+            core.pool
+                .pull_front(&mut data, self.tcb.rcv_nxt.dist(start) as usize);
+            self.tcb.rcv_nxt = end;
+            if self.tcb.has(flag::READ_SHUT) {
+                core.drop_packet(data, Drop::TcpAfterClose);
+            } else {
+                join(core, &mut self.act.recv, data);
+            }
+        }
+    }
+
+    /// Out-of-order data: into the sorted list.
+    fn store(&mut self, core: &mut Core, seq: Seq, mut data: Chain) {
+        // Memory for what cannot be read yet is the first to go when the pool runs low.
+        if core.pool.available() < core.pool.capacity() / 4 {
+            return core.drop_packet(data, Drop::PoolEmpty);
+        }
+        let end = seq + data.len() as u32;
+        let (mut previous, mut node) = (NONE, self.act.ooo);
+        while let Some(range) = self.ranges.at(node)
+            && range.end.lt(seq)
+        {
+            (previous, node) = (node, range.next);
+        }
+        let grown = match self.ranges.at_mut(node) {
+            Some(range) if range.start.le(seq) => {
+                if range.end.ge(end) {
+                    self.note_duplicate_data(seq, end.dist(seq));
+                    return core.drop_packet(data, Drop::TcpDuplicate);
+                }
+                core.pool
+                    .pull_front(&mut data, range.end.dist(seq) as usize);
+                range.end = end;
+                join(core, &mut range.data, data);
+                node
+            }
+            _ => {
+                let Some(new) = self.insert(seq, end, previous, node) else {
+                    return core.drop_packet(data, Drop::TcpReceiveBufferFull);
+                };
+                if let Some(range) = self.ranges.at_mut(new) {
+                    range.data = data;
+                }
+                new
+            }
+        };
+        self.merge_following(core, grown);
+        if let Some(start) = self.ranges.at(grown).map(|r| r.start) {
+            self.note_recent(start);
+        }
+    }
+
+    fn insert(&mut self, start: Seq, end: Seq, previous: u32, next: u32) -> Option<u32> {
+        if self.act.ooo_nodes >= MAX_RANGES {
+            return None;
+        }
+        let new = new_node(self.ranges, start, end, next)?;
+        self.act.ooo_nodes += 1;
+        match self.ranges.at_mut(previous) {
+            Some(range) if previous != NONE => range.next = new,
+            _ => self.act.ooo = new,
+        }
+        Some(new)
+    }
+
+    /// Joins `node` with the ranges after it that it now touches or covers.
+    fn merge_following(&mut self, core: &mut Core, node: u32) {
+        loop {
+            let Some(&Range { end, next, .. }) = self.ranges.at(node) else {
+                return;
+            };
+            let Some(after) = self.ranges.at_mut(next) else {
+                return;
+            };
+            if after.start.gt(end) {
+                return;
+            }
+            let (after_start, after_end, after_next) = (after.start, after.end, after.next);
+            let mut data = after.data.take();
+            remove_node(self.ranges, next);
+            self.act.ooo_nodes -= 1;
+            if after_end.gt(end) {
+                core.pool
+                    .pull_front(&mut data, end.dist(after_start) as usize);
+            }
+            let Some(range) = self.ranges.at_mut(node) else {
+                return core.pool.free(data);
+            };
+            range.next = after_next;
+            if after_end.gt(end) {
+                range.end = after_end;
+                join(core, &mut range.data, data);
+            } else {
+                core.pool.free(data);
+            }
+        }
+    }
+
+    /// RFC 2018 4: the first block names the range that grew last.
+    fn note_recent(&mut self, start: Seq) {
+        let recent = &mut self.act.recent;
+        let len = usize::from(self.act.recent_len);
+        let at = recent[..len]
+            .iter()
+            .position(|s| *s == start)
+            .unwrap_or(len.min(recent.len() - 1));
+        recent[..=at].rotate_right(1);
+        recent[0] = start;
+        self.act.recent_len = (len.max(at + 1)) as u8;
+    }
+
+    /// RFC 2883: a duplicate is reported once, with the next ACK.
+    fn note_duplicate_data(&mut self, start: Seq, len: u32) {
+        if self.tcb.has(flag::SACK) && len > 0 {
+            self.act.dsack = Some((start, start + len));
+        }
+    }
+
+    /// The SACK blocks of the next ACK, at most `most`: a D-SACK first, then newest first (RFC 2018 4, RFC 2883 4).
+    pub(crate) fn sack_blocks(&mut self, most: usize) -> wire::tcp::Sack {
+        let mut sack = wire::tcp::Sack::default();
+        let most = most.min(sack.blocks.len());
+        let mut push = |start: Seq, end: Seq, dsack: bool| {
+            let len = usize::from(sack.len);
+            let known = !dsack && sack.blocks[..len].contains(&(start.0, end.0));
+            if len < most && !known {
+                sack.blocks[len] = (start.0, end.0);
+                sack.len += 1;
+            }
+        };
+        if let Some((start, end)) = self.act.dsack.take() {
+            push(start, end, true);
+        }
+        for at in 0..usize::from(self.act.recent_len) {
+            if let Some((start, end)) = self.range_containing(self.act.recent[at]) {
+                push(start, end, false);
+            }
+        }
+        let mut node = self.act.ooo;
+        for _ in 0..most {
+            let Some(range) = self.ranges.at(node) else {
+                break;
+            };
+            push(range.start, range.end, false);
+            node = range.next;
+        }
+        if self.act.ooo == NONE {
+            self.act.recent_len = 0;
+        }
+        sack
+    }
+
+    fn range_containing(&self, seq: Seq) -> Option<(Seq, Seq)> {
+        let mut node = self.act.ooo;
+        while let Some(range) = self.ranges.at(node) {
+            if seq.lt(range.start) {
+                return None;
+            }
+            if seq.lt(range.end) {
+                return Some((range.start, range.end));
+            }
+            node = range.next;
+        }
+        None
+    }
+}

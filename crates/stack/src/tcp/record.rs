@@ -1,0 +1,428 @@
+//! The records of TCP: what each connection, half-open connection and TIME-WAIT costs in memory.
+//!
+//! A connection is a [`Tcb`] of two cache lines. While something is queued, in flight, out of order or timed it also has an
+//! [`Active`] part from a pool; an idle connection has none. Half-open connections and TIME-WAIT are records of 48 bytes.
+//!
+//! What does not live here: any behaviour of the protocol.
+//!
+//! Invariant: records name each other by index, never by pointer, so that one day they can live in shared memory.
+//! Invariant: sizes are asserted at compile time; growing one is a decision, not an accident.
+
+use base::{Chain, Instant, Seq, TimerId};
+use wire::Addr;
+
+use super::congestion::Control;
+
+/// No index.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// States of RFC 9293 3.3.2. CLOSED and LISTEN are no connection here, TIME-WAIT is a record of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// A SYN was sent.
+    SynSent,
+    /// SYNs crossed, or a SYN was answered: our SYN is not acknowledged yet.
+    SynReceived,
+    /// Data flows.
+    Established,
+    /// We sent a FIN.
+    FinWait1,
+    /// Our FIN is acknowledged.
+    FinWait2,
+    /// The peer sent a FIN.
+    CloseWait,
+    /// Both sent a FIN at the same time; ours is not acknowledged yet.
+    Closing,
+    /// We sent a FIN after the peer's; it is not acknowledged yet.
+    LastAck,
+    /// Both FINs are acknowledged; old segments may still be about.
+    TimeWait,
+    /// A listener.
+    Listen,
+    /// No connection.
+    Closed,
+}
+
+impl State {
+    /// The name as RFC 9293 and `ss` write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "SYN-SENT",
+            Self::SynReceived => "SYN-RECEIVED",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait1 => "FIN-WAIT-1",
+            Self::FinWait2 => "FIN-WAIT-2",
+            Self::CloseWait => "CLOSE-WAIT",
+            Self::Closing => "CLOSING",
+            Self::LastAck => "LAST-ACK",
+            Self::TimeWait => "TIME-WAIT",
+            Self::Listen => "LISTEN",
+            Self::Closed => "CLOSED",
+        }
+    }
+
+    /// Whether data may still arrive and be delivered.
+    #[inline]
+    pub(crate) fn receives(self) -> bool {
+        matches!(self, Self::Established | Self::FinWait1 | Self::FinWait2)
+    }
+
+    /// Whether new data may still be queued by the application.
+    #[inline]
+    pub(crate) fn sends(self) -> bool {
+        matches!(self, Self::Established | Self::CloseWait)
+    }
+
+    /// Whether our FIN has been queued in this state.
+    #[inline]
+    pub(crate) fn fin_queued(self) -> bool {
+        matches!(
+            self,
+            Self::FinWait1 | Self::FinWait2 | Self::Closing | Self::LastAck
+        )
+    }
+}
+
+/// Bits of [`Tcb::flags`].
+pub(crate) mod flag {
+    /// Timestamps were negotiated (RFC 7323).
+    pub(crate) const TIMESTAMPS: u32 = 1 << 0;
+    /// SACK was negotiated (RFC 2018).
+    pub(crate) const SACK: u32 = 1 << 1;
+    /// An ACK must go out with the next transmit pass.
+    pub(crate) const ACK_NOW: u32 = 1 << 2;
+    /// An ACK is owed and may wait for the delayed-ACK timer.
+    pub(crate) const ACK_DELAYED: u32 = 1 << 3;
+    /// Linked in the ready-to-send list.
+    pub(crate) const SEND_QUEUED: u32 = 1 << 4;
+    /// Linked in the list of ready sockets.
+    pub(crate) const READY_QUEUED: u32 = 1 << 5;
+    /// Waits in its listener's accept queue; `token` holds the listener's index.
+    pub(crate) const UNACCEPTED: u32 = 1 << 6;
+    /// The application has closed it: nobody reads, handles are refused.
+    pub(crate) const ORPHAN: u32 = 1 << 7;
+    /// The application met a full send queue and wants to hear of room.
+    pub(crate) const WANT_WRITE: u32 = 1 << 8;
+    /// The application has shut down reading.
+    pub(crate) const READ_SHUT: u32 = 1 << 9;
+    /// The peer's FIN has been received in order.
+    pub(crate) const FIN_RECEIVED: u32 = 1 << 10;
+    /// Nagle's algorithm is off.
+    pub(crate) const NODELAY: u32 = 1 << 11;
+    /// Partial segments wait even if nothing is in flight (TCP_CORK).
+    pub(crate) const CORK: u32 = 1 << 12;
+    /// The connection attempt was ours.
+    pub(crate) const ACTIVE_OPEN: u32 = 1 << 13;
+    /// Our FIN has been sent (and counts in `snd_nxt`).
+    pub(crate) const FIN_SENT: u32 = 1 << 14;
+    /// `last_received` is meaningful and a challenge was sent at `challenged`.
+    pub(crate) const CHALLENGED: u32 = 1 << 15;
+    /// The congestion window, not the application or the peer's window, held the last transmit pass back.
+    pub(crate) const CWND_LIMITED: u32 = 1 << 16;
+    /// A retransmission is wanted at once (the transmit pass starts with it).
+    pub(crate) const RETRANSMIT: u32 = 1 << 17;
+    /// A window probe is due (RFC 9293 3.8.6.1).
+    pub(crate) const PROBE: u32 = 1 << 18;
+    /// The persist timer allows one segment the silly-window rules would hold back.
+    pub(crate) const OVERRIDE: u32 = 1 << 19;
+    /// Where the number of the pending error is kept, see `Tcb::error`.
+    pub(crate) const ERROR_SHIFT: u32 = 24;
+}
+
+/// One connection: what every segment touches (first line) and what answering or sending touches (second line).
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Tcb {
+    // Line 0: read for every arriving segment.
+    pub(crate) remote: Addr,
+    pub(crate) remote_port: u16,
+    pub(crate) local_port: u16,
+    /// Local address and options, shared with other connections (see `profile`).
+    pub(crate) profile: u16,
+    /// MSS the peer announced (RFC 9293 MUST-16: never send more).
+    pub(crate) peer_mss: u16,
+    pub(crate) rcv_nxt: Seq,
+    /// Right edge of the window we advertised; never moves left.
+    pub(crate) rcv_adv: Seq,
+    /// Last.ACK.sent of RFC 7323.
+    pub(crate) last_ack_sent: Seq,
+    /// TS.Recent of RFC 7323.
+    pub(crate) ts_recent: u32,
+    /// Milliseconds (low 32 bits) when a valid segment last arrived.
+    pub(crate) last_received: u32,
+    pub(crate) flags: u32,
+    pub(crate) snd_una: Seq,
+    pub(crate) snd_nxt: Seq,
+    /// Peer's window in bytes, scaled.
+    pub(crate) snd_wnd: u32,
+    pub(crate) state: State,
+    /// Window shifts: low nibble for what we receive in headers (peer's), high nibble for what we send (ours).
+    pub(crate) scales: u8,
+    /// Payload bytes of a full segment we send: peer's MSS, path MTU and options taken off.
+    pub(crate) mss: u16,
+
+    // Line 1: touched when it answers or sends.
+    /// Sequence number of the segment that last updated `snd_wnd`.
+    pub(crate) snd_wl1: Seq,
+    /// Congestion window, bytes.
+    pub(crate) cwnd: u32,
+    /// Slow start threshold, bytes.
+    pub(crate) ssthresh: u32,
+    /// Smoothed round-trip time, microseconds times 8; 0 before the first sample.
+    pub(crate) srtt: u32,
+    /// Round-trip time variation, microseconds times 4.
+    pub(crate) rttvar: u32,
+    /// Added to the millisecond clock to make our TSval.
+    pub(crate) ts_offset: u32,
+    /// Largest window the peer ever offered, bytes (RFC 9293 3.8.6.2.1).
+    pub(crate) max_wnd: u32,
+    pub(crate) timer: TimerId,
+    pub(crate) active: u32,
+    pub(crate) send_link: u32,
+    pub(crate) ready_link: u32,
+    /// Received data bytes, modulo 2^32 (statistics).
+    pub(crate) bytes_in: u32,
+    /// The owner's word, or the listener's index while unaccepted.
+    pub(crate) token: u64,
+    /// Retransmission timeouts in a row.
+    pub(crate) backoff: u8,
+    pub(crate) dup_acks: u8,
+    /// Segments still to be acknowledged at once (Linux's quick ACK mode).
+    pub(crate) quick_acks: u8,
+    /// Keepalive probes unanswered.
+    pub(crate) probes: u8,
+    /// Millisecond (low 32 bits) of the last ACK sent against an unacceptable segment, for its limit (RFC 5961 7).
+    pub(crate) challenged: u32,
+}
+
+impl Tcb {
+    /// A record of a connection that has neither sent nor received anything.
+    pub(crate) fn new(remote: Addr, remote_port: u16, local_port: u16, profile: u16) -> Self {
+        Self {
+            remote,
+            remote_port,
+            local_port,
+            profile,
+            peer_mss: 536,
+            rcv_nxt: Seq(0),
+            rcv_adv: Seq(0),
+            last_ack_sent: Seq(0),
+            ts_recent: 0,
+            last_received: 0,
+            flags: 0,
+            snd_una: Seq(0),
+            snd_nxt: Seq(0),
+            snd_wnd: 0,
+            state: State::SynSent,
+            scales: 0,
+            mss: 536,
+            snd_wl1: Seq(0),
+            cwnd: 0,
+            ssthresh: u32::MAX / 2,
+            srtt: 0,
+            rttvar: 0,
+            ts_offset: 0,
+            max_wnd: 0,
+            timer: TimerId::NONE,
+            active: NONE,
+            send_link: NONE,
+            ready_link: NONE,
+            bytes_in: 0,
+            token: 0,
+            backoff: 0,
+            dup_acks: 0,
+            quick_acks: super::conn::QUICK_ACKS,
+            probes: 0,
+            challenged: 0,
+        }
+    }
+}
+
+/// How loss is being repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub(crate) enum Repair {
+    /// Nothing is known to be lost.
+    #[default]
+    Open,
+    /// Fast recovery (RFC 6675, or RFC 6582 without SACK).
+    Recovery,
+    /// After a retransmission timeout (RFC 5681 3.1).
+    Loss,
+}
+
+/// The part of a connection that exists only while there is something to do.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// Bytes sent and not acknowledged; the first is at `snd_una`.
+    pub(crate) sent: Chain,
+    /// Bytes not sent yet; the first is at `snd_nxt`.
+    pub(crate) unsent: Chain,
+    /// Bytes received in order and not read.
+    pub(crate) recv: Chain,
+    /// First node of the out-of-order ranges, sorted by sequence.
+    pub(crate) ooo: u32,
+    /// First node of the scoreboard: ranges the peer has reported by SACK, sorted.
+    pub(crate) sacked: u32,
+    pub(crate) ooo_nodes: u16,
+    pub(crate) sacked_nodes: u16,
+    /// Bytes in the scoreboard (without SACK: duplicate ACKs times MSS).
+    pub(crate) sacked_bytes: u32,
+    /// Starts of the ranges most recently grown, newest first (RFC 2018 4).
+    pub(crate) recent: [Seq; 3],
+    pub(crate) recent_len: u8,
+    pub(crate) repair: Repair,
+    /// Bytes received since an ACK was last sent.
+    pub(crate) unacked_in: u32,
+    /// Repair ends when this is acknowledged.
+    pub(crate) recover: Seq,
+    /// Everything below has been retransmitted in this repair.
+    pub(crate) high_rxt: Seq,
+    /// Everything unsacked below is held lost.
+    pub(crate) lost_edge: Seq,
+    /// Segment whose round trip is being timed, and since when (`Instant::FAR`: none).
+    pub(crate) rtt_seq: Seq,
+    pub(crate) rtt_at: Instant,
+    /// When the retransmission or persist timer is due (`FAR`: not running).
+    pub(crate) rto_at: Instant,
+    /// When the delayed ACK is due.
+    pub(crate) ack_at: Instant,
+    /// When the oldest byte in flight (or first zero window) was first unanswered; for R2 and the user timeout.
+    pub(crate) stuck_since: Instant,
+    /// When data was last sent, for the restart after idle.
+    pub(crate) last_sent: Instant,
+    pub(crate) control: Control,
+    /// Largest data segment received lately: the unit of "every second full-sized segment".
+    pub(crate) rcv_mss: u16,
+    /// A D-SACK to report with the next ACK.
+    pub(crate) dsack: Option<(Seq, Seq)>,
+    /// Sequence number of a FIN that came out of order.
+    pub(crate) fin: Option<Seq>,
+}
+
+impl Active {
+    /// A part with nothing in it.
+    pub(crate) fn new(control: Control) -> Self {
+        Self {
+            sent: Chain::EMPTY,
+            unsent: Chain::EMPTY,
+            recv: Chain::EMPTY,
+            ooo: NONE,
+            sacked: NONE,
+            ooo_nodes: 0,
+            sacked_nodes: 0,
+            sacked_bytes: 0,
+            recent: [Seq(0); 3],
+            recent_len: 0,
+            repair: Repair::Open,
+            unacked_in: 0,
+            recover: Seq(0),
+            high_rxt: Seq(0),
+            lost_edge: Seq(0),
+            rtt_seq: Seq(0),
+            rtt_at: Instant::FAR,
+            rto_at: Instant::FAR,
+            ack_at: Instant::FAR,
+            stuck_since: Instant::FAR,
+            last_sent: Instant::ZERO,
+            control,
+            rcv_mss: 536,
+            dsack: None,
+            fin: None,
+        }
+    }
+
+    /// The earliest of its deadlines.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Instant {
+        self.rto_at.min(self.ack_at)
+    }
+
+    /// Whether the record holds nothing worth keeping.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.sent.is_empty()
+            && self.unsent.is_empty()
+            && self.recv.is_empty()
+            && self.ooo == NONE
+            && self.rto_at == Instant::FAR
+            && self.ack_at == Instant::FAR
+            && self.repair == Repair::Open
+            && self.dsack.is_none()
+    }
+}
+
+/// A node of a sorted list of sequence ranges: out-of-order data (with bytes) or scoreboard (without).
+#[derive(Debug)]
+pub(crate) struct Range {
+    pub(crate) start: Seq,
+    pub(crate) end: Seq,
+    pub(crate) next: u32,
+    pub(crate) data: Chain,
+}
+
+/// A connection in SYN-RECEIVED that came through a listener.
+#[derive(Debug)]
+pub(crate) struct HalfOpen {
+    pub(crate) remote: Addr,
+    pub(crate) remote_port: u16,
+    pub(crate) local_port: u16,
+    pub(crate) profile: u16,
+    pub(crate) listener: u16,
+    pub(crate) iss: Seq,
+    pub(crate) irs: Seq,
+    pub(crate) ts_recent: u32,
+    pub(crate) timer: TimerId,
+    pub(crate) mss: u16,
+    pub(crate) window: u16,
+    /// Peer's window shift, `0xff` when scaling was not offered.
+    pub(crate) scale: u8,
+    /// `half::` bits.
+    pub(crate) flags: u8,
+    pub(crate) retries: u8,
+}
+
+/// Bits of [`HalfOpen::flags`].
+pub(crate) mod half {
+    pub(crate) const TIMESTAMPS: u8 = 1;
+    pub(crate) const SACK: u8 = 2;
+    /// The SYN-ACK was retransmitted: its round trip is no sample (Karn).
+    pub(crate) const RETRANSMITTED: u8 = 4;
+    /// The final ACK came while the accept queue was full.
+    pub(crate) const ACKED: u8 = 8;
+}
+
+/// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.
+#[derive(Debug)]
+pub(crate) struct TimeWait {
+    pub(crate) remote: Addr,
+    pub(crate) remote_port: u16,
+    pub(crate) local_port: u16,
+    pub(crate) profile: u16,
+    /// Window to put in headers, as sent.
+    pub(crate) window: u16,
+    pub(crate) snd_nxt: Seq,
+    pub(crate) rcv_nxt: Seq,
+    pub(crate) ts_recent: u32,
+    pub(crate) ts_offset: u32,
+    /// Millisecond (low 32 bits) at which it ends.
+    pub(crate) expires: u32,
+    /// Next in the queue, oldest first; the top bit marks timestamps.
+    pub(crate) link: u32,
+}
+
+const _: () = assert!(size_of::<Tcb>() == 128, "the hot part is two cache lines");
+const _: () = assert!(size_of::<HalfOpen>() <= 48);
+const _: () = assert!(size_of::<TimeWait>() <= 48);
+const _: () = assert!(size_of::<Active>() <= 256);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A connection record with nothing in it, for tests of its parts.
+    pub(crate) fn tcb() -> Tcb {
+        Tcb::new(Addr::v4(10, 0, 0, 1), 1, 2, 0)
+    }
+}

@@ -1,0 +1,140 @@
+//! An arriving segment, parsed once.
+//!
+//! What does not live here: what a segment means to a connection (`input`).
+
+use base::{Chain, Pool, Seq};
+use wire::tcp::{Flags, Options, Packet};
+use wire::{Addr, checksum};
+
+use crate::net::Datagram;
+use crate::stats::Drop;
+
+/// Header values of one segment, and the hash of its connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) hash: u64,
+    pub(crate) src: Addr,
+    pub(crate) dst: Addr,
+    pub(crate) src_port: u16,
+    pub(crate) dst_port: u16,
+    pub(crate) seq: Seq,
+    pub(crate) ack: Seq,
+    pub(crate) flags: Flags,
+    /// As in the header, not scaled.
+    pub(crate) window: u16,
+    /// Payload bytes.
+    pub(crate) len: u32,
+    /// Payload bytes of one original segment when a device joined several, else `len`.
+    pub(crate) unit: u32,
+    pub(crate) timestamps: Option<(u32, u32)>,
+    /// Options other than timestamps, when there are any.
+    pub(crate) options: Option<Options>,
+}
+
+impl Segment {
+    #[inline]
+    pub(crate) fn has(&self, flags: Flags) -> bool {
+        self.flags.contains(flags)
+    }
+
+    /// SEG.LEN of RFC 9293: payload plus one for each of SYN and FIN.
+    #[inline]
+    pub(crate) fn sequence_len(&self) -> u32 {
+        self.len + u32::from(self.has(Flags::SYN)) + u32::from(self.has(Flags::FIN))
+    }
+
+    /// The sequence number after its last octet, SYN and FIN counted.
+    #[inline]
+    pub(crate) fn end(&self) -> Seq {
+        self.seq + self.sequence_len()
+    }
+}
+
+/// The bytes a connection's hash is taken of: fixed layout, both families alike.
+#[inline]
+pub(crate) fn flow_bytes(
+    remote: &Addr,
+    remote_port: u16,
+    local: &Addr,
+    local_port: u16,
+) -> [u8; 36] {
+    let mut bytes = [0; 36];
+    bytes[..16].copy_from_slice(&remote.0);
+    bytes[16..32].copy_from_slice(&local.0);
+    bytes[32..34].copy_from_slice(&remote_port.to_be_bytes());
+    bytes[34..].copy_from_slice(&local_port.to_be_bytes());
+    bytes
+}
+
+/// Verifies and parses the segment in `dg`, and cuts the headers off its chain.
+///
+/// # Errors
+/// The reason to drop it: malformed header, wrong checksum (RFC 9293 MUST-3), group address (MUST-57).
+#[inline]
+pub(crate) fn parse(
+    pool: &mut Pool,
+    dg: &mut Datagram,
+    hash: impl FnOnce(&[u8; 36]) -> u64,
+) -> Result<Segment, Drop> {
+    if dg.group || dg.src.is_multicast() {
+        return Err(Drop::TcpGroup);
+    }
+    let l4 = usize::from(dg.l4);
+    let total = dg.chain.len().saturating_sub(l4);
+    let first = pool.first(&dg.chain);
+    let header = first.get(l4..).unwrap_or_default();
+    let packet = Packet::new(header).map_err(|_| Drop::TcpMalformed)?;
+    let header_len = packet.header_len();
+    if header_len > total {
+        return Err(Drop::TcpMalformed);
+    }
+    if !dg.checksum_good && !checksum_verifies(pool, &dg.chain, l4, total, dg) {
+        return Err(Drop::TcpChecksum);
+    }
+    let timestamps = packet.only_timestamps();
+    let options = if timestamps.is_none() && header_len > 20 {
+        Some(packet.options())
+    } else {
+        None
+    };
+    let len = (total - header_len) as u32;
+    let segment = Segment {
+        hash: hash(&flow_bytes(
+            &dg.src,
+            packet.src_port(),
+            &dg.dst,
+            packet.dst_port(),
+        )),
+        src: dg.src,
+        dst: dg.dst,
+        src_port: packet.src_port(),
+        dst_port: packet.dst_port(),
+        seq: Seq(packet.seq()),
+        ack: Seq(packet.ack()),
+        flags: packet.flags(),
+        window: packet.window(),
+        len,
+        unit: if dg.gso_size == 0 {
+            len
+        } else {
+            len.min(u32::from(dg.gso_size))
+        },
+        timestamps: timestamps.or_else(|| options.as_ref().and_then(|o| o.timestamps)),
+        options,
+    };
+    pool.pull_front(&mut dg.chain, l4 + header_len);
+    Ok(segment)
+}
+
+fn checksum_verifies(pool: &Pool, chain: &Chain, l4: usize, total: usize, dg: &Datagram) -> bool {
+    let mut sum = checksum::pseudo(&dg.src, &dg.dst, 6, total as u32);
+    let mut skip = l4;
+    let mut odd = false;
+    for slice in pool.slices(chain) {
+        let part = slice.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(slice.len());
+        sum = sum.add_bytes_at(part, odd);
+        odd ^= part.len() % 2 == 1;
+    }
+    sum.fold() == 0xffff
+}

@@ -1,0 +1,178 @@
+//! Opening a connection from here: SYN-SENT, and SYN-RECEIVED after a simultaneous open (RFC 9293 3.10.7.3).
+//!
+//! What does not live here: listeners and their half-open connections (`listen`).
+
+use base::{Chain, Instant};
+use wire::tcp::{Flags, Options};
+
+use crate::context::Core;
+use crate::error::SocketError;
+use crate::socket::Ready;
+use crate::stats::{Count, Drop};
+
+use super::conn::{Conn, End, Outcome};
+use super::input::Arrival;
+use super::output::window_shift;
+use super::record::{State, flag};
+use super::segment::Segment;
+
+/// IW10 (RFC 6928): min(10 * MSS, max(2 * MSS, 14600)).
+pub(crate) fn initial_window(mss: u32) -> u32 {
+    (10 * mss).min((2 * mss).max(14_600))
+}
+
+impl Conn<'_> {
+    /// A segment for a connection in SYN-SENT.
+    pub(crate) fn synchronise(&mut self, core: &mut Core, seg: &Segment, data: Chain) -> Arrival {
+        // First: the ACK must be for our SYN (SND.UNA < SEG.ACK =< SND.NXT), else reset.
+        let acks = seg.has(Flags::ACK);
+        if acks && !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.tcb.snd_nxt)) {
+            core.drop_packet(data, Drop::TcpBadAck);
+            return Arrival {
+                reset: true,
+                ..Arrival::default()
+            };
+        }
+        if seg.has(Flags::RST) {
+            core.drop_packet(data, Drop::TcpUnexpected);
+            if !acks {
+                return Arrival::default();
+            }
+            core.count(Count::TcpResetsIn);
+            let outcome = Outcome {
+                raise: Ready::ERROR,
+                ..Outcome::closed(Some(SocketError::ConnectionRefused))
+            };
+            return Arrival {
+                outcome,
+                ..Arrival::default()
+            };
+        }
+        if !seg.has(Flags::SYN) {
+            core.drop_packet(data, Drop::TcpUnexpected);
+            return Arrival::default();
+        }
+        self.adopt(seg);
+        if !acks {
+            return self.simultaneous(core, seg, data);
+        }
+        self.established(core, seg);
+        self.tcb.ack_now();
+        // Data on a SYN-ACK is not taken with the handshake (as Linux): the peer sends it again.
+        core.pool.free(data);
+        let outcome = Outcome {
+            send: true,
+            raise: Ready::WRITABLE,
+            end: End::Lives,
+        };
+        Arrival {
+            outcome,
+            reset: false,
+            established: true,
+        }
+    }
+
+    /// Both sides opened at once (RFC 9293 3.5, MUST-10): answer with SYN and ACK.
+    fn simultaneous(&mut self, core: &mut Core, seg: &Segment, data: Chain) -> Arrival {
+        core.pool.free(data);
+        self.tcb.state = State::SynReceived;
+        self.tcb.snd_wnd = u32::from(seg.window);
+        self.tcb.max_wnd = self.tcb.snd_wnd;
+        self.tcb.snd_wl1 = seg.seq;
+        self.tcb.ack_now();
+        self.act.rtt_at = Instant::FAR;
+        Arrival {
+            outcome: Outcome::SEND,
+            ..Arrival::default()
+        }
+    }
+
+    /// Takes over the peer's SYN: its numbers and what both sides can do.
+    fn adopt(&mut self, seg: &Segment) {
+        let options = seg.options.clone().unwrap_or(Options {
+            timestamps: seg.timestamps,
+            ..Options::default()
+        });
+        self.tcb.rcv_nxt = seg.seq + 1;
+        self.tcb.rcv_adv = self.tcb.rcv_nxt + self.receive_room().min(65_535);
+        self.tcb.last_ack_sent = self.tcb.rcv_nxt;
+        self.tcb.peer_mss = options
+            .mss
+            .unwrap_or(if self.tcb.remote.is_v4() { 536 } else { 1220 })
+            .max(48);
+        self.tcb.flags &= !(flag::TIMESTAMPS | flag::SACK);
+        if let Some((tsval, _)) = options.timestamps {
+            self.tcb.flags |= flag::TIMESTAMPS;
+            self.tcb.ts_recent = tsval;
+        }
+        if options.sack_permitted {
+            self.tcb.flags |= flag::SACK;
+        }
+        self.tcb.scales = 0;
+        if let Some(theirs) = options.window_scale {
+            let ours = window_shift(self.profile.options.receive_buffer);
+            self.tcb.scales = theirs.min(14) | ours << 4;
+        }
+        self.set_mss();
+    }
+
+    /// Effective MSS (RFC 9293 3.7.1, MUST-16): what the peer takes, less our options.
+    pub(crate) fn set_mss(&mut self) {
+        let options = if self.tcb.has(flag::TIMESTAMPS) {
+            12
+        } else {
+            0
+        };
+        let limit = self.profile.options.max_segment.unwrap_or(u16::MAX);
+        self.tcb.mss = self.tcb.peer_mss.min(limit).saturating_sub(options).max(36);
+    }
+
+    /// Our SYN is acknowledged: data may flow.
+    pub(crate) fn established(&mut self, core: &mut Core, seg: &Segment) {
+        self.tcb.state = if self.tcb.has(flag::ORPHAN) {
+            State::FinWait1
+        } else {
+            State::Established
+        };
+        self.tcb.snd_una = seg.ack;
+        let shift = if seg.has(Flags::SYN) {
+            0
+        } else {
+            self.tcb.snd_scale()
+        };
+        self.tcb.snd_wnd = u32::from(seg.window) << shift;
+        self.tcb.max_wnd = self.tcb.snd_wnd;
+        self.tcb.snd_wl1 = seg.seq;
+        self.tcb.cwnd = initial_window(u32::from(self.tcb.mss));
+        if self.act.rtt_at != Instant::FAR && self.tcb.backoff == 0 {
+            self.tcb.sample_rtt(core.now - self.act.rtt_at);
+        }
+        if self.tcb.backoff > 0 {
+            // RFC 5681 3.1: a lost SYN means a window of one segment.
+            self.tcb.cwnd = u32::from(self.tcb.mss);
+        }
+        self.tcb.backoff = 0;
+        self.act.rtt_at = Instant::FAR;
+        self.act.rto_at = Instant::FAR;
+        self.act.stuck_since = Instant::FAR;
+        self.tcb.flags &= !flag::RETRANSMIT;
+        core.count(if self.tcb.has(flag::ACTIVE_OPEN) {
+            Count::TcpActiveOpens
+        } else {
+            Count::TcpPassiveOpens
+        });
+    }
+
+    /// Everything in flight is sent again in smaller pieces, which is no sign of congestion (RFC 1191 6.4).
+    pub(crate) fn timeout_without_reduction(&mut self) {
+        if self.tcb.outstanding() == 0 {
+            return;
+        }
+        self.act.repair = super::record::Repair::Loss;
+        self.act.recover = self.tcb.snd_nxt;
+        self.act.high_rxt = self.tcb.snd_una;
+        self.act.lost_edge = self.tcb.snd_nxt;
+        self.act.rtt_at = Instant::FAR;
+        self.tcb.flags |= flag::RETRANSMIT;
+    }
+}

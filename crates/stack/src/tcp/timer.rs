@@ -1,0 +1,199 @@
+//! Deadlines of connections: retransmission, persist, delayed ACK, keepalive, FIN-WAIT-2 (RFC 6298, RFC 9293 3.8).
+//!
+//! A connection has at most one armed timer. It is moved lazily: armed for the earliest deadline known, left alone when that
+//! moves later, armed again when it goes off early.
+//!
+//! What does not live here: the wheel (`base`), TIME-WAIT's queue (`time_wait`), half-open connections (`listen`).
+
+use core::time::Duration;
+
+use base::Instant;
+
+use crate::context::{Core, TimerKind};
+use crate::error::SocketError;
+use crate::net::Net;
+use crate::stats::Count;
+
+use super::Tcp;
+use super::conn::{Conn, Outcome};
+use super::record::{Active, State, Tcb, flag};
+
+/// R2 of RFC 9293 3.8.3 for data: timeouts in a row before giving up (Linux's tcp_retries2).
+const RETRIES_DATA: u8 = 15;
+/// For connections nobody owns any more (Linux's tcp_orphan_retries).
+const RETRIES_ORPHAN: u8 = 8;
+/// For SYNs (Linux's tcp_syn_retries).
+const RETRIES_SYN: u8 = 6;
+/// Closed by us, not by the peer: how long a FIN is waited for once nobody can read (Linux's tcp_fin_timeout).
+pub(crate) const FIN_WAIT_2: Duration = Duration::from_secs(60);
+
+/// Arms or moves the timer of connection `index` if its earliest deadline demands it.
+#[inline]
+pub(crate) fn sync(core: &mut Core, tcb: &mut Tcb, act: &Active, index: u32) {
+    let deadline = act.deadline();
+    if deadline != Instant::FAR {
+        arm_no_later(core, tcb, deadline, index);
+    }
+}
+
+/// Makes sure the timer goes off at `deadline` or before.
+pub(crate) fn arm_no_later(core: &mut Core, tcb: &mut Tcb, deadline: Instant, index: u32) {
+    if tcb.timer.is_none() {
+        tcb.timer = core
+            .arm(deadline, TimerKind::Tcp, index, 0)
+            .unwrap_or(base::TimerId::NONE);
+    } else if core
+        .wheel
+        .deadline(tcb.timer)
+        .is_some_and(|armed| armed > deadline)
+    {
+        core.wheel.rearm(tcb.timer, deadline);
+    }
+}
+
+impl Tcp {
+    /// The timer of connection `index` went off.
+    pub(crate) fn on_timer(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        tcb.timer = base::TimerId::NONE;
+        if tcb.state == State::Closed {
+            return;
+        }
+        let orphaned_fin_wait = tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN);
+        if orphaned_fin_wait {
+            return self.dissolve(core, index, None);
+        }
+        let idle = tcb.active == super::NONE;
+        let profile = self.profiles.get(tcb.profile);
+        if idle && profile.options.keepalive.is_none() {
+            return;
+        }
+        let Some(mut conn) = self.conn(index) else {
+            return;
+        };
+        let outcome = conn.on_deadline(core);
+        if outcome.end == super::End::Lives {
+            sync(core, conn.tcb, conn.act, index);
+            if let Some(at) = conn.keepalive_at(core.now) {
+                arm_no_later(core, conn.tcb, at, index);
+            }
+        }
+        if matches!(outcome.end, super::End::Closed(Some(_))) {
+            core.count(Count::TcpGivenUp);
+            self.reset_peer(core, net, index);
+        }
+        self.conclude(core, net, index, outcome);
+    }
+
+    /// Arms the keepalive of a connection that has just been given it, or has just been established with it.
+    pub(crate) fn start_keepalive(&mut self, core: &mut Core, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        if let Some(keepalive) = self.profiles.get(tcb.profile).options.keepalive {
+            tcb.last_received = core.now.millis() as u32;
+            arm_no_later(core, tcb, core.now + keepalive.idle, index);
+        }
+    }
+}
+
+impl Conn<'_> {
+    fn on_deadline(&mut self, core: &mut Core) -> Outcome {
+        let mut outcome = Outcome::default();
+        if self.act.ack_at <= core.now {
+            self.act.ack_at = Instant::FAR;
+            if self.tcb.has(flag::ACK_DELAYED) {
+                self.tcb.flags &= !flag::ACK_DELAYED;
+                self.tcb.ack_now();
+                outcome.send = true;
+            }
+        }
+        if self.act.rto_at <= core.now {
+            self.act.rto_at = Instant::FAR;
+            return self.on_retransmission_timer(core);
+        }
+        if self.keepalive_at(core.now).is_some_and(|at| at <= core.now) {
+            return self.on_keepalive(core);
+        }
+        outcome
+    }
+
+    /// The retransmission timer, or the persist timer when nothing is in flight.
+    fn on_retransmission_timer(&mut self, core: &mut Core) -> Outcome {
+        if self.gives_up(core.now) {
+            return Outcome::closed(Some(SocketError::TimedOut));
+        }
+        if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
+            self.tcb.backoff += 1;
+            self.act.rto_at = core.now + self.tcb.rto();
+            self.tcb.flags |= flag::RETRANSMIT;
+            return Outcome::SEND;
+        }
+        if self.tcb.outstanding() > 0 {
+            self.timeout(core);
+            self.act.rto_at = core.now + self.tcb.rto();
+        } else if !self.act.unsent.is_empty() {
+            if self.override_window_rules() {
+                self.tcb.flags |= flag::OVERRIDE;
+            } else {
+                self.tcb.flags |= flag::PROBE;
+                self.tcb.probes = self.tcb.probes.saturating_add(1);
+            }
+            // RFC 9293 3.8.6.1 (MUST-36): first probe after one RTO, then backed off exponentially.
+            self.tcb.backoff = self.tcb.backoff.saturating_add(1);
+            self.act.rto_at = core.now + self.tcb.rto();
+        }
+        Outcome::SEND
+    }
+
+    /// R2 of RFC 9293 3.8.3 (MUST-20): too many timeouts, or the user's limit. A peer that answers probes with a closed window
+    /// is alive, and is waited for (MUST-37): its ACKs keep moving `stuck_since`.
+    fn gives_up(&self, now: Instant) -> bool {
+        let stuck = now - self.act.stuck_since;
+        if self.act.stuck_since != Instant::FAR
+            && let Some(limit) = self.profile.options.user_timeout
+        {
+            return stuck >= limit;
+        }
+        let most = match self.tcb.state {
+            State::SynSent | State::SynReceived => RETRIES_SYN,
+            _ if self.tcb.has(flag::ORPHAN) => RETRIES_ORPHAN,
+            _ => RETRIES_DATA,
+        };
+        if self.tcb.outstanding() > 0 {
+            self.tcb.backoff >= most
+        } else {
+            self.tcb.probes >= most
+        }
+    }
+
+    /// When the next keepalive probe is due; `None` when none is to be sent. Only idle connections are probed (MUST-27).
+    pub(crate) fn keepalive_at(&self, now: Instant) -> Option<Instant> {
+        let keepalive = self.profile.options.keepalive?;
+        let established = matches!(
+            self.tcb.state,
+            State::Established | State::CloseWait | State::FinWait2
+        );
+        if !established || self.tcb.outstanding() > 0 || !self.act.unsent.is_empty() {
+            return None;
+        }
+        let silent = Duration::from_millis(u64::from(
+            (now.millis() as u32).wrapping_sub(self.tcb.last_received),
+        ));
+        let due = keepalive.idle + keepalive.interval * u32::from(self.tcb.probes);
+        Some(now + due.saturating_sub(silent))
+    }
+
+    fn on_keepalive(&mut self, core: &mut Core) -> Outcome {
+        let limit = self.profile.options.keepalive.map_or(u8::MAX, |k| k.probes);
+        if self.tcb.probes >= limit {
+            return Outcome::closed(Some(SocketError::TimedOut));
+        }
+        self.tcb.probes += 1;
+        self.tcb.flags |= flag::PROBE;
+        core.count(Count::TcpKeepaliveProbes);
+        Outcome::SEND
+    }
+}
