@@ -51,6 +51,13 @@ struct Path {
     step: usize,
 }
 
+/// Where an entry is, and how many buckets it passed.
+struct Place {
+    bucket: usize,
+    way: usize,
+    passed: u32,
+}
+
 impl FlowTable {
     /// Reserves room for `capacity` entries, 12 bytes each. It does not grow.
     ///
@@ -130,9 +137,8 @@ impl FlowTable {
         let mut path = self.path(hash);
         loop {
             let bucket = &mut self.buckets[path.bucket].0;
-            let free = matches(bucket, 0);
-            if free != 0 {
-                let way = free.trailing_zeros() as usize;
+            let way = first(matches(bucket, 0));
+            if way < WAYS {
                 bucket[way] = FlowTable::tag(hash);
                 bucket[INDEX + way] = index;
                 self.len += 1;
@@ -146,22 +152,9 @@ impl FlowTable {
 
     /// The index under `hash` for which `is_it` says yes.
     #[inline]
-    pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let tag = FlowTable::tag(hash);
-        let bucket = &self.buckets[self.home(hash)].0;
-        let mut ways = matches(bucket, tag);
-        while ways != 0 {
-            let index = bucket[INDEX + ways.trailing_zeros() as usize];
-            if is_it(index) {
-                return Some(index);
-            }
-            ways &= ways - 1;
-        }
-        if bucket[PASSED] == 0 {
-            return None;
-        }
-        let (path, way, _) = self.locate(hash, &mut is_it, true)?;
-        Some(self.buckets[path.bucket].0[INDEX + way])
+    pub fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let place = self.locate(hash, is_it)?;
+        Some(self.buckets[place.bucket].0[INDEX + place.way])
     }
 
     /// The first index whose entry has the tag of `hash`: nearly always the right one, and good enough to prefetch
@@ -180,19 +173,13 @@ impl FlowTable {
     /// Removes the entry of this hash and index. False if there is none.
     #[inline]
     pub fn remove(&mut self, hash: u64, index: u32) -> bool {
-        let Some((path, way, passed)) = self.locate(hash, &mut |i| i == index, false) else {
+        let Some(place) = self.locate(hash, |i| i == index) else {
             return false;
         };
-        self.buckets[path.bucket].0[way] = 0;
+        self.buckets[place.bucket].0[place.way] = 0;
         self.len -= 1;
-        if passed > 0 {
-            let mut back = self.path(hash);
-            for _ in 0..passed {
-                let count = &mut self.buckets[back.bucket].0[PASSED];
-                debug_assert!(*count > 0);
-                *count = count.saturating_sub(1);
-                self.advance(&mut back);
-            }
+        if place.passed > 0 {
+            self.uncount(hash, place.passed);
         }
         true
     }
@@ -200,52 +187,93 @@ impl FlowTable {
     /// Makes the entry of this hash and index `old` one of index `new`. False if there is none.
     #[inline]
     pub fn replace(&mut self, hash: u64, old: u32, new: u32) -> bool {
-        let Some((path, way, _)) = self.locate(hash, &mut |i| i == old, false) else {
+        let Some(place) = self.locate(hash, |i| i == old) else {
             return false;
         };
-        self.buckets[path.bucket].0[INDEX + way] = new;
+        self.buckets[place.bucket].0[INDEX + place.way] = new;
         true
     }
 
-    /// Where the entry is, and how many buckets it passed. `beyond`: not in the first bucket.
-    fn locate(
-        &self,
-        hash: u64,
-        is_it: &mut dyn FnMut(u32) -> bool,
-        beyond: bool,
-    ) -> Option<(Path, usize, u32)> {
+    #[inline(always)]
+    fn locate(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<Place> {
+        let home = self.home(hash);
+        let bucket = &self.buckets[home].0;
+        if let Some(way) = search(bucket, FlowTable::tag(hash), &mut is_it) {
+            return Some(Place {
+                bucket: home,
+                way,
+                passed: 0,
+            });
+        }
+        if bucket[PASSED] == 0 {
+            return None;
+        }
+        self.locate_beyond(hash, is_it)
+    }
+
+    /// The search after the first bucket.
+    #[cold]
+    fn locate_beyond(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<Place> {
         let tag = FlowTable::tag(hash);
         let mut path = self.path(hash);
-        let mut skip = beyond;
-        for passed in 0..self.buckets.len() as u32 {
+        for passed in 1..self.buckets.len() as u32 {
+            self.advance(&mut path);
             let bucket = &self.buckets[path.bucket].0;
-            let mut ways = if skip { 0 } else { matches(bucket, tag) };
-            skip = false;
-            while ways != 0 {
-                let way = ways.trailing_zeros() as usize;
-                if is_it(bucket[INDEX + way]) {
-                    return Some((path, way, passed));
-                }
-                ways &= ways - 1;
+            if let Some(way) = search(bucket, tag, &mut is_it) {
+                return Some(Place {
+                    bucket: path.bucket,
+                    way,
+                    passed,
+                });
             }
             if bucket[PASSED] == 0 {
-                return None;
+                break;
             }
-            self.advance(&mut path);
         }
         None
     }
+
+    /// An entry that had passed the first `passed` buckets of its path has gone.
+    #[cold]
+    fn uncount(&mut self, hash: u64, passed: u32) {
+        let mut path = self.path(hash);
+        for _ in 0..passed {
+            let count = &mut self.buckets[path.bucket].0[PASSED];
+            debug_assert!(*count > 0);
+            *count = count.saturating_sub(1);
+            self.advance(&mut path);
+        }
+    }
 }
 
-/// Which ways of a bucket have this tag, a bit for each.
+/// The way of a bucket that has this tag and of whose index `is_it` says yes.
 #[inline(always)]
-fn matches(bucket: &[u32; 16], tag: u32) -> u32 {
-    // Eight comparisons and no branch, which the compiler turns into vector instructions; the last is no tag.
-    let mut mask = 0;
-    for (way, &word) in bucket[..8].iter().enumerate() {
-        mask |= u32::from(word == tag) << way;
+fn search(bucket: &[u32; 16], tag: u32, is_it: &mut impl FnMut(u32) -> bool) -> Option<usize> {
+    let mut ways = matches(bucket, tag);
+    while ways != 0 {
+        let way = first(ways);
+        if way == PASSED {
+            break;
+        }
+        if is_it(bucket[INDEX + way]) {
+            return Some(way);
+        }
+        ways &= ways - 1;
     }
-    mask & ((1 << WAYS) - 1)
+    None
+}
+
+/// Which of a bucket's first eight words are `tag`: a byte of 1 or 0 for each. The last one is no way.
+#[inline(always)]
+fn matches(bucket: &[u32; 16], tag: u32) -> u64 {
+    // All eight, and bytes and not bits, because that is what the compiler makes a few vector instructions of.
+    u64::from_le_bytes(core::array::from_fn(|way| u8::from(bucket[way] == tag)))
+}
+
+/// The first of the words that [`matches`] found, 8 if none.
+#[inline(always)]
+fn first(ways: u64) -> usize {
+    (ways.trailing_zeros() / 8) as usize
 }
 
 /// The first prime not below `n`.

@@ -29,7 +29,7 @@ fn check(table: &FlowTable, model: &HashMap<u32, u64>) {
     let mut passed = vec![0; table.buckets.len()];
     for (&index, &hash) in model {
         let mut path = table.path(hash);
-        let (end, _, _) = table.locate(hash, &mut |i| i == index, false).unwrap();
+        let end = table.locate(hash, |i| i == index).unwrap();
         while path.bucket != end.bucket {
             passed[path.bucket] += 1;
             table.advance(&mut path);

@@ -244,3 +244,34 @@ fn a_long_slot_is_moved_down_in_portions() {
     }
     assert_eq!((fired, wheel.len()), (COUNT, 0));
 }
+
+#[test]
+fn time_goes_on_while_a_long_slot_is_moved_down() {
+    const COUNT: u64 = 20_000;
+    let mut wheel = Wheel::with_capacity(2 * COUNT as u32);
+    let start = 64 * 64 * 64;
+    for token in 0..COUNT {
+        wheel.arm(at(start + token * 13 % 4_000), token).unwrap();
+    }
+    let mut rng = Rng::from_seed(9);
+    let (mut fired, mut armed) = (0, COUNT);
+    // One call a tick, which is by far too slow for the list at first.
+    let mut now = start;
+    while !wheel.is_empty() {
+        if now < start + 4_000 {
+            let soon = at(now + u64::from(rng.below(200)));
+            wheel.arm(soon, armed).unwrap();
+            armed += 1;
+        }
+        while let Some(token) = wheel.pop_expired(at(now)) {
+            assert!(
+                token >= COUNT || start + token * 13 % 4_000 <= now,
+                "fires early"
+            );
+            fired += 1;
+        }
+        check(&wheel);
+        now += 1;
+    }
+    assert_eq!(fired, armed);
+}
