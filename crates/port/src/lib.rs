@@ -13,9 +13,6 @@
 
 mod device;
 mod error;
-mod exchange;
-#[cfg(target_os = "linux")]
-pub mod packet;
 mod scatter;
 #[cfg(target_os = "linux")]
 pub mod tap;

@@ -2,5 +2,4 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 mod common;
-mod packet;
 mod tap;

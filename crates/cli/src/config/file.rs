@@ -1,0 +1,482 @@
+//! The file as it is written, key by key, and the checks that turn it into a [`Config`].
+//!
+//! What does not live here: lines and columns, which `config` makes of the spans kept here.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+use wire::{Addr, Cidr, Mac};
+
+use super::{
+    Complaint, Config, DEVICE_MAX, MTU, MTU_MIN, PORTS_MAX, Port, PortKind, Route, Serve,
+    ServeKind, is_assignable, is_local,
+};
+use crate::services::Service;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileText {
+    name: Option<Spanned<String>>,
+    #[serde(default)]
+    port: Vec<Spanned<PortText>>,
+    #[serde(default)]
+    serve: Vec<Spanned<ServeText>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortText {
+    name: Spanned<String>,
+    kind: Spanned<String>,
+    device: Option<Spanned<String>>,
+    mac: Option<Spanned<String>>,
+    mtu: Option<Spanned<i64>>,
+    pcap: Option<Spanned<String>>,
+    dhcp: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    addresses: Vec<Spanned<String>>,
+    kernel_addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    gateway: Option<Many>,
+    #[serde(default)]
+    routes: Vec<RouteText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteText {
+    to: Spanned<String>,
+    via: Option<Spanned<String>>,
+    metric: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServeText {
+    kind: Spanned<String>,
+    listen: Many,
+    root: Option<Spanned<String>>,
+}
+
+/// One string or a list of them, each with its place.
+struct Many(Vec<Spanned<String>>);
+
+/// The same while it is read: a lone string's place is known only outside.
+enum OneOrList {
+    One(String),
+    List(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for Many {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Spanned::<OneOrList>::deserialize(deserializer)?;
+        let span = read.span();
+        Ok(Self(match read.into_inner() {
+            OneOrList::One(text) => vec![Spanned::new(span, text)],
+            OneOrList::List(list) => list,
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = OneOrList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrList, E> {
+                Ok(OneOrList::One(text.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrList, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    list.push(item);
+                }
+                Ok(OneOrList::List(list))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// Reads and checks.
+pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Complaint> {
+    let file: FileText = toml::from_str(text).map_err(|error| Complaint {
+        span: error.span(),
+        message: error.message().replace('\n', ", "),
+    })?;
+    let name = match file.name {
+        Some(name) => non_empty(name, "name")?,
+        None => String::from("millstream"),
+    };
+    if file.port.is_empty() {
+        let message = "there is no [[port]]: a host needs at least one; see `millstream up --help` for an example";
+        return Err(Complaint {
+            span: None,
+            message: message.into(),
+        });
+    }
+    if let Some(extra) = file.port.get(PORTS_MAX) {
+        return Err(Complaint::at(
+            extra.span(),
+            format_args!("too many ports: at most {PORTS_MAX}"),
+        ));
+    }
+    let mut ports = Vec::new();
+    let mut taken = Taken::default();
+    for port in file.port {
+        ports.push(check_port(port.into_inner(), folder, &mut taken)?);
+    }
+    let mut serves = Vec::new();
+    for serve in file.serve {
+        serves.push(check_serve(serve.into_inner(), folder, &ports, &mut taken)?);
+    }
+    Ok(Config {
+        name,
+        ports,
+        serves,
+    })
+}
+
+/// What may be there only once.
+#[derive(Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    devices: BTreeSet<String>,
+    addresses: BTreeSet<Addr>,
+    macs: BTreeSet<Mac>,
+    listeners: BTreeSet<SocketAddr>,
+}
+
+fn check_port(text: PortText, folder: &Path, taken: &mut Taken) -> Result<Port, Complaint> {
+    let dhcp = text
+        .dhcp
+        .filter(|dhcp| !matches!(dhcp.as_ref(), toml::Value::String(off) if off == "off"));
+    if let Some(dhcp) = dhcp {
+        return Err(Complaint::at(
+            dhcp.span(),
+            "DHCP is not there yet: say dhcp = \"off\" and give addresses and gateway",
+        ));
+    }
+    let kind = match text.kind.as_ref().as_str() {
+        "tap" => PortKind::Tap,
+        "packet" => PortKind::Packet,
+        other => {
+            let message = format!("unknown kind of port `{other}`, expected `tap` or `packet`");
+            return Err(Complaint::at(text.kind.span(), message));
+        }
+    };
+    let name_span = text.name.span();
+    let name = non_empty(text.name, "name")?;
+    once(
+        &mut taken.names,
+        name.clone(),
+        &name_span,
+        "another port has this name",
+    )?;
+    let device = match text.device {
+        Some(device) => check_device(device, taken)?,
+        None => {
+            let message = "no `device`: give the name of the TAP to make (`ms0`) or of the device to use (`eth1`)";
+            return Err(Complaint::at(name_span, message));
+        }
+    };
+    let mac = text.mac.map(|mac| check_mac(&mac, taken)).transpose()?;
+    let addresses = check_addresses(text.addresses, taken)?;
+    let mtu = check_mtu(text.mtu)?;
+    let kernel_addresses = match text.kernel_addresses {
+        Some(list) if kind == PortKind::Packet => {
+            let message = "kernel_addresses are for kind = \"tap\": the kernel's addresses of a real device are its own";
+            return Err(Complaint::at(list.span(), message));
+        }
+        Some(list) => check_addresses(list.into_inner(), taken)?,
+        None => Vec::new(),
+    };
+    let on_link =
+        |addr: &Addr| addr.is_link_local() || addresses.iter().any(|cidr| cidr.contains(*addr));
+    let gateways = check_gateways(text.gateway, &on_link)?;
+    let check = |route| check_route(route, &on_link);
+    let routes = text
+        .routes
+        .into_iter()
+        .map(check)
+        .collect::<Result<_, _>>()?;
+    let pcap = match text.pcap {
+        Some(pcap) => Some(folder.join(non_empty(pcap, "pcap")?)),
+        None => None,
+    };
+    Ok(Port {
+        name,
+        kind,
+        device,
+        mac,
+        mtu,
+        pcap,
+        addresses,
+        kernel_addresses,
+        gateways,
+        routes,
+    })
+}
+
+fn check_device(device: Spanned<String>, taken: &mut Taken) -> Result<String, Complaint> {
+    let span = device.span();
+    let device = device.into_inner();
+    let fits = (1..=DEVICE_MAX).contains(&device.len());
+    if !fits
+        || device == "."
+        || device == ".."
+        || device.contains(|c: char| c.is_whitespace() || "/:%".contains(c))
+    {
+        let message =
+            format!("not a device name: 1 to {DEVICE_MAX} bytes without blanks, `/`, `:` and `%`");
+        return Err(Complaint::at(span, message));
+    }
+    once(
+        &mut taken.devices,
+        device.clone(),
+        &span,
+        "another port uses this device",
+    )?;
+    Ok(device)
+}
+
+fn check_mac(mac: &Spanned<String>, taken: &mut Taken) -> Result<Mac, Complaint> {
+    let parsed: Mac = parse(mac, "")?;
+    if !parsed.is_unicast() {
+        let message =
+            "not an address for one station: the first octet must be even and not all octets zero";
+        return Err(Complaint::at(mac.span(), message));
+    }
+    once(
+        &mut taken.macs,
+        parsed,
+        &mac.span(),
+        "another port has this MAC address",
+    )?;
+    Ok(parsed)
+}
+
+fn check_mtu(mtu: Option<Spanned<i64>>) -> Result<u16, Complaint> {
+    let Some(mtu) = mtu else { return Ok(MTU) };
+    match u16::try_from(*mtu.as_ref()) {
+        Ok(value) if value >= MTU_MIN => Ok(value),
+        _ => {
+            let message = format!(
+                "mtu must be between {MTU_MIN} (the least IPv6 works with) and {}",
+                u16::MAX
+            );
+            Err(Complaint::at(mtu.span(), message))
+        }
+    }
+}
+
+fn check_addresses(list: Vec<Spanned<String>>, taken: &mut Taken) -> Result<Vec<Cidr>, Complaint> {
+    let mut addresses = Vec::new();
+    for text in list {
+        let cidr: Cidr = parse(&text, "")?;
+        if !is_assignable(&cidr) {
+            let message = format!("{cidr} is not an address one host can have");
+            return Err(Complaint::at(text.span(), message));
+        }
+        once(
+            &mut taken.addresses,
+            cidr.addr(),
+            &text.span(),
+            "this address is there twice",
+        )?;
+        addresses.push(cidr);
+    }
+    Ok(addresses)
+}
+
+fn check_gateways(
+    list: Option<Many>,
+    on_link: &dyn Fn(&Addr) -> bool,
+) -> Result<Vec<Addr>, Complaint> {
+    let mut gateways: Vec<Addr> = Vec::new();
+    for text in list.map(|many| many.0).unwrap_or_default() {
+        let addr = check_hop(&text, on_link)?;
+        if gateways.iter().any(|other| other.family() == addr.family()) {
+            return Err(Complaint::at(
+                text.span(),
+                "more than one gateway of a family: use routes with metrics",
+            ));
+        }
+        gateways.push(addr);
+    }
+    Ok(gateways)
+}
+
+/// A router we can reach directly.
+fn check_hop(text: &Spanned<String>, on_link: &dyn Fn(&Addr) -> bool) -> Result<Addr, Complaint> {
+    let addr: Addr = parse(text, "")?;
+    if !addr.is_unicast() || !on_link(&addr) {
+        let message = format!(
+            "{addr} is not reachable directly: it must lie in one of this port's addresses"
+        );
+        return Err(Complaint::at(text.span(), message));
+    }
+    Ok(addr)
+}
+
+fn check_route(text: RouteText, on_link: &dyn Fn(&Addr) -> bool) -> Result<Route, Complaint> {
+    let to: Cidr = parse(&text.to, "")?;
+    if to.network() != to {
+        let message = format!("{to} has bits beyond its prefix: write {}", to.network());
+        return Err(Complaint::at(text.to.span(), message));
+    }
+    let via = text
+        .via
+        .as_ref()
+        .map(|via| check_hop(via, on_link))
+        .transpose()?;
+    if let (Some(via), Some(span)) = (via, text.via.as_ref().map(Spanned::span))
+        && via.family() != to.family()
+    {
+        return Err(Complaint::at(
+            span,
+            "a route and its next hop must be of one family",
+        ));
+    }
+    let metric = match &text.metric {
+        None => 0,
+        Some(metric) => u32::try_from(*metric.as_ref())
+            .map_err(|_| Complaint::at(metric.span(), "metric must be between 0 and 4294967295"))?,
+    };
+    Ok(Route { to, via, metric })
+}
+
+fn check_serve(
+    text: ServeText,
+    folder: &Path,
+    ports: &[Port],
+    taken: &mut Taken,
+) -> Result<Serve, Complaint> {
+    let kind_span = text.kind.span();
+    let kind = check_kind(&text.kind, text.root, folder)?;
+    if text.listen.0.is_empty() {
+        return Err(Complaint::at(
+            kind_span,
+            "listen is empty: give at least one address such as \"0.0.0.0:80\"",
+        ));
+    }
+    let mut listen = Vec::new();
+    for text in text.listen.0 {
+        let expected = "expected an address and a port such as \"0.0.0.0:80\" or \"[::]:80\"";
+        let address: SocketAddr = parse(&text, expected)?;
+        if address.port() == 0 {
+            return Err(Complaint::at(
+                text.span(),
+                "port 0 is nobody's: give the port to listen on",
+            ));
+        }
+        if !is_local(address.ip(), ports) {
+            let message = format!(
+                "no port has the address {}: give one of addresses, 0.0.0.0 or [::]",
+                address.ip()
+            );
+            return Err(Complaint::at(text.span(), message));
+        }
+        once(
+            &mut taken.listeners,
+            address,
+            &text.span(),
+            "another service listens on this address",
+        )?;
+        listen.push(address);
+    }
+    Ok(Serve { kind, listen })
+}
+
+fn check_kind(
+    kind: &Spanned<String>,
+    root: Option<Spanned<String>>,
+    folder: &Path,
+) -> Result<ServeKind, Complaint> {
+    let kind = match (kind.as_ref().as_str(), &root) {
+        ("http", Some(root)) => {
+            return Ok(ServeKind::Http {
+                root: root_path(root, folder)?,
+            });
+        }
+        ("http", None) => {
+            return Err(Complaint::at(
+                kind.span(),
+                "http needs `root`, the folder whose files are served",
+            ));
+        }
+        ("live", _) => ServeKind::Live,
+        ("echo", _) => ServeKind::Plain(Service::Echo),
+        ("discard", _) => ServeKind::Plain(Service::Discard),
+        ("chargen", _) => ServeKind::Plain(Service::Chargen),
+        (other, _) => {
+            let message = format!(
+                "unknown kind of service `{other}`, expected `http`, `live`, `echo`, `discard` or `chargen`"
+            );
+            return Err(Complaint::at(kind.span(), message));
+        }
+    };
+    match root {
+        Some(root) => Err(Complaint::at(
+            root.span(),
+            "only kind = \"http\" has a `root`",
+        )),
+        None => Ok(kind),
+    }
+}
+
+fn root_path(root: &Spanned<String>, folder: &Path) -> Result<PathBuf, Complaint> {
+    if root.as_ref().is_empty() {
+        return Err(Complaint::at(
+            root.span(),
+            "root is empty: give a folder, `.` for the one this file is in",
+        ));
+    }
+    Ok(folder.join(root.as_ref()))
+}
+
+fn non_empty(text: Spanned<String>, key: &str) -> Result<String, Complaint> {
+    if text.as_ref().trim().is_empty() {
+        return Err(Complaint::at(text.span(), format_args!("{key} is empty")));
+    }
+    Ok(text.into_inner())
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(
+    text: &Spanned<String>,
+    expected: &str,
+) -> Result<T, Complaint> {
+    text.as_ref().parse().map_err(|error: T::Err| {
+        let expected = if expected.is_empty() {
+            error.to_string()
+        } else {
+            expected.into()
+        };
+        Complaint::at(text.span(), format_args!("`{}`: {expected}", text.as_ref()))
+    })
+}
+
+fn once<T: Ord>(
+    set: &mut BTreeSet<T>,
+    item: T,
+    span: &Range<usize>,
+    message: &str,
+) -> Result<(), Complaint> {
+    if set.insert(item) {
+        Ok(())
+    } else {
+        Err(Complaint::at(span.clone(), message))
+    }
+}

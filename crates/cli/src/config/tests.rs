@@ -1,0 +1,210 @@
+//! What is accepted, and what is said of the rest, to the column.
+
+use super::*;
+
+const PORT: &str = r#"
+[[port]]
+name = "lan"
+kind = "tap"
+device = "ms0"
+addresses = ["10.0.0.2/24", "fd00::2/64"]
+"#;
+
+fn config(text: &str) -> Config {
+    parse(text, Path::new("/etc/millstream")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refusal(text: &str) -> String {
+    match parse(text, Path::new("/etc/millstream")) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn everything_a_file_may_say() {
+    let config = config(
+        r#"
+name = "edge"
+[[port]]
+name = "wan"
+kind = "packet"
+device = "eth1"
+mac = "02:00:00:00:00:02"
+mtu = 9000
+pcap = "wan.pcapng"
+dhcp = "off"
+addresses = ["192.0.2.2/24"]
+gateway = "192.0.2.1"
+routes = [{ to = "10.0.0.0/8", via = "192.0.2.9", metric = 5 }, { to = "198.51.100.0/24" }]
+[[port]]
+name = "lan"
+kind = "tap"
+device = "ms0"
+addresses = ["10.0.0.2/24", "fd00::2/64"]
+kernel_addresses = ["10.0.0.1/24"]
+gateway = ["10.0.0.1", "fe80::1"]
+[[serve]]
+kind = "http"
+listen = ["0.0.0.0:80", "[::]:80"]
+root = "www"
+[[serve]]
+kind = "echo"
+listen = "10.0.0.2:7"
+"#,
+    );
+    assert_eq!(config.name, "edge");
+    let wan = &config.ports[0];
+    assert_eq!((wan.kind, wan.mtu), (PortKind::Packet, 9000));
+    assert_eq!(
+        wan.pcap.as_deref(),
+        Some(Path::new("/etc/millstream/wan.pcapng"))
+    );
+    assert_eq!(wan.gateways, ["192.0.2.1".parse().unwrap()]);
+    assert_eq!((wan.routes[0].metric, wan.routes[1].via), (5, None));
+    assert_eq!(
+        (config.ports[1].gateways.len(), config.ports[1].mtu),
+        (2, 1500)
+    );
+    assert_eq!(
+        config.serves[0].kind,
+        ServeKind::Http {
+            root: "/etc/millstream/www".into()
+        }
+    );
+    assert_eq!(config.serves[0].listen.len(), 2);
+    assert_eq!(config.serves[1].kind, ServeKind::Plain(Service::Echo));
+}
+
+#[test]
+fn unknown_keys_are_refused_where_they_stand() {
+    assert_eq!(
+        refusal("nmae = \"x\"\n"),
+        "1:1: unknown field `nmae`, expected one of `name`, `port`, `serve`"
+    );
+    let text = format!("{PORT}  speed = 10\n");
+    assert!(
+        refusal(&text).starts_with("7:3: unknown field `speed`, expected one of `name`, `kind`")
+    );
+    let text = format!("{PORT}[[serve]]\nkind = \"echo\"\nlisten = \"10.0.0.2:7\"\nfast = true\n");
+    assert!(refusal(&text).starts_with("10:1: unknown field `fast`"));
+}
+
+#[test]
+fn places_count_lines_and_characters() {
+    assert_eq!(place("a\nbc", 3), (2, 2));
+    assert_eq!(place("ä = 1\n", "ä = ".len()), (1, 5));
+    assert_eq!(place("", 7), (1, 1));
+    let error = refusal("name = \"ü\"\n[[port]\n");
+    assert!(error.starts_with("2:"), "{error}");
+}
+
+/// What is said of a line that stands fifth, in a port.
+const REFUSED: &str = r#"
+dhcp = "on" -> 5:8: DHCP is not there yet: say dhcp = "off" and give addresses and gateway
+dhcp = true -> 5:8: DHCP is not there yet
+mtu = 576 -> 5:7: mtu must be between 1280 (the least IPv6 works with) and 65535
+mtu = 70000 -> 5:7: mtu must be between 1280
+mtu = "big" -> 5:7: invalid type: string "big", expected i64
+mac = "02:00" -> 5:7: `02:00`: expected a MAC address such as
+mac = "01:00:00:00:00:00" -> 5:7: not an address for one station
+addresses = ["10.0.0.2"] -> 5:14: `10.0.0.2`: expected an address and prefix such as
+addresses = ["127.0.0.1/8"] -> 5:14: 127.0.0.1/8 is not an address one host can have
+addresses = ["10.0.0.255/24"] -> 5:14: 10.0.0.255/24 is not an address one host can have
+addresses = ["10.0.0.2/24", "10.0.0.2/8"] -> 5:29: this address is there twice
+gateway = "10.0.0.1" -> 5:11: 10.0.0.1 is not reachable directly
+gateway = 5 -> 5:11: invalid type: integer `5`, expected a string or a list of strings
+gateway = ["fe80::1", "fe80::2"] -> 5:23: more than one gateway of a family
+routes = [{ to = "10.0.0.1/8" }] -> 5:18: 10.0.0.1/8 has bits beyond its prefix: write 10.0.0.0/8
+routes = [{ to = "10.0.0.0/8", via = "fe80::1" }] -> 5:38: a route and its next hop must be of one family
+routes = [{ to = "10.0.0.0/8", metric = -1 }] -> 5:41: metric must be between 0
+pcap = "" -> 5:8: pcap is empty
+"#;
+
+#[test]
+fn wrong_values_are_told_with_what_would_be_right() {
+    for case in REFUSED.trim().lines() {
+        let (line, expected) = case.split_once(" -> ").unwrap();
+        let said = refusal(&format!(
+            "[[port]]\nname = \"a\"\nkind = \"tap\"\ndevice = \"ms0\"\n{line}\n"
+        ));
+        assert!(said.starts_with(expected), "{case}\nsaid: {said}");
+        assert!(!said.contains('\n'));
+    }
+}
+
+#[test]
+fn ports_must_make_sense_together() {
+    assert_eq!(
+        refusal("name = \"x\"\n"),
+        " there is no [[port]]: a host needs at least one; see `millstream up --help` for an example"
+    );
+    let twice = |second: &str| refusal(&format!("{PORT}[[port]]\n{second}\n"));
+    assert!(
+        twice("name = \"lan\"\nkind = \"tap\"\ndevice = \"ms1\"")
+            .starts_with("8:8: another port has this name")
+    );
+    assert!(
+        twice("name = \"b\"\nkind = \"tap\"\ndevice = \"ms0\"")
+            .starts_with("10:10: another port uses this device")
+    );
+    assert!(twice("name = \"b\"\nkind = \"xdp\"").starts_with("9:8: unknown kind of port `xdp`"));
+    assert!(twice("name = \"b\"\nkind = \"tap\"").starts_with("8:8: no `device`"));
+    assert!(twice("kind = \"tap\"").contains("missing field `name`"));
+    let far =
+        "name = \"b\"\nkind = \"packet\"\ndevice = \"eth1\"\nkernel_addresses = [\"10.1.0.1/24\"]";
+    assert!(twice(far).starts_with("11:20: kernel_addresses are for kind = \"tap\""));
+    for device in ["", "much-too-long-name", "a b", "a/b", ".."] {
+        let said = twice(&format!(
+            "name = \"b\"\nkind = \"tap\"\ndevice = \"{device}\""
+        ));
+        assert!(said.starts_with("10:10: not a device name"), "{said}");
+    }
+}
+
+#[test]
+fn services_must_be_reachable_and_complete() {
+    let of = |serve: &str| refusal(&format!("{PORT}[[serve]]\n{serve}\n"));
+    for (serve, expected) in [
+        (
+            "kind = \"ftp\"\nlisten = \"10.0.0.2:21\"",
+            "8:8: unknown kind of service `ftp`",
+        ),
+        (
+            "kind = \"http\"\nlisten = \"10.0.0.2:80\"",
+            "8:8: http needs `root`",
+        ),
+        (
+            "kind = \"http\"\nlisten = \"10.0.0.2:80\"\nroot = \"\"",
+            "10:8: root is empty",
+        ),
+        (
+            "kind = \"echo\"\nlisten = \"10.0.0.2:7\"\nroot = \"x\"",
+            "10:8: only kind = \"http\" has a `root`",
+        ),
+        (
+            "kind = \"echo\"\nlisten = \"10.0.0.3:7\"",
+            "9:10: no port has the address 10.0.0.3",
+        ),
+        (
+            "kind = \"echo\"\nlisten = \"10.0.0.2\"",
+            "9:10: `10.0.0.2`: expected an address and a port",
+        ),
+        (
+            "kind = \"echo\"\nlisten = \"10.0.0.2:0\"",
+            "9:10: port 0 is nobody's",
+        ),
+        ("kind = \"echo\"\nlisten = []", "8:8: listen is empty"),
+        (
+            "kind = \"echo\"\nlisten = [\"[::]:7\", \"[::]:7\"]",
+            "9:21: another service listens on this address",
+        ),
+        ("kind = \"echo\"", "7:1: missing field `listen`"),
+    ] {
+        let said = of(serve);
+        assert!(
+            said.starts_with(expected),
+            "{serve}\n  said     {said}\n  expected {expected}"
+        );
+    }
+}
