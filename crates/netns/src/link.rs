@@ -5,8 +5,9 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
-use crate::netlink::{Client, Refusal, Request, attribute, u32_at};
+use crate::netlink::{Client, Refusal, Request, attribute, text, u32_at};
 use crate::{Error, Namespace, ethtool, sysctl};
 
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
@@ -33,6 +34,8 @@ pub struct Facts {
     pub up: bool,
     /// IFF_LOWER_UP: the other end is there.
     pub carrier: bool,
+    /// Switched on, other end there, and the kernel has taken notice of both: before that it swallows what is sent.
+    pub running: bool,
     /// What went through since it was made.
     pub stats: Stats,
 }
@@ -131,6 +134,26 @@ pub fn set_down(name: &str) -> Result<(), Error> {
         format_args!("cannot switch off link {name}"),
         Request::new(libc::RTM_NEWLINK, 0, &header),
     )
+}
+
+/// Waits until what is sent out of the link is not swallowed any more: the kernel takes notice of the other end of a
+/// veth pair a moment after that was switched on.
+///
+/// # Errors
+/// When there is no such link, or it is not running after five seconds (the other end is off).
+pub fn wait_running(name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !facts(name)?.running {
+        if Instant::now() > deadline {
+            let why = std::io::Error::from_raw_os_error(libc::ENETDOWN);
+            return Err(Error::failed(
+                format_args!("link {name} does not come up (is its other end switched on?)"),
+                &why,
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Sets the largest packet, without the Ethernet header, in bytes.
@@ -501,6 +524,9 @@ fn parse(body: &[u8]) -> Facts {
     facts.up = flags & libc::IFF_UP as u32 != 0;
     facts.carrier = flags & libc::IFF_LOWER_UP as u32 != 0;
     let attributes = &body[16..];
+    // A device that is not active yet has this queueing discipline, which drops everything and reports success.
+    let noop = attribute(attributes, libc::IFLA_QDISC).is_some_and(|q| text(q) == "noop");
+    facts.running = facts.up && facts.carrier && !noop;
     let number = |kind| {
         attribute(attributes, kind)
             .filter(|v| v.len() >= 4)

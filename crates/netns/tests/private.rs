@@ -60,6 +60,7 @@ fn a_veth_pair_carries_both_families_at_once() {
                 [v4(2), v6(2)].map(|a| UdpSocket::bind((a, 53)).unwrap())
             })
             .unwrap();
+        link::wait_running("near0").unwrap();
         for (socket, own) in sockets.iter().zip([v4(1), v6(1)]) {
             let sender = UdpSocket::bind((own, 0)).unwrap();
             sender
@@ -85,7 +86,10 @@ fn routes_and_neighbours_are_believed() {
         link::add_addr("a", v4(1), 24).unwrap();
         link::add_addr("a", v6(1), 64).unwrap();
         link::set_up("b").unwrap();
+        assert!(!link::facts("b").unwrap().running);
         link::set_up("a").unwrap();
+        link::wait_running("b").unwrap();
+        link::wait_running("a").unwrap();
         link::add_neighbour("a", v4(9), [2, 0, 0, 0, 0, 9]).unwrap();
         link::add_neighbour("a", v6(9), [2, 0, 0, 0, 0, 9]).unwrap();
         link::add_route("a", IpAddr::from([198, 51, 100, 0]), 24, Some(v4(9))).unwrap();

@@ -91,7 +91,6 @@ impl Interface {
         }
     }
 
-    #[allow(dead_code)]
     pub(crate) fn index(&self) -> io::Result<i32> {
         let mut r = request(&self.name);
         self.ioctl(libc::SIOCGIFINDEX as _, &mut r)?;
@@ -125,7 +124,6 @@ impl Interface {
     }
 
     /// True if frames on it have Ethernet headers.
-    #[allow(dead_code)]
     pub(crate) fn is_ethernet(&self) -> io::Result<bool> {
         let mut r = request(&self.name);
         self.ioctl(libc::SIOCGIFHWADDR as _, &mut r)?;

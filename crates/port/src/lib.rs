@@ -13,6 +13,9 @@
 
 mod device;
 mod error;
+mod exchange;
+#[cfg(target_os = "linux")]
+pub mod packet;
 mod scatter;
 #[cfg(target_os = "linux")]
 pub mod tap;

@@ -7,18 +7,17 @@
 //! blocks, one `writev` out of a chain's pieces.
 //!
 //! Invariant: the offload mask of the device is set every time it is opened; it outlives a persistent device's opener.
-//! Invariant: a frame longer than the memory it was read into is dropped, never passed on in part.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use base::{Batch, Chain, Offloads, Packet, Pool};
+use base::{Batch, Offloads, Pool};
 use rustix::fs::{Mode, OFlags};
 use wire::Mac;
 
 use crate::device::{self, Interface};
 use crate::error::reason;
-use crate::scatter::{Gather, Scatter};
+use crate::exchange::{Exchange, Read, Written};
 use crate::{Drop, ETHERNET, FRAME_MAX, Port, PortCounters, PortError, PortFacts, vnet};
 
 const DEVICE: &str = "/dev/net/tun";
@@ -53,12 +52,7 @@ impl Default for TapOptions {
 pub struct Tap {
     fd: OwnedFd,
     facts: PortFacts,
-    /// Bytes to have ready for a frame.
-    want: usize,
-    spare: Chain,
-    /// Where a frame of very many pieces is copied together.
-    joint: Vec<u8>,
-    counters: PortCounters,
+    exchange: Exchange,
     failure: Option<PortError>,
 }
 
@@ -154,24 +148,22 @@ impl Tap {
         };
         Ok(Self {
             fd,
-            want: max_frame,
+            exchange: Exchange::new(max_frame, max_frame),
             facts,
-            spare: Chain::EMPTY,
-            joint: vec![0; FRAME_MAX.max(plain)],
-            counters: PortCounters::default(),
             failure: None,
         })
     }
 
-    /// A read or write that failed for good: the device was removed, or moved to another namespace and back.
-    fn give_up(&mut self, why: &io::Error) {
-        if self.failure.is_none() {
+    /// After a read or write that failed for good: the device was removed.
+    #[inline]
+    fn give_up(&mut self, why: Option<io::Error>) {
+        if let (Some(why), None) = (why, &self.failure) {
             let line = format!(
                 "TAP {} is gone: {}; open it again",
                 self.facts.name,
-                reason(why)
+                reason(&why)
             );
-            self.failure = Some(PortError::new(line).with_errno(why));
+            self.failure = Some(PortError::new(line).with_errno(&why));
         }
     }
 }
@@ -272,91 +264,21 @@ impl Port for Tap {
     }
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
-        let mut scatter = Scatter::new();
-        let mut header = [0; vnet::HEADER_LEN];
-        let before = batch.len();
-        while !batch.is_full() {
-            let room = scatter.refill(pool, &mut self.spare, self.want);
-            if room == 0 {
-                self.counters.rx_stalls += 1;
-                break;
-            }
-            let (list, entries) = scatter.list(&mut header);
-            // SAFETY: the entries are the header and spare blocks of `pool`, all alive, writable and referred to by
-            // nobody else while the call lasts: `pool` and `header` are borrowed here and not used before it returns.
-            let n = unsafe { libc::readv(self.fd.as_raw_fd(), list, entries as libc::c_int) };
-            if n < 0 {
-                let e = io::Error::last_os_error();
-                match e.raw_os_error() {
-                    Some(libc::EINTR) => continue,
-                    Some(libc::EAGAIN) => {}
-                    // A super-frame of a kind the header cannot describe; the kernel has dropped it.
-                    Some(libc::EINVAL) => self.counters.drops.add(Drop::RxDescription),
-                    _ => self.give_up(&e),
-                }
-                break;
-            }
-            let len = (n as usize).saturating_sub(vnet::HEADER_LEN);
-            if len == 0 {
-                self.counters.drops.add(Drop::RxDescription);
-                continue;
-            }
-            let chain = pool.take_filled(&mut self.spare, len);
-            scatter.consume(len);
-            // The kernel does not say that it cut a frame short, but it fills all the room then.
-            let facts = if len == room {
-                Err(Drop::RxTruncated)
-            } else {
-                vnet::to_facts(&header, pool.first(&chain), len).map_err(|_| Drop::RxDescription)
-            };
-            match facts {
-                Ok(facts) => {
-                    self.counters.rx_frames += 1;
-                    self.counters.rx_bytes += len as u64;
-                    if let Err(packet) = batch.push(Packet { chain, facts }) {
-                        pool.free(packet.chain);
-                    }
-                }
-                Err(why) => {
-                    self.counters.drops.add(why);
-                    pool.free(chain);
-                }
-            }
-        }
-        batch.len() - before
+        let fd = self.fd.as_raw_fd();
+        let (received, dead) = self
+            .exchange
+            .receive(pool, batch, |list, entries| read(fd, list, entries));
+        self.give_up(dead);
+        received
     }
 
     fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
-        let mut gather = Gather::new();
-        let before = batch.len();
-        while let Some(packet) = batch.pop_front() {
-            let len = packet.chain.len();
-            let sent = if len == 0 || len > self.facts.max_frame {
-                Err(Drop::TxLength)
-            } else {
-                match vnet::from_facts(&packet.facts, pool.first(&packet.chain), len) {
-                    Ok(header) => self.write(&mut gather, &header, pool, &packet.chain),
-                    Err(_) => Err(Drop::TxDescription),
-                }
-            };
-            match sent {
-                Ok(true) => {
-                    self.counters.tx_frames += 1;
-                    self.counters.tx_bytes += len as u64;
-                }
-                Ok(false) => {
-                    self.counters.tx_stalls += 1;
-                    // It has just been taken out, so there is room.
-                    if let Err(packet) = batch.push_front(packet) {
-                        pool.free(packet.chain);
-                    }
-                    break;
-                }
-                Err(why) => self.counters.drops.add(why),
-            }
-            pool.free(packet.chain);
-        }
-        before - batch.len()
+        let fd = self.fd.as_raw_fd();
+        let (taken, dead) = self
+            .exchange
+            .transmit(pool, batch, |list, entries| write(fd, list, entries));
+        self.give_up(dead);
+        taken
     }
 
     fn flush(&mut self, _pool: &mut Pool) {}
@@ -367,7 +289,7 @@ impl Port for Tap {
     }
 
     fn counters(&self) -> PortCounters {
-        self.counters.clone()
+        self.exchange.counters.clone()
     }
 
     fn failure(&self) -> Option<&PortError> {
@@ -375,39 +297,51 @@ impl Port for Tap {
     }
 
     fn release(&mut self, pool: &mut Pool) {
-        pool.free(self.spare.take());
+        self.exchange.release(pool);
     }
 }
 
-impl Tap {
-    /// Writes one frame: true if the kernel took it, false if it has no room now, else why it is dropped.
-    fn write(
-        &mut self,
-        gather: &mut Gather,
-        header: &[u8; vnet::HEADER_LEN],
-        pool: &Pool,
-        chain: &Chain,
-    ) -> Result<bool, Drop> {
-        let (list, entries) = gather.list(header, pool, chain, &mut self.joint);
-        loop {
-            // SAFETY: the entries are the header and bytes of `chain` (or the joint copy of them), all borrowed until
-            // this function returns.
-            let n = unsafe { libc::writev(self.fd.as_raw_fd(), list, entries as libc::c_int) };
-            if n >= 0 {
-                return Ok(true);
-            }
-            let e = io::Error::last_os_error();
-            return match e.raw_os_error() {
-                Some(libc::EINTR) => continue,
-                Some(libc::EAGAIN) => Ok(false),
-                Some(libc::EIO) => Err(Drop::TxDown),
-                Some(libc::ENOMEM | libc::ENOBUFS) => Err(Drop::TxNoMemory),
-                Some(libc::EBADFD) => {
-                    self.give_up(&e);
-                    Err(Drop::TxDown)
-                }
-                _ => Err(Drop::TxRefused),
+#[inline]
+fn read(fd: RawFd, list: *mut libc::iovec, entries: usize) -> Read {
+    loop {
+        // SAFETY: `Exchange` gives a list of memory that may be written and that nobody else refers to; the descriptor
+        // is the open one of the `Tap` that is borrowed meanwhile.
+        let n = unsafe { libc::readv(fd, list, entries as libc::c_int) };
+        if n >= 0 {
+            return Read::Frame {
+                bytes: n as usize,
+                cut: false,
+                tag: None,
             };
         }
+        let e = io::Error::last_os_error();
+        return match e.raw_os_error() {
+            Some(libc::EINTR) => continue,
+            Some(libc::EAGAIN) => Read::Nothing,
+            // A super-frame of a kind the header cannot describe; the kernel has dropped it.
+            Some(libc::EINVAL) => Read::Lost(Drop::RxDescription),
+            _ => Read::Dead(e),
+        };
+    }
+}
+
+#[inline]
+fn write(fd: RawFd, list: *const libc::iovec, entries: usize) -> Written {
+    loop {
+        // SAFETY: `Exchange` gives a list of memory that may be read and that nobody changes; the descriptor is the
+        // open one of the `Tap` that is borrowed meanwhile.
+        let n = unsafe { libc::writev(fd, list, entries as libc::c_int) };
+        if n >= 0 {
+            return Written::Sent;
+        }
+        let e = io::Error::last_os_error();
+        return match e.raw_os_error() {
+            Some(libc::EINTR) => continue,
+            Some(libc::EAGAIN) => Written::Full,
+            Some(libc::EIO) => Written::Lost(Drop::TxDown),
+            Some(libc::ENOMEM | libc::ENOBUFS) => Written::Lost(Drop::TxNoMemory),
+            Some(libc::EBADFD) => Written::Dead(e),
+            _ => Written::Lost(Drop::TxRefused),
+        };
     }
 }

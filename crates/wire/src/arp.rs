@@ -193,3 +193,50 @@ impl Repr {
         put(bytes, 24, &self.target_ip);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: [u8; 28] = [
+        0, 1, 8, 0, 6, 4, 0, 1, // Ethernet, IPv4, request
+        2, 0, 0, 0, 0, 1, 10, 77, 0, 1, // sender
+        0, 0, 0, 0, 0, 0, 10, 77, 0, 2, // target
+    ];
+
+    #[test]
+    fn request() {
+        let repr = Repr {
+            op: Operation::Request,
+            sender_mac: Mac([2, 0, 0, 0, 0, 1]),
+            sender_ip: [10, 77, 0, 1],
+            target_mac: Mac::ZERO,
+            target_ip: [10, 77, 0, 2],
+        };
+        let packet = Packet::new(&REQUEST).unwrap();
+        assert_eq!(Repr::parse(&packet), Ok(repr));
+        let mut bytes = [0xff; 28];
+        repr.emit(&mut bytes);
+        assert_eq!(bytes, REQUEST);
+        assert_eq!(
+            packet.to_string(),
+            "ARP who-has 10.77.0.2 tell 10.77.0.1 at 02:00:00:00:00:01"
+        );
+    }
+
+    #[test]
+    fn what_is_refused() {
+        assert_eq!(Packet::new(&REQUEST[..27]).err(), Some(Error::Truncated));
+        let cases =
+            [(1, 6), (2, 0x86), (4, 8), (5, 16), (7, 3)].map(|case| (case, Error::Unrecognized));
+        for ((at, value), error) in cases.into_iter().chain([((8, 3), Error::Address)]) {
+            let mut bytes = REQUEST;
+            bytes[at] = value;
+            assert_eq!(
+                Repr::parse(&Packet::new(&bytes).unwrap()),
+                Err(error),
+                "byte {at}"
+            );
+        }
+    }
+}

@@ -20,8 +20,20 @@ const fn add(a: u64, b: u64) -> u64 {
     sum + carry as u64
 }
 
-/// Slices at least this long go through the lanes.
-const BULK: usize = 64;
+/// Adds four words with one chain of carries: a carry out of one word goes into the next, as RFC 1071 section 2(C)
+/// describes, and the last into the first.
+#[inline(always)]
+fn add_block(sum: u64, block: &[u8; 32]) -> u64 {
+    let (words, _) = block.as_chunks::<8>();
+    let (mut sum, mut carry) = (sum, false);
+    for word in words {
+        (sum, carry) = sum.carrying_add(u64::from_ne_bytes(*word), carry);
+    }
+    add(sum, carry as u64)
+}
+
+/// Slices at least this long go through the vectors; below, starting them costs more than they save.
+const BULK: usize = 192;
 
 impl Sum {
     /// The empty sum.
@@ -38,6 +50,10 @@ impl Sum {
         } else {
             (self.0, bytes)
         };
+        let (blocks, rest) = rest.as_chunks::<32>();
+        for block in blocks {
+            sum = add_block(sum, block);
+        }
         let (words, mut rest) = rest.as_chunks::<8>();
         for word in words {
             sum = add(sum, u64::from_ne_bytes(*word));
@@ -120,20 +136,32 @@ impl Sum {
     }
 }
 
-/// Adds whole blocks of `bytes` to `sum`, in lanes that the compiler turns into vectors; returns what is left over.
+/// Adds whole blocks of `bytes` to `sum` and returns what is left over.
+///
+/// The loop has no carry between its steps, so the compiler turns it into vectors of whatever width the target has.
+/// It adds whole words, losing their carries, and the upper halves apart; what the lower halves come to follows from
+/// the two, with three operations for a vector where adding the halves apart takes four.
 #[inline(never)]
 fn bulk(sum: u64, bytes: &[u8]) -> (u64, &[u8]) {
-    const LANES: usize = 8;
-    let (blocks, rest) = bytes.as_chunks::<{ 4 * LANES }>();
-    // 32-bit words in 64-bit lanes: no carry is lost in fewer than 2^32 blocks, 128 GiB.
-    let mut lanes = [0u64; LANES];
+    const LANES: usize = 2;
+    let (blocks, rest) = bytes.as_chunks::<{ 8 * LANES }>();
+    // Neither the sum of the upper halves nor that of the lower ones overflows in fewer than 2^32 blocks, 64 GiB.
+    let mut whole = [0u64; LANES];
+    let mut upper = [0u64; LANES];
     for block in blocks {
-        let (words, _) = block.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane += u32::from_ne_bytes(*word) as u64;
+        let (words, _) = block.as_chunks::<8>();
+        for lane in 0..LANES {
+            let word = u64::from_ne_bytes(words[lane]);
+            whole[lane] = whole[lane].wrapping_add(word);
+            upper[lane] += word >> 32;
         }
     }
-    (lanes.into_iter().fold(sum, add), rest)
+    let mut sum = sum;
+    for lane in 0..LANES {
+        let lower = whole[lane].wrapping_sub(upper[lane] << 32);
+        sum = add(add(sum, lower), upper[lane]);
+    }
+    (sum, rest)
 }
 
 /// The sum of the pseudo-header in front of TCP, UDP and ICMPv6 (RFC 9293 section 3.1, RFC 8200 section 8.1).

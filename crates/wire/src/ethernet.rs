@@ -154,3 +154,47 @@ impl Repr {
         put16(header, 12, self.ethertype.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: [u8; 14] = [
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x08, 0x06,
+    ];
+
+    #[test]
+    fn header() {
+        let repr = Repr {
+            src: Mac([2, 0, 0, 0, 0, 1]),
+            dst: Mac::BROADCAST,
+            ethertype: EtherType::ARP,
+        };
+        let bytes = [&HEADER[..], &[7, 8]].concat();
+        let packet = Packet::new(&bytes).unwrap();
+        assert_eq!(
+            (Repr::parse(&packet), packet.payload()),
+            (Ok(repr), &[7, 8][..])
+        );
+        let mut emitted = [0; 14];
+        repr.emit(&mut emitted);
+        assert_eq!(emitted, HEADER);
+        assert_eq!(
+            packet.to_string(),
+            "Ethernet 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff ARP len 2"
+        );
+    }
+
+    #[test]
+    fn what_is_refused() {
+        assert_eq!(Packet::new(&HEADER[..13]).err(), Some(Error::Truncated));
+        let parse = |at: usize, value| {
+            let mut bytes = HEADER;
+            bytes[at] = value;
+            Repr::parse(&Packet::new(&bytes).unwrap())
+        };
+        assert_eq!(parse(6, 3), Err(Error::Address));
+        assert_eq!(parse(12, 5), Err(Error::Unrecognized));
+        assert_eq!(EtherType(0x88cc).to_string(), "0x88cc");
+    }
+}

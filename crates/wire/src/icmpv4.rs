@@ -336,3 +336,117 @@ pub fn fill_checksum(message: &mut [u8]) {
     let check = Sum::new().add_bytes(message).finish();
     put16(head_mut::<HEADER_LEN>(message), CHECKSUM_OFFSET, check);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn echo() {
+        let mut bytes = [8, 0, 0, 0, 0x12, 0x34, 0, 1, b'a', b'b', b'c'];
+        fill_checksum(&mut bytes);
+        let packet = Packet::new(&bytes).unwrap();
+        // 0x0800 + 0x1234 + 1 + 0x6162 + 0x6300 = 0xde97.
+        assert_eq!(
+            (packet.checksum(), packet.verify_checksum()),
+            (!0xde97, true)
+        );
+        assert_eq!(
+            Repr::parse(&packet),
+            Ok(Repr::EchoRequest {
+                ident: 0x1234,
+                seq: 1
+            })
+        );
+        assert_eq!(
+            (packet.payload(), packet.quoted(), packet.is_error()),
+            (&b"abc"[..], None, false)
+        );
+        assert_eq!(packet.to_string(), "ICMP echo request id 4660 seq 1 len 11");
+        bytes[10] = b'd';
+        assert!(!Packet::new(&bytes).unwrap().verify_checksum());
+    }
+
+    #[test]
+    fn fragmentation_needed() {
+        let bytes = [&[3, 4, 0, 0, 0, 0, 0x05, 0x78][..], &[0x45; 28]].concat();
+        let packet = Packet::new(&bytes).unwrap();
+        assert_eq!(
+            Repr::parse(&packet),
+            Ok(Repr::FragmentationNeeded { mtu: 1400 })
+        );
+        assert_eq!(
+            (packet.quoted(), packet.is_error()),
+            (Some(&[0x45; 28][..]), true)
+        );
+        let mut emitted = [0xff; 8];
+        Repr::FragmentationNeeded { mtu: 1400 }.emit(&mut emitted);
+        assert_eq!(emitted, bytes[..8]);
+    }
+
+    #[test]
+    fn other_errors() {
+        let cases = [
+            (
+                [3, 3, 0, 0, 0, 0, 0, 0],
+                Repr::Unreachable {
+                    code: unreachable::PORT,
+                },
+            ),
+            (
+                [11, 1, 0, 0, 0, 0, 0, 0],
+                Repr::TimeExceeded {
+                    code: time_exceeded::REASSEMBLY,
+                },
+            ),
+            (
+                [12, 0, 0, 0, 20, 0, 0, 0],
+                Repr::ParameterProblem {
+                    code: 0,
+                    pointer: 20,
+                },
+            ),
+            (
+                [5, 1, 0, 0, 10, 0, 0, 9],
+                Repr::Redirect {
+                    code: 1,
+                    gateway: [10, 0, 0, 9],
+                },
+            ),
+        ];
+        for (bytes, repr) in cases {
+            assert_eq!(Repr::parse(&Packet::new(&bytes).unwrap()), Ok(repr));
+            let mut emitted = [0xff; 8];
+            repr.emit(&mut emitted);
+            assert_eq!(emitted, bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let parse =
+            |kind, code| Repr::parse(&Packet::new(&[kind, code, 0, 0, 0, 0, 0, 0]).unwrap());
+        assert_eq!(Packet::new(&[8; 7]).err(), Some(Error::Truncated));
+        assert_eq!(parse(13, 0), Err(Error::Unrecognized));
+        for (kind, code) in [(8, 1), (0, 1), (3, 16), (11, 2), (12, 3), (5, 4)] {
+            assert_eq!(parse(kind, code), Err(Error::Malformed), "{kind} {code}");
+        }
+    }
+
+    #[test]
+    fn extensions_are_not_part_of_the_quote() {
+        // RFC 4884: 32 words of the packet, then an extension structure.
+        let bytes = [&[11, 0, 0, 0, 0, 32, 0, 0][..], &[0x45; 128], &[0x20; 8]].concat();
+        assert_eq!(
+            Packet::new(&bytes).unwrap().quoted(),
+            Some(&[0x45; 128][..])
+        );
+        assert_eq!(
+            Packet::new(&bytes[..100])
+                .unwrap()
+                .quoted()
+                .map(<[u8]>::len),
+            Some(92)
+        );
+    }
+}

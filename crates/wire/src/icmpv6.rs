@@ -321,3 +321,103 @@ pub fn fill_checksum(message: &mut [u8], src: &Addr, dst: &Addr) {
         .finish();
     put16(head_mut::<HEADER_LEN>(message), CHECKSUM_OFFSET, check);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn echo() {
+        let (src, dst) = (Addr::LOOPBACK_V6, Addr::LOOPBACK_V6);
+        let mut bytes = [128, 0, 0, 0, 0x12, 0x34, 0, 1, b'a', b'b'];
+        fill_checksum(&mut bytes, &src, &dst);
+        let packet = Packet::new(&bytes).unwrap();
+        // Pseudo-header 1 + 1 + 10 + 58; message 0x8000 + 0x1234 + 1 + 0x6162.
+        let sum = 1 + 1 + 10 + 58 + 0x8000 + 0x1234 + 1 + 0x6162;
+        assert_eq!(
+            (packet.checksum(), packet.verify_checksum(&src, &dst)),
+            (!sum, true)
+        );
+        assert_eq!(
+            Repr::parse(&packet),
+            Ok(Repr::EchoRequest {
+                ident: 0x1234,
+                seq: 1
+            })
+        );
+        assert_eq!(
+            (packet.payload(), packet.quoted(), packet.is_error()),
+            (&b"ab"[..], None, false)
+        );
+        assert!(!packet.verify_checksum(&src, &Addr::ALL_NODES));
+        assert_eq!(
+            packet.to_string(),
+            "ICMPv6 echo request id 4660 seq 1 len 10"
+        );
+    }
+
+    #[test]
+    fn errors() {
+        let cases = [
+            (
+                [1, 4, 0, 0, 0, 0, 0, 0],
+                Repr::Unreachable {
+                    code: unreachable::PORT,
+                },
+            ),
+            (
+                [2, 0, 0, 0, 0, 0, 0x05, 0],
+                Repr::PacketTooBig { mtu: 1280 },
+            ),
+            (
+                [3, 1, 0, 0, 0, 0, 0, 0],
+                Repr::TimeExceeded {
+                    code: time_exceeded::REASSEMBLY,
+                },
+            ),
+            (
+                [4, 2, 0, 0, 0, 0, 0, 42],
+                Repr::ParameterProblem {
+                    code: parameter_problem::OPTION,
+                    pointer: 42,
+                },
+            ),
+        ];
+        for (bytes, repr) in cases {
+            let packet = Packet::new(&bytes).unwrap();
+            assert_eq!((Repr::parse(&packet), packet.is_error()), (Ok(repr), true));
+            let mut emitted = [0xff; 8];
+            repr.emit(&mut emitted);
+            assert_eq!(emitted, bytes);
+        }
+    }
+
+    #[test]
+    fn other_types() {
+        assert_eq!(Packet::new(&[128; 7]).err(), Some(Error::Truncated));
+        for (kind, error) in [(100, true), (135, false), (200, false)] {
+            let bytes = [kind, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+            let packet = Packet::new(&bytes).unwrap();
+            assert_eq!(
+                (Repr::parse(&packet), packet.is_error()),
+                (Err(Error::Unrecognized), error)
+            );
+            assert_eq!(packet.quoted().is_some(), error);
+        }
+        assert!(
+            Packet::new(&[200; 8])
+                .unwrap()
+                .to_string()
+                .starts_with("ICMPv6 type 200")
+        );
+    }
+
+    #[test]
+    fn extensions_are_not_part_of_the_quote() {
+        let bytes = [&[1, 0, 0, 0, 16, 0, 0, 0][..], &[0x60; 128], &[0x20; 8]].concat();
+        assert_eq!(
+            Packet::new(&bytes).unwrap().quoted(),
+            Some(&[0x60; 128][..])
+        );
+    }
+}

@@ -148,3 +148,68 @@ impl Repr {
         put16(header, 6, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "hi" from port 53 to 9, with two bytes of padding behind.
+    const DATAGRAM: [u8; 12] = [0, 53, 0, 9, 0, 10, 0, 0, b'h', b'i', 0xff, 0xff];
+
+    fn parse(len: u8) -> Result<Repr> {
+        let mut bytes = DATAGRAM;
+        bytes[5] = len;
+        Repr::parse(&Packet::new(&bytes).unwrap())
+    }
+
+    #[test]
+    fn datagram() {
+        let packet = Packet::new(&DATAGRAM).unwrap();
+        assert_eq!(
+            (packet.payload(), packet.port_bytes(), packet.is_empty()),
+            (&b"hi"[..], [0, 53, 0, 9], false)
+        );
+        let repr = Repr {
+            src_port: 53,
+            dst_port: 9,
+        };
+        assert_eq!(Repr::parse(&packet), Ok(repr));
+        let mut bytes = [0xff; 8];
+        repr.emit(&mut bytes, 2);
+        assert_eq!(bytes, DATAGRAM[..8]);
+        assert_eq!(packet.to_string(), "UDP 53 > 9 len 10");
+    }
+
+    #[test]
+    fn lengths() {
+        assert_eq!(Packet::new(&DATAGRAM[..7]).err(), Some(Error::Truncated));
+        assert_eq!(
+            (parse(7), parse(0)),
+            (Err(Error::Length), Err(Error::Length))
+        );
+        assert_eq!(
+            (parse(12).is_ok(), parse(13)),
+            (true, Err(Error::Truncated))
+        );
+        assert_eq!(
+            Packet::new(&DATAGRAM[..9]).unwrap().to_string(),
+            "UDP 53 > 9 len 10 (only 9 here)"
+        );
+    }
+
+    #[test]
+    fn checksums() {
+        let (a, b) = (Addr::v4(10, 0, 0, 1), Addr::v4(10, 0, 0, 2));
+        let packet = Packet::new(&DATAGRAM).unwrap();
+        // None at all: fine over IPv4, not over IPv6 (RFC 8200 section 8.1).
+        assert!(packet.verify_checksum(&a, &b));
+        assert!(!packet.verify_checksum(&Addr::LOOPBACK_V6, &Addr::LOOPBACK_V6));
+        let mut bytes = DATAGRAM;
+        let words = [0x0a00, 1, 0x0a00, 2, 17, 10, 53, 9, 10, 0x6869u32];
+        let check = !(words.iter().sum::<u32>() as u16);
+        bytes[6..8].copy_from_slice(&check.to_be_bytes());
+        assert!(Packet::new(&bytes).unwrap().verify_checksum(&a, &b));
+        bytes[9] ^= 1;
+        assert!(!Packet::new(&bytes).unwrap().verify_checksum(&a, &b));
+    }
+}

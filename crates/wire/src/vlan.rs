@@ -119,3 +119,41 @@ impl Tag {
         put16(header, 2, self.ethertype.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag() {
+        let bytes = [0xb0, 0x0a, 0x86, 0xdd, 0x60];
+        let packet = Packet::new(&bytes).unwrap();
+        let tag = Tag {
+            pcp: 5,
+            dei: true,
+            vid: 10,
+            ethertype: EtherType::IPV6,
+        };
+        assert_eq!(
+            (Tag::parse(&packet), packet.payload()),
+            (Ok(tag), &[0x60][..])
+        );
+        let mut emitted = [0; 4];
+        tag.emit(&mut emitted);
+        assert_eq!(emitted, bytes[..4]);
+        assert_eq!(packet.to_string(), "VLAN 10 pcp 5 dei IPv6");
+    }
+
+    #[test]
+    fn what_is_refused() {
+        assert_eq!(Packet::new(&[0; 3]).err(), Some(Error::Truncated));
+        assert_eq!(
+            Tag::parse(&Packet::new(&[0x0f, 0xff, 8, 0]).unwrap()),
+            Err(Error::Malformed)
+        );
+        assert_eq!(
+            Tag::parse(&Packet::new(&[0, 1, 0, 64]).unwrap()),
+            Err(Error::Unrecognized)
+        );
+    }
+}

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base::{Batch, Packet, Pool};
 use netns::{Namespace, harness, link};
+use port::packet::{PacketOptions, PacketSocket};
 use port::tap::{Tap, TapOptions};
 use port::{Port, PortError};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -47,6 +48,22 @@ pub(crate) fn configure(name: &str, d: u8) {
     link::add_addr(name, v4(d), 24).unwrap();
     link::add_addr(name, v6(d.into()), 64).unwrap();
     link::set_up(name).unwrap();
+}
+
+/// A veth pair: `kernel` end with addresses, the other with a packet port on it and nothing of the kernel's.
+pub(crate) fn veth(kernel: &str, ours: &str, d: u8, options: &PacketOptions) -> PacketSocket {
+    link::create_veth(kernel, ours).unwrap();
+    for name in [kernel, ours] {
+        link::set_link_local(name, false).unwrap();
+        let _ = link::disable_ipv6_autoconf(name);
+    }
+    let _ = link::disable_ipv6(ours);
+    link::set_up(ours).unwrap();
+    let port = or_skip(PacketSocket::new(ours, options));
+    configure(kernel, d);
+    link::wait_running(ours).unwrap();
+    link::wait_running(kernel).unwrap();
+    port
 }
 
 pub(crate) fn kernel_mac(name: &str) -> Mac {

@@ -2,4 +2,5 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 mod common;
+mod packet;
 mod tap;

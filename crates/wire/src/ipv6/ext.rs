@@ -321,7 +321,7 @@ fn check_options(header: &[u8], base: usize, hop_by_hop: bool) -> Result<Option<
 /// fragment header.
 pub fn first_fragment_is_complete(mut next_header: u8, payload: &[u8]) -> bool {
     let mut at = 0;
-    for _ in 0..MAX_HEADERS {
+    for _ in 0..=MAX_HEADERS {
         if !is_extension(next_header) {
             let need = match next_header {
                 protocol::TCP => crate::tcp::HEADER_LEN,
@@ -345,7 +345,7 @@ pub fn first_fragment_is_complete(mut next_header: u8, payload: &[u8]) -> bool {
 /// host sent, quoted in an ICMP error. Empty when the quote ends before it, or is of a later fragment.
 pub fn skip(mut next_header: u8, payload: &[u8]) -> (u8, &[u8]) {
     let mut at = 0;
-    for _ in 0..MAX_HEADERS {
+    for _ in 0..=MAX_HEADERS {
         if !is_extension(next_header) {
             return (next_header, payload.get(at..).unwrap_or_default());
         }
