@@ -218,14 +218,22 @@ impl Conn<'_> {
         let unit = u32::from(self.act.rcv_mss)
             .max(536)
             .min(self.profile.options.receive_buffer / 2);
-        let scale = self.tcb.rcv_scale();
-        // Whole units of the scale, rounded down, so that the peer computes the same edge.
-        let edge = self.tcb.rcv_nxt + (room >> scale << scale);
+        let edge = self.tcb.rcv_nxt + room;
         if edge.gt(self.tcb.rcv_adv) && edge.dist(self.tcb.rcv_adv) >= unit {
             edge
         } else {
             self.tcb.rcv_adv
         }
+    }
+
+    /// The window field for a right edge, and the edge the peer will read from it: rounded up to the scale's unit, so that
+    /// rounding never takes back what was granted (RFC 7323 2.4).
+    #[inline]
+    pub(crate) fn window_field(&self, edge: Seq) -> (u16, Seq) {
+        let scale = self.tcb.rcv_scale();
+        let window = if edge.gt(self.tcb.rcv_nxt) { edge.dist(self.tcb.rcv_nxt) } else { 0 };
+        let field = window.div_ceil(1 << scale).min(65_535);
+        (field as u16, self.tcb.rcv_nxt + (field << scale))
     }
 
     /// Whether reading has opened the window enough to be worth telling the peer at once.

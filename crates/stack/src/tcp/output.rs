@@ -349,14 +349,14 @@ impl Conn<'_> {
         if data.is_none() && self.must_report_ranges() {
             options.sack = self.sack_blocks(options.sack_room());
         }
-        let adv = self.window_to_offer();
+        let (window, adv) = self.window_field(self.window_to_offer());
         let repr = Repr {
             src_port: self.tcb.local_port,
             dst_port: self.tcb.remote_port,
             seq: seq.0,
             ack: Some(self.tcb.rcv_nxt.0),
             flags,
-            window: (adv.dist(self.tcb.rcv_nxt) >> self.tcb.rcv_scale()).min(65_535) as u16,
+            window,
             urgent: 0,
             options,
         };

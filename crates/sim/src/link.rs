@@ -1,0 +1,139 @@
+//! A cable's behaviour: rate, delay, queue and faults.
+//!
+//! What does not live here: frames' contents, but for the bit a corruption turns.
+
+use core::time::Duration;
+
+use base::{Instant, Rng};
+
+/// How frames get lost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Loss {
+    /// Not at all.
+    None,
+    /// Each with this probability, on its own.
+    Random(f64),
+    /// In bursts (Gilbert-Elliott): probabilities to turn bad, to turn good again, and of loss while bad.
+    Burst {
+        /// Good to bad, per frame.
+        start: f64,
+        /// Bad to good, per frame.
+        end: f64,
+        /// Loss while bad.
+        loss: f64,
+    },
+}
+
+/// What goes wrong on a cable. Probabilities are per frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Faults {
+    /// Loss.
+    pub loss: Loss,
+    /// A frame is held back for up to `jitter`, so that others overtake it.
+    pub reorder: f64,
+    /// The longest a reordered frame is held back.
+    pub jitter: Duration,
+    /// A frame arrives twice.
+    pub duplicate: f64,
+    /// A bit is turned.
+    pub corrupt: f64,
+}
+
+impl Faults {
+    /// None.
+    pub const NONE: Self = Self { loss: Loss::None, reorder: 0.0, jitter: Duration::ZERO, duplicate: 0.0, corrupt: 0.0 };
+}
+
+/// One cable, the same in both directions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinkConfig {
+    /// Bits per second; 0: no limit.
+    pub rate: u64,
+    /// One way.
+    pub delay: Duration,
+    /// Bytes that may wait for their turn at `rate`; more are dropped.
+    pub queue: u64,
+    /// Longest IP packet.
+    pub mtu: usize,
+    /// Faults.
+    pub faults: Faults,
+    /// Hosts hand over super-frames and partial checksums, and the cable cuts them, as a TSO device does.
+    pub offload: bool,
+    /// With `offload`: super-frames travel whole, as between a TAP and its kernel.
+    pub whole: bool,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            rate: 0,
+            delay: Duration::from_micros(50),
+            queue: 1 << 20,
+            mtu: 1500,
+            faults: Faults::NONE,
+            offload: false,
+            whole: false,
+        }
+    }
+}
+
+/// One direction of a cable at work.
+#[derive(Debug, Default)]
+pub(crate) struct Direction {
+    /// When the last queued frame will have left.
+    busy_until: Instant,
+    bad: bool,
+}
+
+/// When copies of a frame arrive, and whether a bit is turned in the first.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    pub(crate) arrivals: [Option<Instant>; 2],
+    pub(crate) corrupt: bool,
+}
+
+impl Direction {
+    /// Decides what becomes of a frame of `len` bytes sent now.
+    pub(crate) fn send(&mut self, config: &LinkConfig, rng: &mut Rng, now: Instant, len: usize) -> Fate {
+        let mut fate = Fate::default();
+        let mut at = now;
+        if let Some(nanos) = (len as u64 * 8 * 1_000_000_000).checked_div(config.rate) {
+            let waiting = self.busy_until - now;
+            let backlog = waiting.as_nanos() as u64 * config.rate / 8 / 1_000_000_000;
+            if backlog + len as u64 > config.queue {
+                return fate;
+            }
+            self.busy_until = self.busy_until.max(now) + Duration::from_nanos(nanos);
+            at = self.busy_until;
+        }
+        if self.loses(&config.faults.loss, rng) {
+            return fate;
+        }
+        let faults = &config.faults;
+        let mut arrival = at + config.delay;
+        if rng.chance(faults.reorder) {
+            arrival = arrival + jitter(faults.jitter, rng);
+        }
+        fate.arrivals[0] = Some(arrival);
+        if rng.chance(faults.duplicate) {
+            fate.arrivals[1] = Some(arrival + jitter(faults.jitter, rng));
+        }
+        fate.corrupt = rng.chance(faults.corrupt);
+        fate
+    }
+
+    fn loses(&mut self, loss: &Loss, rng: &mut Rng) -> bool {
+        match *loss {
+            Loss::None => false,
+            Loss::Random(p) => rng.chance(p),
+            Loss::Burst { start, end, loss } => {
+                self.bad = if self.bad { !rng.chance(end) } else { rng.chance(start) };
+                self.bad && rng.chance(loss)
+            }
+        }
+    }
+}
+
+fn jitter(most: Duration, rng: &mut Rng) -> Duration {
+    Duration::from_nanos(u64::from(rng.u32()) * (most.as_nanos() as u64).max(1) >> 32)
+}

@@ -1,0 +1,213 @@
+//! The scenario every feature is tried with: streams of known bytes, both ways, checked to the last one.
+//!
+//! What does not live here: the network's faults, which are the cable's.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::HashMap;
+
+use base::Instant;
+use stack::{Event, Ready, SocketError, SocketId, TcpOptions};
+
+use crate::world::{NodeId, World};
+
+/// One connection of a scenario: how much each side sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    /// Bytes from client to server.
+    pub up: u64,
+    /// Bytes from server to client.
+    pub down: u64,
+}
+
+/// How a scenario ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Streams of which every byte arrived, and both ends saw the end.
+    pub complete: usize,
+    /// Streams that ended with an error.
+    pub failed: Vec<SocketError>,
+    /// Virtual time it took.
+    pub elapsed: Duration,
+}
+
+/// Byte `offset` of stream `number` in one direction.
+pub fn pattern(number: u64, up: bool, offset: u64) -> u8 {
+    let mixed = (offset / 251).wrapping_mul(31) ^ offset ^ (number << 1 | u64::from(up)).wrapping_mul(0x9e37_79b9);
+    mixed as u8
+}
+
+struct End {
+    socket: SocketId,
+    stream: usize,
+    client: bool,
+    to_send: u64,
+    sent: u64,
+    to_receive: u64,
+    received: u64,
+    shut: bool,
+    ended: bool,
+}
+
+/// Runs `streams` from `client` to a listener on `server`.
+pub struct Scenario {
+    client: NodeId,
+    server: NodeId,
+    listener: SocketId,
+    streams: Vec<Stream>,
+    ends: HashMap<(NodeId, SocketId), End>,
+    waiting: HashMap<SocketAddr, usize>,
+    outcome: Outcome,
+    done_ends: usize,
+    /// Bytes a reader takes at a time; small values exercise closed windows.
+    pub read_size: usize,
+}
+
+impl Scenario {
+    /// Opens the listener and all connections.
+    ///
+    /// # Panics
+    /// If a host refuses, which a scenario does not expect.
+    pub fn start(world: &mut World, client: NodeId, server: NodeId, to: SocketAddr, streams: &[Stream], options: &TcpOptions) -> Self {
+        let now = world.now();
+        let listener = world.host(server).tcp_listen(now, to, streams.len().max(1), options).expect("the listener opens");
+        let mut scenario = Self {
+            client,
+            server,
+            listener,
+            streams: streams.to_vec(),
+            ends: HashMap::new(),
+            waiting: HashMap::new(),
+            outcome: Outcome::default(),
+            done_ends: 0,
+            read_size: 64 * 1024,
+        };
+        for (at, stream) in streams.iter().enumerate() {
+            let socket = world.host(client).tcp_connect(now, to, None, options).expect("the connection starts");
+            let local = world.host(client).local_addr(socket).expect("a connection has an address");
+            scenario.waiting.insert(local, at);
+            scenario.add(client, socket, at, true, stream.up, stream.down);
+        }
+        scenario
+    }
+
+    fn add(&mut self, node: NodeId, socket: SocketId, stream: usize, client: bool, to_send: u64, to_receive: u64) {
+        let end = End { socket, stream, client, to_send, sent: 0, to_receive, received: 0, shut: false, ended: false };
+        self.ends.insert((node, socket), end);
+    }
+
+    /// Runs until every stream has ended or `limit` of virtual time has gone by.
+    ///
+    /// # Errors
+    /// What went wrong: a byte that differs, a property violated, or streams still unfinished.
+    pub fn run(&mut self, world: &mut World, limit: Duration) -> Result<Outcome, String> {
+        let start = world.now();
+        let until = start + limit;
+        loop {
+            while let Some((node, event)) = world.poll_event() {
+                self.on_event(world, node, event)?;
+            }
+            world.flush();
+            if let Some(violation) = world.violation() {
+                return Err(violation.to_string());
+            }
+            if self.done_ends == 2 * self.streams.len() || (self.ends.is_empty() && !self.outcome.failed.is_empty()) {
+                break;
+            }
+            if world.poll_is_idle() && !world.step(until) {
+                return Err(self.describe(world.now(), start));
+            }
+        }
+        let now = world.now();
+        world.host(self.server).close(now, self.listener).map_err(|e| e.to_string())?;
+        self.outcome.complete = self.done_ends / 2;
+        self.outcome.elapsed = world.now() - start;
+        Ok(self.outcome.clone())
+    }
+
+    fn describe(&self, now: Instant, start: Instant) -> String {
+        let mut text = format!("not finished after {:?}:", now - start);
+        for end in self.ends.values().take(4) {
+            let side = if end.client { "client" } else { "server" };
+            text += &format!(" [{side} {}: sent {}/{}, received {}/{}]", end.stream, end.sent, end.to_send, end.received, end.to_receive);
+        }
+        text
+    }
+
+    fn on_event(&mut self, world: &mut World, node: NodeId, event: Event) -> Result<(), String> {
+        if node == self.server && event.socket == self.listener {
+            let now = world.now();
+            while let Ok((socket, peer)) = world.host(node).tcp_accept(now, self.listener) {
+                let stream = *self.waiting.get(&peer).ok_or("a connection nobody made")?;
+                let Stream { up, down } = self.streams[stream];
+                self.add(node, socket, stream, false, down, up);
+                self.work(world, node, socket)?;
+            }
+            return Ok(());
+        }
+        if event.ready.intersects(Ready::ERROR) && event.ready.contains(Ready::HUP) {
+            if self.ends.remove(&(node, event.socket)).is_some() {
+                let now = world.now();
+                let error = world.host(node).take_error(event.socket);
+                self.outcome.failed.extend(error);
+                let _ = world.host(node).close(now, event.socket);
+            }
+            return Ok(());
+        }
+        self.work(world, node, event.socket)
+    }
+
+    /// Reads and writes what can be read and written on one end.
+    fn work(&mut self, world: &mut World, node: NodeId, socket: SocketId) -> Result<(), String> {
+        let now = world.now();
+        let read_size = self.read_size;
+        let Some(end) = self.ends.get_mut(&(node, socket)) else { return Ok(()) };
+        let host = world.host(node);
+        let mut buffer = vec![0; read_size];
+        while !end.ended {
+            match host.tcp_recv(now, socket, &mut buffer) {
+                Ok(0) => {
+                    end.ended = true;
+                    if end.received != end.to_receive {
+                        return Err(format!("end of stream after {} of {} bytes", end.received, end.to_receive));
+                    }
+                }
+                Ok(n) => {
+                    for (i, byte) in buffer[..n].iter().enumerate() {
+                        let offset = end.received + i as u64;
+                        if *byte != pattern(end.stream as u64, !end.client, offset) {
+                            return Err(format!("stream {}: byte {offset} differs", end.stream));
+                        }
+                    }
+                    end.received += n as u64;
+                }
+                Err(SocketError::WouldBlock) => break,
+                Err(error) => return Err(format!("stream {}: {error}", end.stream)),
+            }
+        }
+        while end.sent < end.to_send {
+            let n = (end.to_send - end.sent).min(32 * 1024);
+            let bytes: Vec<u8> = (0..n).map(|i| pattern(end.stream as u64, end.client, end.sent + i)).collect();
+            match host.tcp_send(now, socket, &bytes) {
+                Ok(n) => end.sent += n as u64,
+                Err(SocketError::WouldBlock) => return Ok(()),
+                Err(error) => return Err(format!("stream {}: sending: {error}", end.stream)),
+            }
+        }
+        if !end.shut && host.tcp_shutdown(now, socket, stack::Shutdown::Write).is_ok() {
+            end.shut = true;
+        }
+        if end.ended && end.shut {
+            debug_assert_eq!(end.socket, socket);
+            self.ends.remove(&(node, socket));
+            self.done_ends += 1;
+            host.close(now, socket).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The client's host.
+    pub fn client(&self) -> NodeId {
+        self.client
+    }
+}

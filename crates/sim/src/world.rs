@@ -1,0 +1,366 @@
+//! Hosts, cables and the clock.
+//!
+//! What does not live here: what hosts do (scenarios), and what must hold (`check`).
+
+use core::cmp::Reverse;
+use core::time::Duration;
+use std::collections::{BinaryHeap, VecDeque};
+
+use base::{Batch, Facts, Gso, Instant, Offloads, Packet, Rng};
+use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
+use wire::{Cidr, Mac};
+
+use crate::check::{Checker, Violation};
+use crate::device::cut;
+use crate::link::{Direction, LinkConfig};
+
+/// Names a host of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// Names a cable of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CableId(pub usize);
+
+/// A frame on a cable, as a trace shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// When it was sent.
+    pub at: Instant,
+    /// By whom; `None` when the scenario put it there.
+    pub from: Option<NodeId>,
+    /// On which cable.
+    pub cable: CableId,
+    /// All of it, from the Ethernet header on.
+    pub bytes: Vec<u8>,
+}
+
+struct Node {
+    host: Host,
+    interfaces: Vec<(InterfaceId, CableId)>,
+}
+
+struct Cable {
+    config: LinkConfig,
+    /// The ends, and the direction away from each.
+    ends: Vec<(NodeId, InterfaceId, Direction)>,
+    up: bool,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Arrival {
+    at: Instant,
+    /// Order of sending, so that equal times keep it.
+    number: u64,
+    node: NodeId,
+    interface: InterfaceId,
+    bytes: Vec<u8>,
+    /// Kind as in [`GsoKind`], size, and whether the checksum is partial.
+    whole: Option<(u8, u16)>,
+}
+
+/// A small network and its time.
+pub struct World {
+    now: Instant,
+    rng: Rng,
+    nodes: Vec<Node>,
+    cables: Vec<Cable>,
+    arrivals: BinaryHeap<Reverse<Arrival>>,
+    events: VecDeque<(NodeId, Event)>,
+    sent: u64,
+    fingerprint: u64,
+    checker: Checker,
+    /// Frames of the trace, when it is kept.
+    trace: Option<Vec<Frame>>,
+    batch: Batch,
+}
+
+impl World {
+    /// An empty world in which everything random comes from `seed`. Its clock starts at one second.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::from_secs(1),
+            rng: Rng::from_seed(seed),
+            nodes: Vec::new(),
+            cables: Vec::new(),
+            arrivals: BinaryHeap::new(),
+            events: VecDeque::new(),
+            sent: 0,
+            fingerprint: 0xcbf2_9ce4_8422_2325,
+            checker: Checker::default(),
+            trace: None,
+            batch: Batch::new(),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A number that two runs share if, and practically only if, they sent the same frames at the same times.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Keeps every frame from now on, see [`World::trace`].
+    pub fn keep_trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// The frames kept so far; the trace starts afresh.
+    pub fn take_trace(&mut self) -> Vec<Frame> {
+        self.trace.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
+    /// The first property that did not hold.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.checker.violation()
+    }
+
+    /// Adds a host.
+    ///
+    /// # Panics
+    /// If the configuration is refused: a scenario is wrong then.
+    pub fn add_host(&mut self, config: Config) -> NodeId {
+        let seed = self.rng.u64();
+        let host = Host::new(config, seed, self.now).expect("a scenario's configuration is valid");
+        self.nodes.push(Node { host, interfaces: Vec::new() });
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// Lays a cable between hosts: two ends are a link, more are a LAN on which everyone hears everything.
+    ///
+    /// # Panics
+    /// If a host refuses the interface.
+    pub fn connect(&mut self, nodes: &[NodeId], config: LinkConfig) -> CableId {
+        let cable = CableId(self.cables.len());
+        let offloads = if config.offload {
+            Offloads { uso: false, ..Offloads::ALL }
+        } else {
+            Offloads::NONE
+        };
+        let ends = nodes
+            .iter()
+            .map(|&node| {
+                let mac = Mac([2, 0, 0, cable.0 as u8, 0, node.0 as u8 + 1]);
+                let interface = InterfaceConfig { name: format!("sim{}", cable.0), mac, mtu: config.mtu, offloads };
+                let id = self.nodes[node.0].host.add_interface(self.now, interface).expect("a scenario's interface is valid");
+                self.nodes[node.0].interfaces.push((id, cable));
+                (node, id, Direction::default())
+            })
+            .collect();
+        self.cables.push(Cable { config, ends, up: true });
+        cable
+    }
+
+    /// Assigns an address to a host's end of a cable.
+    ///
+    /// # Panics
+    /// If the host is not on the cable or refuses the address.
+    pub fn address(&mut self, node: NodeId, cable: CableId, cidr: &str) {
+        let interface = self.interface(node, cable);
+        let cidr: Cidr = cidr.parse().expect("a scenario's address is valid");
+        let now = self.now;
+        self.host(node).add_address(now, interface, cidr).expect("a scenario's address is accepted");
+        self.flush();
+    }
+
+    /// The interface of a host's end of a cable.
+    ///
+    /// # Panics
+    /// If the host is not on the cable.
+    pub fn interface(&self, node: NodeId, cable: CableId) -> InterfaceId {
+        let found = self.nodes[node.0].interfaces.iter().find(|(_, c)| *c == cable);
+        found.expect("the host is on the cable").0
+    }
+
+    /// A host. Call [`World::flush`] after commands that may send.
+    pub fn host(&mut self, node: NodeId) -> &mut Host {
+        &mut self.nodes[node.0].host
+    }
+
+    /// Changes how a cable behaves from now on.
+    pub fn set_link(&mut self, cable: CableId, config: LinkConfig) {
+        self.cables[cable.0].config = config;
+    }
+
+    /// Cuts a cable; frames on their way still arrive.
+    pub fn partition(&mut self, cable: CableId) {
+        self.cables[cable.0].up = false;
+    }
+
+    /// Mends a cable.
+    pub fn heal(&mut self, cable: CableId) {
+        self.cables[cable.0].up = true;
+    }
+
+    /// Lets a frame of the scenario's own arrive at a host, now.
+    pub fn inject(&mut self, node: NodeId, cable: CableId, bytes: Vec<u8>) {
+        let interface = self.interface(node, cable);
+        self.number_arrival(self.now, node, interface, bytes, None);
+    }
+
+    /// The next event of a host.
+    pub fn poll_event(&mut self) -> Option<(NodeId, Event)> {
+        self.events.pop_front()
+    }
+
+    /// Whether no event waits to be taken.
+    pub fn poll_is_idle(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Goes to the next moment at which something happens, if it is not after `until`, and does it. Returns whether it did;
+    /// if not the clock stands at `until`.
+    pub fn step(&mut self, until: Instant) -> bool {
+        self.flush();
+        let Some(next) = self.next_moment().filter(|at| *at <= until) else {
+            self.now = self.now.max(until);
+            return false;
+        };
+        self.now = self.now.max(next);
+        while self.arrivals.peek().is_some_and(|Reverse(a)| a.at <= self.now) {
+            if let Some(Reverse(arrival)) = self.arrivals.pop() {
+                self.deliver(arrival);
+            }
+        }
+        for node in &mut self.nodes {
+            if node.host.next_deadline().is_some_and(|at| at <= self.now) {
+                node.host.handle_timers(self.now);
+            }
+        }
+        self.flush();
+        true
+    }
+
+    /// Runs for a while, or until nothing is left to happen; events stay queued.
+    pub fn run_for(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.step(until) {}
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        let arrival = self.arrivals.peek().map(|Reverse(a)| a.at);
+        let timers = self.nodes.iter().filter_map(|n| n.host.next_deadline());
+        timers.chain(arrival).min()
+    }
+
+    fn deliver(&mut self, arrival: Arrival) {
+        let node = &mut self.nodes[arrival.node.0];
+        let pool = node.host.pool_mut();
+        let mut chain = base::Chain::default();
+        if pool.append_bytes(&mut chain, &arrival.bytes) < arrival.bytes.len() {
+            pool.free(chain); // no memory: lost, as on a device
+            return;
+        }
+        let facts = match arrival.whole {
+            None => Facts::default(),
+            Some((kind, size)) => Facts {
+                checksum: base::Checksum::Good,
+                gso: Gso { kind: if kind == 4 { base::GsoKind::Tcp4 } else { base::GsoKind::Tcp6 }, size, header_len: 0 },
+                ..Facts::default()
+            },
+        };
+        let mut batch = core::mem::take(&mut self.batch);
+        if batch.push(Packet { chain, facts }).is_ok() {
+            node.host.handle_batch(self.now, arrival.interface, &mut batch);
+        }
+        self.batch = batch;
+    }
+
+    /// Collects what hosts want to send and to tell.
+    pub fn flush(&mut self) {
+        for at in 0..self.nodes.len() {
+            for interface in 0..self.nodes[at].interfaces.len() {
+                self.drain(NodeId(at), interface);
+            }
+            while let Some(event) = self.nodes[at].host.poll_event() {
+                self.events.push_back((NodeId(at), event));
+            }
+        }
+    }
+
+    fn drain(&mut self, node: NodeId, which: usize) {
+        let (interface, cable) = self.nodes[node.0].interfaces[which];
+        let mut batch = core::mem::take(&mut self.batch);
+        loop {
+            let more = self.nodes[node.0].host.poll_transmit(self.now, interface, &mut batch);
+            let empty = batch.is_empty();
+            while let Some(packet) = batch.pop_front() {
+                let pool = self.nodes[node.0].host.pool_mut();
+                let bytes: Vec<u8> = pool.slices(&packet.chain).flatten().copied().collect();
+                pool.free(packet.chain);
+                self.transmit(node, interface, cable, bytes, &packet.facts);
+            }
+            if !more || empty {
+                break;
+            }
+        }
+        self.batch = batch;
+    }
+
+    fn transmit(&mut self, node: NodeId, interface: InterfaceId, cable: CableId, bytes: Vec<u8>, facts: &Facts) {
+        let config = self.cables[cable.0].config;
+        if config.offload && config.whole && !facts.gso.is_none() {
+            let kind = if facts.gso.kind == base::GsoKind::Tcp4 { 4 } else { 6 };
+            // The checksum of a super-frame is never computed: complete a copy of its segments for the checker only.
+            for piece in cut(bytes.clone(), facts) {
+                self.checker.frame(self.now, config.mtu, &piece);
+            }
+            return self.put(node, interface, cable, bytes, Some((kind, facts.gso.size)));
+        }
+        for piece in cut(bytes, facts) {
+            self.checker.frame(self.now, config.mtu, &piece);
+            self.put(node, interface, cable, piece, None);
+        }
+    }
+
+    /// Puts one frame on a cable.
+    fn put(&mut self, node: NodeId, interface: InterfaceId, cable: CableId, bytes: Vec<u8>, whole: Option<(u8, u16)>) {
+        self.note(node, cable, &bytes);
+        let config = self.cables[cable.0].config;
+        if !self.cables[cable.0].up {
+            return;
+        }
+        let ends: Vec<_> = self.cables[cable.0].ends.iter().map(|(n, i, _)| (*n, *i)).collect();
+        for (at, (to, to_interface)) in ends.iter().enumerate() {
+            if (*to, *to_interface) == (node, interface) {
+                continue;
+            }
+            let direction = &mut self.cables[cable.0].ends[at].2;
+            let fate = direction.send(&config, &mut self.rng, self.now, bytes.len());
+            for (copy, arrival) in fate.arrivals.iter().enumerate() {
+                let Some(when) = arrival else { continue };
+                let mut bytes = bytes.clone();
+                if fate.corrupt && copy == 0 {
+                    let bit = self.rng.below(bytes.len() as u32 * 8);
+                    bytes[bit as usize / 8] ^= 1 << (bit % 8);
+                }
+                // A turned bit in a super-frame would be vouched for: such frames travel whole or not at all.
+                if fate.corrupt && copy == 0 && whole.is_some() {
+                    continue;
+                }
+                self.number_arrival(*when, *to, *to_interface, bytes, whole);
+            }
+        }
+    }
+
+    fn number_arrival(&mut self, at: Instant, node: NodeId, interface: InterfaceId, bytes: Vec<u8>, whole: Option<(u8, u16)>) {
+        self.sent += 1;
+        self.arrivals.push(Reverse(Arrival { at, number: self.sent, node, interface, bytes, whole }));
+    }
+
+    fn note(&mut self, node: NodeId, cable: CableId, bytes: &[u8]) {
+        // FNV-1a over time, place and bytes.
+        let mut hash = self.fingerprint;
+        let words = [self.now.nanos(), node.0 as u64, cable.0 as u64];
+        for byte in words.iter().flat_map(|w| w.to_le_bytes()).chain(bytes.iter().copied()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        self.fingerprint = hash;
+        if let Some(trace) = &mut self.trace {
+            trace.push(Frame { at: self.now, from: Some(node), cable, bytes: bytes.to_vec() });
+        }
+    }
+}
