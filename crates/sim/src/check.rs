@@ -62,19 +62,28 @@ impl Checker {
             return;
         }
         if let Err(what) = self.examine(mtu, frame) {
-            self.violation = Some(Violation { at, what, frame: frame.to_vec() });
+            self.violation = Some(Violation {
+                at,
+                what,
+                frame: frame.to_vec(),
+            });
         }
     }
 
     fn examine(&mut self, mtu: usize, frame: &[u8]) -> Result<(), String> {
-        let ethernet = wire::ethernet::Packet::new(frame).map_err(|e| format!("Ethernet header: {e:?}"))?;
+        let ethernet =
+            wire::ethernet::Packet::new(frame).map_err(|e| format!("Ethernet header: {e:?}"))?;
         if frame.len() > mtu + 14 {
-            return Err(format!("frame of {} bytes on a link of MTU {mtu}", frame.len()));
+            return Err(format!(
+                "frame of {} bytes on a link of MTU {mtu}",
+                frame.len()
+            ));
         }
         let payload = ethernet.payload();
         let (src, dst, protocol, l4) = match ethernet.ethertype() {
             wire::ethernet::EtherType::IPV4 => {
-                let ip = wire::ipv4::Packet::new(payload).map_err(|e| format!("IPv4 header: {e:?}"))?;
+                let ip =
+                    wire::ipv4::Packet::new(payload).map_err(|e| format!("IPv4 header: {e:?}"))?;
                 if !ip.verify_checksum() {
                     return Err("IPv4 header checksum is wrong".into());
                 }
@@ -87,7 +96,8 @@ impl Checker {
                 (ip.src(), ip.dst(), ip.protocol(), ip.payload())
             }
             wire::ethernet::EtherType::IPV6 => {
-                let ip = wire::ipv6::Packet::new(payload).map_err(|e| format!("IPv6 header: {e:?}"))?;
+                let ip =
+                    wire::ipv6::Packet::new(payload).map_err(|e| format!("IPv6 header: {e:?}"))?;
                 if usize::from(ip.payload_len()) + 40 != payload.len() {
                     return Err("IPv6 payload length is not the frame's".into());
                 }
@@ -99,10 +109,19 @@ impl Checker {
             return Ok(());
         }
         let udp_without = protocol == 17 && l4.get(6..8) == Some(&[0, 0]) && src.is_v4();
-        if !udp_without && checksum::pseudo(&src, &dst, protocol, l4.len() as u32).add_bytes(l4).fold() != 0xffff {
+        if !udp_without
+            && checksum::pseudo(&src, &dst, protocol, l4.len() as u32)
+                .add_bytes(l4)
+                .fold()
+                != 0xffff
+        {
             return Err(format!("transport checksum is wrong (protocol {protocol})"));
         }
-        if protocol == 6 { self.tcp(src, dst, l4) } else { Ok(()) }
+        if protocol == 6 {
+            self.tcp(src, dst, l4)
+        } else {
+            Ok(())
+        }
     }
 
     fn tcp(&mut self, src: Addr, dst: Addr, l4: &[u8]) -> Result<(), String> {
@@ -128,35 +147,56 @@ impl Checker {
         if let Some(peer) = self.flows.get(&back) {
             let limit = if peer.mss == 0 { u16::MAX } else { peer.mss };
             if len > u32::from(limit) {
-                return Err(format!("segment of {len} bytes exceeds the peer's MSS of {limit}"));
+                return Err(format!(
+                    "segment of {len} bytes exceeds the peer's MSS of {limit}"
+                ));
             }
             let end = seq + len;
             if let Some(edge) = peer.edge
                 && len > 0
                 && end.gt(edge)
             {
-                return Err(format!("data up to {} beyond the peer's window edge {}", end.0, edge.0));
+                return Err(format!(
+                    "data up to {} beyond the peer's window edge {}",
+                    end.0, edge.0
+                ));
             }
         }
         let theirs = self.flows.get(&back).is_some_and(|p| p.scaling);
-        let Some(said) = self.flows.get_mut(&flow) else { return Ok(()) };
+        let Some(said) = self.flows.get_mut(&flow) else {
+            return Ok(());
+        };
         if !flags.contains(Flags::ACK) {
             return Err("segment without ACK and without SYN or RST".into());
         }
-        let shift = if said.scaling && theirs { said.shift } else { 0 };
+        let shift = if said.scaling && theirs {
+            said.shift
+        } else {
+            0
+        };
         let edge = ack + (u32::from(tcp.window()) << shift);
         if said.ack.is_some_and(|before| ack.lt(before)) {
-            return Err(format!("acknowledgment moves back from {} to {}", said.ack.map_or(0, |a| a.0), ack.0));
+            return Err(format!(
+                "acknowledgment moves back from {} to {}",
+                said.ack.map_or(0, |a| a.0),
+                ack.0
+            ));
         }
         if let Some(before) = said.edge
             && edge.lt(before)
         {
-            return Err(format!("right window edge moves left by {}", before.dist(edge)));
+            return Err(format!(
+                "right window edge moves left by {}",
+                before.dist(edge)
+            ));
         }
         for (at, &(start, end)) in options.sack.as_slice().iter().enumerate() {
             let (start, end) = (Seq(start), Seq(end));
             if !start.lt(end) || end.gt(edge) || (at > 0 && !start.gt(ack)) {
-                return Err(format!("SACK block {at} ({}..{}) is out of place above {}", start.0, end.0, ack.0));
+                return Err(format!(
+                    "SACK block {at} ({}..{}) is out of place above {}",
+                    start.0, end.0, ack.0
+                ));
             }
         }
         said.ack = Some(ack);
@@ -168,7 +208,10 @@ impl Checker {
         let options = tcp.options();
         let said = self.flows.entry(flow).or_default();
         if said.syn != Some(seq) {
-            *said = Said { syn: Some(seq), ..Said::default() };
+            *said = Said {
+                syn: Some(seq),
+                ..Said::default()
+            };
         }
         said.mss = options.mss.unwrap_or(536);
         said.scaling = options.window_scale.is_some();

@@ -9,7 +9,9 @@ const ETHERNET: usize = 14;
 
 /// The frames that really leave: `bytes` as it is, or cut and completed as `facts` ask.
 pub(crate) fn cut(bytes: Vec<u8>, facts: &Facts) -> Vec<Vec<u8>> {
-    let Checksum::Partial { start, offset } = facts.checksum else { return vec![bytes] };
+    let Checksum::Partial { start, offset } = facts.checksum else {
+        return vec![bytes];
+    };
     let (start, at) = (usize::from(start), usize::from(start) + usize::from(offset));
     match facts.gso.kind {
         GsoKind::Tcp4 | GsoKind::Tcp6 => cut_tcp(&bytes, start, usize::from(facts.gso.size)),
@@ -27,14 +29,20 @@ pub(crate) fn cut(bytes: Vec<u8>, facts: &Facts) -> Vec<Vec<u8>> {
 fn cut_tcp(bytes: &[u8], tcp: usize, size: usize) -> Vec<Vec<u8>> {
     let header_len = tcp + usize::from(bytes[tcp + 12] >> 4) * 4;
     let payload = &bytes[header_len..];
-    let seq = u32::from_be_bytes([bytes[tcp + 4], bytes[tcp + 5], bytes[tcp + 6], bytes[tcp + 7]]);
+    let seq = u32::from_be_bytes([
+        bytes[tcp + 4],
+        bytes[tcp + 5],
+        bytes[tcp + 6],
+        bytes[tcp + 7],
+    ]);
     let pieces = payload.len().div_ceil(size).max(1);
     (0..pieces)
         .map(|i| {
             let part = &payload[i * size..payload.len().min((i + 1) * size)];
             let mut out = bytes[..header_len].to_vec();
             out.extend_from_slice(part);
-            out[tcp + 4..tcp + 8].copy_from_slice(&seq.wrapping_add((i * size) as u32).to_be_bytes());
+            out[tcp + 4..tcp + 8]
+                .copy_from_slice(&seq.wrapping_add((i * size) as u32).to_be_bytes());
             if i + 1 < pieces {
                 out[tcp + 13] &= !0x09; // FIN and PSH belong to the last
             }
@@ -58,7 +66,11 @@ fn finish(out: &mut [u8], tcp: usize, index: u16) {
     } else {
         out[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
     }
-    let addresses = if v4 { ETHERNET + 12..ETHERNET + 20 } else { ETHERNET + 8..ETHERNET + 40 };
+    let addresses = if v4 {
+        ETHERNET + 12..ETHERNET + 20
+    } else {
+        ETHERNET + 8..ETHERNET + 40
+    };
     out[tcp + 16..tcp + 18].fill(0);
     let sum = Sum::new()
         .add_bytes(&out[addresses])

@@ -41,7 +41,13 @@ pub struct Faults {
 
 impl Faults {
     /// None.
-    pub const NONE: Self = Self { loss: Loss::None, reorder: 0.0, jitter: Duration::ZERO, duplicate: 0.0, corrupt: 0.0 };
+    pub const NONE: Self = Self {
+        loss: Loss::None,
+        reorder: 0.0,
+        jitter: Duration::ZERO,
+        duplicate: 0.0,
+        corrupt: 0.0,
+    };
 }
 
 /// One cable, the same in both directions.
@@ -94,7 +100,13 @@ pub(crate) struct Fate {
 
 impl Direction {
     /// Decides what becomes of a frame of `len` bytes sent now.
-    pub(crate) fn send(&mut self, config: &LinkConfig, rng: &mut Rng, now: Instant, len: usize) -> Fate {
+    pub(crate) fn send(
+        &mut self,
+        config: &LinkConfig,
+        rng: &mut Rng,
+        now: Instant,
+        len: usize,
+    ) -> Fate {
         let mut fate = Fate::default();
         let mut at = now;
         if let Some(nanos) = (len as u64 * 8 * 1_000_000_000).checked_div(config.rate) {
@@ -127,7 +139,11 @@ impl Direction {
             Loss::None => false,
             Loss::Random(p) => rng.chance(p),
             Loss::Burst { start, end, loss } => {
-                self.bad = if self.bad { !rng.chance(end) } else { rng.chance(start) };
+                self.bad = if self.bad {
+                    !rng.chance(end)
+                } else {
+                    rng.chance(start)
+                };
                 self.bad && rng.chance(loss)
             }
         }

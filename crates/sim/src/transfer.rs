@@ -33,7 +33,9 @@ pub struct Outcome {
 
 /// Byte `offset` of stream `number` in one direction.
 pub fn pattern(number: u64, up: bool, offset: u64) -> u8 {
-    let mixed = (offset / 251).wrapping_mul(31) ^ offset ^ (number << 1 | u64::from(up)).wrapping_mul(0x9e37_79b9);
+    let mixed = (offset / 251).wrapping_mul(31)
+        ^ offset
+        ^ (number << 1 | u64::from(up)).wrapping_mul(0x9e37_79b9);
     mixed as u8
 }
 
@@ -68,9 +70,19 @@ impl Scenario {
     ///
     /// # Panics
     /// If a host refuses, which a scenario does not expect.
-    pub fn start(world: &mut World, client: NodeId, server: NodeId, to: SocketAddr, streams: &[Stream], options: &TcpOptions) -> Self {
+    pub fn start(
+        world: &mut World,
+        client: NodeId,
+        server: NodeId,
+        to: SocketAddr,
+        streams: &[Stream],
+        options: &TcpOptions,
+    ) -> Self {
         let now = world.now();
-        let listener = world.host(server).tcp_listen(now, to, streams.len().max(1), options).expect("the listener opens");
+        let listener = world
+            .host(server)
+            .tcp_listen(now, to, streams.len().max(1), options)
+            .expect("the listener opens");
         let mut scenario = Self {
             client,
             server,
@@ -83,16 +95,40 @@ impl Scenario {
             read_size: 64 * 1024,
         };
         for (at, stream) in streams.iter().enumerate() {
-            let socket = world.host(client).tcp_connect(now, to, None, options).expect("the connection starts");
-            let local = world.host(client).local_addr(socket).expect("a connection has an address");
+            let socket = world
+                .host(client)
+                .tcp_connect(now, to, None, options)
+                .expect("the connection starts");
+            let local = world
+                .host(client)
+                .local_addr(socket)
+                .expect("a connection has an address");
             scenario.waiting.insert(local, at);
             scenario.add(client, socket, at, true, stream.up, stream.down);
         }
         scenario
     }
 
-    fn add(&mut self, node: NodeId, socket: SocketId, stream: usize, client: bool, to_send: u64, to_receive: u64) {
-        let end = End { socket, stream, client, to_send, sent: 0, to_receive, received: 0, shut: false, ended: false };
+    fn add(
+        &mut self,
+        node: NodeId,
+        socket: SocketId,
+        stream: usize,
+        client: bool,
+        to_send: u64,
+        to_receive: u64,
+    ) {
+        let end = End {
+            socket,
+            stream,
+            client,
+            to_send,
+            sent: 0,
+            to_receive,
+            received: 0,
+            shut: false,
+            ended: false,
+        };
         self.ends.insert((node, socket), end);
     }
 
@@ -111,7 +147,9 @@ impl Scenario {
             if let Some(violation) = world.violation() {
                 return Err(violation.to_string());
             }
-            if self.done_ends == 2 * self.streams.len() || (self.ends.is_empty() && !self.outcome.failed.is_empty()) {
+            if self.done_ends == 2 * self.streams.len()
+                || (self.ends.is_empty() && !self.outcome.failed.is_empty())
+            {
                 break;
             }
             if world.poll_is_idle() && !world.step(until) {
@@ -119,7 +157,10 @@ impl Scenario {
             }
         }
         let now = world.now();
-        world.host(self.server).close(now, self.listener).map_err(|e| e.to_string())?;
+        world
+            .host(self.server)
+            .close(now, self.listener)
+            .map_err(|e| e.to_string())?;
         self.outcome.complete = self.done_ends / 2;
         self.outcome.elapsed = world.now() - start;
         Ok(self.outcome.clone())
@@ -129,7 +170,10 @@ impl Scenario {
         let mut text = format!("not finished after {:?}:", now - start);
         for end in self.ends.values().take(4) {
             let side = if end.client { "client" } else { "server" };
-            text += &format!(" [{side} {}: sent {}/{}, received {}/{}]", end.stream, end.sent, end.to_send, end.received, end.to_receive);
+            text += &format!(
+                " [{side} {}: sent {}/{}, received {}/{}]",
+                end.stream, end.sent, end.to_send, end.received, end.to_receive
+            );
         }
         text
     }
@@ -161,7 +205,9 @@ impl Scenario {
     fn work(&mut self, world: &mut World, node: NodeId, socket: SocketId) -> Result<(), String> {
         let now = world.now();
         let read_size = self.read_size;
-        let Some(end) = self.ends.get_mut(&(node, socket)) else { return Ok(()) };
+        let Some(end) = self.ends.get_mut(&(node, socket)) else {
+            return Ok(());
+        };
         let host = world.host(node);
         let mut buffer = vec![0; read_size];
         while !end.ended {
@@ -169,7 +215,10 @@ impl Scenario {
                 Ok(0) => {
                     end.ended = true;
                     if end.received != end.to_receive {
-                        return Err(format!("end of stream after {} of {} bytes", end.received, end.to_receive));
+                        return Err(format!(
+                            "end of stream after {} of {} bytes",
+                            end.received, end.to_receive
+                        ));
                     }
                 }
                 Ok(n) => {
@@ -187,14 +236,20 @@ impl Scenario {
         }
         while end.sent < end.to_send {
             let n = (end.to_send - end.sent).min(32 * 1024);
-            let bytes: Vec<u8> = (0..n).map(|i| pattern(end.stream as u64, end.client, end.sent + i)).collect();
+            let bytes: Vec<u8> = (0..n)
+                .map(|i| pattern(end.stream as u64, end.client, end.sent + i))
+                .collect();
             match host.tcp_send(now, socket, &bytes) {
                 Ok(n) => end.sent += n as u64,
                 Err(SocketError::WouldBlock) => return Ok(()),
                 Err(error) => return Err(format!("stream {}: sending: {error}", end.stream)),
             }
         }
-        if !end.shut && host.tcp_shutdown(now, socket, stack::Shutdown::Write).is_ok() {
+        if !end.shut
+            && host
+                .tcp_shutdown(now, socket, stack::Shutdown::Write)
+                .is_ok()
+        {
             end.shut = true;
         }
         if end.ended && end.shut {

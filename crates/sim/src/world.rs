@@ -125,7 +125,10 @@ impl World {
     pub fn add_host(&mut self, config: Config) -> NodeId {
         let seed = self.rng.u64();
         let host = Host::new(config, seed, self.now).expect("a scenario's configuration is valid");
-        self.nodes.push(Node { host, interfaces: Vec::new() });
+        self.nodes.push(Node {
+            host,
+            interfaces: Vec::new(),
+        });
         NodeId(self.nodes.len() - 1)
     }
 
@@ -136,7 +139,10 @@ impl World {
     pub fn connect(&mut self, nodes: &[NodeId], config: LinkConfig) -> CableId {
         let cable = CableId(self.cables.len());
         let offloads = if config.offload {
-            Offloads { uso: false, ..Offloads::ALL }
+            Offloads {
+                uso: false,
+                ..Offloads::ALL
+            }
         } else {
             Offloads::NONE
         };
@@ -144,13 +150,25 @@ impl World {
             .iter()
             .map(|&node| {
                 let mac = Mac([2, 0, 0, cable.0 as u8, 0, node.0 as u8 + 1]);
-                let interface = InterfaceConfig { name: format!("sim{}", cable.0), mac, mtu: config.mtu, offloads };
-                let id = self.nodes[node.0].host.add_interface(self.now, interface).expect("a scenario's interface is valid");
+                let interface = InterfaceConfig {
+                    name: format!("sim{}", cable.0),
+                    mac,
+                    mtu: config.mtu,
+                    offloads,
+                };
+                let id = self.nodes[node.0]
+                    .host
+                    .add_interface(self.now, interface)
+                    .expect("a scenario's interface is valid");
                 self.nodes[node.0].interfaces.push((id, cable));
                 (node, id, Direction::default())
             })
             .collect();
-        self.cables.push(Cable { config, ends, up: true });
+        self.cables.push(Cable {
+            config,
+            ends,
+            up: true,
+        });
         cable
     }
 
@@ -162,7 +180,9 @@ impl World {
         let interface = self.interface(node, cable);
         let cidr: Cidr = cidr.parse().expect("a scenario's address is valid");
         let now = self.now;
-        self.host(node).add_address(now, interface, cidr).expect("a scenario's address is accepted");
+        self.host(node)
+            .add_address(now, interface, cidr)
+            .expect("a scenario's address is accepted");
         self.flush();
     }
 
@@ -171,7 +191,10 @@ impl World {
     /// # Panics
     /// If the host is not on the cable.
     pub fn interface(&self, node: NodeId, cable: CableId) -> InterfaceId {
-        let found = self.nodes[node.0].interfaces.iter().find(|(_, c)| *c == cable);
+        let found = self.nodes[node.0]
+            .interfaces
+            .iter()
+            .find(|(_, c)| *c == cable);
         found.expect("the host is on the cable").0
     }
 
@@ -220,7 +243,11 @@ impl World {
             return false;
         };
         self.now = self.now.max(next);
-        while self.arrivals.peek().is_some_and(|Reverse(a)| a.at <= self.now) {
+        while self
+            .arrivals
+            .peek()
+            .is_some_and(|Reverse(a)| a.at <= self.now)
+        {
             if let Some(Reverse(arrival)) = self.arrivals.pop() {
                 self.deliver(arrival);
             }
@@ -258,13 +285,22 @@ impl World {
             None => Facts::default(),
             Some((kind, size)) => Facts {
                 checksum: base::Checksum::Good,
-                gso: Gso { kind: if kind == 4 { base::GsoKind::Tcp4 } else { base::GsoKind::Tcp6 }, size, header_len: 0 },
+                gso: Gso {
+                    kind: if kind == 4 {
+                        base::GsoKind::Tcp4
+                    } else {
+                        base::GsoKind::Tcp6
+                    },
+                    size,
+                    header_len: 0,
+                },
                 ..Facts::default()
             },
         };
         let mut batch = core::mem::take(&mut self.batch);
         if batch.push(Packet { chain, facts }).is_ok() {
-            node.host.handle_batch(self.now, arrival.interface, &mut batch);
+            node.host
+                .handle_batch(self.now, arrival.interface, &mut batch);
         }
         self.batch = batch;
     }
@@ -285,7 +321,9 @@ impl World {
         let (interface, cable) = self.nodes[node.0].interfaces[which];
         let mut batch = core::mem::take(&mut self.batch);
         loop {
-            let more = self.nodes[node.0].host.poll_transmit(self.now, interface, &mut batch);
+            let more = self.nodes[node.0]
+                .host
+                .poll_transmit(self.now, interface, &mut batch);
             let empty = batch.is_empty();
             while let Some(packet) = batch.pop_front() {
                 let pool = self.nodes[node.0].host.pool_mut();
@@ -300,10 +338,21 @@ impl World {
         self.batch = batch;
     }
 
-    fn transmit(&mut self, node: NodeId, interface: InterfaceId, cable: CableId, bytes: Vec<u8>, facts: &Facts) {
+    fn transmit(
+        &mut self,
+        node: NodeId,
+        interface: InterfaceId,
+        cable: CableId,
+        bytes: Vec<u8>,
+        facts: &Facts,
+    ) {
         let config = self.cables[cable.0].config;
         if config.offload && config.whole && !facts.gso.is_none() {
-            let kind = if facts.gso.kind == base::GsoKind::Tcp4 { 4 } else { 6 };
+            let kind = if facts.gso.kind == base::GsoKind::Tcp4 {
+                4
+            } else {
+                6
+            };
             // The checksum of a super-frame is never computed: complete a copy of its segments for the checker only.
             for piece in cut(bytes.clone(), facts) {
                 self.checker.frame(self.now, config.mtu, &piece);
@@ -317,13 +366,24 @@ impl World {
     }
 
     /// Puts one frame on a cable.
-    fn put(&mut self, node: NodeId, interface: InterfaceId, cable: CableId, bytes: Vec<u8>, whole: Option<(u8, u16)>) {
+    fn put(
+        &mut self,
+        node: NodeId,
+        interface: InterfaceId,
+        cable: CableId,
+        bytes: Vec<u8>,
+        whole: Option<(u8, u16)>,
+    ) {
         self.note(node, cable, &bytes);
         let config = self.cables[cable.0].config;
         if !self.cables[cable.0].up {
             return;
         }
-        let ends: Vec<_> = self.cables[cable.0].ends.iter().map(|(n, i, _)| (*n, *i)).collect();
+        let ends: Vec<_> = self.cables[cable.0]
+            .ends
+            .iter()
+            .map(|(n, i, _)| (*n, *i))
+            .collect();
         for (at, (to, to_interface)) in ends.iter().enumerate() {
             if (*to, *to_interface) == (node, interface) {
                 continue;
@@ -346,21 +406,44 @@ impl World {
         }
     }
 
-    fn number_arrival(&mut self, at: Instant, node: NodeId, interface: InterfaceId, bytes: Vec<u8>, whole: Option<(u8, u16)>) {
+    fn number_arrival(
+        &mut self,
+        at: Instant,
+        node: NodeId,
+        interface: InterfaceId,
+        bytes: Vec<u8>,
+        whole: Option<(u8, u16)>,
+    ) {
         self.sent += 1;
-        self.arrivals.push(Reverse(Arrival { at, number: self.sent, node, interface, bytes, whole }));
+        self.arrivals.push(Reverse(Arrival {
+            at,
+            number: self.sent,
+            node,
+            interface,
+            bytes,
+            whole,
+        }));
     }
 
     fn note(&mut self, node: NodeId, cable: CableId, bytes: &[u8]) {
         // FNV-1a over time, place and bytes.
         let mut hash = self.fingerprint;
         let words = [self.now.nanos(), node.0 as u64, cable.0 as u64];
-        for byte in words.iter().flat_map(|w| w.to_le_bytes()).chain(bytes.iter().copied()) {
+        for byte in words
+            .iter()
+            .flat_map(|w| w.to_le_bytes())
+            .chain(bytes.iter().copied())
+        {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         self.fingerprint = hash;
         if let Some(trace) = &mut self.trace {
-            trace.push(Frame { at: self.now, from: Some(node), cable, bytes: bytes.to_vec() });
+            trace.push(Frame {
+                at: self.now,
+                from: Some(node),
+                cable,
+                bytes: bytes.to_vec(),
+            });
         }
     }
 }

@@ -9,7 +9,11 @@ use stack::{Config, TcpOptions};
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn config() -> Config {
-    Config { pool_blocks: 4096, duplicate_detection: false, ..Config::default() }
+    Config {
+        pool_blocks: 4096,
+        duplicate_detection: false,
+        ..Config::default()
+    }
 }
 
 /// Two hosts on one cable, with addresses of both families.
@@ -24,11 +28,20 @@ fn pair(seed: u64, link: LinkConfig) -> (World, NodeId, NodeId) {
     (world, a, b)
 }
 
-fn run(seed: u64, link: LinkConfig, to: &str, streams: &[Stream], options: &TcpOptions, limit: Duration) -> (u64, Duration) {
+fn run(
+    seed: u64,
+    link: LinkConfig,
+    to: &str,
+    streams: &[Stream],
+    options: &TcpOptions,
+    limit: Duration,
+) -> (u64, Duration) {
     let (mut world, a, b) = pair(seed, link);
     let to = to.parse().expect("an address");
     let mut scenario = Scenario::start(&mut world, a, b, to, streams, options);
-    let outcome = scenario.run(&mut world, limit).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    let outcome = scenario
+        .run(&mut world, limit)
+        .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     assert_eq!(outcome.failed, [], "seed {seed}");
     assert_eq!(outcome.complete, streams.len(), "seed {seed}");
     // TIME-WAIT over, caches aged: nothing may be left.
@@ -36,8 +49,16 @@ fn run(seed: u64, link: LinkConfig, to: &str, streams: &[Stream], options: &TcpO
     for node in [a, b] {
         let host = world.host(node);
         let left = host.tcp_occupancy();
-        assert_eq!(left, stack::TcpOccupancy::default(), "seed {seed}: records left");
-        assert_eq!((host.pool().in_use(), host.pool().segments_in_use()), (0, 0), "seed {seed}: memory left");
+        assert_eq!(
+            left,
+            stack::TcpOccupancy::default(),
+            "seed {seed}: records left"
+        );
+        assert_eq!(
+            (host.pool().in_use(), host.pool().segments_in_use()),
+            (0, 0),
+            "seed {seed}: memory left"
+        );
     }
     (world.fingerprint(), outcome.elapsed)
 }
@@ -47,29 +68,75 @@ const BOTH: [&str; 2] = ["10.1.0.2:80", "[fd01::2]:80"];
 #[test]
 fn a_clean_link_carries_everything() {
     for to in BOTH {
-        run(1, LinkConfig::default(), to, &[Stream { up: 3_000_000, down: 2_000_000 }], &TcpOptions::default(), MINUTE);
+        run(
+            1,
+            LinkConfig::default(),
+            to,
+            &[Stream {
+                up: 3_000_000,
+                down: 2_000_000,
+            }],
+            &TcpOptions::default(),
+            MINUTE,
+        );
     }
 }
 
 #[test]
 fn empty_streams_open_and_close() {
     for to in BOTH {
-        run(2, LinkConfig::default(), to, &[Stream { up: 0, down: 0 }; 50], &TcpOptions::default(), MINUTE);
+        run(
+            2,
+            LinkConfig::default(),
+            to,
+            &[Stream { up: 0, down: 0 }; 50],
+            &TcpOptions::default(),
+            MINUTE,
+        );
     }
 }
 
 #[test]
 fn many_streams_share_a_link() {
-    let link = LinkConfig { rate: 100_000_000, delay: Duration::from_millis(5), queue: 200_000, ..LinkConfig::default() };
-    run(3, link, BOTH[0], &[Stream { up: 100_000, down: 50_000 }; 30], &TcpOptions::default(), 5 * MINUTE);
+    let link = LinkConfig {
+        rate: 100_000_000,
+        delay: Duration::from_millis(5),
+        queue: 200_000,
+        ..LinkConfig::default()
+    };
+    run(
+        3,
+        link,
+        BOTH[0],
+        &[Stream {
+            up: 100_000,
+            down: 50_000,
+        }; 30],
+        &TcpOptions::default(),
+        5 * MINUTE,
+    );
 }
 
 #[test]
 fn super_frames_are_cut_or_travel_whole() {
     for whole in [false, true] {
-        let link = LinkConfig { offload: true, whole, ..LinkConfig::default() };
+        let link = LinkConfig {
+            offload: true,
+            whole,
+            ..LinkConfig::default()
+        };
         for to in BOTH {
-            run(4, link, to, &[Stream { up: 5_000_000, down: 5_000_000 }], &TcpOptions::default(), MINUTE);
+            run(
+                4,
+                link,
+                to,
+                &[Stream {
+                    up: 5_000_000,
+                    down: 5_000_000,
+                }],
+                &TcpOptions::default(),
+                MINUTE,
+            );
         }
     }
 }
@@ -80,7 +147,11 @@ fn loss_reordering_duplication_and_corruption_change_nothing_but_time() {
         let loss = match seed % 4 {
             0 => Loss::Random(0.01),
             1 => Loss::Random(0.08),
-            2 => Loss::Burst { start: 0.005, end: 0.2, loss: 0.7 },
+            2 => Loss::Burst {
+                start: 0.005,
+                end: 0.2,
+                loss: 0.7,
+            },
             _ => Loss::None,
         };
         let faults = Faults {
@@ -90,45 +161,151 @@ fn loss_reordering_duplication_and_corruption_change_nothing_but_time() {
             duplicate: if seed % 5 == 0 { 0.05 } else { 0.001 },
             corrupt: if seed % 2 == 0 { 0.002 } else { 0.0 },
         };
-        let link = LinkConfig { delay: Duration::from_millis(seed % 20), faults, offload: seed % 7 == 0, ..LinkConfig::default() };
-        run(seed, link, BOTH[seed as usize % 2], &[Stream { up: 200_000, down: 150_000 }; 3], &TcpOptions::default(), 30 * MINUTE);
+        let link = LinkConfig {
+            delay: Duration::from_millis(seed % 20),
+            faults,
+            offload: seed % 7 == 0,
+            ..LinkConfig::default()
+        };
+        run(
+            seed,
+            link,
+            BOTH[seed as usize % 2],
+            &[Stream {
+                up: 200_000,
+                down: 150_000,
+            }; 3],
+            &TcpOptions::default(),
+            30 * MINUTE,
+        );
     }
 }
 
 #[test]
 fn a_tight_queue_makes_room_for_all() {
-    let link = LinkConfig { rate: 10_000_000, delay: Duration::from_millis(20), queue: 30_000, ..LinkConfig::default() };
-    run(5, link, BOTH[1], &[Stream { up: 1_000_000, down: 0 }, Stream { up: 0, down: 1_000_000 }], &TcpOptions::default(), 5 * MINUTE);
+    let link = LinkConfig {
+        rate: 10_000_000,
+        delay: Duration::from_millis(20),
+        queue: 30_000,
+        ..LinkConfig::default()
+    };
+    run(
+        5,
+        link,
+        BOTH[1],
+        &[
+            Stream {
+                up: 1_000_000,
+                down: 0,
+            },
+            Stream {
+                up: 0,
+                down: 1_000_000,
+            },
+        ],
+        &TcpOptions::default(),
+        5 * MINUTE,
+    );
 }
 
 #[test]
 fn small_buffers_and_odd_sizes() {
-    let options = TcpOptions { receive_buffer: 5_000, send_buffer: 7_000, ..TcpOptions::default() };
+    let options = TcpOptions {
+        receive_buffer: 5_000,
+        send_buffer: 7_000,
+        ..TcpOptions::default()
+    };
     for to in BOTH {
-        run(6, LinkConfig::default(), to, &[Stream { up: 100_001, down: 77_777 }; 4], &options, 5 * MINUTE);
+        run(
+            6,
+            LinkConfig::default(),
+            to,
+            &[Stream {
+                up: 100_001,
+                down: 77_777,
+            }; 4],
+            &options,
+            5 * MINUTE,
+        );
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let link = LinkConfig { faults: Faults { loss: Loss::Random(0.03), ..Faults::NONE }, ..LinkConfig::default() };
-    let streams = [Stream { up: 100_000, down: 100_000 }; 2];
-    let first = run(7, link, BOTH[0], &streams, &TcpOptions::default(), 5 * MINUTE);
-    let second = run(7, link, BOTH[0], &streams, &TcpOptions::default(), 5 * MINUTE);
-    let other = run(8, link, BOTH[0], &streams, &TcpOptions::default(), 5 * MINUTE);
+    let link = LinkConfig {
+        faults: Faults {
+            loss: Loss::Random(0.03),
+            ..Faults::NONE
+        },
+        ..LinkConfig::default()
+    };
+    let streams = [Stream {
+        up: 100_000,
+        down: 100_000,
+    }; 2];
+    let first = run(
+        7,
+        link,
+        BOTH[0],
+        &streams,
+        &TcpOptions::default(),
+        5 * MINUTE,
+    );
+    let second = run(
+        7,
+        link,
+        BOTH[0],
+        &streams,
+        &TcpOptions::default(),
+        5 * MINUTE,
+    );
+    let other = run(
+        8,
+        link,
+        BOTH[0],
+        &streams,
+        &TcpOptions::default(),
+        5 * MINUTE,
+    );
     assert_eq!(first, second);
     assert_ne!(first.0, other.0);
 }
 
 #[test]
 fn a_partition_heals() {
-    let (mut world, a, b) = pair(9, LinkConfig { rate: 20_000_000, ..LinkConfig::default() });
+    let (mut world, a, b) = pair(
+        9,
+        LinkConfig {
+            rate: 20_000_000,
+            ..LinkConfig::default()
+        },
+    );
     let to = BOTH[0].parse().expect("an address");
-    let mut scenario = Scenario::start(&mut world, a, b, to, &[Stream { up: 2_000_000, down: 0 }], &TcpOptions::default());
-    assert!(scenario.run(&mut world, Duration::from_millis(200)).is_err(), "not finished yet");
+    let mut scenario = Scenario::start(
+        &mut world,
+        a,
+        b,
+        to,
+        &[Stream {
+            up: 2_000_000,
+            down: 0,
+        }],
+        &TcpOptions::default(),
+    );
+    assert!(
+        scenario
+            .run(&mut world, Duration::from_millis(200))
+            .is_err(),
+        "not finished yet"
+    );
     world.partition(sim::CableId(0));
-    assert!(scenario.run(&mut world, Duration::from_secs(20)).is_err(), "nothing gets through");
+    assert!(
+        scenario.run(&mut world, Duration::from_secs(20)).is_err(),
+        "nothing gets through"
+    );
     world.heal(sim::CableId(0));
-    let outcome = scenario.run(&mut world, 5 * MINUTE).expect("goes on after the partition");
+    let outcome = scenario
+        .run(&mut world, 5 * MINUTE)
+        .expect("goes on after the partition");
     assert_eq!((outcome.complete, outcome.failed.len()), (1, 0));
 }

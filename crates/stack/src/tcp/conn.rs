@@ -231,7 +231,11 @@ impl Conn<'_> {
     #[inline]
     pub(crate) fn window_field(&self, edge: Seq) -> (u16, Seq) {
         let scale = self.tcb.rcv_scale();
-        let window = if edge.gt(self.tcb.rcv_nxt) { edge.dist(self.tcb.rcv_nxt) } else { 0 };
+        let window = if edge.gt(self.tcb.rcv_nxt) {
+            edge.dist(self.tcb.rcv_nxt)
+        } else {
+            0
+        };
         let field = window.div_ceil(1 << scale).min(65_535);
         (field as u16, self.tcb.rcv_nxt + (field << scale))
     }

@@ -46,6 +46,9 @@ mod synchronise;
 mod time_wait;
 mod timer;
 
+#[cfg(test)]
+mod conn_tests;
+
 use base::{FlowTable, SipKey, Slab, siphash24};
 use wire::Addr;
 

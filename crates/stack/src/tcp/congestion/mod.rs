@@ -112,3 +112,6 @@ pub(crate) fn slow_start(window: &mut Window, acked: u32) -> u32 {
     window.cwnd += grow;
     acked - grow
 }
+
+#[cfg(test)]
+mod tests;

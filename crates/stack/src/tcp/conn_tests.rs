@@ -1,0 +1,250 @@
+//! The parts of a connection on their own: scoreboard and out-of-order queue, against simple models.
+
+use base::{Instant, Pool, Rng, Seq, SipKey, Slab, Wheel};
+use wire::tcp::Flags;
+use wire::{Addr, tcp::Options};
+
+use crate::context::Core;
+use crate::stats::Stats;
+
+use super::congestion::{Congestion, Control};
+use super::conn::{Conn, release_queues};
+use super::profile::{Profiles, TcpOptions};
+use super::record::{Active, Range, State, Tcb, flag};
+use super::segment::Segment;
+
+pub(crate) fn core() -> Core {
+    Core {
+        now: Instant::from_secs(1),
+        pool: Pool::new(2048).expect("memory"),
+        wheel: Wheel::with_capacity(64),
+        rng: Rng::from_seed(1),
+        stats: Stats::default(),
+        secret: SipKey([1; 16]),
+    }
+}
+
+/// One connection outside any table.
+struct Bench {
+    tcb: Tcb,
+    act: Active,
+    ranges: Slab<Range>,
+    profiles: Profiles,
+    profile: u16,
+}
+
+impl Bench {
+    fn new(start: u32) -> Self {
+        let mut profiles = Profiles::default();
+        let profile = profiles
+            .acquire(Addr::v4(10, 0, 0, 2), &TcpOptions::default())
+            .expect("room");
+        let mut tcb = Tcb::new(Addr::v4(10, 0, 0, 1), 1000, 80, profile);
+        tcb.state = State::Established;
+        tcb.flags = flag::SACK;
+        tcb.rcv_nxt = Seq(start);
+        tcb.rcv_adv = Seq(start) + 100_000;
+        tcb.snd_una = Seq(start);
+        tcb.snd_nxt = Seq(start) + 100_000;
+        tcb.mss = 1000;
+        Self {
+            tcb,
+            act: Active::new(Control::new(Congestion::Reno)),
+            ranges: Slab::with_capacity(1024),
+            profiles,
+            profile,
+        }
+    }
+
+    fn conn(&mut self) -> Conn<'_> {
+        Conn {
+            tcb: &mut self.tcb,
+            act: &mut self.act,
+            ranges: &mut self.ranges,
+            profile: self.profiles.get(self.profile),
+        }
+    }
+}
+
+fn segment(seq: Seq, len: u32) -> Segment {
+    Segment {
+        hash: 0,
+        src: Addr::v4(10, 0, 0, 1),
+        dst: Addr::v4(10, 0, 0, 2),
+        src_port: 1000,
+        dst_port: 80,
+        seq,
+        ack: Seq(0),
+        flags: Flags::ACK,
+        window: 0,
+        len,
+        unit: len,
+        timestamps: None,
+        options: None::<Options>,
+    }
+}
+
+fn byte(seq: u32) -> u8 {
+    (seq ^ seq >> 7 ^ seq >> 13) as u8
+}
+
+#[test]
+fn scoreboard_agrees_with_a_bit_set() {
+    for seed in 0..300 {
+        let mut rng = Rng::from_seed(seed);
+        let start = if seed % 2 == 0 { 5 } else { u32::MAX - 50_000 };
+        let mut bench = Bench::new(start);
+        let mut model = vec![false; 100_000];
+        let mut una = 0usize;
+        for _ in 0..60 {
+            let from = rng.below(99_000) as usize;
+            let to = (from + 1 + rng.below(3_000) as usize).min(100_000);
+            let mut conn = bench.conn();
+            let grown = conn.sack(Seq(start) + from as u32, Seq(start) + to as u32);
+            let mut expected = 0;
+            if from >= una {
+                for bit in &mut model[from..to] {
+                    expected += u32::from(!*bit);
+                    *bit = true;
+                }
+            }
+            assert_eq!(grown, expected, "seed {seed}");
+            if rng.below(4) == 0 {
+                una = (una + rng.below(4_000) as usize).min(99_999);
+                bench.tcb.snd_una = Seq(start) + una as u32;
+                bench.conn().trim_scoreboard();
+                model[..una].fill(false);
+            }
+            let conn = bench.conn();
+            assert_eq!(
+                conn.act.sacked_bytes as usize,
+                model.iter().filter(|b| **b).count(),
+                "seed {seed}"
+            );
+            let (x, y) = (rng.below(100_000) as usize, rng.below(100_000) as usize);
+            let (x, y) = (x.min(y).max(una), x.max(y).max(una));
+            let holes = model[x..y].iter().filter(|b| !**b).count();
+            assert_eq!(
+                conn.unsacked(Seq(start) + x as u32, Seq(start) + y as u32) as usize,
+                holes,
+                "seed {seed}"
+            );
+            let first = model[x..y]
+                .iter()
+                .position(|b| !*b)
+                .map(|at| Seq(start) + (x + at) as u32);
+            assert_eq!(
+                conn.hole(Seq(start) + x as u32, Seq(start) + y as u32)
+                    .map(|h| h.0),
+                first,
+                "seed {seed}"
+            );
+        }
+        bench.conn().clear_scoreboard();
+        assert_eq!(bench.ranges.len(), 0, "every node is given back");
+    }
+}
+
+#[test]
+fn lost_is_what_has_three_segments_reported_above_it() {
+    let mut bench = Bench::new(0);
+    let mut conn = bench.conn();
+    conn.sack(Seq(1000), Seq(2000));
+    conn.sack(Seq(3000), Seq(4000));
+    assert_eq!(conn.lost_below(2001), Seq(0), "two segments are not enough");
+    conn.sack(Seq(5000), Seq(6000));
+    assert_eq!(
+        conn.lost_below(2001),
+        Seq(1000),
+        "the first hole has three above, the second two"
+    );
+    conn.sack(Seq(6000), Seq(7000));
+    assert_eq!(conn.lost_below(2001), Seq(3000));
+}
+
+#[test]
+fn out_of_order_data_is_put_in_order_exactly_once() {
+    for seed in 0..200 {
+        let mut core = core();
+        let mut rng = Rng::from_seed(seed);
+        let start = if seed % 2 == 0 { 77 } else { u32::MAX - 20_000 };
+        let total = 40_000u32;
+        let mut bench = Bench::new(start);
+        let mut read = 0u32;
+        for round in 0.. {
+            assert!(round < 20_000, "seed {seed}: never complete");
+            let from = rng.below(total);
+            let from = if rng.below(3) == 0 { read } else { from };
+            let len = (1 + rng.below(1500)).min(total - from);
+            if len == 0 {
+                break;
+            }
+            let bytes: Vec<u8> = (from..from + len).map(byte).collect();
+            let mut chain = base::Chain::default();
+            assert_eq!(core.pool.append_bytes(&mut chain, &bytes), bytes.len());
+            let mut conn = bench.conn();
+            conn.receive(&mut core, &segment(Seq(start) + from, len), chain);
+            let mut out = vec![0; 50_000];
+            let n = core.pool.copy_out(&bench.act.recv, 0, &mut out);
+            core.pool.pull_front(&mut bench.act.recv, n);
+            for (i, got) in out[..n].iter().enumerate() {
+                assert_eq!(
+                    *got,
+                    byte(read + i as u32),
+                    "seed {seed}: byte {}",
+                    read + i as u32
+                );
+            }
+            read += n as u32;
+            assert_eq!(bench.tcb.rcv_nxt, Seq(start) + read);
+            let blocks = bench.conn().sack_blocks(4);
+            for &(a, b) in &blocks.as_slice()[usize::from(blocks.len > 0)..] {
+                assert!(
+                    Seq(a).lt(Seq(b)) && Seq(a).gt(bench.tcb.rcv_nxt),
+                    "seed {seed}"
+                );
+            }
+            if read == total {
+                break;
+            }
+        }
+        assert_eq!(read, total);
+        release_queues(&mut core, &mut bench.ranges, &mut bench.act, true);
+        assert_eq!(
+            (core.pool.in_use(), bench.ranges.len()),
+            (0, 0),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn tiny_segments_do_not_pin_a_block_each() {
+    let mut core = core();
+    let mut bench = Bench::new(0);
+    for at in 0..10_000u32 {
+        let mut chain = base::Chain::default();
+        core.pool.append_bytes(&mut chain, &[byte(at)]);
+        bench.conn().receive(&mut core, &segment(Seq(at), 1), chain);
+    }
+    assert_eq!(bench.act.recv.len(), 10_000);
+    assert!(
+        core.pool.in_use() <= 8,
+        "10,000 bytes in {} blocks",
+        core.pool.in_use()
+    );
+}
+
+#[test]
+fn a_flood_of_holes_is_bounded() {
+    let mut core = core();
+    let mut bench = Bench::new(0);
+    for at in 0..10_000u32 {
+        let mut chain = base::Chain::default();
+        core.pool.append_bytes(&mut chain, &[1]);
+        bench
+            .conn()
+            .receive(&mut core, &segment(Seq(10 + at * 2), 1), chain);
+    }
+    assert!(bench.act.ooo_nodes <= 128 && core.pool.in_use() <= 128);
+}
