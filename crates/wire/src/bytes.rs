@@ -2,6 +2,9 @@
 //!
 //! With a constant index into an array the bounds check folds away; that is why every view splits its fixed header
 //! off as an array once. Not for slices of unknown length.
+//!
+//! Headers that are summed right after they were written are stored in the 8-byte words the sum will load: a load that
+//! spans several younger stores waits until they have left the store buffer.
 
 /// The `u16` at bytes `at..at + 2`.
 #[inline(always)]
@@ -33,6 +36,12 @@ pub(crate) fn put16<const N: usize>(bytes: &mut [u8; N], at: usize, value: u16) 
 #[inline(always)]
 pub(crate) fn put32<const N: usize>(bytes: &mut [u8; N], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Stores a `u64` at bytes `at..at + 8`.
+#[inline(always)]
+pub(crate) fn put64<const N: usize>(bytes: &mut [u8; N], at: usize, value: u64) {
+    bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
 }
 
 /// Stores `value` from byte `at` on.

@@ -223,7 +223,7 @@ pub enum Repr {
     },
     /// Destination unreachable, other than [`Repr::FragmentationNeeded`].
     Unreachable {
-        /// See [`unreachable`].
+        /// See [`mod@unreachable`].
         code: u8,
     },
     /// Destination unreachable because the packet was too big and must not be fragmented (RFC 1191).

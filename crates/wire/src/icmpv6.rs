@@ -232,7 +232,7 @@ pub enum Repr {
     },
     /// Destination unreachable.
     Unreachable {
-        /// See [`unreachable`].
+        /// See [`mod@unreachable`].
         code: u8,
     },
     /// Packet too big.

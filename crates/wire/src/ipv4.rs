@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::{
     Addr, Error, Result,
-    bytes::{array, be16, head_mut, put, put16},
+    bytes::{array, be16, head_mut, put32},
     checksum::Sum,
 };
 
@@ -344,32 +344,36 @@ impl Repr {
         debug_assert!(self.total_len() <= MAX_LEN && self.fragment_offset.is_multiple_of(8));
         debug_assert!(self.src.is_v4() && self.dst.is_v4());
         let header_len = self.header_len();
-        let mut sum = Sum::new();
+        let flags = u16::from(self.dont_fragment) << 14 | u16::from(self.more_fragments) << 13;
+        let flags_offset = flags | (self.fragment_offset / 8);
+        let words = [
+            u32::from_be_bytes([0x40 | (header_len / 4) as u8, self.tos, 0, 0])
+                | self.total_len() as u16 as u32,
+            u32::from(self.ident) << 16 | u32::from(flags_offset),
+            u32::from_be_bytes([self.ttl, self.protocol, 0, 0]),
+            u32::from_be_bytes(self.src.v4_octets()),
+            u32::from_be_bytes(self.dst.v4_octets()),
+        ];
+        // Kind, length, and the value 0 that asks every router to look (RFC 2113 section 2.1).
+        const ROUTER_ALERT: u32 = u32::from_be_bytes([kind::ROUTER_ALERT, 4, 0, 0]);
         if self.router_alert {
-            // Kind, length, and the value 0 that asks every router to look (RFC 2113 section 2.1).
-            const ROUTER_ALERT: [u8; 4] = [kind::ROUTER_ALERT, 4, 0, 0];
-            buffer[HEADER_LEN..header_len].copy_from_slice(&ROUTER_ALERT);
-            sum = sum.add_bytes(&ROUTER_ALERT);
+            put32(
+                head_mut::<{ HEADER_LEN + 4 }>(buffer),
+                HEADER_LEN,
+                ROUTER_ALERT,
+            );
+        }
+        // Summed from the registers: loading what was just stored would wait for the stores.
+        let mut sum = Sum::new().add_u32(if self.router_alert { ROUTER_ALERT } else { 0 });
+        for word in words {
+            sum = sum.add_u32(word);
         }
         let header = head_mut::<HEADER_LEN>(buffer);
-        header[0] = 0x40 | (header_len / 4) as u8;
-        header[1] = self.tos;
-        put16(header, 2, self.total_len() as u16);
-        put16(header, 4, self.ident);
-        let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 }
-            | if self.more_fragments {
-                MORE_FRAGMENTS
-            } else {
-                0
-            };
-        put16(header, 6, flags | (self.fragment_offset / 8));
-        header[8] = self.ttl;
-        header[9] = self.protocol;
-        put16(header, 10, 0);
-        put(header, 12, &self.src.v4_octets());
-        put(header, 16, &self.dst.v4_octets());
-        let check = sum.add_bytes(header).finish();
-        put16(header, 10, check);
+        put32(header, 0, words[0]);
+        put32(header, 4, words[1]);
+        put32(header, 8, words[2] | u32::from(sum.finish()));
+        put32(header, 12, words[3]);
+        put32(header, 16, words[4]);
     }
 }
 

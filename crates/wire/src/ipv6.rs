@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::{
     Addr, Error, Result,
-    bytes::{array, be16, be32, head_mut, put, put16, put32},
+    bytes::{array, be16, be32, head_mut, put, put32},
 };
 
 pub mod ext;
@@ -217,9 +217,8 @@ impl Repr {
             0,
             6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff,
         );
-        put16(header, 4, self.payload_len as u16);
-        header[6] = self.next_header;
-        header[7] = self.hop_limit;
+        let [high, low] = (self.payload_len as u16).to_be_bytes();
+        put(header, 4, &[high, low, self.next_header, self.hop_limit]);
         put(header, 8, &self.src.0);
         put(header, 24, &self.dst.0);
     }

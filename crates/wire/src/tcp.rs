@@ -9,7 +9,7 @@ use core::{
 
 use crate::{
     Addr, Error, Result,
-    bytes::{array, be16, be32, head_mut, put16, put32},
+    bytes::{array, be16, be32, head_mut, put32, put64},
     checksum, protocol,
 };
 
@@ -369,39 +369,41 @@ impl Repr {
             Some(ack) => (ack, self.flags | Flags::ACK),
             None => (0, self.flags.without(Flags::ACK)),
         };
-        let options_len = if let Some(timestamps) = self.options.only_timestamps() {
-            let bytes = head_mut::<{ HEADER_LEN + 12 }>(buffer);
-            put32(bytes, 20, options::TIMESTAMPS_PADDED);
-            put32(bytes, 24, timestamps.0);
-            put32(bytes, 28, timestamps.1);
-            12
-        } else if self.options == Options::default() {
-            0
+        let first =
+            u64::from(self.src_port) << 48 | u64::from(self.dst_port) << 32 | u64::from(self.seq);
+        let second =
+            u64::from(ack) << 32 | u64::from(flags.0 & Flags::MASK) << 16 | u64::from(self.window);
+        // In front of the urgent pointer the checksum, which is the caller's, or the device's.
+        let third = if flags.contains(Flags::URG) {
+            u32::from(self.urgent)
         } else {
-            self.options
-                .emit(buffer.get_mut(HEADER_LEN..).unwrap_or_default())
+            0
         };
-        let header = head_mut::<HEADER_LEN>(buffer);
-        put16(header, 0, self.src_port);
-        put16(header, 2, self.dst_port);
-        put32(header, 4, self.seq);
-        put32(header, 8, ack);
-        put16(
-            header,
-            12,
-            ((HEADER_LEN + options_len) as u16) << 10 | flags.0 & Flags::MASK,
-        );
-        put16(header, 14, self.window);
-        // The checksum is the caller's, or the device's.
-        put16(header, CHECKSUM_OFFSET, 0);
-        put16(
-            header,
-            18,
-            if flags.contains(Flags::URG) {
-                self.urgent
-            } else {
-                0
-            },
-        );
+        if let Some((val, ecr)) = self.options.only_timestamps() {
+            const LEN: usize = HEADER_LEN + 12;
+            let bytes = head_mut::<LEN>(buffer);
+            put64(bytes, 0, first);
+            put64(bytes, 8, second | data_offset(LEN));
+            put64(
+                bytes,
+                16,
+                u64::from(third) << 32 | u64::from(options::TIMESTAMPS_PADDED),
+            );
+            put64(bytes, 24, u64::from(val) << 32 | u64::from(ecr));
+        } else {
+            let options_len = self
+                .options
+                .emit(buffer.get_mut(HEADER_LEN..).unwrap_or_default());
+            let bytes = head_mut::<HEADER_LEN>(buffer);
+            put64(bytes, 0, first);
+            put64(bytes, 8, second | data_offset(HEADER_LEN + options_len));
+            put32(bytes, CHECKSUM_OFFSET, third);
+        }
     }
+}
+
+/// The data offset field for a header of this many bytes, where it stands in the second 8-byte word.
+#[inline(always)]
+const fn data_offset(header_len: usize) -> u64 {
+    ((header_len / 4) as u64) << 28
 }

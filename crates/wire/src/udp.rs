@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::{
     Addr, Error, Result,
-    bytes::{array, be16, head_mut, put16},
+    bytes::{array, be16, head_mut, put64},
     checksum, protocol,
 };
 
@@ -141,11 +141,13 @@ impl Repr {
     #[inline]
     pub fn emit(&self, buffer: &mut [u8], payload_len: usize) {
         debug_assert!(payload_len <= usize::from(u16::MAX) - HEADER_LEN);
-        let header = head_mut::<HEADER_LEN>(buffer);
-        put16(header, 0, self.src_port);
-        put16(header, 2, self.dst_port);
-        put16(header, 4, (HEADER_LEN + payload_len) as u16);
-        put16(header, 6, 0);
+        let ports = u64::from(self.src_port) << 48 | u64::from(self.dst_port) << 32;
+        let len = (HEADER_LEN + payload_len) as u16;
+        put64(
+            head_mut::<HEADER_LEN>(buffer),
+            0,
+            ports | u64::from(len) << 16,
+        );
     }
 }
 

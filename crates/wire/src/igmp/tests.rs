@@ -1,3 +1,5 @@
+//! Queries and reports byte by byte, of each version.
+
 use super::*;
 
 #[test]

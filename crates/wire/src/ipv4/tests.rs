@@ -1,3 +1,5 @@
+//! Headers byte by byte, and each reason to refuse one.
+
 use super::*;
 
 /// The header of an echo request of `ping`, 84 bytes in all.

@@ -1,3 +1,5 @@
+//! The header byte by byte, and each reason to refuse one.
+
 use super::*;
 
 const HEADER: [u8; 40] = [

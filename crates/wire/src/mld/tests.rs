@@ -1,3 +1,5 @@
+//! Queries and reports byte by byte.
+
 use super::*;
 use crate::icmpv6::Packet;
 

@@ -1,3 +1,5 @@
+//! Messages byte by byte, and each check of RFC 4861 on its own.
+
 use super::*;
 
 fn addr(text: &str) -> Addr {

@@ -1,3 +1,5 @@
+//! Quoted packets, whole and cut short.
+
 use super::*;
 
 const V4: [u8; 28] = [

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::bytes::{be16, be32};
+use crate::bytes::be32;
 
 /// Room for options in a header.
 pub const MAX_OPTIONS_LEN: usize = 40;
@@ -82,6 +82,31 @@ impl Sack {
     }
 }
 
+impl Sack {
+    /// The blocks of one option; `None` if it is not one to four blocks long.
+    #[inline]
+    fn parse(data: &[u8]) -> Option<Sack> {
+        let (blocks @ ([_] | [_, _] | [_, _, _] | [_, _, _, _]), []) = data.as_chunks::<8>() else {
+            return None;
+        };
+        let mut sack = Sack {
+            len: blocks.len() as u8,
+            ..Sack::EMPTY
+        };
+        for (to, from) in sack.blocks.iter_mut().zip(blocks) {
+            *to = (be32(from, 0), be32(from, 4));
+        }
+        Some(sack)
+    }
+}
+
+/// Two numbers, if that is what the option holds.
+#[inline]
+fn pair(data: &[u8]) -> Option<(u32, u32)> {
+    let data: &[u8; 8] = data.try_into().ok()?;
+    Some((be32(data, 0), be32(data, 4)))
+}
+
 impl fmt::Debug for Sack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.as_slice()).finish()
@@ -110,19 +135,28 @@ impl Options {
     /// 3.1, MUST-6); of one that comes twice the last counts.
     pub fn parse(area: &[u8]) -> Options {
         let mut options = Options::default();
-        let mut iter = OptIter::new(area);
-        for option in iter.by_ref() {
-            match option {
-                Opt::Mss(mss) => options.mss = Some(mss),
+        let mut rest = area;
+        loop {
+            let (kind, data) = match next(&mut rest) {
+                Next::Option(kind, data) => (kind, data),
+                Next::End => break,
+                Next::Malformed => {
+                    options.malformed = true;
+                    break;
+                }
+            };
+            match (kind, data) {
+                (kind::MSS, &[high, low]) => options.mss = Some(u16::from_be_bytes([high, low])),
                 // RFC 7323 section 2.3: a shift over 14 MUST be taken as 14.
-                Opt::WindowScale(scale) => options.window_scale = Some(scale.min(MAX_WINDOW_SCALE)),
-                Opt::SackPermitted => options.sack_permitted = true,
-                Opt::Timestamps(val, ecr) => options.timestamps = Some((val, ecr)),
-                Opt::Sack(sack) => options.sack = sack,
-                Opt::Other { .. } => {}
+                (kind::WINDOW_SCALE, &[scale]) => {
+                    options.window_scale = Some(scale.min(MAX_WINDOW_SCALE))
+                }
+                (kind::SACK_PERMITTED, []) => options.sack_permitted = true,
+                (kind::TIMESTAMPS, data) => options.timestamps = pair(data).or(options.timestamps),
+                (kind::SACK, data) => options.sack = Sack::parse(data).unwrap_or(options.sack),
+                _ => {}
             }
         }
-        options.malformed = iter.malformed;
         options
     }
 
@@ -262,23 +296,42 @@ pub enum Opt<'a> {
 
 impl<'a> Opt<'a> {
     fn parse(kind: u8, data: &'a [u8]) -> Opt<'a> {
-        match (kind, data.len()) {
-            (kind::MSS, 2) => data.first_chunk().map(|data| Opt::Mss(be16::<2>(data, 0))),
-            (kind::WINDOW_SCALE, 1) => data.first().map(|&scale| Opt::WindowScale(scale)),
-            (kind::SACK_PERMITTED, 0) => Some(Opt::SackPermitted),
-            (kind::SACK, 8 | 16 | 24 | 32) => {
-                let mut sack = Sack::EMPTY;
-                for block in data.as_chunks::<8>().0 {
-                    sack.push((be32(block, 0), be32(block, 4)));
-                }
-                Some(Opt::Sack(sack))
-            }
-            (kind::TIMESTAMPS, 8) => data
-                .first_chunk::<8>()
-                .map(|data| Opt::Timestamps(be32(data, 0), be32(data, 4))),
+        match (kind, data) {
+            (kind::MSS, &[high, low]) => Some(Opt::Mss(u16::from_be_bytes([high, low]))),
+            (kind::WINDOW_SCALE, &[scale]) => Some(Opt::WindowScale(scale)),
+            (kind::SACK_PERMITTED, []) => Some(Opt::SackPermitted),
+            (kind::SACK, data) => Sack::parse(data).map(Opt::Sack),
+            (kind::TIMESTAMPS, data) => pair(data).map(|(val, ecr)| Opt::Timestamps(val, ecr)),
             _ => None,
         }
         .unwrap_or(Opt::Other { kind, data })
+    }
+}
+
+/// What stands next in an option area.
+enum Next<'a> {
+    /// An option: its kind, and what follows kind and length.
+    Option(u8, &'a [u8]),
+    /// The end.
+    End,
+    /// An option that does not fit, or has no room for its own length.
+    Malformed,
+}
+
+/// Takes the next option off the area, and the padding in front of it.
+#[inline(always)]
+fn next<'a>(rest: &mut &'a [u8]) -> Next<'a> {
+    loop {
+        match **rest {
+            [] | [kind::END, ..] => return Next::End,
+            [kind::NOP, ref after @ ..] => *rest = after,
+            [kind, len, ref after @ ..] if len >= 2 && usize::from(len) - 2 <= after.len() => {
+                let (data, after) = after.split_at(usize::from(len) - 2);
+                *rest = after;
+                return Next::Option(kind, data);
+            }
+            _ => return Next::Malformed,
+        }
     }
 }
 
@@ -310,26 +363,13 @@ impl<'a> Iterator for OptIter<'a> {
     type Item = Opt<'a>;
 
     fn next(&mut self) -> Option<Opt<'a>> {
-        loop {
-            match *self.rest {
-                [] => return None,
-                [kind::END, ..] => {
-                    self.rest = &[];
-                    return None;
-                }
-                [kind::NOP, ref rest @ ..] => self.rest = rest,
-                [kind, len, ref rest @ ..] if len >= 2 && usize::from(len) - 2 <= rest.len() => {
-                    let (data, rest) = rest.split_at(usize::from(len) - 2);
-                    self.rest = rest;
-                    return Some(Opt::parse(kind, data));
-                }
-                _ => {
-                    self.malformed = true;
-                    self.rest = &[];
-                    return None;
-                }
-            }
+        match next(&mut self.rest) {
+            Next::Option(kind, data) => return Some(Opt::parse(kind, data)),
+            Next::End => {}
+            Next::Malformed => self.malformed = true,
         }
+        self.rest = &[];
+        None
     }
 }
 

@@ -1,3 +1,5 @@
+//! Segments byte by byte: layouts real stacks send, and ones nobody should.
+
 use super::*;
 
 /// A SYN as Linux 6 sends it over Ethernet.

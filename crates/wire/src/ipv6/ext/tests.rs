@@ -1,3 +1,5 @@
+//! Chains of extension headers: each rule of RFC 8200 section 4, and where its error points.
+
 use super::*;
 
 const HOP: u8 = protocol::HOP_BY_HOP;
