@@ -49,6 +49,9 @@ pub struct Config {
     pub duplicate_detection: bool,
     /// Accept router advertisements: default routes, prefixes, SLAAC.
     pub accept_router_advertisements: bool,
+    /// Secret from which stable IPv6 interface identifiers are made (RFC 7217): kept over restarts, so are the addresses.
+    /// `None`: a new one at each start.
+    pub stable_address_key: Option<[u8; 16]>,
     /// Forget learnt neighbours' trust at this age (RFC 4861 BASE_REACHABLE_TIME).
     pub reachable_time: core::time::Duration,
     /// ICMP errors per second this host may send in all.
@@ -80,6 +83,7 @@ impl Default for Config {
             time_wait: Duration::from_secs(60),
             duplicate_detection: true,
             accept_router_advertisements: true,
+            stable_address_key: None,
             reachable_time: Duration::from_secs(30),
             icmp_rate: 1_000,
         }

@@ -55,6 +55,36 @@ counters! {
         TcpUnexpected => "tcp-unexpected",
         /// An ICMP error about no live connection or with a sequence number out of flight (RFC 5927).
         TcpReportIgnored => "tcp-report-ignored",
+        /// Too many packets wait for a neighbour's address; the oldest goes.
+        NeighbourQueueFull => "neighbour-queue-full",
+        /// A packet waiting for a neighbour that was evicted or removed.
+        NeighbourEvicted => "neighbour-evicted",
+        /// No room, or no time yet, to ask for one more neighbour (RFC 6583).
+        NeighbourTableFull => "neighbour-table-full",
+        /// The neighbour did not answer.
+        NeighbourUnreachable => "neighbour-unreachable",
+        /// An ARP packet with fields that make no sense.
+        ArpInvalid => "arp-invalid",
+        /// An ARP packet about somebody else.
+        ArpNotForUs => "arp-not-for-us",
+        /// A neighbour discovery message that fails a check of RFC 4861 6.1, 7.1 or 8.1, or came in fragments (RFC 6980).
+        NdpInvalid => "ndp-invalid",
+        /// A neighbour discovery message of no concern here.
+        NdpIgnored => "ndp-ignored",
+        /// A group query that fails a check of RFC 9776 or RFC 9777.
+        MembershipInvalid => "membership-invalid",
+        /// A group report of another host.
+        MembershipIgnored => "membership-ignored",
+        /// A UDP header that is truncated or whose length is wrong.
+        UdpMalformed => "udp-malformed",
+        /// A UDP checksum that does not verify.
+        UdpChecksum => "udp-checksum",
+        /// A UDP datagram over IPv6 without checksum (RFC 8200 8.1).
+        UdpZeroChecksum => "udp-zero-checksum",
+        /// A UDP datagram for no socket.
+        UdpNoSocket => "udp-no-socket",
+        /// A UDP socket holds as much as it may.
+        UdpReceiveBufferFull => "udp-receive-buffer-full",
     }
 }
 
@@ -95,6 +125,22 @@ counters! {
         TcpKeepaliveProbes => "tcp-keepalive-probes",
         /// TIME-WAIT records recycled early because the table was full.
         TcpTimeWaitRecycled => "tcp-time-wait-recycled",
+        /// A neighbour could not be entered: the table is full of better ones.
+        NeighbourTableFull => "neighbour-table-full",
+        /// A neighbour was evicted to make room for another.
+        NeighbourEvicted => "neighbour-evicted",
+        /// Somebody else on the link uses one of this host's addresses.
+        AddressConflict => "address-conflict",
+        /// A router advertised more routers, prefixes or addresses than this host takes.
+        AdvertisedTooMuch => "advertised-too-much",
+        /// Redirects that were followed.
+        Redirected => "redirected",
+        /// UDP datagrams handed to sockets (a super-frame counts once).
+        UdpDelivered => "udp-delivered",
+        /// UDP datagrams sent.
+        UdpSent => "udp-sent",
+        /// ICMP errors about UDP that no socket is told of.
+        UdpReportIgnored => "udp-report-ignored",
     }
 }
 

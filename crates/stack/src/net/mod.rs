@@ -9,12 +9,16 @@
 
 mod address;
 mod arp;
+mod control;
 mod dad;
 mod interface;
+#[cfg(test)]
+mod link_tests;
 mod membership;
 mod ndp;
 mod neighbour;
 mod router;
+mod shim;
 mod slaac;
 
 use base::{Chain, Facts, Packet};
@@ -29,6 +33,7 @@ pub use address::{AddressState, Origin};
 pub(crate) use interface::Interface;
 pub use interface::InterfaceConfig;
 pub(crate) use neighbour::{NeighbourId, Neighbours};
+pub use neighbour::{NeighbourInfo, NeighbourState};
 
 use std::collections::VecDeque;
 
@@ -195,23 +200,34 @@ pub(crate) struct Net {
     pub(crate) addresses: Addresses,
     pub(crate) neighbours: Neighbours,
     membership: membership::Membership,
+    claims: dad::Claims,
+    discovery: router::Discovery,
     loopback: VecDeque<Packet>,
     reports: VecDeque<Report>,
     epoch: u16,
+    shim_routes: Vec<Route>,
 }
 
 impl Net {
     /// No interfaces yet; tables of the sizes in `config`.
     pub(crate) fn new(config: &Config, core: &mut Core) -> Self {
-        let _ = core;
         Self {
             interfaces: Vec::new(),
             addresses: Addresses::new(),
-            neighbours: Neighbours::new(),
-            membership: membership::Membership::new(config),
+            // What waits for neighbours may hold an eighth of the pool.
+            neighbours: Neighbours::new(
+                config.neighbours,
+                u64::from(config.pool_blocks) * base::BLOCK as u64 / 8,
+                config.reachable_time,
+                core.secret,
+            ),
+            membership: membership::Membership::new(config, core.secret),
+            claims: dad::Claims::default(),
+            discovery: router::Discovery::new(config, &core.secret),
             loopback: VecDeque::with_capacity(config.transmit_queue),
             reports: VecDeque::with_capacity(64),
             epoch: 0,
+            shim_routes: Vec::new(),
         }
     }
 
@@ -224,8 +240,18 @@ impl Net {
         core: &mut Core,
         config: InterfaceConfig,
     ) -> Result<InterfaceId, ConfigError> {
-        let _ = (core, config);
-        unimplemented!()
+        let id = InterfaceId(self.interfaces.len() as u8);
+        self.interfaces.push(Interface {
+            name: config.name,
+            mac: config.mac,
+            mtu: config.mtu as u16,
+            mtu_v6: config.mtu as u16,
+            offloads: config.offloads,
+            queue: VecDeque::with_capacity(1024),
+            queue_max: 1024,
+        });
+        self.interface_added(core, id);
+        Ok(id)
     }
 
     /// Assigns an address; with it come a route to its prefix and, as configured, duplicate detection.
@@ -238,8 +264,17 @@ impl Net {
         interface: InterfaceId,
         cidr: Cidr,
     ) -> Result<(), ConfigError> {
-        let _ = (core, interface, cidr);
-        unimplemented!()
+        let entry = AddressEntry {
+            cidr,
+            interface,
+            state: AddressState::Tentative,
+            origin: Origin::Manual,
+            temporary: false,
+            preferred_until: base::Instant::FAR,
+            valid_until: base::Instant::FAR,
+            probes: 0,
+        };
+        self.enter_address(core, entry).map(|_| ())
     }
 
     /// Takes an address and the route to its prefix away.
@@ -335,8 +370,10 @@ impl Net {
     /// Whether the address is one of this host's and usable.
     #[inline]
     pub(crate) fn is_local(&self, addr: &Addr) -> bool {
-        let _ = addr;
-        unimplemented!()
+        self.addresses
+            .find(addr)
+            .and_then(|at| self.addresses.entries.at(at))
+            .is_some_and(|e| matches!(e.state, AddressState::Preferred | AddressState::Deprecated))
     }
 
     /// Whether the address is the limited broadcast or that of a subnet of this host.

@@ -1,1 +1,214 @@
-//! UDP sockets (RFC 768).
+//! UDP (RFC 768, RFC 1122 4.1) with the rules of Linux's sockets, for IPv4 and IPv6 on one path.
+//!
+//! What does not live here: IP, its options and ICMP (`net`), waiting for readiness (the engine).
+//!
+//! Invariant: finding the socket of a datagram costs at most one array read and three hash lookups, however many there are.
+//! Invariant: what a socket's queue holds of the packet pool never exceeds what it is charged, and the charge is bounded.
+//! Invariant: a socket is on the ready list at most once; only what changed is visited.
+
+mod input;
+mod output;
+mod ports;
+mod queue;
+mod ready;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use base::Slab;
+use wire::Addr;
+
+use crate::config::Config;
+use crate::net::{InterfaceId, Path};
+use crate::socket::{Ready, SocketId, SocketKind};
+use crate::{SocketError, context::Core};
+use ports::Ports;
+use queue::{Nodes, Queue};
+use ready::ReadyList;
+
+const NONE: u32 = u32::MAX;
+
+/// Groups one socket may join (Linux's `igmp_max_memberships`).
+const MEMBERSHIPS: usize = 20;
+
+/// How a UDP socket is to behave; everything but the first three may change later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// Share the address with other sockets that say the same (SO_REUSEADDR).
+    pub reuse_addr: bool,
+    /// Share the address and spread datagrams by flow (SO_REUSEPORT).
+    pub reuse_port: bool,
+    /// An IPv6 wildcard socket takes no IPv4 datagrams (IPV6_V6ONLY).
+    pub only_v6: bool,
+    /// May send to broadcast addresses (SO_BROADCAST).
+    pub broadcast: bool,
+    /// Time to live or hop limit; the host's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
+    pub ttl: Option<u8>,
+    /// DSCP and ECN bits (IP_TOS, IPV6_TCLASS).
+    pub tos: u8,
+    /// Time to live of multicasts (IP_MULTICAST_TTL).
+    pub multicast_ttl: u8,
+    /// Where multicasts go out; by route when `None` (IP_MULTICAST_IF).
+    pub multicast_interface: Option<InterfaceId>,
+    /// Never fragment: what exceeds the path MTU is refused (IP_PMTUDISC_DO, IPV6_DONTFRAG).
+    pub dont_fragment: bool,
+    /// Report every ICMP error, on unconnected sockets too (as IP_RECVERR does).
+    pub receive_errors: bool,
+    /// Bytes the socket may hold to be read, overhead included; the host's default when `None` (SO_RCVBUF).
+    pub receive_buffer: Option<u32>,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self {
+            reuse_addr: false,
+            reuse_port: false,
+            only_v6: false,
+            broadcast: false,
+            ttl: None,
+            tos: 0,
+            multicast_ttl: 1,
+            multicast_interface: None,
+            dont_fragment: false,
+            receive_errors: false,
+            receive_buffer: None,
+        }
+    }
+}
+
+/// What is known of a datagram that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes copied to the caller.
+    pub copied: usize,
+    /// Length of the datagram; more than `copied` means the rest was cut off (MSG_TRUNC).
+    pub len: usize,
+    /// Who sent it, in the family of the socket.
+    pub from: core::net::SocketAddr,
+    /// The address it was sent to.
+    pub to: core::net::IpAddr,
+    /// The interface it came in by.
+    pub interface: InterfaceId,
+    /// Its time to live or hop limit.
+    pub ttl: u8,
+    /// Its DSCP and ECN bits.
+    pub tos: u8,
+}
+
+/// One line about a socket, for people and tools.
+#[derive(Debug, Clone, Copy)]
+pub struct UdpInfo {
+    /// The socket.
+    pub id: SocketId,
+    /// Its own address.
+    pub local: core::net::SocketAddr,
+    /// Its peer, when connected.
+    pub peer: Option<core::net::SocketAddr>,
+    /// Bytes charged to its receive queue.
+    pub queued: u32,
+    /// Datagrams that found its queue full.
+    pub overflowed: u64,
+}
+
+/// A UDP socket.
+#[derive(Debug)]
+struct Socket {
+    local: Addr,
+    remote: Addr,
+    local_port: u16,
+    /// 0 while unconnected.
+    remote_port: u16,
+    /// Its address family is AF_INET6.
+    v6: bool,
+    error: Option<SocketError>,
+    options: UdpOptions,
+    /// What `bind` was told: `local` returns to it when the socket is disconnected.
+    bound: Addr,
+    /// The link a link-local peer is on.
+    scope: Option<InterfaceId>,
+    /// The way to the last destination, for as long as the routes stand.
+    path: Option<(Addr, Path)>,
+    queue: Queue,
+    overflowed: u64,
+    token: u64,
+    /// Readiness since the last report.
+    pending: Ready,
+    listed: bool,
+    ready_next: u32,
+    ready_previous: u32,
+    /// Others on the same local port.
+    port_next: u32,
+    port_previous: u32,
+    /// The group of sockets with the same local address, while unconnected.
+    group: u32,
+    memberships: Vec<(InterfaceId, Addr)>,
+}
+
+impl Socket {
+    fn connected(&self) -> bool {
+        self.remote_port != 0
+    }
+
+    /// Readiness now (level).
+    fn level(&self) -> Ready {
+        let mut ready = Ready::WRITABLE;
+        if self.error.is_some() {
+            ready |= Ready::ERROR | Ready::READABLE;
+        }
+        if !self.queue.is_empty() {
+            ready |= Ready::READABLE;
+        }
+        ready
+    }
+}
+
+/// All UDP sockets of a host.
+#[derive(Debug)]
+pub(crate) struct Udp {
+    sockets: Slab<Socket>,
+    ports: Ports,
+    nodes: Nodes,
+    ready: ReadyList,
+    receive_buffer: u32,
+    ephemeral: (u16, u16),
+    /// Scratch for the sockets of one multicast datagram.
+    targets: Vec<u32>,
+}
+
+impl Udp {
+    /// Tables of the configured sizes.
+    pub(crate) fn new(config: &Config, core: &Core) -> Self {
+        let sockets = config.udp_sockets.max(1);
+        Self {
+            sockets: Slab::with_capacity(sockets),
+            ports: Ports::new(sockets, core.secret),
+            nodes: Nodes::new(config.pool_blocks.saturating_mul(4).clamp(256, 1 << 20)),
+            ready: ReadyList::new(),
+            receive_buffer: config.udp_receive_buffer,
+            ephemeral: config.ephemeral_ports,
+            targets: Vec::with_capacity(sockets as usize),
+        }
+    }
+
+    fn at(&self, id: SocketId) -> Result<u32, SocketError> {
+        let named = id.kind() == Some(SocketKind::Udp)
+            && self
+                .sockets
+                .key_of(id.index())
+                .is_some_and(|key| id.names(key));
+        if named {
+            Ok(id.index())
+        } else {
+            Err(SocketError::BadSocket)
+        }
+    }
+
+    fn get(&self, id: SocketId) -> Result<&Socket, SocketError> {
+        self.sockets.at(self.at(id)?).ok_or(SocketError::BadSocket)
+    }
+
+    fn get_mut(&mut self, id: SocketId) -> Result<&mut Socket, SocketError> {
+        let at = self.at(id)?;
+        self.sockets.at_mut(at).ok_or(SocketError::BadSocket)
+    }
+}

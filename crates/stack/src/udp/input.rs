@@ -1,0 +1,209 @@
+//! Datagrams and ICMP reports on their way to a socket.
+
+use base::Chain;
+use wire::checksum::{self, Sum};
+
+use super::Udp;
+use super::ports::Tuple;
+use super::queue::Note;
+use crate::SocketError;
+use crate::context::Core;
+use crate::net::{Datagram, ErrorKind, Net, Report, ReportKind};
+use crate::socket::Ready;
+use crate::stats::{Count, Drop};
+
+const HEADER_LEN: usize = wire::udp::HEADER_LEN;
+const PROTOCOL: u8 = 17;
+
+impl Udp {
+    /// Takes in one datagram, or a super-frame of several.
+    pub(crate) fn input(&mut self, core: &mut Core, net: &mut Net, mut datagram: Datagram) {
+        let (remote_port, local_port) = match check(core, &mut datagram) {
+            Ok(ports) => ports,
+            Err(reason) => return core.drop_packet(datagram.chain, reason),
+        };
+        let tuple = Tuple {
+            local: datagram.dst,
+            remote: datagram.src,
+            local_port,
+            remote_port,
+        };
+        if datagram.group && !net.is_local(&datagram.dst) {
+            return self.deliver_group(core, datagram, &tuple);
+        }
+        let Some(at) = self.ports.lookup(&self.sockets, &tuple) else {
+            // RFC 1122 4.1.3.1; never for what came by broadcast (3.2.2).
+            if !datagram.group {
+                net.send_error(core, ErrorKind::PortUnreachable, &datagram);
+            }
+            return core.drop_packet(datagram.chain, Drop::UdpNoSocket);
+        };
+        let mut chain = core::mem::take(&mut datagram.chain);
+        core.pool
+            .pull_front(&mut chain, usize::from(datagram.l4) + HEADER_LEN);
+        self.deliver(
+            core,
+            at,
+            &note(&datagram, &tuple),
+            chain,
+            usize::from(datagram.gso_size),
+        );
+    }
+
+    /// Every socket that wants a broadcast or multicast gets it (RFC 1122 4.1.3.6, Linux's `__udp4_lib_mcast_deliver`).
+    #[cold]
+    fn deliver_group(&mut self, core: &mut Core, mut datagram: Datagram, tuple: &Tuple) {
+        let mut chain = core::mem::take(&mut datagram.chain);
+        core.pool
+            .pull_front(&mut chain, usize::from(datagram.l4) + HEADER_LEN);
+        let note = note(&datagram, tuple);
+        let (len, size) = (chain.len(), usize::from(datagram.gso_size));
+        // Collected first because delivery changes them; the scratch has room for every socket there can be.
+        let mut targets = core::mem::take(&mut self.targets);
+        self.ports.each(&self.sockets, tuple, |at| targets.push(at));
+        let last = targets.pop();
+        for at in targets.drain(..) {
+            match core.pool.share(&chain, 0, len) {
+                Some(copy) => self.deliver(core, at, &note, copy, size),
+                None => core.stats.drops.add(Drop::PoolEmpty),
+            }
+        }
+        self.targets = targets;
+        match last {
+            Some(at) => self.deliver(core, at, &note, chain, size),
+            None => core.drop_packet(chain, Drop::UdpNoSocket),
+        }
+    }
+
+    fn deliver(&mut self, core: &mut Core, at: u32, note: &Note, payload: Chain, size: usize) {
+        let Some(socket) = self.sockets.at_mut(at) else {
+            return core.drop_packet(payload, Drop::UdpNoSocket);
+        };
+        if socket.connected()
+            && socket.scope.is_some_and(|scope| scope != note.interface)
+            && note.from.is_link_local()
+        {
+            return core.drop_packet(payload, Drop::UdpNoSocket);
+        }
+        let refused = socket
+            .queue
+            .push(core, &mut self.nodes, note, payload, size);
+        socket.overflowed += u64::from(refused);
+        if !socket.queue.is_empty() {
+            core.count(Count::UdpDelivered);
+            self.ready.raise(&mut self.sockets, at, Ready::READABLE);
+        }
+    }
+
+    /// An ICMP error about something sent from here, with Linux's choice of who hears of it.
+    pub(crate) fn report(&mut self, core: &mut Core, net: &mut Net, report: &Report) {
+        let port = |at: usize| u16::from_be_bytes([report.l4[at], report.l4[at + 1]]);
+        let tuple = Tuple {
+            local: report.local,
+            remote: report.remote,
+            local_port: port(0),
+            remote_port: port(2),
+        };
+        let Some(at) = self.ports.lookup(&self.sockets, &tuple) else {
+            return core.count(Count::UdpReportIgnored);
+        };
+        let Some(socket) = self.sockets.at_mut(at) else {
+            return;
+        };
+        if let ReportKind::TooBig { mtu } = report.kind {
+            net.pmtu_update(core, report.remote, mtu);
+            socket.path = None;
+        }
+        let (error, hard) = verdict(report);
+        if !(socket.options.receive_errors || (hard && socket.connected())) {
+            return core.count(Count::UdpReportIgnored);
+        }
+        socket.error = Some(error);
+        self.ready
+            .raise(&mut self.sockets, at, Ready::ERROR | Ready::READABLE);
+    }
+}
+
+/// What an ICMP error means to a socket, and whether a connected one is told without asking (Linux's `icmp_err_convert`).
+fn verdict(report: &Report) -> (SocketError, bool) {
+    match report.kind {
+        ReportKind::PortUnreachable => (SocketError::ConnectionRefused, true),
+        ReportKind::ProtocolUnreachable => (SocketError::NotSupported, true),
+        ReportKind::ParameterProblem => (SocketError::NotSupported, true),
+        ReportKind::TooBig { .. } => (SocketError::MessageTooLong, true),
+        ReportKind::AdminProhibited if report.remote.is_v4() => {
+            (SocketError::HostUnreachable, true)
+        }
+        ReportKind::AdminProhibited => (SocketError::PermissionDenied, true),
+        ReportKind::NetUnreachable => (SocketError::NetworkUnreachable, false),
+        ReportKind::SourceRouteFailed => (SocketError::NotSupported, false),
+        ReportKind::HostUnreachable
+        | ReportKind::TimeExceeded
+        | ReportKind::ReassemblyTimeExceeded => (SocketError::HostUnreachable, false),
+    }
+}
+
+fn note(datagram: &Datagram, tuple: &Tuple) -> Note {
+    Note {
+        from: datagram.src,
+        to: datagram.dst,
+        from_port: tuple.remote_port,
+        interface: datagram.interface,
+        ttl: datagram.ttl,
+        tos: datagram.tos,
+    }
+}
+
+/// Length and checksum by RFC 768 and RFC 8200 8.1; trims padding. Gives source and destination port.
+fn check(core: &mut Core, datagram: &mut Datagram) -> Result<(u16, u16), Drop> {
+    let l4 = usize::from(datagram.l4);
+    if datagram.chain.len() < l4 + HEADER_LEN {
+        return Err(Drop::UdpMalformed);
+    }
+    if core.pool.first(&datagram.chain).len() < l4 + HEADER_LEN
+        && !core
+            .pool
+            .make_contiguous(&mut datagram.chain, l4 + HEADER_LEN)
+    {
+        return Err(Drop::PoolEmpty);
+    }
+    let Ok(header) = wire::udp::Packet::new(&core.pool.first(&datagram.chain)[l4..]) else {
+        return Err(Drop::UdpMalformed);
+    };
+    let (ports, len, field) = (
+        (header.src_port(), header.dst_port()),
+        usize::from(header.len()),
+        header.checksum(),
+    );
+    if len < HEADER_LEN || l4 + len > datagram.chain.len() {
+        return Err(Drop::UdpMalformed);
+    }
+    if l4 + len < datagram.chain.len() {
+        core.pool.truncate(&mut datagram.chain, l4 + len);
+    }
+    if field == 0 {
+        // RFC 768: none was computed. RFC 8200 8.1: not so over IPv6.
+        return if datagram.src.is_v4() {
+            Ok(ports)
+        } else {
+            Err(Drop::UdpZeroChecksum)
+        };
+    }
+    if !datagram.checksum_good && !verify(core, datagram, len) {
+        return Err(Drop::UdpChecksum);
+    }
+    Ok(ports)
+}
+
+fn verify(core: &Core, datagram: &Datagram, len: usize) -> bool {
+    let mut sum: Sum = checksum::pseudo(&datagram.src, &datagram.dst, PROTOCOL, len as u32);
+    let mut skip = usize::from(datagram.l4);
+    let mut odd = false;
+    for slice in core.pool.slices(&datagram.chain) {
+        let bytes = &slice[skip.min(slice.len())..];
+        skip -= skip.min(slice.len());
+        sum = sum.add_bytes_at(bytes, odd);
+        odd ^= bytes.len() % 2 == 1;
+    }
+    sum.finish() == 0
+}

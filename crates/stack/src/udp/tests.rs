@@ -1,0 +1,452 @@
+//! Bind rules, lookup and queues against naive models. Traces through a whole host are in `tests/trace.rs`.
+
+use core::net::SocketAddr;
+
+use base::{Chain, Key, Pool, Rng, SipKey, Wheel};
+use proptest::prelude::*;
+
+use super::ports::Tuple;
+use super::queue::{COPY, Note, OVERHEAD};
+use super::*;
+use crate::stats::{Drop, Stats};
+
+pub(super) fn core() -> Core {
+    Core {
+        now: base::Instant::from_secs(1000),
+        pool: Pool::new(512).unwrap(),
+        wheel: Wheel::with_capacity(1024),
+        rng: Rng::from_seed(7),
+        stats: Stats::default(),
+        secret: SipKey([3; 16]),
+    }
+}
+
+fn socket(addr: &str, options: UdpOptions) -> Socket {
+    let ip: core::net::IpAddr = addr.parse().unwrap();
+    let local = Addr::from(ip);
+    Socket {
+        local,
+        remote: Addr::UNSPECIFIED_V6,
+        local_port: 0,
+        remote_port: 0,
+        v6: ip.is_ipv6(),
+        error: None,
+        options,
+        bound: local,
+        scope: None,
+        path: None,
+        queue: Queue::new(4096),
+        overflowed: 0,
+        token: 0,
+        pending: Ready::NONE,
+        listed: false,
+        ready_next: NONE,
+        ready_previous: NONE,
+        port_next: NONE,
+        port_previous: NONE,
+        group: NONE,
+        memberships: Vec::new(),
+    }
+}
+
+struct Table {
+    sockets: Slab<Socket>,
+    ports: Ports,
+    rng: Rng,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            sockets: Slab::with_capacity(64),
+            ports: Ports::new(64, SipKey([1; 16])),
+            rng: Rng::from_seed(1),
+        }
+    }
+
+    fn bind(&mut self, addr: &str, port: u16, options: UdpOptions) -> Result<Key, SocketError> {
+        let mut new = socket(addr, options);
+        new.local_port =
+            self.ports
+                .choose(&self.sockets, &new, port, (40_000, 40_009), &mut self.rng)?;
+        let key = self.sockets.insert(new).unwrap();
+        self.ports.insert(&mut self.sockets, key.index).unwrap();
+        Ok(key)
+    }
+
+    fn connect(&mut self, key: Key, local: Addr, remote: Option<(Addr, u16)>) {
+        self.ports.leave(&mut self.sockets, key.index);
+        let socket = self.sockets.get_mut(key).unwrap();
+        (socket.local, socket.remote_port) = match remote {
+            Some((addr, port)) => {
+                socket.remote = addr;
+                (local, port)
+            }
+            None => (socket.bound, 0),
+        };
+        assert!(self.ports.join(&mut self.sockets, key.index));
+    }
+
+    fn close(&mut self, key: Key) {
+        self.ports.remove(&mut self.sockets, key.index);
+        self.sockets.remove(key);
+    }
+}
+
+const PLAIN: UdpOptions = UdpOptions {
+    reuse_addr: false,
+    reuse_port: false,
+    only_v6: false,
+    broadcast: false,
+    ttl: None,
+    tos: 0,
+    multicast_ttl: 1,
+    multicast_interface: None,
+    dont_fragment: false,
+    receive_errors: false,
+    receive_buffer: None,
+};
+const ADDR: UdpOptions = UdpOptions {
+    reuse_addr: true,
+    ..PLAIN
+};
+const PORT: UdpOptions = UdpOptions {
+    reuse_port: true,
+    ..PLAIN
+};
+const ONLY6: UdpOptions = UdpOptions {
+    only_v6: true,
+    ..PLAIN
+};
+
+/// Linux's bind conflicts for UDP, as observed on a kernel (both orders).
+#[test]
+fn bind_conflicts() {
+    let cases = [
+        ("10.0.0.1", PLAIN, "10.0.0.1", PLAIN, false),
+        ("10.0.0.1", PLAIN, "10.0.0.2", PLAIN, true),
+        ("10.0.0.1", PLAIN, "0.0.0.0", PLAIN, false),
+        ("10.0.0.1", PLAIN, "::", PLAIN, false),
+        ("10.0.0.1", PLAIN, "::", ONLY6, true),
+        ("10.0.0.1", PLAIN, "fd00::1", PLAIN, true),
+        ("0.0.0.0", PLAIN, "::", PLAIN, false),
+        ("0.0.0.0", PLAIN, "::", ONLY6, true),
+        ("0.0.0.0", PLAIN, "fd00::1", PLAIN, true),
+        ("::", PLAIN, "fd00::1", PLAIN, false),
+        ("::", ONLY6, "fd00::1", PLAIN, false),
+        ("::", ONLY6, "::", PLAIN, false),
+        ("::", PLAIN, "::ffff:10.0.0.1", PLAIN, false),
+        ("10.0.0.1", PLAIN, "::ffff:10.0.0.1", PLAIN, false),
+        ("10.0.0.1", ADDR, "10.0.0.1", ADDR, true),
+        ("10.0.0.1", ADDR, "0.0.0.0", ADDR, true),
+        ("10.0.0.1", ADDR, "10.0.0.1", PLAIN, false),
+        ("10.0.0.1", PORT, "10.0.0.1", PORT, true),
+        ("10.0.0.1", PORT, "0.0.0.0", PORT, true),
+        ("10.0.0.1", PORT, "10.0.0.1", ADDR, false),
+        ("10.0.0.1", PORT, "10.0.0.1", PLAIN, false),
+    ];
+    for (a, a_options, b, b_options, fits) in cases {
+        for (x, xo, y, yo) in [(a, a_options, b, b_options), (b, b_options, a, a_options)] {
+            let mut t = Table::new();
+            t.bind(x, 53, xo).unwrap();
+            assert_eq!(t.bind(y, 53, yo).is_ok(), fits, "{x} then {y}");
+            assert!(t.bind(y, 54, yo).is_ok());
+        }
+    }
+}
+
+/// Port 0: a random free one of the range, each once, then none.
+#[test]
+fn ephemeral_ports() {
+    let mut t = Table::new();
+    let mut seen: Vec<u16> = (0..10)
+        .map(|_| {
+            let key = t.bind("0.0.0.0", 0, PORT).unwrap();
+            t.sockets.get(key).unwrap().local_port
+        })
+        .collect();
+    assert_ne!(seen, (40_000..40_010).collect::<Vec<_>>(), "in order");
+    seen.sort_unstable();
+    assert_eq!(seen, (40_000..40_010).collect::<Vec<_>>());
+    assert_eq!(t.bind("0.0.0.0", 0, PORT), Err(SocketError::AddrInUse));
+}
+
+/// SO_REUSEPORT spreads flows over all sockets, and one flow always meets the same one; SO_REUSEADDR gives to the last bound.
+#[test]
+fn sharing() {
+    let mut t = Table::new();
+    let keys: Vec<Key> = (0..8)
+        .map(|_| t.bind("0.0.0.0", 53, PORT).unwrap())
+        .collect();
+    let mut hits = [0; 8];
+    for n in 0..4000u32 {
+        let tuple = Tuple {
+            local: Addr::v4(10, 0, 0, 1),
+            remote: Addr::v4(10, 0, (n >> 8) as u8, n as u8),
+            local_port: 53,
+            remote_port: 1000,
+        };
+        let at = t.ports.lookup(&t.sockets, &tuple).unwrap();
+        assert_eq!(t.ports.lookup(&t.sockets, &tuple), Some(at));
+        hits[keys.iter().position(|k| k.index == at).unwrap()] += 1;
+    }
+    assert!(hits.iter().all(|&n| (350..650).contains(&n)), "{hits:?}");
+    let mut t = Table::new();
+    t.bind("0.0.0.0", 53, ADDR).unwrap();
+    let last = t.bind("0.0.0.0", 53, ADDR).unwrap();
+    let tuple = Tuple {
+        local: Addr::v4(10, 0, 0, 1),
+        remote: Addr::v4(10, 0, 0, 2),
+        local_port: 53,
+        remote_port: 1,
+    };
+    assert_eq!(t.ports.lookup(&t.sockets, &tuple), Some(last.index));
+}
+
+const ADDRS: [&str; 6] = [
+    "0.0.0.0",
+    "::",
+    "10.0.0.1",
+    "10.0.0.2",
+    "fd00::1",
+    "::ffff:10.0.0.2",
+];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Bind(usize, u16, bool, bool, bool),
+    Connect(usize, usize, u16),
+    Disconnect(usize),
+    Close(usize),
+    Lookup(usize, usize, u16, u16),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let flag = || proptest::bool::weighted(0.6);
+    prop_oneof![
+        (0..6usize, 1..4u16, flag(), flag(), any::<bool>())
+            .prop_map(|(a, p, x, y, z)| Op::Bind(a, p, x, y, z)),
+        (0..32usize, 0..3usize, 1..3u16).prop_map(|(s, a, p)| Op::Connect(s, a, p)),
+        (0..32usize).prop_map(Op::Disconnect),
+        (0..32usize).prop_map(Op::Close),
+        (0..3usize, 0..3usize, 1..4u16, 1..3u16).prop_map(|(a, b, p, q)| Op::Lookup(a, b, p, q)),
+    ]
+}
+
+/// The kernel's way: look at every socket, score it, take the best.
+fn score(s: &Socket, tuple: &Tuple) -> Option<u32> {
+    if s.local_port != tuple.local_port {
+        return None;
+    }
+    let wild = s.local.is_unspecified()
+        && (s.local.is_v4() == tuple.local.is_v4()
+            || (s.local == Addr::UNSPECIFIED_V6 && !s.options.only_v6));
+    if !(s.local == tuple.local || wild) {
+        return None;
+    }
+    if s.connected() {
+        return (s.remote == tuple.remote && s.remote_port == tuple.remote_port).then_some(8);
+    }
+    Some(
+        match (
+            wild,
+            s.local.is_v4() == tuple.local.is_v4()
+                && !(s.local == Addr::UNSPECIFIED_V6 && !s.options.only_v6),
+        ) {
+            (false, _) => 4,
+            (true, true) => 2,
+            (true, false) => 1,
+        },
+    )
+}
+
+fn overlaps(a: &Socket, b: &Socket) -> bool {
+    let v6_takes_v4 = |s: &Socket| s.local == Addr::UNSPECIFIED_V6 && !s.options.only_v6;
+    if a.local.is_v4() != b.local.is_v4() {
+        return v6_takes_v4(a) || v6_takes_v4(b);
+    }
+    a.local == b.local || a.local.is_unspecified() || b.local.is_unspecified()
+}
+
+proptest! {
+    /// Binding and lookup agree with looking at every socket.
+    #[test]
+    fn ports_agree_with_a_list(ops in proptest::collection::vec(op(), 1..150)) {
+        let locals = [Addr::v4(10, 0, 0, 1), Addr::v4(10, 0, 0, 2), Addr::from(core::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1))];
+        let remotes = [Addr::v4(10, 0, 9, 1), Addr::v4(10, 0, 9, 2), Addr::from(core::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 9, 1))];
+        let mut t = Table::new();
+        let mut live: Vec<Key> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Bind(a, port, reuse_addr, reuse_port, only_v6) => {
+                    let only_v6 = only_v6 && ADDRS[a].contains("::") && !ADDRS[a].contains('.');
+                    let options = UdpOptions { reuse_addr, reuse_port, only_v6, ..PLAIN };
+                    let new = socket(ADDRS[a], options);
+                    let conflict = live.iter().any(|&key| {
+                        let old = t.sockets.get(key).unwrap();
+                        old.local_port == port
+                            && overlaps(old, &new)
+                            && !(old.options.reuse_addr && reuse_addr)
+                            && !(old.options.reuse_port && reuse_port)
+                    });
+                    if live.len() < 32 {
+                        let bound = t.bind(ADDRS[a], port, options);
+                        prop_assert_eq!(bound.is_err(), conflict);
+                        live.extend(bound);
+                    }
+                }
+                Op::Connect(s, a, port) if s < live.len() => {
+                    let bound = t.sockets.get(live[s]).unwrap().bound;
+                    let local = if bound.is_unspecified() { locals[a] } else { bound };
+                    t.connect(live[s], local, Some((remotes[a], port)));
+                }
+                Op::Disconnect(s) if s < live.len() => t.connect(live[s], Addr::UNSPECIFIED_V6, None),
+                Op::Close(s) if s < live.len() => {
+                    let key = live.swap_remove(s);
+                    t.close(key);
+                }
+                Op::Lookup(a, b, local_port, remote_port) => {
+                    let tuple = Tuple { local: locals[a], remote: remotes[b], local_port, remote_port };
+                    let best = live.iter().filter_map(|&k| score(t.sockets.get(k).unwrap(), &tuple)).max();
+                    let found = t.ports.lookup(&t.sockets, &tuple);
+                    prop_assert_eq!(found.map(|at| score(t.sockets.at(at).unwrap(), &tuple).unwrap()), best);
+                    let mut all = Vec::new();
+                    t.ports.each(&t.sockets, &tuple, |at| all.push(at));
+                    let mut expected: Vec<u32> = live.iter().map(|k| k.index)
+                        .filter(|&at| score(t.sockets.at(at).unwrap(), &tuple).is_some_and(|s| s < 8)).collect();
+                    let connected = live.iter().any(|&k| score(t.sockets.get(k).unwrap(), &tuple) == Some(8));
+                    all.retain(|&at| !t.sockets.at(at).unwrap().connected());
+                    all.sort_unstable();
+                    expected.sort_unstable();
+                    prop_assert_eq!(all, expected);
+                    prop_assert!(!connected || best == Some(8));
+                }
+                _ => {}
+            }
+        }
+        for key in live {
+            t.close(key);
+        }
+        prop_assert_eq!(t.ports.records(), [0; 4]);
+    }
+}
+
+fn note(n: u32) -> Note {
+    Note {
+        from: Addr::v4(10, 0, 0, n as u8),
+        to: Addr::v4(10, 0, 0, 1),
+        from_port: n as u16,
+        interface: InterfaceId(0),
+        ttl: 64,
+        tos: 0,
+    }
+}
+
+fn payload(core: &mut Core, n: u32, len: usize) -> Chain {
+    let mut chain = core.pool.alloc(42).unwrap();
+    let bytes: Vec<u8> = (0..len).map(|i| (n as usize + i) as u8).collect();
+    assert_eq!(core.pool.append_bytes(&mut chain, &bytes), len);
+    chain
+}
+
+proptest! {
+    /// A queue gives back what was put in, in order and whole, and never pins more of the pool than it is charged for.
+    #[test]
+    fn queue_agrees_with_a_list(
+        limit in 2048..20_000u32,
+        ops in proptest::collection::vec((0..3u8, prop_oneof![0..COPY + 2, 0..3000usize], 0..1500usize), 1..300),
+    ) {
+        let mut core = core();
+        let mut nodes = Nodes::new(1024);
+        let mut queue = Queue::new(limit);
+        let mut model: std::collections::VecDeque<(u32, Vec<u8>)> = Default::default();
+        for (n, (what, len, size)) in ops.into_iter().enumerate() {
+            let n = n as u32;
+            match what {
+                0 => {
+                    let chain = payload(&mut core, n, len);
+                    let bytes: Vec<u8> = (0..len).map(|i| (n as usize + i) as u8).collect();
+                    let refused = queue.push(&mut core, &mut nodes, &note(n), chain, size) as usize;
+                    let parts: Vec<Vec<u8>> = if size == 0 || len <= size {
+                        vec![bytes]
+                    } else {
+                        bytes.chunks(size).map(<[u8]>::to_vec).collect()
+                    };
+                    for part in &parts[..parts.len() - refused] {
+                        model.push_back((n, part.clone()));
+                    }
+                }
+                1 => {
+                    let mut out = vec![0; size];
+                    match (queue.peek(&nodes), model.pop_front()) {
+                        (Some((note, len)), Some((n, bytes))) => {
+                            prop_assert_eq!((u32::from(note.from_port), len), (n, bytes.len()));
+                            let copied = queue.copy(&core, len, &mut out);
+                            prop_assert_eq!(&out[..copied], &bytes[..size.min(len)]);
+                            queue.pop(&mut core, &mut nodes);
+                        }
+                        (found, expected) => prop_assert!(found.is_none() && expected.is_none()),
+                    }
+                }
+                _ => match (queue.pop_chain(&mut core, &mut nodes), model.pop_front()) {
+                    (Some(chain), Some((_, bytes))) => {
+                        let mut out = vec![0; bytes.len() + 1];
+                        prop_assert_eq!(core.pool.copy_out(&chain, 0, &mut out), bytes.len());
+                        prop_assert_eq!(&out[..bytes.len()], &bytes[..]);
+                        core.pool.free(chain);
+                    }
+                    (found, expected) => prop_assert!(found.is_none() && expected.is_none()),
+                },
+            }
+            prop_assert_eq!(nodes.len() as usize, model.len());
+            prop_assert!(core.pool.in_use() * BLOCK as u32 <= queue.charged() + BLOCK as u32);
+            prop_assert!(queue.charged() <= limit.max(BLOCK as u32 + OVERHEAD) || model.len() == 1);
+        }
+        queue.clear(&mut core, &mut nodes);
+        prop_assert_eq!((nodes.len(), core.pool.in_use(), queue.charged()), (0, 0, 0));
+    }
+}
+
+const BLOCK: usize = base::BLOCK;
+
+/// A flood of datagrams of any size, read or not, holds no more memory than the socket may.
+#[test]
+fn floods_are_bounded() {
+    for len in [0, 1, 64, COPY, COPY + 1, 1472] {
+        let mut core = core();
+        let mut nodes = Nodes::new(65_536);
+        let mut queue = Queue::new(100_000);
+        for n in 0..5000 {
+            let chain = payload(&mut core, n, len);
+            queue.push(&mut core, &mut nodes, &note(n), chain, 0);
+        }
+        assert!(core.pool.in_use() <= 50, "{len}: {}", core.pool.in_use());
+        assert!(nodes.len() >= 46, "{len}: {}", nodes.len());
+        assert_eq!(
+            core.stats.drops.get(Drop::UdpReceiveBufferFull),
+            u64::from(5000 - nodes.len())
+        );
+        queue.clear(&mut core, &mut nodes);
+        assert_eq!(core.pool.in_use(), 0);
+    }
+}
+
+/// Socket addresses keep the family of the socket, and zones name interfaces.
+#[test]
+fn presented_addresses() {
+    let v4 = Addr::v4(10, 0, 0, 1);
+    let show = |addr: &Addr, v6| super::socket::present(addr, 53, v6, Some(InterfaceId(2)));
+    assert_eq!(
+        show(&v4, false),
+        "10.0.0.1:53".parse::<SocketAddr>().unwrap()
+    );
+    assert_eq!(
+        show(&v4, true),
+        "[::ffff:10.0.0.1]:53".parse::<SocketAddr>().unwrap()
+    );
+    let ll = Addr::from(core::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+    assert_eq!(
+        show(&ll, true),
+        "[fe80::1%3]:53".parse::<SocketAddr>().unwrap()
+    );
+}
