@@ -1,2 +1,3 @@
 //! Placeholder until its room is furnished.
+#![forbid(unsafe_code)]
 fn main() {}

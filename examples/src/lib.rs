@@ -1,1 +1,2 @@
 //! Small servers and clients on a Millstream host.
+#![forbid(unsafe_code)]
