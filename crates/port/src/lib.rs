@@ -16,6 +16,8 @@ mod error;
 mod exchange;
 #[cfg(target_os = "linux")]
 pub mod packet;
+pub mod pcapng;
+pub mod ring;
 mod scatter;
 #[cfg(target_os = "linux")]
 pub mod tap;
@@ -41,6 +43,7 @@ pub trait Port {
 
     /// Takes frames from the front of `batch` and hands them to the device; returns how many were taken. What was
     /// taken is freed, whether sent or dropped (and counted); what the device has no room for now stays in the batch.
+    /// Try again soon: `sleep_fd` does not tell when there is room.
     fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
 
     /// Rings the doorbell, once at the end of a turn: whatever `transmit` took is on its way afterwards.
