@@ -189,6 +189,12 @@ impl<T: Plain> Section<T> {
         Ok(Cutter::new(bytes)?.cut(len))
     }
 
+    /// Values in it; unlike the slice's own `len`, without a reference to them.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The first value's address, with the right to write the whole section.
     #[inline]
     pub(crate) fn base(&self) -> *mut T {
