@@ -1,12 +1,12 @@
 //! Counters with a name, a sentence and a place in an array for every reason.
 //!
-//! What is counted is decided by each room, with [`counters!`](crate::counters); who prints it, by the tools.
+//! What is counted is decided by each room, with [`counters!`](crate::counters!); who prints it, by the tools.
 //!
 //! Invariant: counting is one addition in an array; no lock, no string, no allocation.
 
 use core::fmt;
 
-/// An enumeration made by [`counters!`](crate::counters): one variant for each thing that is counted.
+/// An enumeration made by [`counters!`](crate::counters!): one variant for each thing that is counted.
 pub trait Counter: Copy + PartialEq + 'static {
     /// `[u64; COUNT]`.
     type Store: AsRef<[u64]> + AsMut<[u64]> + Clone + Send + Sync;

@@ -225,7 +225,7 @@ impl Wheel {
     /// Takes one timer whose time has come, and gives its token. The timer is gone by then, so that the caller may
     /// arm it anew; one armed for the past is given in the same run.
     ///
-    /// `now` must not go backwards. None if nothing is due. Also None after moving [`MOVES`] nodes down from a long
+    /// `now` must not go backwards. None if nothing is due. Also None after moving 256 nodes down from a long
     /// slot without coming upon one that is due, so that no turn waits for ten million of them: then
     /// [`Wheel::next_deadline`] is not after `now`, and the next call goes on.
     #[inline]
