@@ -1,3 +1,59 @@
-//! Placeholder until its room is furnished.
-#![forbid(unsafe_code)]
-fn main() {}
+//! Benchmarks: ratios against a peer measured in the same run, medians of several runs.
+//!
+//! - `tap`: bulk and request-response over a TAP device against the kernel, beside smoltcp and the kernel with itself.
+//! - `rings`: two hosts joined by rings in memory, one per core.
+//! - `tables`: the cost of a lookup, a timer and a block at 1 k to 10 M entries.
+//!
+//! What does not live here: pass or fail. Rates on a shared machine say little; ratios of one run say more.
+
+mod measure;
+mod report;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of Millstream. Figures are per busy core: work divided by the CPU time of the thread that did it.
+#[derive(Parser)]
+#[command(name = "bench", version)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// Runs of each figure; the median is printed.
+    #[arg(long, global = true, default_value_t = 5)]
+    runs: usize,
+    /// Seconds each run measures.
+    #[arg(long, global = true, default_value_t = 2.0)]
+    seconds: f64,
+    /// One short run of small sizes, to see that everything works.
+    #[arg(long, global = true)]
+    smoke: bool,
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+enum What {
+    /// Lookup, timer and packet memory at 1 k to 10 M entries, beside the standard library's structures.
+    Tables,
+}
+
+fn main() -> ExitCode {
+    let mut args = Args::parse();
+    if args.smoke {
+        args.runs = 1;
+        args.seconds = 0.1;
+    }
+    let result = match args.what {
+        What::Tables => tables::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

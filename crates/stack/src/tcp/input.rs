@@ -18,6 +18,9 @@ use super::record::{State, flag};
 use super::segment::{Segment, flow_bytes, parse};
 use super::{INDEX_MASK, KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Tcp};
 
+/// RFC 7323 5.5: after 24 days of silence TS.Recent says nothing any more.
+const PAWS_IDLE_MS: u32 = 24 * 24 * 60 * 60 * 1000;
+
 impl Tcp {
     /// Parses a segment and hashes its tuple; its headers are cut off `dg.chain`.
     ///
@@ -73,7 +76,6 @@ impl Tcp {
         let Some(mut conn) = self.conn(index) else {
             return core.drop_packet(data, Drop::TcpTableFull);
         };
-        conn.tcb.last_received = core.now.millis() as u32;
         let arrival = if conn.tcb.state == State::SynSent {
             conn.synchronise(core, seg, data)
         } else {
@@ -235,6 +237,7 @@ impl Conn<'_> {
             return arrival;
         }
         self.tcb.probes = 0;
+        self.tcb.last_received = core.now.millis() as u32;
         self.update_timestamp(seg);
         let mut established = false;
         if self.tcb.state == State::SynReceived {
@@ -337,7 +340,6 @@ impl Conn<'_> {
                 established,
             };
         }
-        self.tcb.bytes_in = self.tcb.bytes_in.wrapping_add(seg.len);
         let (raise, finished) = self.receive(core, seg, data);
         outcome.raise |= raise;
         outcome.send = true;
@@ -370,6 +372,7 @@ impl Conn<'_> {
             && let Some((tsval, _)) = seg.timestamps
             && !seg.has(Flags::RST)
             && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) < 0
+            && (core.now.millis() as u32).wrapping_sub(self.tcb.last_received) < PAWS_IDLE_MS
         {
             let sent = self.tcb.challenge(core.now);
             return Some((

@@ -445,6 +445,8 @@ impl Tcp {
             .max(36);
         tcb.cwnd = initial_window(u32::from(tcb.mss));
         tcb.quick_acks = QUICK_ACKS;
+        tcb.last_received = core.now.millis() as u32;
+        tcb.last_sent = tcb.last_received;
         // The round trip of the SYN-ACK, by its timestamp when the peer echoes it (RFC 7323 4); Karn without.
         if tcb.has(flag::TIMESTAMPS)
             && let Some((_, echoed)) = seg.timestamps

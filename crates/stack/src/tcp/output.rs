@@ -16,6 +16,7 @@ use crate::stats::Count;
 use super::Tcp;
 use super::conn::Conn;
 use super::record::{NONE, State, flag};
+use super::synchronise::initial_window;
 use super::timer::sync;
 
 /// TCP's protocol number.
@@ -125,6 +126,7 @@ impl Conn<'_> {
             used += 1;
         }
         self.tcb.flags &= !flag::CWND_LIMITED;
+        self.restart_after_idle(core.now);
         while used < quota {
             let len = self.sendable(way.tso);
             if len == 0 || !self.send_new(core, way, len) {
@@ -143,6 +145,18 @@ impl Conn<'_> {
         }
         self.arm_persist(core.now);
         used
+    }
+
+    /// RFC 5681 4.1: a window grown long ago says nothing about the path now; start again from the initial one.
+    fn restart_after_idle(&mut self, now: Instant) {
+        if self.tcb.outstanding() > 0 || self.act.unsent.is_empty() {
+            return;
+        }
+        let idle = (now.millis() as u32).wrapping_sub(self.tcb.last_sent);
+        if u128::from(idle) > self.tcb.rto().as_millis() {
+            self.tcb.cwnd = self.tcb.cwnd.min(initial_window(u32::from(self.tcb.mss)));
+            self.act.control.algorithm().on_idle();
+        }
     }
 
     fn must_report_ranges(&self) -> bool {
@@ -247,7 +261,7 @@ impl Conn<'_> {
         if self.act.stuck_since == Instant::FAR {
             self.act.stuck_since = now;
         }
-        self.act.last_sent = now;
+        self.tcb.last_sent = now.millis() as u32;
     }
 
     fn send_fin(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
@@ -299,7 +313,7 @@ impl Conn<'_> {
         if self.act.rto_at == Instant::FAR {
             self.act.rto_at = core.now + self.tcb.rto();
         }
-        self.act.last_sent = core.now;
+        self.tcb.last_sent = core.now.millis() as u32;
         ok
     }
 

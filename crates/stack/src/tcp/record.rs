@@ -181,8 +181,8 @@ pub(crate) struct Tcb {
     pub(crate) active: u32,
     pub(crate) send_link: u32,
     pub(crate) ready_link: u32,
-    /// Received data bytes, modulo 2^32 (statistics).
-    pub(crate) bytes_in: u32,
+    /// Milliseconds (low 32 bits) when data was last sent, for the restart after idle.
+    pub(crate) last_sent: u32,
     /// The owner's word, or the listener's index while unaccepted.
     pub(crate) token: u64,
     /// Retransmission timeouts in a row.
@@ -228,7 +228,7 @@ impl Tcb {
             active: NONE,
             send_link: NONE,
             ready_link: NONE,
-            bytes_in: 0,
+            last_sent: 0,
             token: 0,
             backoff: 0,
             dup_acks: 0,
@@ -290,8 +290,6 @@ pub(crate) struct Active {
     pub(crate) ack_at: Instant,
     /// When the oldest byte in flight (or first zero window) was first unanswered; for R2 and the user timeout.
     pub(crate) stuck_since: Instant,
-    /// When data was last sent, for the restart after idle.
-    pub(crate) last_sent: Instant,
     pub(crate) control: Control,
     /// Largest data segment received lately: the unit of "every second full-sized segment".
     pub(crate) rcv_mss: u16,
@@ -325,7 +323,6 @@ impl Active {
             rto_at: Instant::FAR,
             ack_at: Instant::FAR,
             stuck_since: Instant::FAR,
-            last_sent: Instant::ZERO,
             control,
             rcv_mss: 536,
             dsack: None,

@@ -155,6 +155,8 @@ impl Conn<'_> {
         self.act.rtt_at = Instant::FAR;
         self.act.rto_at = Instant::FAR;
         self.act.stuck_since = Instant::FAR;
+        self.tcb.last_received = core.now.millis() as u32;
+        self.tcb.last_sent = self.tcb.last_received;
         self.tcb.flags &= !flag::RETRANSMIT;
         core.count(if self.tcb.has(flag::ACTIVE_OPEN) {
             Count::TcpActiveOpens
