@@ -220,7 +220,13 @@ impl Pool {
 
     /// Adds a copy of `len` bytes of `from`, starting at `offset`, into the tail room of the last block. Returns how many
     /// were added: fewer when there is no more room or `from` ends before.
-    pub fn append_copy(&mut self, chain: &mut Chain, from: &Chain, offset: usize, len: usize) -> usize {
+    pub fn append_copy(
+        &mut self,
+        chain: &mut Chain,
+        from: &Chain,
+        offset: usize,
+        len: usize,
+    ) -> usize {
         let (mut skip, mut left) = (offset, len.min(self.tail_room(chain)));
         let wanted = left;
         let mut at = from.head;

@@ -425,6 +425,28 @@ fn a_cursor_goes_on_while_the_front_is_pulled_off() {
 }
 
 #[test]
+fn append_copy_fills_the_last_block() {
+    let mut pool = Pool::new(8).unwrap();
+    let data: Vec<u8> = (0..5_000u32).map(|n| (n % 251) as u8).collect();
+    let mut queue = Chain::EMPTY;
+    assert_eq!(pool.append_bytes(&mut queue, &data), 5_000);
+    let mut frame = pool.alloc(64).unwrap();
+    // Over the seam between two blocks, then up to the end of the frame's block, then up to the end of the queue.
+    assert_eq!(pool.append_copy(&mut frame, &queue, 2_000, 100), 100);
+    assert_eq!(pool.append_copy(&mut frame, &queue, 0, 5_000), BLOCK - 164);
+    assert_eq!(pool.contents(&frame)[..100], data[2_000..2_100]);
+    assert_eq!(pool.contents(&frame)[100..], data[..BLOCK - 164]);
+    let mut last = pool.alloc(0).unwrap();
+    assert_eq!(pool.append_copy(&mut last, &queue, 4_990, 100), 10);
+    assert_eq!(pool.append_copy(&mut Chain::default(), &queue, 0, 1), 0);
+    pool.check(&[&queue, &frame, &last]);
+    for chain in [queue, frame, last] {
+        pool.free(chain);
+    }
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
 fn copy_in_overwrites() {
     let mut pool = Pool::new(4).unwrap();
     let mut chain = pool.alloc(2_000).unwrap();
