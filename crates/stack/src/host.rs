@@ -17,6 +17,9 @@ use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Rou
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::{Drop, Stats};
 use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions};
+use crate::udp::Udp;
+
+mod udp;
 
 /// Protocol numbers of the transports.
 const TCP: u8 = 6;
@@ -28,6 +31,7 @@ pub struct Host {
     core: Core,
     net: Net,
     tcp: Tcp,
+    udp: Udp,
     /// TCP segments of the batch in hand, between the passes.
     work: Vec<(Segment, Chain)>,
 }
@@ -51,10 +55,12 @@ impl Host {
         };
         let net = Net::new(&config, &mut core);
         let tcp = Tcp::new(&config, &mut core);
+        let udp = Udp::new(&config, &core);
         Ok(Self {
             core,
             net,
             tcp,
+            udp,
             work: Vec::with_capacity(BATCH),
         })
     }
@@ -209,12 +215,14 @@ impl Host {
             datagram.protocol, UDP,
             "the internet layer delivers TCP and UDP only"
         );
-        self.core.drop_packet(datagram.chain, Drop::TcpUnexpected);
+        self.udp.input(&mut self.core, &mut self.net, datagram);
     }
 
     fn report(&mut self, report: &Report) {
-        if report.protocol == TCP {
-            self.tcp.report(&mut self.core, &mut self.net, report);
+        match report.protocol {
+            TCP => self.tcp.report(&mut self.core, &mut self.net, report),
+            UDP => self.udp.report(&mut self.core, &mut self.net, report),
+            _ => {}
         }
     }
 
@@ -266,11 +274,12 @@ impl Host {
 
     /// The next socket whose readiness changed.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.tcp.pop_ready().map(|(socket, token, ready)| Event {
+        let event = self.tcp.pop_ready().map(|(socket, token, ready)| Event {
             socket,
             token,
             ready,
-        })
+        });
+        event.or_else(|| self.udp.pop_ready())
     }
 
     /// When [`Host::handle_timers`] must be called next, if nothing happens before.
@@ -491,6 +500,7 @@ impl Host {
         match socket.kind() {
             Some(SocketKind::Tcp) => self.tcp.set_token(socket, token),
             Some(SocketKind::Listener) => self.tcp.set_listener_token(socket, token),
+            Some(SocketKind::Udp) => self.udp.set_token(socket, token),
             _ => Err(SocketError::BadSocket),
         }
     }
@@ -502,6 +512,7 @@ impl Host {
             Some(SocketKind::Listener) if self.tcp.listener(socket).is_ok_and(|l| l.queued > 0) => {
                 Ready::READABLE
             }
+            Some(SocketKind::Udp) => self.udp.ready(socket),
             _ => Ready::NONE,
         }
     }
@@ -510,6 +521,7 @@ impl Host {
     pub fn take_error(&mut self, socket: SocketId) -> Option<SocketError> {
         match socket.kind() {
             Some(SocketKind::Tcp) => self.tcp.take_error(socket).ok().flatten(),
+            Some(SocketKind::Udp) => self.udp.take_error(socket),
             _ => None,
         }
     }
@@ -528,6 +540,7 @@ impl Host {
                 .tcp
                 .listener(socket)
                 .map(|l| SocketAddr::new(l.local.to_ip(), l.port)),
+            Some(SocketKind::Udp) => self.udp.local_addr(socket),
             _ => Err(SocketError::BadSocket),
         }
     }
@@ -543,6 +556,7 @@ impl Host {
                 .addresses(socket)
                 .map(|(_, (addr, port))| SocketAddr::new(addr.to_ip(), port)),
             Some(SocketKind::Listener) => Err(SocketError::NotConnected),
+            Some(SocketKind::Udp) => self.udp.peer_addr(socket),
             _ => Err(SocketError::BadSocket),
         }
     }
@@ -559,6 +573,7 @@ impl Host {
                 self.tcp
                     .close_listener(&mut self.core, &mut self.net, socket)
             }
+            Some(SocketKind::Udp) => self.udp.close(&mut self.core, &mut self.net, socket),
             _ => Err(SocketError::BadSocket),
         }
     }

@@ -202,7 +202,7 @@ impl Net {
             dst: to,
             ethertype: EtherType::ARP,
         };
-        if let Some(frame) = self.send_link(core, interface, &header, arp::LEN, |bytes| {
+        if let Some(frame) = self.make_frame(core, interface, &header, arp::LEN, |bytes| {
             message.emit(bytes)
         }) {
             self.transmit(core, interface, frame);

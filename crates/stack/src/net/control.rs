@@ -25,8 +25,8 @@ pub(super) struct Control {
 }
 
 impl Net {
-    /// Sends a frame of `len` payload bytes that `fill` writes. To nobody known: resolved first, as `next_hop`.
-    pub(super) fn send_link(
+    /// A frame of `len` payload bytes that `fill` writes.
+    pub(super) fn make_frame(
         &mut self,
         core: &mut Core,
         interface: InterfaceId,
@@ -56,26 +56,11 @@ impl Net {
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) {
-        let Some(own) = self
-            .interfaces
-            .get(usize::from(control.interface.0))
-            .map(|i| i.mac)
-        else {
+        let Some(own) = self.mac(control.interface) else {
             return;
         };
         let to = control.to.or_else(|| control.dst.multicast_mac());
-        let v4 = control.dst.is_v4();
-        let extension = if control.alert && !v4 {
-            ipv6::ext::ROUTER_ALERT_LEN
-        } else {
-            0
-        };
-        let header_len = match (v4, control.alert) {
-            (true, true) => ipv4::HEADER_LEN + 4,
-            (true, false) => ipv4::HEADER_LEN,
-            (false, _) => ipv6::HEADER_LEN + extension,
-        };
-        let ethertype = if v4 {
+        let ethertype = if control.dst.is_v4() {
             wire::EtherType::IPV4
         } else {
             wire::EtherType::IPV6
@@ -85,7 +70,8 @@ impl Net {
             dst: to.unwrap_or(Mac::ZERO),
             ethertype,
         };
-        let frame = self.send_link(
+        let header_len = control.header_len();
+        let frame = self.make_frame(
             core,
             control.interface,
             &header,
@@ -93,47 +79,57 @@ impl Net {
             |bytes| {
                 let (ip, payload) = bytes.split_at_mut(header_len);
                 fill(payload);
-                if v4 {
-                    ipv4::Repr {
-                        router_alert: control.alert,
-                        // Network control, as Linux marks IGMP.
-                        tos: 0xc0,
-                        ..ipv4::Repr::new(
-                            control.src,
-                            control.dst,
-                            control.protocol,
-                            control.hop_limit,
-                            len,
-                        )
-                    }
-                    .emit(ip);
-                    return;
-                }
-                let next = if control.alert {
-                    protocol::HOP_BY_HOP
-                } else {
-                    control.protocol
-                };
-                ipv6::Repr::new(
-                    control.src,
-                    control.dst,
-                    next,
-                    control.hop_limit,
-                    extension + len,
-                )
-                .emit(ip);
-                if control.alert {
-                    ipv6::ext::emit_router_alert(control.protocol, &mut ip[ipv6::HEADER_LEN..]);
-                }
-                wire::icmpv6::fill_checksum(payload, &control.src, &control.dst);
+                control.emit(ip, payload);
             },
         );
         match (frame, to) {
             (Some(frame), Some(_)) => self.transmit(core, control.interface, frame),
             (Some(frame), None) => {
-                self.send_unresolved(core, control.interface, &control.dst, frame)
+                self.send_unresolved(core, control.interface, &control.dst, frame);
             }
             (None, _) => {}
         }
+    }
+}
+
+impl Control {
+    fn header_len(&self) -> usize {
+        match (self.dst.is_v4(), self.alert) {
+            (true, true) => ipv4::HEADER_LEN + 4,
+            (true, false) => ipv4::HEADER_LEN,
+            (false, true) => ipv6::HEADER_LEN + ipv6::ext::ROUTER_ALERT_LEN,
+            (false, false) => ipv6::HEADER_LEN,
+        }
+    }
+
+    /// Writes the IP header, and the checksum of an ICMPv6 message.
+    fn emit(&self, ip: &mut [u8], payload: &mut [u8]) {
+        if self.dst.is_v4() {
+            ipv4::Repr {
+                router_alert: self.alert,
+                // Network control, as Linux marks IGMP.
+                tos: 0xc0,
+                ..ipv4::Repr::new(
+                    self.src,
+                    self.dst,
+                    self.protocol,
+                    self.hop_limit,
+                    payload.len(),
+                )
+            }
+            .emit(ip);
+            return;
+        }
+        let next = if self.alert {
+            protocol::HOP_BY_HOP
+        } else {
+            self.protocol
+        };
+        let len = ip.len() - ipv6::HEADER_LEN + payload.len();
+        ipv6::Repr::new(self.src, self.dst, next, self.hop_limit, len).emit(ip);
+        if self.alert {
+            ipv6::ext::emit_router_alert(self.protocol, &mut ip[ipv6::HEADER_LEN..]);
+        }
+        wire::icmpv6::fill_checksum(payload, &self.src, &self.dst);
     }
 }

@@ -40,7 +40,7 @@ fn reserved(id: &[u8; 8]) -> bool {
     let id = u64::from_be_bytes(*id);
     id == 0
         || id >> 24 == 0x0200_5eff_fe00_5213_u64 >> 24
-        || id >= 0xfdff_ffff_ffff_ff80 && id <= 0xfdff_ffff_ffff_ffff
+        || (0xfdff_ffff_ffff_ff80..=0xfdff_ffff_ffff_ffff).contains(&id)
 }
 
 /// The time a lifetime in seconds ends; all ones never does (RFC 4861 4.6.2).

@@ -7,7 +7,7 @@ use wire::{Addr, Mac, ethernet, ipv6};
 
 use super::{Demand, Expired, Learnt, Solicitation};
 use crate::context::Core;
-use crate::net::{InterfaceId, Net, Report, ReportKind};
+use crate::net::{InterfaceId, Net, Path, Report, ReportKind};
 use crate::stats::Drop;
 
 /// Reports that may wait to be taken.
@@ -55,6 +55,13 @@ impl Net {
         while let Some(frame) = self.neighbours.dequeue(at) {
             self.send_to(core, interface, mac, frame);
         }
+    }
+
+    /// A transport has heard from beyond the path in answer to what it sent lately: its first hop works (RFC 4861 7.3.1).
+    #[inline]
+    pub(crate) fn confirm(&mut self, core: &mut Core, path: &Path) {
+        self.neighbours
+            .confirm(core, path.neighbour, path.interface, &path.next_hop);
     }
 
     /// Asks by the protocol of the address's family.

@@ -1,0 +1,184 @@
+//! UDP sockets and multicast groups, as applications ask for them. The sockets themselves are in `udp`.
+
+use core::net::{IpAddr, SocketAddr};
+
+use base::{Chain, Instant};
+use wire::Addr;
+
+use super::Host;
+use crate::error::SocketError;
+use crate::net::{InterfaceId, NeighbourInfo};
+use crate::socket::SocketId;
+use crate::udp::{Received, UdpInfo, UdpOptions};
+
+impl Host {
+    /// Makes a UDP socket bound to `local`; port 0 means any free one. A wildcard IPv6 address takes IPv4 too, unless
+    /// `only_v6`; the zone of a link-local address is the interface's number plus one.
+    ///
+    /// # Errors
+    /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `InvalidInput`, `NoBuffers`.
+    pub fn udp_bind(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        options: &UdpOptions,
+    ) -> Result<SocketId, SocketError> {
+        self.core.now = now;
+        self.udp.bind(&mut self.core, &self.net, local, options)
+    }
+
+    /// Sets the only peer the socket sends to and hears from.
+    ///
+    /// # Errors
+    /// No route, no usable source address, `PermissionDenied` for a broadcast without the option, `InvalidInput`.
+    pub fn udp_connect(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        remote: SocketAddr,
+    ) -> Result<(), SocketError> {
+        self.core.now = now;
+        self.udp
+            .connect(&mut self.core, &mut self.net, socket, remote)
+    }
+
+    /// Forgets the peer: the socket hears everybody again, at the address it was bound to.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn udp_disconnect(&mut self, socket: SocketId) -> Result<(), SocketError> {
+        self.udp.disconnect(socket)
+    }
+
+    /// Sends one datagram to `to`, or to the peer when `None`; returns its length.
+    ///
+    /// # Errors
+    /// `MessageTooLong` for what a datagram, or with `dont_fragment` the path, cannot carry; `NotConnected`; `NoBuffers`; those
+    /// of [`Host::udp_connect`]; a pending error once.
+    pub fn udp_send_to(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        payload: &[u8],
+        to: Option<SocketAddr>,
+    ) -> Result<usize, SocketError> {
+        self.core.now = now;
+        let sent = self
+            .udp
+            .send_to(&mut self.core, &mut self.net, socket, payload, to);
+        // It may have been for this host itself.
+        self.drain_internal();
+        sent
+    }
+
+    /// Reads the oldest datagram: bytes copied and who sent it. What does not fit is lost; see [`Host::udp_recv`].
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; a pending error once.
+    pub fn udp_recv_from(
+        &mut self,
+        socket: SocketId,
+        out: &mut [u8],
+    ) -> Result<(usize, SocketAddr), SocketError> {
+        let received = self.udp.recv_from(&mut self.core, socket, out)?;
+        Ok((received.copied, received.from))
+    }
+
+    /// As [`Host::udp_recv_from`], with all that is known of the datagram.
+    ///
+    /// # Errors
+    /// As [`Host::udp_recv_from`].
+    pub fn udp_recv(&mut self, socket: SocketId, out: &mut [u8]) -> Result<Received, SocketError> {
+        self.udp.recv_from(&mut self.core, socket, out)
+    }
+
+    /// As [`Host::udp_recv`], but the datagram stays.
+    ///
+    /// # Errors
+    /// As [`Host::udp_recv_from`].
+    pub fn udp_peek(&mut self, socket: SocketId, out: &mut [u8]) -> Result<Received, SocketError> {
+        self.udp.peek_from(&self.core, socket, out)
+    }
+
+    /// Takes the oldest datagram as blocks of this host's pool, to be freed in [`Host::pool_mut`].
+    ///
+    /// # Errors
+    /// As [`Host::udp_recv_from`].
+    pub fn udp_recv_chain(&mut self, socket: SocketId) -> Result<(Chain, Received), SocketError> {
+        self.udp.recv_chain(&mut self.core, socket)
+    }
+
+    /// A UDP socket's options.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn udp_options(&self, socket: SocketId) -> Result<UdpOptions, SocketError> {
+        self.udp.options(socket)
+    }
+
+    /// Changes a UDP socket's options; how it shares its address was settled when it was bound.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn udp_set_options(
+        &mut self,
+        socket: SocketId,
+        change: impl FnOnce(&mut UdpOptions),
+    ) -> Result<(), SocketError> {
+        let mut options = self.udp.options(socket)?;
+        change(&mut options);
+        self.udp.set_options(socket, &options)
+    }
+
+    /// Receives what is sent to a multicast group on an interface.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an address that is no group, `AddrInUse` when joined already, `NoBuffers` after 20 groups.
+    pub fn udp_join(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        interface: InterfaceId,
+        group: IpAddr,
+    ) -> Result<(), SocketError> {
+        self.core.now = now;
+        self.udp.join(
+            &mut self.core,
+            &mut self.net,
+            socket,
+            interface,
+            &Addr::from(group),
+        )
+    }
+
+    /// The inverse of [`Host::udp_join`].
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` when not joined.
+    pub fn udp_leave(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        interface: InterfaceId,
+        group: IpAddr,
+    ) -> Result<(), SocketError> {
+        self.core.now = now;
+        self.udp.leave(
+            &mut self.core,
+            &mut self.net,
+            socket,
+            interface,
+            &Addr::from(group),
+        )
+    }
+
+    /// Every UDP socket there is, for tools: visits all of them.
+    pub fn udp_sockets(&self) -> impl Iterator<Item = UdpInfo> + '_ {
+        self.udp.iter()
+    }
+
+    /// Every neighbour known, for tools: visits all of them.
+    pub fn neighbours(&self, now: Instant) -> impl Iterator<Item = NeighbourInfo> + '_ {
+        self.net.neighbours.iter(now)
+    }
+}
