@@ -8,6 +8,8 @@
 
 mod measure;
 mod report;
+mod rings;
+mod shard;
 mod tables;
 
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ struct Args {
 
 #[derive(Subcommand, Clone, Copy)]
 enum What {
+    /// Two hosts joined by rings in memory, one per core: requests, whole lives, idle cost.
+    Rings,
     /// Lookup, timer and packet memory at 1 k to 10 M entries, beside the standard library's structures.
     Tables,
 }
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         args.seconds = 0.1;
     }
     let result = match args.what {
+        What::Rings => rings::run(&args),
         What::Tables => tables::run(&args),
     };
     match result {

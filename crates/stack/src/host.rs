@@ -54,7 +54,7 @@ impl Host {
             secret: SipKey::derive(seed, 0),
         };
         let net = Net::new(&config, &mut core);
-        let tcp = Tcp::new(&config, &mut core);
+        let tcp = Tcp::new(&config, &mut core, seed);
         let udp = Udp::new(&config, &core);
         Ok(Self {
             core,

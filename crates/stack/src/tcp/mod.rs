@@ -124,14 +124,10 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    pub(crate) fn new(config: &Config, core: &mut Core) -> Self {
-        let mut key = || {
-            let mut bytes = [0; 16];
-            core.rng.fill(&mut bytes);
-            SipKey(bytes)
-        };
+    pub(crate) fn new(config: &Config, core: &mut Core, seed: u64) -> Self {
         let flows = config.tcp_connections + config.tcp_half_open + config.tcp_time_wait;
-        let keys = [key(), key(), key(), key(), key()];
+        // Each purpose has a key of its own, none of which can be computed from another or from what the host sends.
+        let keys = [1, 2, 3, 4, 5].map(|purpose| SipKey::derive(seed, purpose));
         let mut port_table = [0; 64];
         for slot in &mut port_table {
             *slot = core.rng.u32() as u16;

@@ -1,0 +1,95 @@
+//! The smallest shard there is: one host, one port, one application, turned by hand so that every part can be timed.
+//!
+//! What does not live here: sleeping and foreign threads, which are the engine's.
+
+use std::time::Instant as Wall;
+
+use base::{Batch, Instant};
+use port::Port;
+use port::ring::RingPort;
+use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
+
+/// One end of a ring with a host on it.
+pub(crate) struct Shard {
+    pub(crate) host: Host,
+    port: RingPort,
+    pub(crate) interface: InterfaceId,
+    start: Wall,
+    inbox: Batch,
+    outbox: Batch,
+    pub(crate) now: Instant,
+    /// Time spent in turns that found something to do, and how many there were.
+    pub(crate) busy: std::time::Duration,
+    pub(crate) turns: u64,
+    pub(crate) idle_turns: u64,
+    pub(crate) frames: u64,
+}
+
+impl Shard {
+    pub(crate) fn new(config: Config, port: RingPort, addresses: &[String], seed: u64) -> Result<Self, String> {
+        let start = Wall::now();
+        let now = Instant::from_secs(1);
+        let mut host = Host::new(config, seed, now).map_err(|e| e.to_string())?;
+        let facts = port.facts();
+        let interface = InterfaceConfig { name: facts.name.clone(), mac: facts.mac, mtu: facts.mtu, offloads: facts.offloads };
+        let interface = host.add_interface(now, interface).map_err(|e| e.to_string())?;
+        for address in addresses {
+            let cidr = address.parse().map_err(|e| format!("{address}: {e:?}"))?;
+            host.add_address(now, interface, cidr).map_err(|e| e.to_string())?;
+        }
+        let (inbox, outbox) = (Batch::new(), Batch::new());
+        Ok(Self { host, port, interface, start, inbox, outbox, now, busy: std::time::Duration::ZERO, turns: 0, idle_turns: 0, frames: 0 })
+    }
+
+    /// One turn: receive, process, let the application act, transmit. Returns whether there was anything to do.
+    pub(crate) fn turn(&mut self, on_event: &mut impl FnMut(&mut Host, Instant, Event)) -> bool {
+        let begin = Wall::now();
+        self.now = Instant::from_secs(1) + (begin - self.start);
+        let received = self.port.receive(self.host.pool_mut(), &mut self.inbox);
+        let mut work = received > 0;
+        if work {
+            self.host.handle_batch(self.now, self.interface, &mut self.inbox);
+        }
+        if self.host.next_deadline().is_some_and(|at| at <= self.now) {
+            self.host.handle_timers(self.now);
+            work = true;
+        }
+        while let Some(event) = self.host.poll_event() {
+            on_event(&mut self.host, self.now, event);
+            work = true;
+        }
+        work |= self.transmit();
+        self.frames += received as u64;
+        if work {
+            self.busy += begin.elapsed();
+            self.turns += 1;
+        } else {
+            self.idle_turns += 1;
+        }
+        work
+    }
+
+    fn transmit(&mut self) -> bool {
+        let mut sent = false;
+        loop {
+            let more = self.host.poll_transmit(self.now, self.interface, &mut self.outbox);
+            if self.outbox.is_empty() {
+                break;
+            }
+            let taken = self.port.transmit(self.host.pool_mut(), &mut self.outbox);
+            self.frames += taken as u64;
+            sent |= taken > 0;
+            if !more || taken == 0 {
+                break;
+            }
+        }
+        self.port.flush(self.host.pool_mut());
+        sent
+    }
+
+    /// Starts the figures afresh.
+    pub(crate) fn reset(&mut self) {
+        self.busy = std::time::Duration::ZERO;
+        (self.turns, self.idle_turns, self.frames) = (0, 0, 0);
+    }
+}
