@@ -13,6 +13,84 @@ counters! {
         EthernetOtherHost => "ethernet-other-host",
         /// No protocol here speaks this EtherType.
         EthernetUnknownType => "ethernet-unknown-type",
+        /// A frame whose source is a group, or this station itself.
+        EthernetSource => "ethernet-source",
+        /// An IP packet shorter than its header says.
+        IpTruncated => "ip-truncated",
+        /// Neither IPv4 nor IPv6.
+        IpVersion => "ip-version",
+        /// An IPv4 header whose lengths contradict each other.
+        IpHeaderLength => "ip-header-length",
+        /// A wrong IPv4 header checksum (RFC 1122 3.2.1.2).
+        IpChecksum => "ip-checksum",
+        /// A source address no honest packet has (RFC 1122 3.2.1.3).
+        IpSource => "ip-source",
+        /// A packet from outside with an address of this host as its source.
+        IpOwnSource => "ip-own-source",
+        /// For another host; this one does not forward.
+        IpNotForUs => "ip-not-for-us",
+        /// For a group that nobody here has joined.
+        IpNotMember => "ip-not-member",
+        /// For an address that is not known to be unique yet (RFC 4862 5.4).
+        IpTentative => "ip-tentative",
+        /// A link broadcast that is for a single IPv4 address (RFC 1122 3.3.6).
+        IpLinkGroup => "ip-link-group",
+        /// An IPv4 source route (RFC 7126 4.3).
+        IpSourceRoute => "ip-source-route",
+        /// IPv4 options whose lengths make no sense.
+        IpOptions => "ip-options",
+        /// IPv6 extension headers that are cut short, out of order or too many.
+        IpExtension => "ip-extension",
+        /// An IPv6 option that is not known and asks for the packet to be dropped (RFC 8200 4.2).
+        IpUnknownOption => "ip-unknown-option",
+        /// An IPv6 routing header with segments left (RFC 5095).
+        IpRoutingHeader => "ip-routing-header",
+        /// A protocol nobody here speaks.
+        IpProtocol => "ip-protocol",
+        /// An IPv6 packet of headers only (RFC 8200 4.7).
+        IpNoNextHeader => "ip-no-next-header",
+        /// A fragment that is empty, not a multiple of eight bytes, or within a fragment.
+        FragmentMalformed => "fragment-malformed",
+        /// A fragment beyond what a datagram can be long.
+        FragmentTooLong => "fragment-too-long",
+        /// A first fragment that does not hold all headers (RFC 7112).
+        FragmentHeaders => "fragment-headers",
+        /// A fragment that overlaps others, and all others with it (RFC 5722).
+        FragmentOverlap => "fragment-overlap",
+        /// A fragment that is there already.
+        FragmentDuplicate => "fragment-duplicate",
+        /// Fragments of a datagram with too many holes.
+        FragmentHoles => "fragment-holes",
+        /// Fragments of which some met congestion and others cannot say so (RFC 3168 5.3).
+        FragmentEcn => "fragment-ecn",
+        /// Fragments that made room for others.
+        ReassemblyFull => "reassembly-full",
+        /// Fragments whose companions did not come in time.
+        ReassemblyTimeout => "reassembly-timeout",
+        /// A wrong ICMP checksum.
+        IcmpChecksum => "icmp-checksum",
+        /// An ICMP message shorter than its header.
+        IcmpTruncated => "icmp-truncated",
+        /// An ICMP message this host has no use for.
+        IcmpIgnored => "icmp-ignored",
+        /// An ICMPv4 echo request to a group.
+        IcmpGroupEcho => "icmp-group-echo",
+        /// An ICMP error whose quoted packet cannot be read.
+        IcmpQuote => "icmp-quote",
+        /// An ICMP error about a packet this host did not send.
+        IcmpNotOurs => "icmp-not-ours",
+        /// A redirect that is not to be believed.
+        IcmpRedirect => "icmp-redirect",
+        /// An answer to somebody to whom there is no route.
+        IcmpUnroutable => "icmp-unroutable",
+        /// Neighbour discovery in fragments (RFC 6980).
+        NdpFragmented => "ndp-fragmented",
+        /// A packet to be sent that exceeds its path and must not be cut, or any packet.
+        OutTooBig => "out-too-big",
+        /// A packet for an interface that is not there.
+        OutNoInterface => "out-no-interface",
+        /// A super-frame for an interface whose device cannot cut it.
+        GsoNotOffered => "gso-not-offered",
         /// The packet pool has no free block.
         PoolEmpty => "pool-empty",
         /// The interface's transmit queue is full.
@@ -93,6 +171,20 @@ counters! {
     pub enum Count("count") {
         /// IP packets handed to a transport.
         Delivered => "delivered",
+        /// Datagrams put together from fragments.
+        Reassembled => "reassembled",
+        /// Packets cut into fragments.
+        Fragmented => "fragmented",
+        /// Echo requests answered.
+        EchoAnswered => "echo-answered",
+        /// ICMP errors sent.
+        IcmpErrorsSent => "icmp-errors-sent",
+        /// ICMP errors not sent because of the limits.
+        IcmpErrorsLimited => "icmp-errors-limited",
+        /// ICMP errors not sent because they may not be (RFC 1122 3.2.2).
+        IcmpErrorsForbidden => "icmp-errors-forbidden",
+        /// ICMP errors received about packets of this host.
+        IcmpErrorsHeard => "icmp-errors-heard",
         /// A timer could not be armed: the wheel is full.
         TimerTableFull => "timer-table-full",
         /// Connections opened from here.

@@ -233,7 +233,10 @@ impl Rig {
     fn routes(&self) -> Vec<String> {
         let mut routes: Vec<String> = self
             .net
-            .advertised_routes()
+            .routes
+            .iter()
+            .filter(|(_, origin)| *origin == super::RouteOrigin::Advertised)
+            .map(|(route, _)| route)
             .map(|r| match r.via {
                 Some(via) => format!("{} via {via}", r.dst),
                 None => format!("{} on link", r.dst),

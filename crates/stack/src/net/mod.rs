@@ -9,33 +9,50 @@
 
 mod address;
 mod arp;
+mod careful;
+pub(crate) mod chain;
 mod control;
 mod dad;
+mod fragment;
+mod icmp;
+mod ident;
+mod input;
 mod interface;
+mod limit;
 #[cfg(test)]
 mod link_tests;
 mod membership;
 mod ndp;
 mod neighbour;
+mod output;
+mod path;
+mod pmtu;
+mod reassembly;
+mod route;
 mod router;
-mod shim;
 mod slaac;
+mod source;
+#[cfg(test)]
+mod tests;
 
-use base::{Chain, Facts, Packet};
+use std::collections::VecDeque;
+
+use base::{Chain, Offloads, Packet, SipKey};
 use wire::{Addr, Cidr};
 
 use crate::config::Config;
 use crate::context::{Core, TimerKind};
-use crate::error::ConfigError;
+use address::Class;
+use route::Routes;
 
 pub(crate) use address::{AddressEntry, Addresses};
-pub use address::{AddressState, Origin};
+pub(crate) use address::{AddressState, Origin};
 pub(crate) use interface::Interface;
 pub use interface::InterfaceConfig;
 pub(crate) use neighbour::{NeighbourId, Neighbours};
 pub use neighbour::{NeighbourInfo, NeighbourState};
-
-use std::collections::VecDeque;
+#[cfg(test)]
+pub(crate) use route::RouteOrigin;
 
 /// Headroom a transport leaves before its header, for the headers of the layers below.
 pub(crate) const HEADROOM: usize = 128;
@@ -118,7 +135,7 @@ pub(crate) struct Report {
 
 /// What an ICMP error says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReportKind {
+pub(crate) enum ReportKind {
     /// No way to the network.
     NetUnreachable,
     /// No way to the host, or it does not answer on its link.
@@ -198,22 +215,31 @@ pub(crate) struct IpMeta {
 pub(crate) struct Net {
     pub(crate) interfaces: Vec<Interface>,
     pub(crate) addresses: Addresses,
+    pub(crate) routes: Routes,
     pub(crate) neighbours: Neighbours,
     membership: membership::Membership,
     claims: dad::Claims,
     discovery: router::Discovery,
+    path_mtus: pmtu::PathMtus,
+    reassembly: reassembly::Reassembly,
+    limits: limit::Limits,
+    idents: ident::Idents,
     loopback: VecDeque<Packet>,
+    /// Frames any queue of an interface, or the loopback, may hold.
+    queue_max: usize,
     reports: VecDeque<Report>,
     epoch: u16,
-    shim_routes: Vec<Route>,
 }
 
 impl Net {
     /// No interfaces yet; tables of the sizes in `config`.
     pub(crate) fn new(config: &Config, core: &mut Core) -> Self {
+        let secret = core.secret;
+        let key = |purpose: &[u8]| SipKey::derive(secret.hash(purpose), 1);
         Self {
             interfaces: Vec::new(),
             addresses: Addresses::new(),
+            routes: Routes::new(config.routes),
             // What waits for neighbours may hold an eighth of the pool.
             neighbours: Neighbours::new(
                 config.neighbours,
@@ -224,100 +250,19 @@ impl Net {
             membership: membership::Membership::new(config, core.secret),
             claims: dad::Claims::default(),
             discovery: router::Discovery::new(config, &core.secret),
+            path_mtus: pmtu::PathMtus::new(config.path_mtus, key(b"path MTUs")),
+            reassembly: reassembly::Reassembly::new(
+                config.reassemblies,
+                config.reassembly_blocks,
+                key(b"reassembly"),
+            ),
+            limits: limit::Limits::new(config.icmp_rate, key(b"ICMP limits")),
+            idents: ident::Idents::new(key(b"identifications"), &mut core.rng),
             loopback: VecDeque::with_capacity(config.transmit_queue),
+            queue_max: config.transmit_queue,
             reports: VecDeque::with_capacity(64),
             epoch: 0,
-            shim_routes: Vec::new(),
         }
-    }
-
-    /// Adds an interface.
-    ///
-    /// # Errors
-    /// `Value` for an MTU or MAC address that cannot be, `TableFull` after 64.
-    pub(crate) fn add_interface(
-        &mut self,
-        core: &mut Core,
-        config: InterfaceConfig,
-    ) -> Result<InterfaceId, ConfigError> {
-        let id = InterfaceId(self.interfaces.len() as u8);
-        self.interfaces.push(Interface {
-            name: config.name,
-            mac: config.mac,
-            mtu: config.mtu as u16,
-            mtu_v6: config.mtu as u16,
-            offloads: config.offloads,
-            queue: VecDeque::with_capacity(1024),
-            queue_max: 1024,
-        });
-        self.interface_added(core, id);
-        Ok(id)
-    }
-
-    /// Assigns an address; with it come a route to its prefix and, as configured, duplicate detection.
-    ///
-    /// # Errors
-    /// `AddressExists`, `AddressInvalid`, `NoSuchInterface`, `TableFull`.
-    pub(crate) fn add_address(
-        &mut self,
-        core: &mut Core,
-        interface: InterfaceId,
-        cidr: Cidr,
-    ) -> Result<(), ConfigError> {
-        let entry = AddressEntry {
-            cidr,
-            interface,
-            state: AddressState::Tentative,
-            origin: Origin::Manual,
-            temporary: false,
-            preferred_until: base::Instant::FAR,
-            valid_until: base::Instant::FAR,
-            probes: 0,
-        };
-        self.enter_address(core, entry).map(|_| ())
-    }
-
-    /// Takes an address and the route to its prefix away.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub(crate) fn remove_address(
-        &mut self,
-        core: &mut Core,
-        interface: InterfaceId,
-        addr: Addr,
-    ) -> Result<(), ConfigError> {
-        let _ = (core, interface, addr);
-        unimplemented!()
-    }
-
-    /// Adds a route.
-    ///
-    /// # Errors
-    /// `NoSuchInterface`, `GatewayUnreachable`, `TableFull`, `Value`.
-    pub(crate) fn add_route(&mut self, route: Route) -> Result<(), ConfigError> {
-        let _ = route;
-        unimplemented!()
-    }
-
-    /// Removes a route: destination, gateway and interface must be equal.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub(crate) fn remove_route(&mut self, route: &Route) -> Result<(), ConfigError> {
-        let _ = route;
-        unimplemented!()
-    }
-
-    /// Takes in a frame from an interface, or an IP packet from the loopback.
-    pub(crate) fn input(
-        &mut self,
-        core: &mut Core,
-        interface: InterfaceId,
-        packet: Packet,
-    ) -> Input {
-        let _ = (core, interface, packet);
-        unimplemented!()
     }
 
     /// Changes whenever a path handed out before may be wrong.
@@ -326,72 +271,46 @@ impl Net {
         self.epoch
     }
 
-    /// The way to `dst`: from `src` if given, else from the best source (RFC 6724); by `interface` if given, else by route.
-    ///
-    /// # Errors
-    /// See [`RouteError`].
-    pub(crate) fn route(
-        &mut self,
-        core: &mut Core,
-        dst: Addr,
-        src: Option<Addr>,
-        interface: Option<InterfaceId>,
-    ) -> Result<Path, RouteError> {
-        let _ = (core, dst, src, interface);
-        unimplemented!()
-    }
-
-    /// Sends a packet whose chain begins with the transport header, in an unshared block with [`HEADROOM`]. `facts` count from
-    /// the transport header.
-    pub(crate) fn send(
-        &mut self,
-        core: &mut Core,
-        path: &Path,
-        meta: &IpMeta,
-        chain: Chain,
-        facts: Facts,
-    ) {
-        let _ = (core, path, meta, chain, facts);
-        unimplemented!()
-    }
-
-    /// Tells the sender of `original` of an error, unless the RFCs or the limits forbid it.
-    pub(crate) fn send_error(&mut self, core: &mut Core, kind: ErrorKind, original: &Datagram) {
-        let _ = (core, kind, original);
-        unimplemented!()
+    /// A path handed out before may be wrong from now on.
+    pub(super) fn changed(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// Believes a [`ReportKind::TooBig`]; returns the path MTU from now on.
     pub(crate) fn pmtu_update(&mut self, core: &mut Core, dst: Addr, mtu: u32) -> u16 {
-        let _ = (core, dst, mtu);
-        unimplemented!()
+        let before = self.path_mtus.get(core.now, &dst);
+        let mtu = self.path_mtus.too_big(core, &dst, mtu);
+        if mtu != before {
+            self.changed();
+        }
+        mtu
     }
 
     /// Whether the address is one of this host's and usable.
     #[inline]
     pub(crate) fn is_local(&self, addr: &Addr) -> bool {
-        self.addresses
-            .find(addr)
-            .and_then(|at| self.addresses.entries.at(at))
-            .is_some_and(|e| matches!(e.state, AddressState::Preferred | AddressState::Deprecated))
+        self.addresses.usable(addr).is_some() || addr.is_loopback()
     }
 
     /// Whether the address is the limited broadcast or that of a subnet of this host.
     pub(crate) fn is_broadcast(&self, addr: &Addr) -> bool {
-        let _ = addr;
-        unimplemented!()
+        addr.is_broadcast() || self.addresses.classify(addr) == Class::Broadcast
     }
 
     /// What the interface's device does for frames.
-    pub(crate) fn offloads(&self, interface: InterfaceId) -> base::Offloads {
-        let _ = interface;
-        unimplemented!()
+    #[inline]
+    pub(crate) fn offloads(&self, interface: InterfaceId) -> Offloads {
+        self.interfaces
+            .get(usize::from(interface.0))
+            .map_or(Offloads::ALL, |interface| interface.offloads)
     }
 
     /// The MTU of the interface's link.
+    #[inline]
     pub(crate) fn mtu(&self, interface: InterfaceId) -> u16 {
-        let _ = interface;
-        unimplemented!()
+        self.interfaces
+            .get(usize::from(interface.0))
+            .map_or(u16::MAX, |interface| interface.mtu)
     }
 
     /// Frames to be transmitted by an interface, oldest first.
@@ -423,7 +342,13 @@ impl Net {
             TimerKind::Address => self.address_timer(core, index, extra),
             TimerKind::Router => self.router_timer(core, index, extra),
             TimerKind::Membership => self.membership_timer(core, index, extra),
-            _ => {}
+            TimerKind::Reassembly => self.reassembly_timer(core, index),
+            TimerKind::Pmtu => {
+                if self.path_mtus.on_timer(core) {
+                    self.changed();
+                }
+            }
+            TimerKind::Tcp | TimerKind::SynReceived | TimerKind::TimeWait | TimerKind::Icmp => {}
         }
     }
 }

@@ -1,0 +1,1 @@
+//! Traces through the whole of the net.
