@@ -1,1 +1,34 @@
-//! Shards: the turn of receive, process, timers, transmit and sleep.
+//! Shards: the turn of receive, process, timers, transmit and sleep, and sockets for other threads.
+//!
+//! A [`Shard`] owns one host, its ports and a clock, and is run by one thread. An application either lives on the shard
+//! ([`App`]: run to completion) or uses [`Sockets`] from any thread.
+//!
+//! What does not live here: protocols (`stack`), devices (`port`), the faces of std and tokio (`millstream`).
+//!
+//! Invariant: a shard is never shared between threads; handles reach it through its mailbox.
+//! Invariant: `now` is read once a turn.
+#![forbid(unsafe_code)]
+
+mod app;
+mod clock;
+mod mailbox;
+mod reply;
+mod shard;
+mod snapshot;
+mod sockets;
+mod thread;
+mod wake;
+
+pub use app::{App, ShardCx};
+pub use clock::Clock;
+pub use mailbox::PostError;
+pub use reply::Reply;
+pub use shard::{BusyPoll, Shard, ShardError, ShardOptions, random_seed};
+pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
+pub use sockets::{
+    Driver, Limits, Notice, Sockets, TcpListenerSocket, TcpSocket, UdpHandle, UdpSettings,
+    deadline, io_error,
+};
+pub use thread::{ShardHandle, ShardThread};
+
+pub use port;

@@ -1,1 +1,70 @@
-//! The sockets people import: std and tokio faces over a Millstream host.
+//! Sockets of a TCP/IP stack in user space, with the names and habits of `std::net` and `tokio::net`.
+//!
+//! A [`Host`] is a whole machine of its own on the network: it has ports (devices), addresses and routes, and makes sockets.
+//! A program that used `std::net` changes its imports, and where it said `TcpListener::bind(addr)` it says
+//! `host.tcp_listen(addr)`.
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//!
+//! use millstream::Host;
+//! use millstream::port::tap::{Tap, TapOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tap = Tap::new("mill0", &TapOptions::default())?;
+//! let host = Host::builder().port(tap).address("10.77.0.2/24").gateway("10.77.0.1").start()?;
+//!
+//! let listener = host.tcp_listen("0.0.0.0:7")?;
+//! for stream in listener.incoming() {
+//!     let mut stream = stream?;
+//!     std::thread::spawn(move || {
+//!         let mut buffer = [0; 4096];
+//!         while let Ok(n @ 1..) = stream.read(&mut buffer) {
+//!             if stream.write_all(&buffer[..n]).is_err() {
+//!                 break;
+//!             }
+//!         }
+//!     });
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the feature `tokio`, [`mod@tokio`] has the same sockets with tokio's traits, on which hyper and axum run. With
+//! [`shard`], an application lives on the stack's own thread and pays no crossing at all.
+//!
+//! What does not live here: threads, turns and queues (`engine`), protocols (`stack`), devices (`port`).
+//!
+//! Invariant: every type here is `Send` and `Sync`.
+//! Invariant: errors of sockets are the `io::Error`s, with their errno, that kernel sockets give.
+#![forbid(unsafe_code)]
+
+mod builder;
+mod error;
+mod host;
+mod tcp;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+mod udp;
+mod waiting;
+
+pub use builder::Builder;
+pub use engine::port;
+pub use engine::{
+    BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnapshot, UdpSettings,
+};
+pub use error::Error;
+pub use host::Host;
+pub use stack::{Config, Congestion, ConnectionInfo, Keepalive, State, TcpInfo, TcpOptions};
+pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use udp::UdpSocket;
+
+/// Applications that live on the shard: run to completion, without a crossing of threads.
+///
+/// [`Builder::build_with`] makes a shard of an [`App`](shard::App); run it in your thread or
+/// [`spawn`](shard::Shard::spawn) it.
+pub mod shard {
+    pub use base::Instant;
+    pub use engine::{App, PostError, Reply, Shard, ShardCx, ShardError, ShardHandle, ShardThread};
+    pub use stack::{Event, Ready, Shutdown, SocketError, SocketId};
+}

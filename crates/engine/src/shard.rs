@@ -1,0 +1,589 @@
+//! A shard: one host, its ports, a clock and an application, run by one thread.
+//!
+//! The turn: read the clock; take a batch from every port; take messages from other threads; let due timers go off; give
+//! events to the application; send what is to be sent; ring every port's doorbell. A turn that found nothing to do is
+//! followed by sleep in poll(2) on the ports and the wake-up, until the host's next deadline.
+//!
+//! What does not live here: threads (`thread`), what messages and events mean (the application).
+//!
+//! Invariant: the clock is read once a turn, and once more before a sleep.
+//! Invariant: a port gives at most one batch a turn, so every port, message and timer gets its share.
+//! Invariant: nothing here sleeps while a port, the mailbox, the send lists or the application have work.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{BATCH, Batch, Instant};
+use port::Port;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use stack::{Config, ConfigError, Host, InterfaceConfig, InterfaceId};
+
+use crate::app::{App, ShardCx};
+use crate::clock::Clock;
+use crate::mailbox::Mailbox;
+use crate::reply::Sender;
+use crate::snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
+use crate::sockets::{Driver, Limits, Notice, Sockets};
+use crate::thread::ShardHandle;
+
+/// Events given to the application in one turn; what is beyond waits for the next.
+const EVENTS_A_TURN: usize = 4 * BATCH;
+/// Batches sent to one port in one turn.
+const TRANSMITS_A_TURN: usize = 16;
+/// How soon to look again at a port that had no room, or that has no descriptor to sleep on.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
+/// The longest sleep: bounds what a clock that jumped can do.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Whether to spin instead of sleeping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BusyPoll {
+    /// Sleep as soon as there is nothing to do.
+    #[default]
+    Never,
+    /// Spin so long after the last work, then sleep.
+    For(Duration),
+    /// Never sleep: a whole core for the lowest latency.
+    Always,
+}
+
+/// How a shard runs.
+#[derive(Debug, Clone)]
+pub struct ShardOptions {
+    /// The thread's name.
+    pub name: String,
+    /// Spin or sleep.
+    pub busy_poll: BusyPoll,
+    /// Run on this CPU only.
+    pub cpu: Option<usize>,
+    /// Messages from other threads that may wait, beside one notice for each live socket.
+    pub mailbox: usize,
+    /// How long a stopping shard goes on to send what was written before.
+    pub drain: Duration,
+}
+
+impl Default for ShardOptions {
+    fn default() -> Self {
+        Self {
+            name: "millstream".to_owned(),
+            busy_poll: BusyPoll::Never,
+            cpu: None,
+            mailbox: 64 * 1024,
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why a shard could not be set up or had to end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ShardError {
+    /// The host refused its configuration, an interface, an address or a route.
+    Config(ConfigError),
+    /// The system refused what is named.
+    System(&'static str, std::io::Error),
+    /// Every port of the shard has failed; the last one's name and reason.
+    Ports(String, String),
+    /// The shard's thread panicked.
+    Panicked,
+}
+
+impl fmt::Display for ShardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+            Self::Ports(name, why) => write!(f, "port {name} has failed: {why}"),
+            Self::Panicked => {
+                f.write_str("the shard's thread panicked: this is a bug, please report it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ShardError {}
+
+impl From<ConfigError> for ShardError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// What reaches a shard from other threads.
+#[derive(Debug)]
+pub(crate) enum Message<C> {
+    /// For the application.
+    App(C),
+    /// A question of a tool, with how many connections to list.
+    Snapshot(usize, Sender<ShardSnapshot>),
+}
+
+struct PortSlot {
+    port: Box<dyn Port + Send>,
+    interface: InterfaceId,
+    rx: Batch,
+    tx: Batch,
+    failed: bool,
+}
+
+/// One host with its ports, run to completion.
+pub struct Shard<A: App> {
+    host: Host,
+    ports: Vec<PortSlot>,
+    app: A,
+    clock: Clock,
+    started: Instant,
+    mailbox: Arc<Mailbox<Message<A::Command>>>,
+    inbox: Vec<Message<A::Command>>,
+    options: ShardOptions,
+    meters: Meters,
+    /// The time of the turn, and of the last turn that had work.
+    now: Instant,
+    last_work: Instant,
+    /// The last turn had work.
+    worked: bool,
+    stop: bool,
+}
+
+impl<A: App> fmt::Debug for Shard<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("ports", &self.ports.len())
+            .field("meters", &self.meters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shard<Driver> {
+    /// A shard whose sockets are used from other threads.
+    ///
+    /// Errors: as [`Shard::new`].
+    pub fn with_sockets(
+        config: Config,
+        seed: u64,
+        limits: Limits,
+        options: ShardOptions,
+    ) -> Result<(Self, Sockets), ShardError> {
+        let mailbox = new_mailbox::<Notice>(&options)?;
+        let (driver, sockets) = Driver::new(mailbox.clone(), limits, &config);
+        Ok((
+            Self::assemble(config, seed, driver, mailbox, options)?,
+            sockets,
+        ))
+    }
+}
+
+fn new_mailbox<C>(options: &ShardOptions) -> Result<Arc<Mailbox<Message<C>>>, ShardError> {
+    let made = Mailbox::new(options.mailbox);
+    made.map(Arc::new)
+        .map_err(|error| ShardError::System("cannot make an eventfd; raise `ulimit -n`", error))
+}
+
+impl<A: App> Shard<A> {
+    /// A shard that runs `app`. `seed` is that of the host's secrets and generator: random, but in tests.
+    ///
+    /// Errors: the host's memory or tables cannot be had; no descriptors are left.
+    pub fn new(
+        config: Config,
+        seed: u64,
+        app: A,
+        options: ShardOptions,
+    ) -> Result<Self, ShardError> {
+        let mailbox = new_mailbox(&options)?;
+        Self::assemble(config, seed, app, mailbox, options)
+    }
+
+    fn assemble(
+        config: Config,
+        seed: u64,
+        app: A,
+        mailbox: Arc<Mailbox<Message<A::Command>>>,
+        options: ShardOptions,
+    ) -> Result<Self, ShardError> {
+        let clock = Clock::new();
+        let now = clock.now();
+        Ok(Self {
+            host: Host::new(config, seed, now)?,
+            ports: Vec::new(),
+            app,
+            clock,
+            started: now,
+            mailbox,
+            inbox: Vec::new(),
+            options,
+            meters: Meters::default(),
+            now,
+            last_work: now,
+            worked: false,
+            stop: false,
+        })
+    }
+
+    /// Gives the host an interface on `port`, with the port's hardware address, MTU and offloads.
+    ///
+    /// Errors: the host has no room for another interface.
+    pub fn add_port(&mut self, port: Box<dyn Port + Send>) -> Result<InterfaceId, ShardError> {
+        let facts = port.facts();
+        let config = InterfaceConfig {
+            name: facts.name.clone(),
+            mac: facts.mac,
+            mtu: facts.mtu,
+            offloads: facts.offloads,
+        };
+        let interface = self.host.add_interface(self.now, config)?;
+        self.ports.push(PortSlot {
+            port,
+            interface,
+            rx: Batch::new(),
+            tx: Batch::new(),
+            failed: false,
+        });
+        Ok(interface)
+    }
+
+    /// The host, to add addresses and routes, and for tests.
+    pub fn host(&mut self) -> &mut Host {
+        &mut self.host
+    }
+
+    /// The time of the last turn.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The application.
+    pub fn app(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> ShardHandle<A::Command> {
+        ShardHandle::new(self.mailbox.clone())
+    }
+
+    /// How it runs.
+    pub fn options(&self) -> &ShardOptions {
+        &self.options
+    }
+
+    /// Runs in the calling thread until [`ShardHandle::stop`], [`ShardCx::stop`] or the failure of every port. What was
+    /// written before is sent for up to [`ShardOptions::drain`].
+    ///
+    /// Errors: the CPU cannot be had; every port has failed.
+    pub fn run(&mut self) -> Result<(), ShardError> {
+        if let Some(cpu) = self.options.cpu {
+            let mut set = rustix::thread::CpuSet::new();
+            set.set(cpu);
+            rustix::thread::sched_setaffinity(None, &set).map_err(|error| {
+                ShardError::System("cannot run on the CPU asked for; see `nproc`", error.into())
+            })?;
+        }
+        self.begin();
+        while !self.mailbox.stopping() && !self.stop {
+            if !self.turn() {
+                self.rest(SLEEP_MAX)?;
+            }
+        }
+        self.drain();
+        Ok(())
+    }
+
+    /// Calls the application's [`App::on_start`]. [`Shard::run`] does this itself.
+    pub fn begin(&mut self) {
+        self.now = self.clock.now();
+        self.last_work = self.now;
+        self.with_app(|app, cx| app.on_start(cx));
+    }
+
+    fn with_app(&mut self, call: impl FnOnce(&mut A, &mut ShardCx<'_>)) -> bool {
+        let mut cx = ShardCx {
+            host: &mut self.host,
+            now: self.now,
+            again: false,
+            stop: false,
+        };
+        call(&mut self.app, &mut cx);
+        self.stop |= cx.stop;
+        cx.again
+    }
+
+    /// Runs one turn; whether it found anything to do. For callers with a loop of their own: sleep is [`Shard::rest`]'s.
+    pub fn turn(&mut self) -> bool {
+        let before = self.now;
+        self.now = self.clock.now();
+        // A turn is charged when the next one begins, so that one reading of the clock serves both.
+        let meter = if self.worked {
+            &mut self.meters.busy
+        } else {
+            &mut self.meters.idle
+        };
+        *meter += self.now - before;
+        self.meters.turns += 1;
+        let mut work = self.receive();
+        work |= self.take_messages();
+        self.host.handle_timers(self.now);
+        work |= self.give_events();
+        work |= self.with_app(|app, cx| app.on_turn(cx));
+        work |= self.transmit();
+        // Sending may make sockets ready too: connections to ourselves, or a connection that just failed.
+        work |= self.give_events();
+        self.worked = work;
+        if work {
+            self.last_work = self.now;
+        } else {
+            self.meters.idle_turns += 1;
+        }
+        work
+    }
+
+    fn receive(&mut self) -> bool {
+        let mut any = false;
+        for slot in &mut self.ports {
+            if slot.port.receive(self.host.pool_mut(), &mut slot.rx) > 0 {
+                any = true;
+                self.host
+                    .handle_batch(self.now, slot.interface, &mut slot.rx);
+            }
+        }
+        any
+    }
+
+    fn take_messages(&mut self) -> bool {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.mailbox.drain(&mut inbox);
+        let any = !inbox.is_empty();
+        self.meters.messages += inbox.len() as u64;
+        for message in inbox.drain(..) {
+            match message {
+                Message::App(command) => {
+                    self.with_app(|app, cx| app.on_command(cx, command));
+                }
+                Message::Snapshot(connections, sender) => sender.send(self.snapshot(connections)),
+            }
+        }
+        self.inbox = inbox;
+        any
+    }
+
+    fn give_events(&mut self) -> bool {
+        for given in 0..EVENTS_A_TURN {
+            let Some(event) = self.host.poll_event() else {
+                return given > 0;
+            };
+            self.meters.events += 1;
+            self.with_app(|app, cx| app.on_event(cx, event));
+        }
+        true
+    }
+
+    fn transmit(&mut self) -> bool {
+        let mut any = false;
+        for slot in &mut self.ports {
+            for _ in 0..TRANSMITS_A_TURN {
+                let more = self
+                    .host
+                    .poll_transmit(self.now, slot.interface, &mut slot.tx);
+                if slot.tx.is_empty() {
+                    break;
+                }
+                any |= slot.port.transmit(self.host.pool_mut(), &mut slot.tx) > 0;
+                if !more || !slot.tx.is_empty() {
+                    break;
+                }
+            }
+            slot.port.flush(self.host.pool_mut());
+        }
+        any
+    }
+
+    /// Sleeps until a port has frames, another thread wakes the shard, the host's next deadline, or `longest`. With busy
+    /// polling, returns at once while that lasts.
+    ///
+    /// Errors: every port has failed.
+    pub fn rest(&mut self, longest: Duration) -> Result<(), ShardError> {
+        match self.options.busy_poll {
+            BusyPoll::Always => {
+                std::hint::spin_loop();
+                return self.check_ports();
+            }
+            BusyPoll::For(time) if self.now - self.last_work < time => {
+                std::hint::spin_loop();
+                return Ok(());
+            }
+            BusyPoll::For(_) | BusyPoll::Never => {}
+        }
+        self.check_ports()?;
+        self.mailbox.wake().prepare();
+        if !self.mailbox.has_work() || (self.stop && !self.mailbox.has_messages()) {
+            self.sleep(longest);
+        }
+        self.mailbox.wake().awake();
+        Ok(())
+    }
+
+    fn sleep(&mut self, longest: Duration) {
+        let started = self.clock.now();
+        let mut time = longest;
+        if let Some(deadline) = self.host.next_deadline() {
+            time = time.min(deadline - started);
+        }
+        let mut fds = Vec::with_capacity(self.ports.len() + 1);
+        fds.push(PollFd::from_borrowed_fd(
+            self.mailbox.wake().fd(),
+            PollFlags::IN,
+        ));
+        for slot in self.ports.iter().filter(|slot| !slot.failed) {
+            match slot.port.sleep_fd() {
+                Some(fd) => fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+                None => time = time.min(LOOK_AGAIN),
+            }
+            if !slot.tx.is_empty() {
+                time = time.min(LOOK_AGAIN);
+            }
+        }
+        let timeout = Timespec {
+            tv_sec: time.as_secs() as i64,
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        // An interrupted sleep is a short sleep.
+        let _ = poll(&mut fds, Some(&timeout));
+        if fds[0].revents().contains(PollFlags::IN) {
+            self.mailbox.wake().drain();
+        }
+        drop(fds);
+        self.meters.sleeps += 1;
+        self.meters.busy += started - self.now;
+        self.now = self.clock.now();
+        self.meters.idle += self.now - started;
+    }
+
+    /// Takes failed ports out of the sleep; an error when none is left.
+    fn check_ports(&mut self) -> Result<(), ShardError> {
+        let mut last = None;
+        for slot in &mut self.ports {
+            let Some(failure) = slot.port.failure() else {
+                return Ok(());
+            };
+            slot.failed = true;
+            last = Some(ShardError::Ports(
+                slot.port.facts().name.clone(),
+                failure.to_string(),
+            ));
+        }
+        last.map_or(Ok(()), Err)
+    }
+
+    /// Lets the application close, and goes on until everything is sent or the time is up.
+    fn drain(&mut self) {
+        self.stop = true;
+        self.now = self.clock.now();
+        let end = self.now + self.options.drain;
+        self.with_app(|app, cx| app.on_stop(cx));
+        loop {
+            let work = self.turn();
+            if self.now >= end || (!work && self.app.is_drained() && !self.unfinished()) {
+                break;
+            }
+            if !work && self.rest(Duration::from_millis(5)).is_err() {
+                break;
+            }
+        }
+        for connection in self
+            .host
+            .connections()
+            .filter_map(|connection| connection.socket)
+            .collect::<Vec<_>>()
+        {
+            let _ = self.host.abort(self.now, connection);
+        }
+        self.transmit();
+    }
+
+    /// Whether a connection still has something to tell its peer. Visits all: only for the end.
+    fn unfinished(&self) -> bool {
+        use stack::State;
+        let quiet = [
+            State::Closed,
+            State::FinWait2,
+            State::TimeWait,
+            State::SynReceived,
+        ];
+        self.host
+            .connections()
+            .any(|connection| !quiet.contains(&connection.state))
+    }
+
+    /// What the shard is doing, with the first `connections` connections. Visits all connections.
+    pub fn snapshot(&self, connections: usize) -> ShardSnapshot {
+        let pool = self.host.pool();
+        let mut first = Vec::new();
+        let mut states: Vec<(stack::State, u64)> = Vec::new();
+        for connection in self.host.connections() {
+            match states
+                .iter_mut()
+                .find(|(state, _)| *state == connection.state)
+            {
+                Some((_, count)) => *count += 1,
+                None => states.push((connection.state, 1)),
+            }
+            if first.len() < connections {
+                first.push(connection);
+            }
+        }
+        ShardSnapshot {
+            at: self.now,
+            uptime: self.now - self.started,
+            meters: Meters {
+                wakes: self.mailbox.wake().written(),
+                ..self.meters
+            },
+            drops: self.host.stats().drops.clone(),
+            counts: self.host.stats().counts.clone(),
+            pool: PoolSnapshot {
+                capacity: pool.capacity(),
+                in_use: pool.in_use(),
+                high_water: pool.high_water(),
+            },
+            ports: self.ports.iter().map(port_snapshot).collect(),
+            states,
+            connections: first,
+        }
+    }
+}
+
+fn port_snapshot(slot: &PortSlot) -> PortSnapshot {
+    let facts = slot.port.facts();
+    PortSnapshot {
+        name: facts.name.clone(),
+        mac: facts.mac,
+        mtu: facts.mtu,
+        counters: slot.port.counters(),
+        failure: slot.port.failure().map(ToString::to_string),
+    }
+}
+
+impl<A: App> Drop for Shard<A> {
+    fn drop(&mut self) {
+        // Nobody will read: senders learn it, and what they sent is dropped.
+        drop(self.mailbox.close());
+        let pool = self.host.pool_mut();
+        for slot in &mut self.ports {
+            slot.rx.clear(pool);
+            slot.tx.clear(pool);
+            slot.port.release(pool);
+        }
+    }
+}
+
+/// A seed from the system's random numbers, for [`Shard::new`].
+///
+/// Errors: the system has none to give.
+pub fn random_seed() -> Result<u64, ShardError> {
+    getrandom::u64().map_err(|error| {
+        ShardError::System(
+            "cannot get random numbers",
+            std::io::Error::other(error.to_string()),
+        )
+    })
+}

@@ -1,0 +1,249 @@
+//! The shard's side of all sockets in foreign hands: an [`App`] like any other.
+//!
+//! What does not live here: what the application's side may do meanwhile (`tcp`, `listener`, `udp`).
+//!
+//! Invariant: a socket is looked at only when there is a notice about it or the stack reports an event of it.
+//! Invariant: one look moves at most a limit's worth of bytes each way, so no socket holds up a turn; a look that stops for
+//! that leaves a notice to itself.
+
+mod listener;
+mod tcp;
+mod udp;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base::{Key, Slab};
+use stack::{Config, Event, Ready, SocketId};
+
+use super::chunk::Chunk;
+use super::{Door, Limits, Notice, Sockets, Subject};
+use crate::app::{App, ShardCx};
+use crate::mailbox::Mailbox;
+use crate::shard::Message;
+use listener::ListenerEntry;
+use tcp::TcpEntry;
+use udp::UdpEntry;
+
+/// What the driver knows of one socket.
+#[derive(Debug)]
+enum Entry {
+    Tcp(TcpEntry),
+    Listener(ListenerEntry),
+    Udp(UdpEntry),
+}
+
+/// Whether a socket stays in the table after a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Lives,
+    Gone,
+}
+
+/// What a look may use besides the socket.
+struct Tools<'a> {
+    door: &'a Arc<Door>,
+    /// A large chunk to receive into, reused until it is given away full.
+    scratch: &'a mut Option<Chunk>,
+}
+
+impl Tools<'_> {
+    fn scratch(&mut self) -> Chunk {
+        self.scratch
+            .take()
+            .unwrap_or_else(|| self.door.chunks.large())
+    }
+}
+
+/// Serves sockets to other threads.
+#[derive(Debug)]
+pub struct Driver {
+    door: Arc<Door>,
+    entries: Slab<Entry>,
+    scratch: Option<Chunk>,
+    stopping: bool,
+    /// TCP sockets in the table.
+    connections: u32,
+}
+
+fn token_of(key: Key) -> u64 {
+    u64::from(key.generation) << 32 | u64::from(key.index)
+}
+
+fn key_of(token: u64) -> Key {
+    Key {
+        index: token as u32,
+        generation: (token >> 32) as u32,
+    }
+}
+
+impl Driver {
+    /// The driver and the door to it. `config` is the host's.
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox<Message<Notice>>>,
+        limits: Limits,
+        config: &Config,
+    ) -> (Self, Sockets) {
+        let options = stack::TcpOptions {
+            send_buffer: config.tcp_send_buffer,
+            receive_buffer: config.tcp_receive_buffer,
+            ..stack::TcpOptions::default()
+        };
+        let sockets = Sockets::new(mailbox, limits, options);
+        let capacity = config
+            .tcp_connections
+            .saturating_add(config.tcp_listeners)
+            .saturating_add(config.udp_sockets);
+        let driver = Self {
+            door: sockets.door.clone(),
+            entries: Slab::with_capacity(capacity),
+            scratch: None,
+            stopping: false,
+            connections: 0,
+        };
+        (driver, sockets)
+    }
+
+    fn insert(&mut self, cx: &mut ShardCx<'_>, id: SocketId, entry: Entry) -> Option<u64> {
+        let tcp = matches!(entry, Entry::Tcp(_));
+        let token = token_of(self.entries.insert(entry)?);
+        self.connections += u32::from(tcp);
+        let _ = cx.host.set_token(id, token);
+        Some(token)
+    }
+
+    /// Looks at the socket of `token`, if it is still there, and at what that brings up.
+    fn look(&mut self, cx: &mut ShardCx<'_>, token: u64, ready: Ready) {
+        let key = key_of(token);
+        let tools = &mut Tools {
+            door: &self.door,
+            scratch: &mut self.scratch,
+        };
+        let mut accepted = Vec::new();
+        let fate = match self.entries.get_mut(key) {
+            Some(Entry::Tcp(entry)) => entry.look(cx, tools, ready),
+            Some(Entry::Udp(entry)) => entry.look(cx, tools, ready),
+            Some(Entry::Listener(entry)) => entry.look(cx, &mut accepted),
+            None => return,
+        };
+        if fate == Fate::Gone
+            && let Some(Entry::Tcp(_)) = self.entries.remove(key)
+        {
+            self.connections -= 1;
+        }
+        if !accepted.is_empty() {
+            self.adopt(cx, key, accepted);
+        }
+    }
+
+    /// Gives accepted connections their records and hands them to the listener's queue.
+    fn adopt(&mut self, cx: &mut ShardCx<'_>, listener: Key, accepted: Vec<listener::Accepted>) {
+        let Some(Entry::Listener(entry)) = self.entries.get(listener) else {
+            return;
+        };
+        let listening = entry.shared().clone();
+        let (options, changed) = entry.options();
+        let mut tokens = Vec::with_capacity(accepted.len());
+        let mut handles = Vec::with_capacity(accepted.len());
+        for (id, remote) in accepted {
+            let entry = TcpEntry::accepted(cx, &self.door, id, remote, options.clone());
+            let shared = entry.shared().clone();
+            // A full table refuses the connection; dropping the handle does no harm then.
+            let Some(token) = self.insert(cx, id, Entry::Tcp(entry)) else {
+                let _ = cx.host.abort(cx.now, id);
+                continue;
+            };
+            shared.token.store(token, Ordering::Relaxed);
+            if changed {
+                let _ = cx
+                    .host
+                    .tcp_set_options(cx.now, id, |inherited| inherited.clone_from(&options));
+            }
+            tokens.push(token);
+            handles.push((super::TcpSocket::new(shared), remote));
+        }
+        listening.hand_over(handles);
+        for token in tokens {
+            // What arrived before the connection had a token is found by looking.
+            self.look(cx, token, Ready::READABLE);
+        }
+    }
+
+    /// The first notice about a socket: asks the stack for it.
+    fn introduce(&mut self, cx: &mut ShardCx<'_>, subject: Subject) {
+        let made = match &subject {
+            Subject::Tcp(shared) => {
+                TcpEntry::connect(cx, shared).map(|entry| (entry.id(), Entry::Tcp(entry)))
+            }
+            Subject::Listener(shared) => {
+                ListenerEntry::listen(cx, shared).map(|entry| (entry.id(), Entry::Listener(entry)))
+            }
+            Subject::Udp(shared) => {
+                UdpEntry::bind(cx, shared).map(|entry| (entry.id(), Entry::Udp(entry)))
+            }
+        };
+        let token = made.and_then(|(id, entry)| {
+            self.insert(cx, id, entry).ok_or_else(|| {
+                let _ = cx.host.abort(cx.now, id);
+                stack::SocketError::NoBuffers
+            })
+        });
+        match (token, &subject) {
+            (Ok(token), subject) => {
+                subject.token().store(token, Ordering::Relaxed);
+                self.look(cx, token, Ready::NONE);
+            }
+            (Err(error), Subject::Tcp(shared)) => shared.fail(Some(error)),
+            (Err(error), Subject::Listener(shared)) => shared.fail(Some(error)),
+            (Err(error), Subject::Udp(shared)) => shared.fail(Some(error)),
+        }
+    }
+}
+
+impl App for Driver {
+    type Command = Notice;
+
+    fn on_event(&mut self, cx: &mut ShardCx<'_>, event: Event) {
+        self.look(cx, event.token, event.ready);
+    }
+
+    fn on_command(&mut self, cx: &mut ShardCx<'_>, notice: Notice) {
+        let Some(subject) = notice.take() else { return };
+        subject.taken();
+        match subject.token().load(Ordering::Relaxed) {
+            super::TOKEN_NONE if self.stopping => subject.fail_stopped(),
+            super::TOKEN_NONE => self.introduce(cx, subject),
+            token => self.look(cx, token, Ready::NONE),
+        }
+    }
+
+    fn on_stop(&mut self, cx: &mut ShardCx<'_>) {
+        self.stopping = true;
+        let tokens: Vec<u64> = self.entries.iter().map(|(key, _)| token_of(key)).collect();
+        for token in tokens {
+            match self.entries.get(key_of(token)) {
+                Some(Entry::Tcp(entry)) => entry.shared().stop(),
+                Some(Entry::Listener(entry)) => entry.shared().stop(),
+                Some(Entry::Udp(entry)) => entry.shared().stop(),
+                None => {}
+            }
+            self.look(cx, token, Ready::NONE);
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.connections == 0
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        for (_, entry) in self.entries.iter() {
+            match entry {
+                Entry::Tcp(entry) => entry.shared().fail_stopped(),
+                Entry::Listener(entry) => entry.shared().fail_stopped(),
+                Entry::Udp(entry) => entry.shared().fail_stopped(),
+            }
+        }
+    }
+}

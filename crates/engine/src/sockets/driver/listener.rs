@@ -1,0 +1,95 @@
+//! One TCP listener between its record and the stack.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use stack::{SocketError, SocketId, TcpOptions};
+
+use super::Fate;
+use crate::app::ShardCx;
+use crate::sockets::listener::{ACCEPT_AHEAD, ListenerShared};
+
+/// A connection the stack gave, and where it comes from.
+pub(super) type Accepted = (SocketId, SocketAddr);
+
+/// The driver's part of a listener.
+#[derive(Debug)]
+pub(super) struct ListenerEntry {
+    shared: Arc<ListenerShared>,
+    id: SocketId,
+    /// The options the stack gives accepted connections.
+    inherited: TcpOptions,
+}
+
+impl ListenerEntry {
+    /// Listens where the application asked.
+    pub(super) fn listen(
+        cx: &mut ShardCx<'_>,
+        shared: &Arc<ListenerShared>,
+    ) -> Result<Self, SocketError> {
+        let options = shared.state().options.clone();
+        let id = cx
+            .host
+            .tcp_listen(cx.now, shared.bind, shared.backlog, &options)?;
+        let local = cx.host.local_addr(id).unwrap_or(shared.bind);
+        let mut state = shared.state();
+        state.local = Some(local);
+        let acceptors = state.acceptors.take();
+        drop(state);
+        acceptors.wake(&shared.acceptable);
+        Ok(Self {
+            shared: shared.clone(),
+            id,
+            inherited: options,
+        })
+    }
+
+    pub(super) fn id(&self) -> SocketId {
+        self.id
+    }
+
+    pub(super) fn shared(&self) -> &Arc<ListenerShared> {
+        &self.shared
+    }
+
+    /// The options accepted connections must be given, if they are not those they have.
+    pub(super) fn options(&self) -> (TcpOptions, bool) {
+        let options = self.shared.state().options.clone();
+        let changed = options != self.inherited;
+        (options, changed)
+    }
+
+    /// Accepts what there is room for into `accepted`.
+    pub(super) fn look(&mut self, cx: &mut ShardCx<'_>, accepted: &mut Vec<Accepted>) -> Fate {
+        let state = self.shared.state();
+        let (closed, room) = (
+            state.closed,
+            ACCEPT_AHEAD.saturating_sub(state.accepted.len()),
+        );
+        drop(state);
+        if closed {
+            let _ = cx.host.close(cx.now, self.id);
+            self.shared.fail(None);
+            return Fate::Gone;
+        }
+        while accepted.len() < room {
+            match cx.host.tcp_accept(cx.now, self.id) {
+                Ok(next) => accepted.push(next),
+                Err(_) => return Fate::Lives,
+            }
+        }
+        self.pause();
+        Fate::Lives
+    }
+
+    /// Out of room: either the application will say when there is some, or it has made some meanwhile.
+    fn pause(&self) {
+        let mut state = self.shared.state();
+        if state.accepted.len() < ACCEPT_AHEAD / 2 {
+            drop(state);
+            self.shared.notice();
+        } else {
+            state.paused = true;
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! One TCP connection between its record and the stack.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
+
+use super::{Fate, Tools};
+use crate::app::ShardCx;
+use crate::sockets::Door;
+use crate::sockets::chunk::{ByteQueue, LARGE, SMALL};
+use crate::sockets::tcp::{Close, Phase, TcpShared};
+
+/// The driver's part of a TCP socket.
+#[derive(Debug)]
+pub(super) struct TcpEntry {
+    shared: Arc<TcpShared>,
+    id: SocketId,
+    /// Bytes taken from the record that the stack had no room for yet.
+    tx: ByteQueue,
+    open: bool,
+    /// The stack may have something to read.
+    rx_ready: bool,
+    /// The application's shutdowns have been passed on.
+    read_shut: bool,
+    write_shut: bool,
+    /// The stack says the connection is over, and why; what it still holds is being received.
+    over: Option<Option<SocketError>>,
+}
+
+/// What the application asked for since the last look.
+struct Orders {
+    options: Option<TcpOptions>,
+    write_shut: bool,
+    read_shut: bool,
+    closed: Option<Close>,
+    room: usize,
+}
+
+/// What a round of receiving brought.
+struct Received {
+    bytes: ByteQueue,
+    n: usize,
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The stack has no more for now.
+    Drained,
+    /// The record has no room for more.
+    Full,
+    /// The peer's FIN.
+    Fin,
+    /// The connection is over.
+    Over(Option<SocketError>),
+}
+
+impl TcpEntry {
+    /// Begins the connection an application asked for.
+    pub(super) fn connect(
+        cx: &mut ShardCx<'_>,
+        shared: &Arc<TcpShared>,
+    ) -> Result<Self, SocketError> {
+        let (remote, options) = {
+            let mut state = shared.state();
+            state.options_changed = false;
+            (state.remote, state.options.clone())
+        };
+        let id = cx.host.tcp_connect(cx.now, remote, shared.bind, &options)?;
+        if let Ok(local) = cx.host.local_addr(id) {
+            shared.state().local = Some(local);
+        }
+        Ok(Self::new(shared.clone(), id, false))
+    }
+
+    /// Wraps a connection the stack has accepted.
+    pub(super) fn accepted(
+        cx: &mut ShardCx<'_>,
+        door: &Arc<Door>,
+        id: SocketId,
+        remote: SocketAddr,
+        options: TcpOptions,
+    ) -> Self {
+        let local = cx.host.local_addr(id).ok();
+        let shared = TcpShared::new(door.clone(), Phase::Open, remote, local);
+        shared.state().options = options;
+        Self::new(Arc::new(shared), id, true)
+    }
+
+    fn new(shared: Arc<TcpShared>, id: SocketId, open: bool) -> Self {
+        Self {
+            shared,
+            id,
+            tx: ByteQueue::default(),
+            open,
+            rx_ready: false,
+            read_shut: false,
+            write_shut: false,
+            over: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> SocketId {
+        self.id
+    }
+
+    pub(super) fn shared(&self) -> &Arc<TcpShared> {
+        &self.shared
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn look(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        tools: &mut Tools<'_>,
+        ready: Ready,
+    ) -> Fate {
+        self.rx_ready |=
+            ready.intersects(Ready::READABLE | Ready::READ_CLOSED | Ready::HUP | Ready::ERROR);
+        if !self.open && !self.establish(cx, ready) {
+            return self.wait_or_give_up(cx);
+        }
+        let orders = self.take_orders(cx);
+        if let Some(options) = &orders.options {
+            let _ = cx
+                .host
+                .tcp_set_options(cx.now, self.id, |old| old.clone_from(options));
+        }
+        self.send(cx, tools, &orders);
+        if let Some(close) = orders.closed {
+            return self.close(cx, tools, close);
+        }
+        if self.rx_ready {
+            self.receive(cx, tools, orders.room);
+        }
+        if ready.intersects(Ready::HUP | Ready::ERROR) && self.over.is_none() {
+            self.look_for_the_end(cx, ready);
+        }
+        match self.over {
+            Some(error) if !self.rx_ready => {
+                let _ = cx.host.close(cx.now, self.id);
+                self.shared.fail(error);
+                Fate::Gone
+            }
+            _ => Fate::Lives,
+        }
+    }
+
+    /// Whether the connection is established; if that was decided just now, tells the application.
+    fn establish(&mut self, cx: &mut ShardCx<'_>, ready: Ready) -> bool {
+        if ready.intersects(Ready::ERROR | Ready::HUP) {
+            // Refused, timed out, unreachable: nothing was received, so the end is now.
+            self.over = Some(cx.host.take_error(self.id));
+            return false;
+        }
+        if !ready.contains(Ready::WRITABLE) {
+            return false;
+        }
+        self.open = true;
+        self.rx_ready = true;
+        let local = cx.host.local_addr(self.id).ok();
+        let mut state = self.shared.state();
+        state.phase = Phase::Open;
+        state.local = local.or(state.local);
+        let writers = state.writers.take();
+        drop(state);
+        writers.wake(&self.shared.writable);
+        true
+    }
+
+    fn wait_or_give_up(&mut self, cx: &mut ShardCx<'_>) -> Fate {
+        let closed = self.shared.state().closed.is_some();
+        if closed {
+            let _ = cx.host.abort(cx.now, self.id);
+        } else if self.over.is_some() {
+            let _ = cx.host.close(cx.now, self.id);
+        } else {
+            return Fate::Lives;
+        }
+        self.shared.fail(self.over.flatten());
+        Fate::Gone
+    }
+
+    fn take_orders(&mut self, cx: &mut ShardCx<'_>) -> Orders {
+        let mut state = self.shared.state();
+        self.tx.append(&mut state.tx);
+        let options = std::mem::take(&mut state.options_changed).then(|| state.options.clone());
+        let orders = Orders {
+            options,
+            write_shut: state.write_shut,
+            read_shut: state.read_shut,
+            closed: state.closed,
+            room: self.shared.door.limits.receive.saturating_sub(state.rx_len),
+        };
+        let info_wanted = std::mem::take(&mut state.info_wanted);
+        drop(state);
+        for sender in info_wanted {
+            if let Ok(info) = cx.host.tcp_info(self.id) {
+                sender.send(info);
+            }
+        }
+        orders
+    }
+
+    /// Hands bytes to the stack, then the FIN if one is due, and tells writers of the room.
+    fn send(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>, orders: &Orders) {
+        let mut sent = 0;
+        while self.over.is_none() && !self.tx.is_empty() {
+            match cx.host.tcp_send(cx.now, self.id, self.tx.first()) {
+                Ok(0) | Err(SocketError::WouldBlock | SocketError::NoBuffers) => break,
+                Ok(n) => {
+                    self.tx.advance(n, &tools.door.chunks);
+                    sent += n;
+                }
+                Err(error) => {
+                    self.over = Some(cx.host.take_error(self.id).or(Some(error)));
+                    self.rx_ready = true;
+                }
+            }
+        }
+        if self.over.is_some() {
+            self.tx.clear(&tools.door.chunks);
+            self.shared.fail_sending();
+            return;
+        }
+        let mut drained = self.tx.is_empty();
+        if sent > 0 || orders.write_shut {
+            let mut state = self.shared.state();
+            state.tx_len = state.tx_len.saturating_sub(sent);
+            // Bytes a writer is copying right now are in `tx_len` already: the FIN waits for them.
+            drained &= state.tx_len == 0;
+            if sent > 0 && state.tx_len <= tools.door.limits.send / 2 {
+                let writers = state.writers.take();
+                drop(state);
+                writers.wake(&self.shared.writable);
+            }
+        }
+        if orders.write_shut && drained && !self.write_shut {
+            self.write_shut = true;
+            let _ = cx.host.tcp_shutdown(cx.now, self.id, Shutdown::Write);
+        }
+        if orders.read_shut && !self.read_shut {
+            self.read_shut = true;
+            let _ = cx.host.tcp_shutdown(cx.now, self.id, Shutdown::Read);
+        }
+    }
+
+    /// The last handle is gone: finishes sending, then closes; resets when there is data nobody will read.
+    fn close(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>, close: Close) -> Fate {
+        let unread = self.rx_ready && matches!(cx.host.tcp_peek(self.id, &mut [0]), Ok(1..));
+        if close == Close::Abort || unread {
+            self.tx.clear(&tools.door.chunks);
+            let _ = cx.host.abort(cx.now, self.id);
+        } else if self.tx.is_empty() || self.over.is_some() {
+            let _ = cx.host.close(cx.now, self.id);
+        } else {
+            self.rx_ready = false;
+            return Fate::Lives;
+        }
+        self.shared.fail(None);
+        Fate::Gone
+    }
+
+    /// Moves received bytes to the record, as many as it has room for.
+    fn receive(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>, room: usize) {
+        let Received { mut bytes, n, end } = self.read_stack(cx, tools, room);
+        let limit = tools.door.limits.receive;
+        let mut state = self.shared.state();
+        if n > 0 && n <= SMALL {
+            state.rx.push_small(bytes.first());
+        } else {
+            state.rx.append(&mut bytes);
+        }
+        state.rx_len += n;
+        let mut again = false;
+        match end {
+            End::Full if state.rx_len > limit / 2 => state.rx_paused = true,
+            End::Full => again = true,
+            End::Fin => state.rx_end = true,
+            End::Drained | End::Over(_) => {}
+        }
+        let readers = (n > 0 || end == End::Fin).then(|| state.readers.take());
+        drop(state);
+        if let Some(readers) = readers {
+            readers.wake(&self.shared.readable);
+        }
+        self.rx_ready = end == End::Full;
+        if let End::Over(error) = end {
+            self.over = self.over.or(Some(error));
+            self.shared.fail_sending();
+        }
+        bytes.clear(&tools.door.chunks);
+        if again {
+            // The reader made room meanwhile: go on next turn, when others have had theirs.
+            self.shared.notice();
+        }
+    }
+
+    fn read_stack(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>, room: usize) -> Received {
+        let mut received = Received {
+            bytes: ByteQueue::default(),
+            n: 0,
+            end: End::Full,
+        };
+        while received.n < room {
+            let mut chunk = tools.scratch();
+            let want = (room - received.n).min(LARGE);
+            match cx
+                .host
+                .tcp_recv(cx.now, self.id, &mut chunk.whole()[..want])
+            {
+                Ok(0) => received.end = End::Fin,
+                Ok(n) => {
+                    chunk.filled(n);
+                    received.n += n;
+                    if n > LARGE / 2 {
+                        received.bytes.push(chunk);
+                    } else if n <= SMALL {
+                        received.bytes.push_small(chunk.bytes());
+                        *tools.scratch = Some(chunk);
+                    } else {
+                        received
+                            .bytes
+                            .push(tools.door.chunks.copy_of(chunk.bytes()));
+                        *tools.scratch = Some(chunk);
+                    }
+                    continue;
+                }
+                Err(SocketError::WouldBlock) => received.end = End::Drained,
+                Err(error) => received.end = End::Over(Some(error)),
+            }
+            *tools.scratch = Some(chunk);
+            break;
+        }
+        received
+    }
+
+    /// Decides whether the stack's HUP or error ends the connection.
+    fn look_for_the_end(&mut self, cx: &mut ShardCx<'_>, ready: Ready) {
+        let error = if ready.contains(Ready::ERROR) {
+            cx.host.take_error(self.id)
+        } else {
+            None
+        };
+        if error.is_some() || ready.contains(Ready::HUP) {
+            self.over = Some(error);
+            self.tx = ByteQueue::default();
+            self.shared.fail_sending();
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Sockets for other threads: handles that are `Send` and `Sync`, over a shard that is neither.
+//!
+//! # How it works
+//!
+//! A handle and the shard share one record per socket: queues of bytes each way, flags, an error, and who waits. The
+//! application changes the record and, if no notice about this socket is under way, leaves one in the shard's mailbox. The
+//! shard ([`Driver`]) looks at the sockets it has notices about and those the stack reports events of, moves bytes between
+//! the record and the stack, and wakes who waits. Nothing else is looked at.
+//!
+//! What does not live here: the stack, the turn (`shard`), how a notice travels (`mailbox`), the faces of std and tokio.
+//!
+//! Invariant: at most one notice per socket is in the mailbox, so sockets bound it.
+//! Invariant: the shard holds a socket's lock for a swap and some flags, never for a copy of more than a small chunk.
+//! Invariant: when the shard goes away, every socket fails and every waiter wakes.
+
+mod chunk;
+mod driver;
+mod error;
+mod listener;
+mod tcp;
+mod udp;
+mod waiters;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use stack::{SocketError, TcpOptions};
+
+pub use driver::Driver;
+pub use error::io_error;
+pub use listener::TcpListenerSocket;
+pub use tcp::TcpSocket;
+pub use udp::{UdpHandle, UdpSettings};
+pub use waiters::deadline;
+
+use crate::mailbox::{Mailbox, PostError};
+use crate::shard::Message;
+use chunk::ChunkPool;
+use listener::ListenerShared;
+use tcp::{Phase, TcpShared};
+use udp::UdpShared;
+
+/// The token of a socket the driver has not seen yet.
+pub(crate) const TOKEN_NONE: u64 = u64::MAX;
+
+/// Says that the shard should look at a socket. Opaque: made by handles, understood by [`Driver`].
+///
+/// Invariant: a notice is looked at, or its socket fails when the notice is dropped.
+#[derive(Debug)]
+pub struct Notice(Option<Subject>);
+
+#[derive(Debug)]
+enum Subject {
+    Tcp(Arc<TcpShared>),
+    Listener(Arc<ListenerShared>),
+    Udp(Arc<UdpShared>),
+}
+
+impl Subject {
+    fn token(&self) -> &AtomicU64 {
+        match self {
+            Subject::Tcp(shared) => &shared.token,
+            Subject::Listener(shared) => &shared.token,
+            Subject::Udp(shared) => &shared.token,
+        }
+    }
+
+    fn taken(&self) {
+        match self {
+            Subject::Tcp(shared) => shared.taken(),
+            Subject::Listener(shared) => shared.taken(),
+            Subject::Udp(shared) => shared.taken(),
+        }
+    }
+
+    fn fail_stopped(&self) {
+        match self {
+            Subject::Tcp(shared) => shared.fail_stopped(),
+            Subject::Listener(shared) => shared.fail_stopped(),
+            Subject::Udp(shared) => shared.fail_stopped(),
+        }
+    }
+}
+
+impl Notice {
+    fn take(mut self) -> Option<Subject> {
+        self.0.take()
+    }
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        if let Some(subject) = self.0.take() {
+            subject.fail_stopped();
+        }
+    }
+}
+
+/// The two ways a record of any kind calls the shard's attention to itself.
+macro_rules! notices {
+    ($($shared:ty => $subject:ident),+) => {$(
+        impl $shared {
+            /// Asks the shard to look at this socket. Call after the state was changed and unlocked.
+            ///
+            /// At most one notice per socket is under way. The shard clears the flag before it looks, so a change that
+            /// finds the flag set is seen by the look that is still to come.
+            pub(crate) fn notice(self: &Arc<Self>) {
+                if self.noticed.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                let message = Message::App(Notice(Some(Subject::$subject(self.clone()))));
+                // A refused notice is dropped, which fails the socket: the shard is gone.
+                let _ = self.door.mailbox.post_unbounded(message);
+            }
+
+            /// The first notice: refused when the mailbox is full.
+            fn introduce(self: &Arc<Self>) -> io::Result<()> {
+                self.noticed.store(true, Ordering::Release);
+                let message = Message::App(Notice(Some(Subject::$subject(self.clone()))));
+                self.door.mailbox.post(message).map_err(|(_, why)| refused(why))
+            }
+
+            /// The shard has the notice in hand and will look now.
+            pub(crate) fn taken(&self) {
+                self.noticed.swap(false, Ordering::AcqRel);
+            }
+        }
+    )+};
+}
+
+notices!(TcpShared => Tcp, ListenerShared => Listener, UdpShared => Udp);
+
+/// Bytes a socket may hold outside of the stack, each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Received and not read by the application.
+    pub receive: usize,
+    /// Written and not taken by the stack.
+    pub send: usize,
+}
+
+impl Limits {
+    /// The least that works: three datagrams of the largest size.
+    pub const MIN: usize = 192 * 1024;
+
+    fn checked(self) -> Self {
+        Self {
+            receive: self.receive.max(Self::MIN),
+            send: self.send.max(Self::MIN),
+        }
+    }
+}
+
+impl Default for Limits {
+    /// 512 KiB each way.
+    fn default() -> Self {
+        Self {
+            receive: 512 * 1024,
+            send: 512 * 1024,
+        }
+    }
+}
+
+/// What all sockets of one host share.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) mailbox: Arc<Mailbox<Message<Notice>>>,
+    pub(crate) chunks: ChunkPool,
+    pub(crate) limits: Limits,
+    /// The options new TCP sockets begin with.
+    pub(crate) tcp_options: TcpOptions,
+}
+
+/// Makes sockets of one host, from any thread.
+#[derive(Debug, Clone)]
+pub struct Sockets {
+    door: Arc<Door>,
+}
+
+impl Sockets {
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox<Message<Notice>>>,
+        limits: Limits,
+        tcp_options: TcpOptions,
+    ) -> Self {
+        let limits = limits.checked();
+        Self {
+            door: Arc::new(Door {
+                mailbox,
+                chunks: ChunkPool::default(),
+                limits,
+                tcp_options,
+            }),
+        }
+    }
+
+    /// Begins a TCP connection to `remote`, from `local` if given. It is under way when this returns: wait until it is
+    /// writable, then ask [`TcpSocket::connected`].
+    ///
+    /// Errors: the host has stopped; ENOBUFS when more is asked of it than it can take.
+    pub fn tcp_connect(
+        &self,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> io::Result<TcpSocket> {
+        let shared = Arc::new(TcpShared::new(
+            self.door.clone(),
+            Phase::Connecting,
+            remote,
+            local,
+        ));
+        shared.introduce()?;
+        Ok(TcpSocket::new(shared))
+    }
+
+    /// Begins to listen on `local` (port 0: any). [`TcpListenerSocket::wait_listening`] tells how that went.
+    ///
+    /// Errors: as [`Sockets::tcp_connect`].
+    pub fn tcp_listen(&self, local: SocketAddr, backlog: usize) -> io::Result<TcpListenerSocket> {
+        let shared = Arc::new(ListenerShared::new(self.door.clone(), local, backlog));
+        shared.introduce()?;
+        Ok(TcpListenerSocket::new(shared))
+    }
+
+    /// Begins to bind a UDP socket to `local` (port 0: any). [`UdpHandle::wait_bound`] tells how that went.
+    ///
+    /// Errors: as [`Sockets::tcp_connect`].
+    pub fn udp_bind(&self, local: SocketAddr) -> io::Result<UdpHandle> {
+        let shared = Arc::new(UdpShared::new(self.door.clone(), local));
+        shared.introduce()?;
+        Ok(UdpHandle::new(shared))
+    }
+}
+
+/// The error of a notice that was not taken.
+fn refused(why: PostError) -> io::Error {
+    match why {
+        PostError::Closed => error::stopped(),
+        PostError::Full => io_error(SocketError::NoBuffers),
+    }
+}

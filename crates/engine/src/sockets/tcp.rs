@@ -1,0 +1,514 @@
+//! A TCP socket in the hands of another thread: the state shared between it and the shard, and the application's side.
+//!
+//! What does not live here: the shard's side (`driver/tcp.rs`), TCP itself (the stack), blocking and tokio faces.
+//!
+//! Bytes cross in queues of owned chunks. Each side takes the other's whole queue with one swap under a short lock and
+//! copies outside of it.
+//!
+//! Invariant: `rx_len` counts every byte the shard has handed over and the application has not read; the shard hands over
+//! no more while it is at the limit, so that the TCP window closes. `tx_len` counts every byte the application wrote and the
+//! stack has not taken; writing stops at the limit. So a socket's memory is bounded by its two limits.
+//! Invariant: lock order is `reader`, then `state`. The shard never takes `reader`.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use stack::{SocketError, TcpInfo, TcpOptions};
+
+use super::chunk::{ByteQueue, SMALL, gather};
+use super::error::{io_error, stopped};
+use super::waiters::{Waiters, block};
+use super::{Door, TOKEN_NONE};
+use crate::mailbox::lock;
+use crate::reply::{Reply, Sender, reply};
+
+/// Where a connection is, as far as its owner can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Asked for; the shard may not know yet.
+    Connecting,
+    /// Data can flow.
+    Open,
+    /// The stack has let go of it: what is queued can be read, nothing else.
+    Dead,
+}
+
+/// How the last handle went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// As close(2): a FIN after what was written, or a reset if data was left unread.
+    Graceful,
+    /// As close(2) with a linger time of nought: a reset.
+    Abort,
+}
+
+/// What both sides see.
+#[derive(Debug)]
+pub(crate) struct TcpState {
+    pub(crate) phase: Phase,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) error: Option<SocketError>,
+    /// The host has stopped: every call says so.
+    pub(crate) stopped: bool,
+    /// The shard has let go of this socket: it reads notices about it no more.
+    pub(crate) gone: bool,
+
+    /// Shard to application: bytes the application has not taken yet.
+    pub(crate) rx: ByteQueue,
+    pub(crate) rx_len: usize,
+    /// Nothing follows what is queued.
+    pub(crate) rx_end: bool,
+    /// The shard holds back because of the limit and wants to hear when there is room.
+    pub(crate) rx_paused: bool,
+
+    /// Application to shard: bytes the shard has not taken yet.
+    pub(crate) tx: ByteQueue,
+    pub(crate) tx_len: usize,
+    /// `shutdown(Write)` was called: a FIN follows what is queued.
+    pub(crate) write_shut: bool,
+    /// `shutdown(Read)` was called.
+    pub(crate) read_shut: bool,
+
+    pub(crate) options: TcpOptions,
+    /// `options` were changed since the shard looked.
+    pub(crate) options_changed: bool,
+    pub(crate) info_wanted: Vec<Sender<TcpInfo>>,
+    pub(crate) closed: Option<Close>,
+
+    pub(crate) readers: Waiters,
+    pub(crate) writers: Waiters,
+}
+
+/// The application's own end of the receive queue.
+#[derive(Debug, Default)]
+struct Reader {
+    queue: ByteQueue,
+    /// Bytes read and not yet taken off `rx_len`.
+    unaccounted: usize,
+}
+
+/// One socket, shared by its handles and the shard.
+#[derive(Debug)]
+pub(crate) struct TcpShared {
+    state: Mutex<TcpState>,
+    pub(crate) readable: Condvar,
+    pub(crate) writable: Condvar,
+    reader: Mutex<Reader>,
+    /// A notice about this socket is in the mailbox.
+    pub(super) noticed: AtomicBool,
+    /// The driver's name for it; `TOKEN_NONE` until it has one.
+    pub(crate) token: AtomicU64,
+    pub(crate) door: Arc<Door>,
+    /// Where the application asked to be bound.
+    pub(crate) bind: Option<SocketAddr>,
+}
+
+impl TcpShared {
+    pub(crate) fn new(
+        door: Arc<Door>,
+        phase: Phase,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> Self {
+        let options = door.tcp_options.clone();
+        Self {
+            state: Mutex::new(TcpState {
+                phase,
+                local,
+                remote,
+                error: None,
+                stopped: false,
+                gone: false,
+                rx: ByteQueue::default(),
+                rx_len: 0,
+                rx_end: false,
+                rx_paused: false,
+                tx: ByteQueue::default(),
+                tx_len: 0,
+                write_shut: false,
+                read_shut: false,
+                options,
+                options_changed: false,
+                info_wanted: Vec::new(),
+                closed: None,
+                readers: Waiters::default(),
+                writers: Waiters::default(),
+            }),
+            readable: Condvar::new(),
+            writable: Condvar::new(),
+            reader: Mutex::new(Reader::default()),
+            noticed: AtomicBool::new(false),
+            token: AtomicU64::new(TOKEN_NONE),
+            door,
+            bind: local,
+        }
+    }
+
+    /// The shared state. Held for a few instructions only.
+    pub(crate) fn state(&self) -> MutexGuard<'_, TcpState> {
+        lock(&self.state)
+    }
+
+    /// Nothing can be sent any more, though there is still something to receive.
+    pub(crate) fn fail_sending(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Dead;
+        state.tx.clear(&self.door.chunks);
+        state.tx_len = 0;
+        let writers = state.writers.take();
+        drop(state);
+        writers.wake(&self.writable);
+    }
+
+    /// The connection is over and the shard lets go of it: whoever waits learns it.
+    pub(crate) fn fail(&self, error: Option<SocketError>) {
+        let mut state = self.state();
+        state.phase = Phase::Dead;
+        state.error = state.error.or(error);
+        state.rx_end = true;
+        state.gone = true;
+        state.tx.clear(&self.door.chunks);
+        state.tx_len = 0;
+        let unanswered = std::mem::take(&mut state.info_wanted);
+        let (readers, writers) = (state.readers.take(), state.writers.take());
+        drop(state);
+        drop(unanswered);
+        readers.wake(&self.readable);
+        writers.wake(&self.writable);
+    }
+
+    /// The host is stopping: handles are of no use from now on; what was written is still sent.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        state.closed = state.closed.or(Some(Close::Graceful));
+        let (readers, writers) = (state.readers.take(), state.writers.take());
+        drop(state);
+        readers.wake(&self.readable);
+        writers.wake(&self.writable);
+    }
+
+    /// The host is gone.
+    pub(crate) fn fail_stopped(&self) {
+        self.state().stopped = true;
+        self.fail(None);
+    }
+}
+
+impl TcpState {
+    /// The pending error, once; or that the host has stopped, always.
+    fn take_error(&mut self) -> Option<io::Error> {
+        match self.error.take() {
+            Some(error) => Some(io_error(error)),
+            None if self.stopped => Some(stopped()),
+            None => None,
+        }
+    }
+
+    fn read_ready(&self) -> bool {
+        !self.rx.is_empty() || self.rx_end || self.read_shut || self.error.is_some() || self.stopped
+    }
+
+    fn write_ready(&self, limit: usize) -> bool {
+        match self.phase {
+            Phase::Connecting => false,
+            Phase::Dead => true,
+            Phase::Open => {
+                self.tx_len < limit || self.write_shut || self.error.is_some() || self.stopped
+            }
+        }
+    }
+}
+
+/// A TCP connection, used from any thread. Dropping it closes the connection as close(2) does.
+///
+/// The `try_` calls never block and give `WouldBlock`; `wait_` calls block until the next `try_` may succeed; `poll_` calls
+/// do the same for a task. All of them may wake early.
+#[derive(Debug)]
+pub struct TcpSocket {
+    shared: Arc<TcpShared>,
+}
+
+impl TcpSocket {
+    pub(crate) fn new(shared: Arc<TcpShared>) -> Self {
+        Self { shared }
+    }
+
+    /// Whether the connection is established, once that is decided: `None` while it is under way.
+    ///
+    /// Errors: why it failed, once.
+    pub fn connected(&self) -> Option<io::Result<()>> {
+        let mut state = self.shared.state();
+        match (state.phase, state.take_error()) {
+            (Phase::Connecting, _) => None,
+            (_, Some(error)) => Some(Err(error)),
+            _ => Some(Ok(())),
+        }
+    }
+
+    /// Reads what is there into `bufs`; 0 at the end of the stream.
+    ///
+    /// Errors: `WouldBlock`; the connection's error, once, after all data before it.
+    pub fn try_read(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let chunks = &self.shared.door.chunks;
+        let mut reader = lock(&self.shared.reader);
+        let mut n = reader.queue.read(bufs, chunks);
+        reader.unaccounted += n;
+        if n > 0 && reader.unaccounted < self.shared.door.limits.receive / 4 {
+            return Ok(n);
+        }
+        let empty = bufs.iter().all(|buf| buf.is_empty());
+        let end = self.fetch(&mut reader);
+        if n == 0 && !empty {
+            n = reader.queue.read(bufs, chunks);
+            reader.unaccounted += n;
+        }
+        if n > 0 || empty {
+            Ok(n)
+        } else {
+            end.map(|()| 0)
+        }
+    }
+
+    /// Moves what the shard has queued to the reader's end and settles the account. Then, if the reader has nothing at all:
+    /// `Ok` at the end of the stream, else why there is nothing.
+    fn fetch(&self, reader: &mut Reader) -> io::Result<()> {
+        let mut state = self.shared.state();
+        reader.queue.append(&mut state.rx);
+        state.rx_len = state
+            .rx_len
+            .saturating_sub(std::mem::take(&mut reader.unaccounted));
+        let resume = state.rx_paused && state.rx_len <= self.shared.door.limits.receive / 2;
+        state.rx_paused &= !resume;
+        let end = if !reader.queue.is_empty() {
+            Ok(())
+        } else if let Some(error) = state.take_error() {
+            Err(error)
+        } else if state.rx_end || state.read_shut {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        drop(state);
+        if resume {
+            self.shared.notice();
+        }
+        end
+    }
+
+    /// As [`TcpSocket::try_read`], but what is read stays to be read again.
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut reader = lock(&self.shared.reader);
+        let end = self.fetch(&mut reader);
+        match reader.queue.peek(buf) {
+            0 if !buf.is_empty() => end.map(|()| 0),
+            n => Ok(n),
+        }
+    }
+
+    /// Takes as much of `bufs` as there is room for.
+    ///
+    /// Errors: `WouldBlock`; `BrokenPipe` after a shutdown or when the connection is over; the connection's error, once.
+    pub fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let door = &self.shared.door;
+        let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let mut state = self.shared.state();
+        if let Some(error) = state.take_error() {
+            return Err(error);
+        }
+        match state.phase {
+            Phase::Connecting => return Err(io::ErrorKind::WouldBlock.into()),
+            Phase::Dead => return Err(io_error(SocketError::BrokenPipe)),
+            Phase::Open if state.write_shut => return Err(io_error(SocketError::BrokenPipe)),
+            Phase::Open => {}
+        }
+        let n = wanted.min(door.limits.send.saturating_sub(state.tx_len));
+        if n == 0 {
+            return if wanted == 0 {
+                Ok(0)
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
+            };
+        }
+        // The room is ours from here on, and a shutdown waits for `tx_len` to reach nought: the copy needs no lock.
+        state.tx_len += n;
+        if n <= SMALL {
+            gather(bufs, n, &door.chunks, &mut state.tx);
+        } else {
+            drop(state);
+            let mut copied = ByteQueue::default();
+            gather(bufs, n, &door.chunks, &mut copied);
+            state = self.shared.state();
+            if state.phase == Phase::Dead {
+                drop(state);
+                copied.clear(&door.chunks);
+                return Ok(n);
+            }
+            state.tx.append(&mut copied);
+        }
+        drop(state);
+        self.shared.notice();
+        Ok(n)
+    }
+
+    /// Blocks until there may be something to read, the stream has ended or failed; false if `deadline` came first.
+    pub fn wait_readable(&self, deadline: Option<Instant>) -> bool {
+        loop {
+            let reader = lock(&self.shared.reader);
+            let state = self.shared.state();
+            if !reader.queue.is_empty() || state.read_ready() {
+                return true;
+            }
+            drop(reader);
+            let (_state, in_time) = block(state, &self.shared.readable, deadline, |state| {
+                &mut state.readers
+            });
+            if !in_time {
+                return false;
+            }
+        }
+    }
+
+    /// Blocks until there may be room to write, or the connection attempt has ended; false if `deadline` came first.
+    pub fn wait_writable(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.shared.state();
+        while !state.write_ready(self.shared.door.limits.send) {
+            let in_time;
+            (state, in_time) = block(state, &self.shared.writable, deadline, |state| {
+                &mut state.writers
+            });
+            if !in_time {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ready when there may be something to read; else the task is woken then.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let reader = lock(&self.shared.reader);
+        let mut state = self.shared.state();
+        if !reader.queue.is_empty() || state.read_ready() {
+            return Poll::Ready(());
+        }
+        state.readers.register(cx);
+        Poll::Pending
+    }
+
+    /// Ready when there may be room to write or the connection attempt has ended; else the task is woken then.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.state();
+        if state.write_ready(self.shared.door.limits.send) {
+            return Poll::Ready(());
+        }
+        state.writers.register(cx);
+        Poll::Pending
+    }
+
+    /// Ends reading, writing or both, as shutdown(2).
+    ///
+    /// Errors: `NotConnected` when the connection is over or not there yet.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let mut state = self.shared.state();
+        if state.stopped {
+            return Err(stopped());
+        }
+        if state.phase != Phase::Open {
+            return Err(io_error(SocketError::NotConnected));
+        }
+        state.read_shut |= how != Shutdown::Write;
+        state.write_shut |= how != Shutdown::Read;
+        let (readers, writers) = (state.readers.take(), state.writers.take());
+        drop(state);
+        readers.wake(&self.shared.readable);
+        writers.wake(&self.shared.writable);
+        self.shared.notice();
+        Ok(())
+    }
+
+    /// This end's address. Errors: while the connection is being set up it has none.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.shared
+            .state()
+            .local
+            .ok_or_else(|| io_error(SocketError::NotConnected))
+    }
+
+    /// The other end's address. Errors: `NotConnected` before the connection is established.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let state = self.shared.state();
+        match state.phase {
+            Phase::Connecting => Err(io_error(SocketError::NotConnected)),
+            _ => Ok(state.remote),
+        }
+    }
+
+    /// The pending error, as SO_ERROR: reported once.
+    pub fn take_error(&self) -> Option<io::Error> {
+        self.shared.state().error.take().map(io_error)
+    }
+
+    /// All options as they are.
+    pub fn options(&self) -> TcpOptions {
+        self.shared.state().options.clone()
+    }
+
+    /// Changes options. The shard applies them before it looks at anything written afterwards.
+    ///
+    /// Errors: `InvalidInput` for a time to live of nought; the host has stopped.
+    pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
+        let mut state = self.shared.state();
+        if state.stopped {
+            return Err(stopped());
+        }
+        let mut options = state.options.clone();
+        change(&mut options);
+        if options.ttl == 0 {
+            return Err(io_error(SocketError::InvalidInput));
+        }
+        if options != state.options {
+            state.options = options;
+            state.options_changed = true;
+            drop(state);
+            self.shared.notice();
+        }
+        Ok(())
+    }
+
+    /// What TCP knows of the connection (TCP_INFO). Answers `None` when the connection is over.
+    pub fn info(&self) -> Reply<TcpInfo> {
+        let (sender, answer) = reply();
+        let mut state = self.shared.state();
+        if state.phase == Phase::Open {
+            state.info_wanted.push(sender);
+            drop(state);
+            self.shared.notice();
+        }
+        answer
+    }
+}
+
+impl Drop for TcpSocket {
+    fn drop(&mut self) {
+        let reader = lock(&self.shared.reader);
+        let unread = !reader.queue.is_empty();
+        drop(reader);
+        let mut state = self.shared.state();
+        // RFC 2525 section 2.17, RFC 1122 section 4.2.2.13: data that nobody will read is answered with a reset.
+        let abort = state.options.linger == Some(Duration::ZERO) || unread || !state.rx.is_empty();
+        state.closed = Some(if abort { Close::Abort } else { Close::Graceful });
+        let gone = state.gone;
+        drop(state);
+        if !gone {
+            self.shared.notice();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! A TCP socket's record against a fake shard: bounds, ends, errors, wake-ups.
+
+use std::thread;
+
+use super::*;
+use crate::mailbox::Mailbox;
+use crate::shard::Message;
+use crate::sockets::{Limits, Notice, Sockets, Subject};
+
+/// A socket in `phase`, and the shard's end of its mailbox.
+fn socket(phase: Phase) -> (TcpSocket, Arc<TcpShared>, Arc<Mailbox<Message<Notice>>>) {
+    let mailbox = Arc::new(Mailbox::new(16).unwrap());
+    let limits = Limits {
+        receive: Limits::MIN,
+        send: Limits::MIN,
+    };
+    let sockets = Sockets::new(mailbox.clone(), limits, TcpOptions::default());
+    let remote = "192.0.2.1:80".parse().unwrap();
+    let shared = Arc::new(TcpShared::new(sockets.door, phase, remote, None));
+    (TcpSocket::new(shared.clone()), shared, mailbox)
+}
+
+/// What the shard finds in its mailbox: how many notices. Their flags are cleared.
+fn notices(mailbox: &Mailbox<Message<Notice>>) -> usize {
+    let mut messages = Vec::new();
+    mailbox.drain(&mut messages);
+    let n = messages.len();
+    for message in messages {
+        if let Message::App(notice) = message
+            && let Some(Subject::Tcp(shared)) = notice.take()
+        {
+            shared.taken();
+        }
+    }
+    n
+}
+
+/// The shard hands received bytes over.
+fn deliver(shared: &TcpShared, bytes: &[u8]) {
+    let mut state = shared.state();
+    state.rx.push(shared.door.chunks.copy_of(bytes));
+    state.rx_len += bytes.len();
+    let readers = state.readers.take();
+    drop(state);
+    readers.wake(&shared.readable);
+}
+
+/// The shard takes and sends everything written; the bytes.
+fn take_written(shared: &TcpShared) -> Vec<u8> {
+    let mut queue = ByteQueue::default();
+    let mut state = shared.state();
+    queue.append(&mut state.tx);
+    let mut bytes = vec![0; queue.len()];
+    queue.peek(&mut bytes);
+    state.tx_len -= bytes.len();
+    let writers = state.writers.take();
+    drop(state);
+    writers.wake(&shared.writable);
+    bytes
+}
+
+fn read(socket: &TcpSocket, buf: &mut [u8]) -> io::Result<usize> {
+    socket.try_read(&mut [IoSliceMut::new(buf)])
+}
+
+fn write(socket: &TcpSocket, buf: &[u8]) -> io::Result<usize> {
+    socket.try_write(&[IoSlice::new(buf)])
+}
+
+#[test]
+fn written_bytes_are_bounded_and_noticed_once() {
+    let (socket, shared, mailbox) = socket(Phase::Open);
+    let data: Vec<u8> = (0..3 * Limits::MIN).map(|n| (n % 251) as u8).collect();
+    let mut written = 0;
+    let full = loop {
+        match write(&socket, &data[written..written + 50_000]) {
+            Ok(n) => written += n,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(written, Limits::MIN);
+    assert_eq!(notices(&mailbox), 1);
+    assert_eq!(take_written(&shared), data[..written]);
+    assert_eq!(write(&socket, b"more").unwrap(), 4);
+    assert_eq!(notices(&mailbox), 1);
+}
+
+#[test]
+fn a_writer_that_blocks_goes_on_when_there_is_room() {
+    let (socket, shared, _mailbox) = socket(Phase::Open);
+    while write(&socket, &[7; 60_000]).is_ok() {}
+    assert!(!socket.wait_writable(Some(Instant::now())));
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            assert!(socket.wait_writable(None));
+            write(&socket, &[8; 10]).unwrap()
+        });
+        take_written(&shared);
+        assert_eq!(writer.join().unwrap(), 10);
+    });
+}
+
+#[test]
+fn reading_resumes_the_shard_once() {
+    let (socket, shared, mailbox) = socket(Phase::Open);
+    for _ in 0..4 {
+        deliver(&shared, &[1; Limits::MIN / 4]);
+    }
+    shared.state().rx_paused = true;
+    let mut buf = vec![0; 4096];
+    let mut total = 0;
+    while let Ok(n) = read(&socket, &mut buf) {
+        total += n;
+    }
+    assert_eq!(total, Limits::MIN);
+    assert_eq!(shared.state().rx_len, 0);
+    assert_eq!(
+        notices(&mailbox),
+        1,
+        "one notice for all the room that was made"
+    );
+}
+
+#[test]
+fn data_comes_before_the_error_and_the_error_once() {
+    let (socket, shared, _mailbox) = socket(Phase::Open);
+    deliver(&shared, b"last words");
+    shared.fail(Some(SocketError::ConnectionReset));
+    let mut buf = [0; 32];
+    assert_eq!(socket.try_peek(&mut buf).unwrap(), 10);
+    assert_eq!(read(&socket, &mut buf).unwrap(), 10);
+    assert_eq!(
+        read(&socket, &mut buf).unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
+    assert_eq!(read(&socket, &mut buf).unwrap(), 0);
+    assert_eq!(
+        write(&socket, b"x").unwrap_err().kind(),
+        io::ErrorKind::BrokenPipe
+    );
+}
+
+#[test]
+fn end_of_stream() {
+    let (socket, shared, _mailbox) = socket(Phase::Open);
+    let mut buf = [0; 8];
+    assert_eq!(
+        read(&socket, &mut buf).unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+    assert_eq!(
+        read(&socket, &mut []).unwrap(),
+        0,
+        "an empty buffer is filled at once"
+    );
+    shared.state().rx_end = true;
+    assert!(socket.wait_readable(None));
+    assert_eq!(read(&socket, &mut buf).unwrap(), 0);
+    assert_eq!(
+        write(&socket, b"still").unwrap(),
+        5,
+        "the other direction is open"
+    );
+}
+
+#[test]
+fn shutdown_for_writing_follows_the_data() {
+    let (socket, shared, mailbox) = socket(Phase::Open);
+    write(&socket, b"data").unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(
+        write(&socket, b"late").unwrap_err().kind(),
+        io::ErrorKind::BrokenPipe
+    );
+    assert_eq!(notices(&mailbox), 1);
+    let state = shared.state();
+    assert!(state.write_shut && state.tx_len == 4);
+}
+
+#[test]
+fn a_connection_is_reported_when_it_is_decided() {
+    let (socket, shared, _mailbox) = socket(Phase::Connecting);
+    assert!(socket.connected().is_none());
+    assert_eq!(
+        write(&socket, b"early").unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+    assert_eq!(
+        socket.peer_addr().unwrap_err().kind(),
+        io::ErrorKind::NotConnected
+    );
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| socket.wait_writable(None));
+        shared.fail(Some(SocketError::ConnectionRefused));
+        assert!(waiter.join().unwrap());
+    });
+    let refused = socket.connected().unwrap().unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn dropping_says_how_to_close() {
+    for (unread, linger, expected) in [
+        (false, None, Close::Graceful),
+        (true, None, Close::Abort),
+        (false, Some(Duration::ZERO), Close::Abort),
+        (false, Some(Duration::from_secs(5)), Close::Graceful),
+    ] {
+        let (socket, shared, mailbox) = socket(Phase::Open);
+        if unread {
+            deliver(&shared, b"never read");
+        }
+        socket
+            .set_options(|options| options.linger = linger)
+            .unwrap();
+        notices(&mailbox);
+        drop(socket);
+        assert_eq!(shared.state().closed, Some(expected));
+        assert_eq!(notices(&mailbox), 1);
+    }
+}
+
+#[test]
+fn a_stopped_host_fails_every_call() {
+    let (socket, _shared, mailbox) = socket(Phase::Open);
+    drop(mailbox.close());
+    write(&socket, b"unknowing").unwrap();
+    assert_eq!(
+        write(&socket, b"x").unwrap_err().kind(),
+        io::ErrorKind::NotConnected
+    );
+    assert!(
+        read(&socket, &mut [0])
+            .unwrap_err()
+            .to_string()
+            .contains("stopped")
+    );
+    assert!(socket.shutdown(Shutdown::Both).is_err());
+    assert!(socket.info().wait().is_none());
+}
+
+#[test]
+fn a_dropped_notice_fails_its_socket() {
+    let (socket, _shared, mailbox) = socket(Phase::Open);
+    write(&socket, b"x").unwrap();
+    drop(mailbox.close());
+    assert!(write(&socket, b"x").is_err());
+}
+
+/// Two threads and a fake shard push a stream through one record as fast as they can: every byte arrives in order, and no
+/// wake-up is lost, or the test would hang.
+#[test]
+fn a_stream_through_the_record() {
+    const TOTAL: usize = 16 << 20;
+    let (socket, shared, mailbox) = socket(Phase::Open);
+    let byte = |n: usize| (n / 3 % 253) as u8;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sent = 0;
+            let mut piece = 1;
+            while sent < TOTAL {
+                piece = piece * 7 % 100_003;
+                let data: Vec<u8> = (sent..TOTAL.min(sent + piece)).map(byte).collect();
+                let mut data = &data[..];
+                while !data.is_empty() {
+                    match write(&socket, data) {
+                        Ok(n) => {
+                            data = &data[n..];
+                            sent += n;
+                        }
+                        Err(_) => assert!(socket.wait_writable(None)),
+                    }
+                }
+            }
+        });
+        scope.spawn(|| loop_back(&shared, &mailbox, TOTAL));
+        let mut got = 0;
+        let mut buf = vec![0; 50_000];
+        while got < TOTAL {
+            assert!(socket.wait_readable(None));
+            if let Ok(n) = read(&socket, &mut buf) {
+                assert!(
+                    buf[..n]
+                        .iter()
+                        .enumerate()
+                        .all(|(i, b)| *b == byte(got + i))
+                );
+                got += n;
+            }
+        }
+    });
+}
+
+/// A shard whose stack is a wire to itself. It sleeps without a timeout.
+fn loop_back(shared: &Arc<TcpShared>, mailbox: &Mailbox<Message<Notice>>, total: usize) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut moved = 0;
+    let mut held = Vec::new();
+    while moved < total {
+        if notices(mailbox) == 0 && held.is_empty() {
+            mailbox.wake().prepare();
+            if !mailbox.has_work() {
+                let mut fds = [PollFd::from_borrowed_fd(mailbox.wake().fd(), PollFlags::IN)];
+                poll(&mut fds, None).unwrap();
+                mailbox.wake().drain();
+            }
+            mailbox.wake().awake();
+            continue;
+        }
+        held.append(&mut take_written(shared));
+        let room = {
+            let mut state = shared.state();
+            let room = Limits::MIN.saturating_sub(state.rx_len);
+            state.rx_paused = room < held.len();
+            room
+        };
+        let n = room.min(held.len());
+        for piece in held[..n].chunks(60_000) {
+            deliver(shared, piece);
+        }
+        moved += n;
+        held.drain(..n);
+        if !held.is_empty() {
+            thread::yield_now();
+        }
+    }
+}

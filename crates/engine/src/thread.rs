@@ -1,0 +1,114 @@
+//! A shard in a thread of its own, and the handle other threads have of it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::app::App;
+use crate::mailbox::{Mailbox, PostError};
+use crate::reply::{Reply, reply};
+use crate::shard::{Message, Shard, ShardError};
+use crate::snapshot::ShardSnapshot;
+
+/// A running (or not yet running) shard, seen from any thread.
+pub struct ShardHandle<C> {
+    mailbox: Arc<Mailbox<Message<C>>>,
+}
+
+impl<C> Clone for ShardHandle<C> {
+    fn clone(&self) -> Self {
+        Self {
+            mailbox: self.mailbox.clone(),
+        }
+    }
+}
+
+impl<C> std::fmt::Debug for ShardHandle<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardHandle").finish_non_exhaustive()
+    }
+}
+
+impl<C> ShardHandle<C> {
+    pub(crate) fn new(mailbox: Arc<Mailbox<Message<C>>>) -> Self {
+        Self { mailbox }
+    }
+
+    /// Sends the shard's application a command. Wakes the shard if it sleeps.
+    ///
+    /// Errors: the command comes back when the mailbox is full or the shard has stopped.
+    pub fn post(&self, command: C) -> Result<(), (C, PostError)> {
+        self.mailbox
+            .post(Message::App(command))
+            .map_err(|(message, why)| match message {
+                Message::App(command) => (command, why),
+                Message::Snapshot(..) => unreachable!("what was posted comes back"),
+            })
+    }
+
+    /// Asks what the shard is doing, with its first `connections` connections. The answer is `None` when it has stopped.
+    pub fn snapshot(&self, connections: usize) -> Reply<ShardSnapshot> {
+        let (sender, answer) = reply();
+        // A refused question is dropped, which answers it.
+        let _ = self.mailbox.post(Message::Snapshot(connections, sender));
+        answer
+    }
+
+    /// Asks the shard to end.
+    pub fn stop(&self) {
+        self.mailbox.stop();
+    }
+}
+
+/// A shard that runs in its own thread. Dropping it stops the shard and waits for it.
+#[derive(Debug)]
+pub struct ShardThread<C> {
+    handle: ShardHandle<C>,
+    thread: Option<JoinHandle<Result<(), ShardError>>>,
+}
+
+impl<C> ShardThread<C> {
+    /// A handle of the shard.
+    pub fn handle(&self) -> &ShardHandle<C> {
+        &self.handle
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Stops the shard and waits until it has ended.
+    ///
+    /// Errors: why it had ended before, or that it panicked.
+    pub fn stop(&mut self) -> Result<(), ShardError> {
+        self.handle.stop();
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(ShardError::Panicked),
+        }
+    }
+}
+
+impl<C> Drop for ShardThread<C> {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+impl<A: App + Send + 'static> Shard<A> {
+    /// Runs the shard in a thread of its own.
+    ///
+    /// Errors: the system refuses another thread.
+    pub fn spawn(mut self) -> Result<ShardThread<A::Command>, ShardError> {
+        let handle = self.handle();
+        let thread = std::thread::Builder::new()
+            .name(self.options().name.clone())
+            .spawn(move || self.run())
+            .map_err(|error| ShardError::System("cannot start a thread; see `ulimit -u`", error))?;
+        Ok(ShardThread {
+            handle,
+            thread: Some(thread),
+        })
+    }
+}

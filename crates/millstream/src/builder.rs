@@ -1,0 +1,264 @@
+//! Puts a host together: ports, addresses, routes, sizes, and how its thread runs.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use engine::port::Port;
+use engine::{App, BusyPoll, Driver, Limits, Shard, ShardOptions, Sockets};
+use stack::{Config, InterfaceId, Route};
+use wire::{Addr, Cidr};
+
+use crate::error::Error;
+use crate::host::Host;
+
+struct PortPlan {
+    port: Box<dyn Port + Send>,
+    addresses: Vec<Cidr>,
+    routes: Vec<(Cidr, Option<Addr>)>,
+}
+
+/// Builds a [`Host`]. Addresses, gateways and routes are those of the port named last.
+///
+/// ```no_run
+/// use millstream::Host;
+/// use millstream::port::tap::{Tap, TapOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let host = Host::builder()
+///     .port(Tap::new("mill0", &TapOptions::default())?)
+///     .address("10.77.0.2/24")
+///     .address("fd77::2/64")
+///     .gateway("10.77.0.1")
+///     .start()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a host exists once it is started"]
+pub struct Builder {
+    ports: Vec<PortPlan>,
+    config: Config,
+    seed: Option<u64>,
+    limits: Limits,
+    options: ShardOptions,
+    /// The first thing that was wrong; told by the last call, so that calls can be chained.
+    error: Option<Error>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("ports", &self.ports.len())
+            .field("config", &self.config)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            ports: Vec::new(),
+            config: Config::default(),
+            seed: None,
+            limits: Limits::default(),
+            options: ShardOptions::default(),
+            error: None,
+        }
+    }
+
+    /// Adds a port: where frames come from and go to. The host takes the port's hardware address.
+    pub fn port(mut self, port: impl Port + Send + 'static) -> Self {
+        self.ports.push(PortPlan {
+            port: Box::new(port),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+        });
+        self
+    }
+
+    /// Gives the last port an address with its prefix length, such as `"10.77.0.2/24"` or `"fd77::2/64"`.
+    pub fn address(self, address: impl ToString) -> Self {
+        let what = "an address with a prefix length, such as 10.77.0.2/24 or fd77::2/64";
+        self.with_port("an address", address.to_string(), what, |plan, text| {
+            plan.addresses.push(text.parse().ok()?);
+            Some(())
+        })
+    }
+
+    /// Sends what no other route is for to this router, such as `"10.77.0.1"`, by way of the last port.
+    pub fn gateway(self, gateway: impl ToString) -> Self {
+        let what = "the address of a gateway, such as 10.77.0.1";
+        self.with_port("a gateway", gateway.to_string(), what, |plan, text| {
+            let via: IpAddr = text.parse().ok()?;
+            let everything = if via.is_ipv4() {
+                Cidr::DEFAULT_V4
+            } else {
+                Cidr::DEFAULT_V6
+            };
+            plan.routes.push((everything, Some(via.into())));
+            Some(())
+        })
+    }
+
+    /// Sends packets for `destination`, such as `"10.9.0.0/16"`, to the router `via`, by way of the last port.
+    pub fn route(self, destination: impl ToString, via: impl ToString) -> Self {
+        let given = format!("{} via {}", destination.to_string(), via.to_string());
+        let what = "a route, such as 10.9.0.0/16 via 10.77.0.9";
+        self.with_port("a route", given, what, |plan, text| {
+            let (destination, via) = text.split_once(" via ")?;
+            let via: IpAddr = via.parse().ok()?;
+            plan.routes
+                .push((destination.parse().ok()?, Some(via.into())));
+            Some(())
+        })
+    }
+
+    fn with_port(
+        mut self,
+        subject: &'static str,
+        given: String,
+        what: &'static str,
+        apply: impl FnOnce(&mut PortPlan, &str) -> Option<()>,
+    ) -> Self {
+        let error = match self.ports.last_mut() {
+            None => Some(Error::NoPort(subject)),
+            Some(plan) => match apply(plan, given.trim()) {
+                Some(()) => None,
+                None => Some(Error::Parse { what, given }),
+            },
+        };
+        self.error = self.error.or(error);
+        self
+    }
+
+    /// Sizes of tables and pools, and protocol defaults.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The seed of the host's secrets: for tests that must run alike. Without it, the system's random numbers.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Bytes each socket may hold between the stack and the application.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Spin instead of sleeping: latency for a core.
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.busy_poll = busy_poll;
+        self
+    }
+
+    /// Runs the host's thread on this CPU only.
+    pub fn cpu(mut self, cpu: usize) -> Self {
+        self.options.cpu = Some(cpu);
+        self
+    }
+
+    /// The name of the host's thread.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = name.into();
+        self
+    }
+
+    /// How long a host that is stopped goes on to send what was written before; one second unless told.
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.options.drain = drain;
+        self
+    }
+
+    /// Starts the host in a thread of its own.
+    ///
+    /// # Errors
+    /// Whatever was wrong with addresses and routes; no memory, descriptors or threads left. One line, with a remedy.
+    pub fn start(self) -> Result<Host, Error> {
+        let (shard, sockets) = self.build()?;
+        Ok(Host::new(sockets, shard.spawn()?))
+    }
+
+    /// The host's shard and the door to its sockets, not running yet: for callers who run it in a thread they have.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn build(mut self) -> Result<(Shard<Driver>, Sockets), Error> {
+        let seed = self.check()?;
+        let (mut shard, sockets) =
+            Shard::with_sockets(self.config.clone(), seed, self.limits, self.options.clone())?;
+        self.furnish(&mut shard)?;
+        Ok((shard, sockets))
+    }
+
+    /// A shard with an application on it, not running yet: no sockets for other threads, no crossing.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn build_with<A: App>(mut self, app: A) -> Result<Shard<A>, Error> {
+        let seed = self.check()?;
+        let mut shard = Shard::new(self.config.clone(), seed, app, self.options.clone())?;
+        self.furnish(&mut shard)?;
+        Ok(shard)
+    }
+
+    fn check(&mut self) -> Result<u64, Error> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        match self.seed {
+            Some(seed) => Ok(seed),
+            None => Ok(engine::random_seed()?),
+        }
+    }
+
+    fn furnish<A: App>(self, shard: &mut Shard<A>) -> Result<(), Error> {
+        for plan in self.ports {
+            let name = plan.port.facts().name.clone();
+            let interface = shard.add_port(plan.port)?;
+            furnish_port(shard, &name, interface, plan.addresses, plan.routes)?;
+        }
+        Ok(())
+    }
+}
+
+fn furnish_port<A: App>(
+    shard: &mut Shard<A>,
+    name: &str,
+    interface: InterfaceId,
+    addresses: Vec<Cidr>,
+    routes: Vec<(Cidr, Option<Addr>)>,
+) -> Result<(), Error> {
+    let now = shard.now();
+    for address in addresses {
+        shard
+            .host()
+            .add_address(now, interface, address)
+            .map_err(|why| Error::Refused {
+                what: format!("cannot give {name} the address {address}"),
+                why: why.to_string(),
+            })?;
+    }
+    for (dst, via) in routes {
+        let route = Route {
+            dst,
+            via,
+            interface,
+            metric: 0,
+        };
+        shard
+            .host()
+            .add_route(now, route)
+            .map_err(|why| Error::Refused {
+                what: match via {
+                    Some(via) => format!("cannot route {dst} via {via} on {name}"),
+                    None => format!("cannot route {dst} on {name}"),
+                },
+                why: format!("{why}; give the port an address on the gateway's network first"),
+            })?;
+    }
+    Ok(())
+}

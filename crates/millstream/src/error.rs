@@ -1,0 +1,54 @@
+//! Why a host does not start: one line, with a remedy.
+
+use std::fmt;
+
+use engine::ShardError;
+
+/// Why a host could not be built, or has ended. One line, with what to do about it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address, gateway or route that cannot be read: what was given, and what is expected.
+    Parse {
+        /// What it should have been.
+        what: &'static str,
+        /// What was given.
+        given: String,
+    },
+    /// Something was said of a port before there was one.
+    NoPort(&'static str),
+    /// The host refused an address, gateway or route.
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+    /// The shard could not be set up, or has failed.
+    Shard(ShardError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parse { what, given } => write!(f, "'{given}' is not {what}"),
+            Self::NoPort(what) => write!(f, "{what} needs a port: call `.port(..)` first"),
+            Self::Refused { what, why } => write!(f, "{what}: {why}"),
+            Self::Shard(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ShardError> for Error {
+    fn from(error: ShardError) -> Self {
+        Self::Shard(error)
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}

@@ -1,0 +1,201 @@
+//! A running host: the handle from which everything else comes.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
+
+use crate::builder::Builder;
+use crate::error::Error;
+use crate::tcp::{TcpListener, TcpStream};
+use crate::udp::UdpSocket;
+
+/// Connections that may wait to be accepted, unless told otherwise: Linux's default for `std::net`.
+const BACKLOG: usize = 128;
+
+#[derive(Debug)]
+struct Inner {
+    sockets: Sockets,
+    shard: ShardHandle<Notice>,
+    thread: Mutex<Option<ShardThread<Notice>>>,
+}
+
+/// A host that runs in its own thread. Cheap to clone; the last clone that is dropped stops it.
+///
+/// Sockets do not keep their host alive: when it has stopped, their calls fail and say so.
+#[derive(Debug, Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+impl Host {
+    /// Begins to put a host together.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn new(sockets: Sockets, thread: ShardThread<Notice>) -> Self {
+        let shard = thread.handle().clone();
+        Self {
+            inner: Arc::new(Inner {
+                sockets,
+                shard,
+                thread: Mutex::new(Some(thread)),
+            }),
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.inner.sockets
+    }
+
+    /// Listens for TCP connections, as [`std::net::TcpListener::bind`]. Port 0: one that is free.
+    ///
+    /// # Errors
+    /// `AddrInUse`; `AddrNotAvailable` when the address is not the host's; the host has stopped.
+    ///
+    /// ```no_run
+    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let listener = host.tcp_listen("0.0.0.0:80")?;
+    /// let (stream, peer) = listener.accept()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tcp_listen(&self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        self.tcp_listen_backlog(addr, BACKLOG)
+    }
+
+    /// As [`Host::tcp_listen`], with room for `backlog` connections that wait to be accepted.
+    pub fn tcp_listen_backlog(
+        &self,
+        addr: impl ToSocketAddrs,
+        backlog: usize,
+    ) -> io::Result<TcpListener> {
+        each(addr, |addr| {
+            let socket = self.sockets().tcp_listen(addr, backlog)?;
+            socket.wait_listening()?;
+            Ok(TcpListener::new(socket))
+        })
+    }
+
+    /// Connects, as [`std::net::TcpStream::connect`].
+    ///
+    /// # Errors
+    /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable` and what else a kernel socket gives; the
+    /// host has stopped.
+    pub fn tcp_connect(&self, addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        each(addr, |addr| TcpStream::connect(self.sockets(), addr, None))
+    }
+
+    /// Connects, waiting at most `timeout`, as [`std::net::TcpStream::connect_timeout`].
+    ///
+    /// # Errors
+    /// As [`Host::tcp_connect`]; `TimedOut` when the time is up; `InvalidInput` for no time at all.
+    pub fn tcp_connect_timeout(
+        &self,
+        addr: &SocketAddr,
+        timeout: Duration,
+    ) -> io::Result<TcpStream> {
+        if timeout.is_zero() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "cannot connect within no time",
+            ));
+        }
+        TcpStream::connect(self.sockets(), *addr, Some(timeout))
+    }
+
+    /// Binds a UDP socket, as [`std::net::UdpSocket::bind`]. Port 0: one that is free.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_listen`].
+    pub fn udp_bind(&self, addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        each(addr, |addr| {
+            let socket = self.sockets().udp_bind(addr)?;
+            socket.wait_bound()?;
+            Ok(UdpSocket::new(socket))
+        })
+    }
+
+    /// What the host is doing, with its first 100 connections: for tools. Waits for the shard's next turn.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub fn snapshot(&self) -> io::Result<ShardSnapshot> {
+        self.snapshot_with(100)
+    }
+
+    /// As [`Host::snapshot`], with the first `connections` connections.
+    pub fn snapshot_with(&self, connections: usize) -> io::Result<ShardSnapshot> {
+        self.inner
+            .shard
+            .snapshot(connections)
+            .wait()
+            .ok_or_else(stopped)
+    }
+
+    /// As [`Host::snapshot_with`], for tasks of any runtime.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub async fn snapshot_async(&self, connections: usize) -> io::Result<ShardSnapshot> {
+        self.inner
+            .shard
+            .snapshot(connections)
+            .await
+            .ok_or_else(stopped)
+    }
+
+    /// Whether the host has ended, because it was stopped or its ports have failed.
+    pub fn is_stopped(&self) -> bool {
+        let thread = self
+            .inner
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_none_or(ShardThread::is_finished)
+    }
+
+    /// Stops the host: what was written is sent (for [`Builder::drain`] at most), connections are closed, all calls of its
+    /// sockets fail from then on. Waits until its thread has ended.
+    ///
+    /// # Errors
+    /// Why it had ended before: all its ports had failed, or its thread panicked.
+    pub fn stop(&self) -> Result<(), Error> {
+        let mut thread = self
+            .inner
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match thread.take() {
+            Some(mut thread) => Ok(thread.stop()?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the host has stopped")
+}
+
+/// Tries the addresses in turn, as std does: the first success, or the last error.
+fn each<T>(
+    addrs: impl ToSocketAddrs,
+    mut call: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = None;
+    for addr in addrs.to_socket_addrs()? {
+        match call(addr) {
+            Ok(made) => return Ok(made),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "could not resolve to any address",
+        )
+    }))
+}

@@ -1,0 +1,491 @@
+//! TCP with the face of `std::net`.
+//!
+//! What does not live here: queues and wake-ups (`engine`), TCP itself (`stack`).
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Sockets, TcpListenerSocket, TcpSocket, deadline};
+use stack::{Keepalive, TcpInfo, TcpOptions};
+
+use crate::waiting::Waiting;
+
+#[derive(Debug)]
+struct Stream {
+    socket: Arc<TcpSocket>,
+    waiting: Waiting,
+}
+
+/// A TCP connection, as [`std::net::TcpStream`]. Made by [`Host::tcp_connect`](crate::Host::tcp_connect) and
+/// [`TcpListener::accept`]; the last clone that is dropped closes it.
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+///
+/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+/// let mut stream = host.tcp_connect("10.77.0.1:80")?;
+/// stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+/// let mut page = String::new();
+/// stream.read_to_string(&mut page)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TcpStream {
+    stream: Arc<Stream>,
+}
+
+impl TcpStream {
+    fn new(socket: TcpSocket) -> Self {
+        Self::from_shared(Arc::new(socket))
+    }
+
+    pub(crate) fn from_shared(socket: Arc<TcpSocket>) -> Self {
+        Self {
+            stream: Arc::new(Stream {
+                socket,
+                waiting: Waiting::default(),
+            }),
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn shared(&self) -> &Arc<TcpSocket> {
+        &self.stream.socket
+    }
+
+    fn socket(&self) -> &TcpSocket {
+        &self.stream.socket
+    }
+
+    pub(crate) fn connect(
+        sockets: &Sockets,
+        addr: SocketAddr,
+        timeout: Option<Duration>,
+    ) -> io::Result<Self> {
+        let socket = sockets.tcp_connect(addr, None)?;
+        let until = deadline(timeout);
+        loop {
+            if let Some(decided) = socket.connected() {
+                return decided.map(|()| Self::new(socket));
+            }
+            if !socket.wait_writable(until) {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "connection timed out",
+                ));
+            }
+        }
+    }
+
+    /// Reads without taking: the next [`Read::read`] gives the same bytes.
+    ///
+    /// # Errors
+    /// As reading.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let socket = self.socket();
+        self.stream
+            .waiting
+            .reading(|| socket.try_peek(buf), |until| socket.wait_readable(until))
+    }
+
+    /// Ends reading, writing or both.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is over.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.socket().shutdown(how)
+    }
+
+    /// Another handle of the same connection.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            stream: self.stream.clone(),
+        })
+    }
+
+    /// This end's address.
+    ///
+    /// # Errors
+    /// `NotConnected` when it never had one.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().local_addr()
+    }
+
+    /// The other end's address.
+    ///
+    /// # Errors
+    /// None once connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().peer_addr()
+    }
+
+    /// The connection's pending error (SO_ERROR), which it clears.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.socket().take_error())
+    }
+
+    /// How long reading waits before it gives `WouldBlock`; `None`: for ever.
+    ///
+    /// # Errors
+    /// `InvalidInput` for no time at all.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.waiting.set_read_timeout(timeout)
+    }
+
+    /// How long writing waits before it gives `WouldBlock`; `None`: for ever.
+    ///
+    /// # Errors
+    /// `InvalidInput` for no time at all.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.waiting.set_write_timeout(timeout)
+    }
+
+    /// See [`TcpStream::set_read_timeout`].
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.stream.waiting.read_timeout())
+    }
+
+    /// See [`TcpStream::set_write_timeout`].
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.stream.waiting.write_timeout())
+    }
+
+    /// Makes calls that would wait give `WouldBlock` instead; shared by all clones.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.stream.waiting.set_nonblocking(nonblocking);
+        Ok(())
+    }
+}
+
+/// Options that `TcpStream` has here and with tokio.
+macro_rules! stream_options {
+    ($stream:ty, $socket:ident) => {
+        impl $stream {
+            /// Sends small segments at once (TCP_NODELAY) instead of gathering them (Nagle, RFC 9293 section 3.7.4).
+            ///
+            /// # Errors
+            /// The host has stopped.
+            pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+                self.$socket()
+                    .set_options(|options| options.nodelay = nodelay)
+            }
+
+            /// Whether TCP_NODELAY is set.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn nodelay(&self) -> io::Result<bool> {
+                Ok(self.$socket().options().nodelay)
+            }
+
+            /// The time to live (hop limit) of packets sent: 1 to 255.
+            ///
+            /// # Errors
+            /// `InvalidInput` for other values; the host has stopped.
+            pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+                let ttl = crate::tcp::ttl(ttl)?;
+                self.$socket().set_options(|options| options.ttl = ttl)
+            }
+
+            /// The time to live (hop limit) of packets sent.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn ttl(&self) -> io::Result<u32> {
+                Ok(self.$socket().options().ttl.into())
+            }
+
+            /// SO_LINGER. Nought makes the last drop reset the connection. Any other time changes nothing: dropping never
+            /// blocks, and what was written is sent in the background.
+            ///
+            /// # Errors
+            /// The host has stopped.
+            pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+                self.$socket()
+                    .set_options(|options| options.linger = linger)
+            }
+
+            /// SO_LINGER.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn linger(&self) -> io::Result<Option<Duration>> {
+                Ok(self.$socket().options().linger)
+            }
+
+            /// Probes a silent peer (SO_KEEPALIVE) at these times; `None`, as at first: never.
+            ///
+            /// # Errors
+            /// The host has stopped.
+            pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
+                self.$socket()
+                    .set_options(|options| options.keepalive = keepalive)
+            }
+
+            /// SO_KEEPALIVE and its times.
+            ///
+            /// # Errors
+            /// None; the result is that of std's methods.
+            pub fn keepalive(&self) -> io::Result<Option<Keepalive>> {
+                Ok(self.$socket().options().keepalive)
+            }
+
+            /// All options at once.
+            pub fn options(&self) -> TcpOptions {
+                self.$socket().options()
+            }
+
+            /// Changes any options at once.
+            ///
+            /// # Errors
+            /// `InvalidInput` for a time to live of nought; the host has stopped.
+            pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
+                self.$socket().set_options(change)
+            }
+        }
+    };
+}
+pub(crate) use stream_options;
+
+stream_options!(TcpStream, socket);
+
+impl TcpStream {
+    /// What TCP knows of the connection (TCP_INFO). Waits for the shard's next turn.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is over.
+    pub fn info(&self) -> io::Result<TcpInfo> {
+        self.socket()
+            .info()
+            .wait()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let socket = self.socket();
+        self.stream.waiting.reading(
+            || socket.try_read(bufs),
+            |until| socket.wait_readable(until),
+        )
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(bufs)
+    }
+}
+
+impl Write for &TcpStream {
+    /// Takes all of `buf` before it returns, as a blocking kernel socket does, unless there is an error, the time is up or
+    /// the stream is non-blocking; then it tells how much it took, if any.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let socket = self.socket();
+        let mut taken = 0;
+        loop {
+            let rest = [IoSlice::new(&buf[taken..])];
+            match self.stream.waiting.writing(
+                || socket.try_write(&rest),
+                |until| socket.wait_writable(until),
+            ) {
+                Ok(n) => taken += n,
+                Err(_) if taken > 0 => return Ok(taken),
+                Err(error) => return Err(error),
+            }
+            if taken == buf.len() || self.stream.waiting.nonblocking() {
+                return Ok(taken);
+            }
+        }
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = self.socket();
+        self.stream.waiting.writing(
+            || socket.try_write(bufs),
+            |until| socket.wait_writable(until),
+        )
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListenerSocket,
+    waiting: Waiting,
+}
+
+/// A TCP listener, as [`std::net::TcpListener`]. Made by [`Host::tcp_listen`](crate::Host::tcp_listen).
+#[derive(Debug)]
+pub struct TcpListener {
+    listener: Arc<Listener>,
+}
+
+impl TcpListener {
+    pub(crate) fn new(socket: TcpListenerSocket) -> Self {
+        Self {
+            listener: Arc::new(Listener {
+                socket,
+                waiting: Waiting::default(),
+            }),
+        }
+    }
+
+    /// The next connection and where it comes from. Waits for one.
+    ///
+    /// # Errors
+    /// `WouldBlock` when non-blocking; the host has stopped.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let Listener { socket, waiting } = &*self.listener;
+        let (socket, peer) = waiting.reading(
+            || socket.try_accept(),
+            |until| socket.wait_acceptable(until),
+        )?;
+        Ok((TcpStream::new(socket), peer))
+    }
+
+    /// Connections as they come; never `None`.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// The address it listens on, with the real port.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.socket.local_addr()
+    }
+
+    /// Another handle of the same listener.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            listener: self.listener.clone(),
+        })
+    }
+
+    /// Makes [`TcpListener::accept`] give `WouldBlock` instead of waiting.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.listener.waiting.set_nonblocking(nonblocking);
+        Ok(())
+    }
+
+    /// The time to live (hop limit) of connections accepted from now on: 1 to 255.
+    ///
+    /// # Errors
+    /// `InvalidInput` for other values; the host has stopped.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = self::ttl(ttl)?;
+        self.listener
+            .socket
+            .set_options(|options| options.ttl = ttl)
+    }
+
+    /// The time to live (hop limit) of accepted connections.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn ttl(&self) -> io::Result<u32> {
+        Ok(self.listener.socket.options().ttl.into())
+    }
+
+    /// Changes any options accepted connections begin with.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a time to live of nought; the host has stopped.
+    pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
+        self.listener.socket.set_options(change)
+    }
+
+    /// The listener's pending error, which it clears.
+    ///
+    /// # Errors
+    /// None; the result is that of std's method.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.listener.socket.take_error())
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_socket(self) -> Result<TcpListenerSocket, Self> {
+        Arc::try_unwrap(self.listener)
+            .map(|listener| listener.socket)
+            .map_err(|listener| Self { listener })
+    }
+}
+
+/// Connections of a [`TcpListener`] as they come.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<io::Result<TcpStream>> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+impl std::iter::FusedIterator for Incoming<'_> {}
+
+/// Checks a time to live as setsockopt(2) does.
+pub(crate) fn ttl(ttl: u32) -> io::Result<u8> {
+    match u8::try_from(ttl) {
+        Ok(ttl @ 1..) => Ok(ttl),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a time to live is 1 to 255",
+        )),
+    }
+}

@@ -1,0 +1,186 @@
+//! Halves of a TCP stream, borrowed or owned, as tokio's.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::stream::TcpStream;
+
+/// The reading half of a borrowed stream.
+#[derive(Debug)]
+pub struct ReadHalf<'a> {
+    pub(super) stream: &'a TcpStream,
+}
+
+/// The writing half of a borrowed stream.
+#[derive(Debug)]
+pub struct WriteHalf<'a> {
+    pub(super) stream: &'a TcpStream,
+}
+
+/// The reading half of a stream.
+#[derive(Debug)]
+pub struct OwnedReadHalf {
+    stream: Arc<TcpStream>,
+}
+
+/// The writing half of a stream. Dropping it ends the writing direction, unless [`OwnedWriteHalf::forget`] was called.
+#[derive(Debug)]
+pub struct OwnedWriteHalf {
+    stream: Arc<TcpStream>,
+    shutdown_on_drop: bool,
+}
+
+/// The two halves are not of one stream; they come back.
+#[derive(Debug)]
+pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
+
+impl fmt::Display for ReuniteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tried to reunite halves that are not from the same stream")
+    }
+}
+
+impl std::error::Error for ReuniteError {}
+
+impl AsRef<TcpStream> for ReadHalf<'_> {
+    fn as_ref(&self) -> &TcpStream {
+        self.stream
+    }
+}
+
+impl AsRef<TcpStream> for WriteHalf<'_> {
+    fn as_ref(&self) -> &TcpStream {
+        self.stream
+    }
+}
+
+impl AsRef<TcpStream> for OwnedReadHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl AsRef<TcpStream> for OwnedWriteHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl OwnedReadHalf {
+    /// Puts a stream together again.
+    ///
+    /// # Errors
+    /// The halves are of different streams.
+    pub fn reunite(self, other: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
+        if !Arc::ptr_eq(&self.stream, &other.stream) {
+            return Err(ReuniteError(self, other));
+        }
+        // Both halves go; the socket they share stays.
+        let stream = TcpStream {
+            socket: self.stream.socket.clone(),
+        };
+        other.forget();
+        Ok(stream)
+    }
+}
+
+impl OwnedWriteHalf {
+    pub(super) fn pair(stream: TcpStream) -> (OwnedReadHalf, OwnedWriteHalf) {
+        let stream = Arc::new(stream);
+        let read = OwnedReadHalf {
+            stream: stream.clone(),
+        };
+        (
+            read,
+            OwnedWriteHalf {
+                stream,
+                shutdown_on_drop: true,
+            },
+        )
+    }
+
+    /// Puts a stream together again.
+    ///
+    /// # Errors
+    /// The halves are of different streams.
+    pub fn reunite(self, other: OwnedReadHalf) -> Result<TcpStream, ReuniteError> {
+        other.reunite(self)
+    }
+
+    /// Drops the half and leaves the writing direction open.
+    pub fn forget(mut self) {
+        self.shutdown_on_drop = false;
+    }
+}
+
+impl Drop for OwnedWriteHalf {
+    fn drop(&mut self) {
+        if self.shutdown_on_drop {
+            let _ = self.stream.shutdown_write();
+        }
+    }
+}
+
+macro_rules! reading_half {
+    ($half:ty) => {
+        impl AsyncRead for $half {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                self.stream.poll_read_shared(cx, buf)
+            }
+        }
+    };
+}
+
+macro_rules! writing_half {
+    ($half:ty, $shut:expr) => {
+        impl AsyncWrite for $half {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                self.stream.poll_write_shared(cx, &[IoSlice::new(buf)])
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                self.stream.poll_write_shared(cx, bufs)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let half = self.get_mut();
+                let done = half.stream.shutdown_write();
+                #[allow(clippy::redundant_closure_call)]
+                ($shut)(half);
+                Poll::Ready(done)
+            }
+        }
+    };
+}
+
+reading_half!(ReadHalf<'_>);
+reading_half!(OwnedReadHalf);
+writing_half!(WriteHalf<'_>, |_| ());
+writing_half!(OwnedWriteHalf, |half: &mut OwnedWriteHalf| half
+    .shutdown_on_drop =
+    false);

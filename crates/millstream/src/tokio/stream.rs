@@ -1,0 +1,243 @@
+//! A TCP connection with tokio's face.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use engine::TcpSocket;
+use stack::{Keepalive, TcpInfo, TcpOptions};
+
+use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use super::{addresses, attempt, none};
+use crate::Host;
+use crate::tcp::stream_options;
+
+/// A TCP connection, as tokio's. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct TcpStream {
+    pub(super) socket: Arc<TcpSocket>,
+}
+
+impl TcpStream {
+    pub(super) fn from_socket(socket: TcpSocket) -> Self {
+        Self {
+            socket: Arc::new(socket),
+        }
+    }
+
+    fn socket(&self) -> &TcpSocket {
+        &self.socket
+    }
+
+    /// Connects `host` to `addr`.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_connect`].
+    pub async fn connect(host: &Host, addr: impl ToSocketAddrs) -> io::Result<Self> {
+        let mut last = none();
+        for addr in addresses(addr)? {
+            match Self::connect_one(host, addr).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
+        let socket = host.sockets().tcp_connect(addr, None)?;
+        loop {
+            if let Some(decided) = socket.connected() {
+                return decided.map(|()| Self::from_socket(socket));
+            }
+            poll_fn(|cx| socket.poll_writable(cx)).await;
+        }
+    }
+
+    /// Makes an async stream of a blocking one. The two work side by side while both are there.
+    pub fn from_std(stream: crate::TcpStream) -> Self {
+        Self {
+            socket: stream.shared().clone(),
+        }
+    }
+
+    /// Makes a blocking stream of an async one.
+    pub fn into_std(self) -> crate::TcpStream {
+        crate::TcpStream::from_shared(self.socket)
+    }
+
+    /// This end's address.
+    ///
+    /// # Errors
+    /// None once connected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The other end's address.
+    ///
+    /// # Errors
+    /// None once connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.peer_addr()
+    }
+
+    /// The connection's pending error (SO_ERROR), which it clears.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.socket.take_error())
+    }
+
+    /// Waits until there may be something to read.
+    ///
+    /// # Errors
+    /// None: errors are those of the read that follows.
+    pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.socket.poll_readable(cx)).await;
+        Ok(())
+    }
+
+    /// Waits until there may be room to write.
+    ///
+    /// # Errors
+    /// None: errors are those of the write that follows.
+    pub async fn writable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.socket.poll_writable(cx)).await;
+        Ok(())
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is; as reading.
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.try_read(&mut [IoSliceMut::new(buf)])
+    }
+
+    /// Writes what there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as writing.
+    pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        self.socket.try_write(&[IoSlice::new(buf)])
+    }
+
+    /// Reads without taking: the next read gives the same bytes.
+    ///
+    /// # Errors
+    /// As reading.
+    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| {
+            attempt(
+                cx,
+                || self.socket.try_peek(buf),
+                |cx| self.socket.poll_readable(cx),
+            )
+        })
+        .await
+    }
+
+    /// What TCP knows of the connection (TCP_INFO).
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is over.
+    pub async fn info(&self) -> io::Result<TcpInfo> {
+        self.socket
+            .info()
+            .await
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Two halves that borrow the stream, for use in one task.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        (ReadHalf { stream: self }, WriteHalf { stream: self })
+    }
+
+    /// Two halves that can live in different tasks. Dropping the write half ends the writing direction.
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        OwnedWriteHalf::pair(self)
+    }
+
+    pub(super) fn poll_read_shared(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let socket = &*self.socket;
+        let read = attempt(
+            cx,
+            || socket.try_read(&mut [IoSliceMut::new(buf.initialize_unfilled())]),
+            |cx| socket.poll_readable(cx),
+        );
+        read.map_ok(|n| buf.advance(n))
+    }
+
+    pub(super) fn poll_write_shared(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        attempt(
+            cx,
+            || self.socket.try_write(bufs),
+            |cx| self.socket.poll_writable(cx),
+        )
+    }
+
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        match self.socket.shutdown(Shutdown::Write) {
+            // The peer was first: there is nothing left to end.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            done => done,
+        }
+    }
+}
+
+stream_options!(TcpStream, socket);
+
+impl AsyncRead for TcpStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_read_shared(cx, buf)
+    }
+}
+
+impl AsyncWrite for TcpStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_shared(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_shared(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown_write())
+    }
+}

@@ -1,0 +1,1 @@
+//! The sockets with tokio's face, between two hosts joined by memory.
