@@ -1,0 +1,9 @@
+//! TCP as packet traces: a host on one side, segments written by hand on the other, time moved by hand.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod close;
+mod data;
+mod open;
+mod rig;
+mod robust;
+mod timers;

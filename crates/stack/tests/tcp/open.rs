@@ -1,0 +1,264 @@
+//! Opening: RFC 9293 3.5, 3.10.7.1 to 3.10.7.4, and the options of a SYN.
+
+use stack::{Drop, Ready, SocketError, State, TcpOptions};
+use wire::tcp::Options;
+
+use crate::rig::{ACK, FIN, RST, Rig, SYN, config};
+
+#[test]
+fn passive_open_answers_with_what_both_can_do() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    let syn = Options { mss: Some(1000), window_scale: Some(7), sack_permitted: true, timestamps: Some((77, 0)), ..Options::default() };
+    rig.send_with(999, 0, SYN, &[], syn);
+    let answer = rig.expect();
+    assert!(answer.is(SYN | ACK));
+    assert_eq!((answer.ack, answer.options.mss), (1000, Some(1460)));
+    assert!(answer.options.sack_permitted && answer.options.window_scale.is_some());
+    assert_eq!(answer.options.timestamps.map(|(_, echo)| echo), Some(77));
+    assert_eq!(rig.host.tcp_accept(rig.now, listener), Err(SocketError::WouldBlock), "not before the handshake ends");
+    let echo = answer.options.timestamps.unwrap().0;
+    rig.send_with(1000, answer.seq + 1, ACK, &[], Options { timestamps: Some((78, echo)), ..Options::default() });
+    assert_eq!(rig.events.pop_front().map(|e| (e.socket, e.ready)), Some((listener, Ready::READABLE)));
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
+    let info = rig.host.tcp_info(socket).unwrap();
+    assert_eq!((info.mss, info.timestamps, info.sack, info.window_scales.0), (988, true, true, 7));
+    rig.silence();
+}
+
+#[test]
+fn a_plain_syn_gets_no_options_it_did_not_offer() {
+    let mut rig = Rig::new();
+    rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    assert_eq!(answer.options, Options { mss: Some(1460), ..Options::default() });
+}
+
+#[test]
+fn mss_defaults_to_536_when_the_peer_says_none() {
+    // RFC 9293 MUST-15
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), Options::default());
+    rig.write(&open, &[1; 2000]);
+    assert_eq!(rig.expect().data.len(), 536);
+}
+
+#[test]
+fn active_open_connects_and_reports() {
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    assert_eq!(syn.dst_port, 5000);
+    assert!(syn.options.sack_permitted && syn.options.timestamps.is_some() && syn.options.window_scale.is_some());
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
+    assert_eq!(rig.host.tcp_send(rig.now, socket, b"x"), Err(SocketError::WouldBlock));
+    rig.send_to(syn.src_port, 5000, syn.seq + 1, SYN | ACK, &[], Options { mss: Some(1460), ..Options::default() });
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.seq == syn.seq + 1 && ack.ack == 5001);
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
+    let event = rig.events.pop_front().unwrap();
+    assert!(event.socket == socket && event.ready.contains(Ready::WRITABLE));
+    assert!(!ack.options.timestamps.is_some(), "not negotiated");
+}
+
+#[test]
+fn a_reset_refuses_the_connection() {
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    // Not for our SYN: ignored.
+    rig.send_to(syn.src_port, 0, syn.seq.wrapping_add(5), RST | ACK, &[], Options::default());
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
+    rig.send_to(syn.src_port, 0, 0, RST, &[], Options::default());
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
+    rig.send_to(syn.src_port, 0, syn.seq + 1, RST | ACK, &[], Options::default());
+    let event = rig.events.pop_front().unwrap();
+    assert!(event.ready.contains(Ready::ERROR | Ready::HUP));
+    assert_eq!(rig.host.take_error(socket), Some(SocketError::ConnectionRefused));
+    rig.host.close(rig.now, socket).unwrap();
+    rig.pump();
+    rig.assert_empty();
+}
+
+#[test]
+fn a_wrong_ack_in_syn_sent_is_answered_by_a_reset() {
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    rig.send_to(syn.src_port, 5000, syn.seq, SYN | ACK, &[], Options::default());
+    let reset = rig.expect();
+    assert!(reset.is(RST) && reset.seq == syn.seq);
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
+}
+
+#[test]
+fn simultaneous_open() {
+    // RFC 9293 figure 7
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    rig.send_to(syn.src_port, 300, 0, SYN, &[], Options { mss: Some(1460), ..Options::default() });
+    let answer = rig.expect();
+    assert!(answer.is(SYN | ACK) && answer.seq == syn.seq && answer.ack == 301);
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::SynReceived));
+    rig.send_to(syn.src_port, 300, syn.seq + 1, SYN | ACK, &[], Options::default());
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
+    let event = rig.events.pop_back().unwrap();
+    assert!(event.ready.contains(Ready::WRITABLE));
+    rig.send_to(syn.src_port, 301, syn.seq + 1, ACK, b"hi", Options::default());
+    assert_eq!(rig.read(socket), Ok(b"hi".to_vec()));
+}
+
+#[test]
+fn a_closed_port_resets_but_never_a_reset() {
+    // RFC 9293 3.10.7.1
+    let mut rig = Rig::new();
+    rig.send(10, 0, SYN, b"abc");
+    let reset = rig.expect();
+    assert!(reset.is(RST | ACK) && reset.seq == 0 && reset.ack == 14);
+    rig.send(10, 77, ACK, &[]);
+    let reset = rig.expect();
+    assert!(reset.is(RST) && reset.seq == 77);
+    rig.send(10, 77, RST, &[]);
+    rig.silence();
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpNoSocket), 3);
+    rig.assert_empty();
+}
+
+#[test]
+fn a_listener_takes_syns_only() {
+    // RFC 9293 3.10.7.2
+    let mut rig = Rig::new();
+    rig.listen(8, &TcpOptions::default());
+    rig.send(10, 0, RST, &[]);
+    rig.silence();
+    rig.send(10, 99, ACK, &[]);
+    assert!(rig.expect().is(RST));
+    rig.send(10, 0, SYN | FIN, &[]);
+    rig.send(10, 0, FIN, &[]);
+    rig.silence();
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn the_syn_ack_is_sent_again_and_given_up() {
+    let mut rig = Rig::new();
+    rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let first = rig.expect();
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        rig.ms(500);
+        while let Some(again) = rig.next() {
+            assert_eq!((again.seq, again.ack), (first.seq, 1000));
+            times.push(rig.now.millis());
+        }
+    }
+    assert_eq!(times.len(), 5, "tcp_synack_retries");
+    let gaps: Vec<u64> = times.windows(2).map(|w| (w[1] - w[0]) / 1000).collect();
+    assert_eq!(gaps, [2, 4, 8, 16], "exponential backoff");
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn a_repeated_syn_gets_the_same_answer() {
+    let mut rig = Rig::new();
+    rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let first = rig.expect();
+    rig.ms(300);
+    rig.send(999, 0, SYN, &[]);
+    let second = rig.expect();
+    assert_eq!((first.seq, first.ack), (second.seq, second.ack));
+    rig.silence();
+}
+
+#[test]
+fn a_wrong_final_ack_is_reset_and_a_reset_ends_it() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    rig.send(1000, answer.seq + 2, ACK, &[]);
+    let reset = rig.expect();
+    assert!(reset.is(RST) && reset.seq == answer.seq + 2);
+    rig.send(1001, 0, RST, &[]);
+    rig.send(1000, 0, RST, &[]);
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    assert!(rig.expect().is(RST), "the half-open connection is gone");
+    assert_eq!(rig.host.tcp_accept(rig.now, listener), Err(SocketError::WouldBlock));
+}
+
+#[test]
+fn the_accept_queue_overflows_without_resets() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(2, &TcpOptions::default());
+    let mut accepted = 0;
+    for port in 1..=6 {
+        rig.peer_port = port;
+        rig.send(999, 0, SYN, &[]);
+        let Some(answer) = rig.next() else { continue };
+        assert!(answer.is(SYN | ACK));
+        rig.send(1000, answer.seq + 1, ACK, &[]);
+        rig.silence();
+    }
+    while rig.host.tcp_accept(rig.now, listener).is_ok() {
+        accepted += 1;
+    }
+    assert_eq!(accepted, 3, "backlog + 1, as Linux");
+    assert!(rig.host.stats().drops.get(Drop::TcpAcceptQueueFull) >= 3);
+}
+
+#[test]
+fn the_syn_queue_is_bounded() {
+    let mut rig = Rig::with(stack::Config { tcp_half_open: 16, ..config() });
+    rig.listen(8, &TcpOptions::default());
+    for port in 1..=100 {
+        rig.peer_port = port;
+        rig.send(999, 0, SYN, &[]);
+    }
+    assert_eq!(rig.host.tcp_occupancy().half_open, 16);
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpSynQueueFull), 84);
+}
+
+#[test]
+fn initial_numbers_follow_a_clock_and_differ_between_connections() {
+    // RFC 6528, RFC 9293 MUST-8
+    let mut rig = Rig::new();
+    rig.listen(64, &TcpOptions::default());
+    let mut number = |rig: &mut Rig, port| {
+        rig.peer_port = port;
+        rig.send(999, 0, SYN, &[]);
+        let seq = rig.expect().seq;
+        rig.send(1000, 0, RST, &[]);
+        seq
+    };
+    let (a, b) = (number(&mut rig, 1), number(&mut rig, 2));
+    assert!(a.abs_diff(b) > 1000, "two connections at one moment");
+    rig.ms(1000);
+    let later = number(&mut rig, 1);
+    assert_eq!(later.wrapping_sub(a), 250_000, "the same tuple: four microseconds a step");
+}
+
+#[test]
+fn ports_are_chosen_apart_and_freed() {
+    let mut rig = Rig::with(stack::Config { ephemeral_ports: (40_000, 40_009), ..config() });
+    let mut ports = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        let (_, syn) = rig.connect(&TcpOptions::default());
+        ports.insert(syn.src_port);
+    }
+    assert_eq!(ports.len(), 10);
+    let more = rig.host.tcp_connect(rig.now, "10.0.0.2:5000".parse().unwrap(), None, &TcpOptions::default());
+    assert_eq!(more, Err(SocketError::AddrInUse));
+    let other = rig.host.tcp_connect(rig.now, "10.0.0.2:5001".parse().unwrap(), None, &TcpOptions::default());
+    assert!(other.is_ok(), "another destination has all ports");
+}
+
+#[test]
+fn two_listeners_cannot_share_a_port() {
+    let mut rig = Rig::new();
+    rig.listen(8, &TcpOptions::default());
+    let listen = |rig: &mut Rig, at: &str| rig.host.tcp_listen(rig.now, at.parse().unwrap(), 8, &TcpOptions::default());
+    assert_eq!(listen(&mut rig, "10.0.0.1:80"), Err(SocketError::AddrInUse));
+    assert_eq!(listen(&mut rig, "10.0.0.9:81"), Err(SocketError::AddrNotAvailable));
+    assert!(listen(&mut rig, "0.0.0.0:81").is_ok());
+}
