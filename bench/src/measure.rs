@@ -47,7 +47,14 @@ pub(crate) fn cycles_per_ns() -> f64 {
     #[cfg(target_arch = "x86_64")]
     {
         let line = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let mhz = line.lines().find_map(|l| l.strip_prefix("cpu MHz")?.split(':').nth(1)?.trim().parse::<f64>().ok());
+        let mhz = line.lines().find_map(|l| {
+            l.strip_prefix("cpu MHz")?
+                .split(':')
+                .nth(1)?
+                .trim()
+                .parse::<f64>()
+                .ok()
+        });
         mhz.map_or(f64::NAN, |m| m / 1000.0)
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -16,7 +16,13 @@ pub(crate) struct Report {
 impl Report {
     /// An empty table. The first column is a name, the others are right-aligned.
     pub(crate) fn new(title: &'static str, columns: &[&'static str], json: bool) -> Self {
-        Self { title, columns: columns.to_vec(), rows: Vec::new(), json, notes: Vec::new() }
+        Self {
+            title,
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+            json,
+            notes: Vec::new(),
+        }
     }
 
     /// Adds a row.
@@ -36,8 +42,15 @@ impl Report {
         }
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|c| {
-                let cells = self.rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count());
-                cells.chain([self.columns[c].chars().count()]).max().unwrap_or(0)
+                let cells = self
+                    .rows
+                    .iter()
+                    .filter_map(|r| r.get(c))
+                    .map(|s| s.chars().count());
+                cells
+                    .chain([self.columns[c].chars().count()])
+                    .max()
+                    .unwrap_or(0)
             })
             .collect();
         println!("\n{}", self.title);
@@ -46,12 +59,27 @@ impl Report {
                 .iter()
                 .zip(&widths)
                 .enumerate()
-                .map(|(at, (cell, width))| if at == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") })
+                .map(|(at, (cell, width))| {
+                    if at == 0 {
+                        format!("{cell:<width$}")
+                    } else {
+                        format!("{cell:>width$}")
+                    }
+                })
                 .collect();
             println!("  {}", text.join("  ").trim_end());
         };
-        line(&self.columns.iter().map(ToString::to_string).collect::<Vec<_>>());
-        println!("  {}", "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
+        line(
+            &self
+                .columns
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        );
+        println!(
+            "  {}",
+            "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1))
+        );
         for row in &self.rows {
             line(row);
         }
@@ -66,7 +94,9 @@ impl Report {
             .iter()
             .map(|row| {
                 let pairs = self.columns.iter().zip(row).map(|(name, cell)| {
-                    let value = cell.parse::<f64>().map_or_else(|_| json!(cell), |n| json!(n));
+                    let value = cell
+                        .parse::<f64>()
+                        .map_or_else(|_| json!(cell), |n| json!(n));
                     ((*name).to_string(), value)
                 });
                 Value::Object(pairs.collect::<Map<_, _>>())

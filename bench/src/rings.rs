@@ -48,9 +48,24 @@ struct Figures {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let sizes: &[usize] = if args.smoke { &[100, 1_000] } else { &[1_000, 1_000_000] };
-    let columns = ["what", "connections", "per busy server core", "cycles/frame", "idle turn ns", "bytes/idle connection"];
-    let mut report = Report::new("rings: two hosts, one core each, medians", &columns, args.json);
+    let sizes: &[usize] = if args.smoke {
+        &[100, 1_000]
+    } else {
+        &[1_000, 1_000_000]
+    };
+    let columns = [
+        "what",
+        "connections",
+        "per busy server core",
+        "cycles/frame",
+        "idle turn ns",
+        "bytes/idle connection",
+    ];
+    let mut report = Report::new(
+        "rings: two hosts, one core each, medians",
+        &columns,
+        args.json,
+    );
     let mut add = |name: &str, n: usize, runs: Vec<Figures>| {
         let mid = |f: fn(&Figures) -> f64| median(&runs.iter().map(f).collect::<Vec<_>>());
         let idle_bytes = mid(|f| f.idle_bytes);
@@ -60,21 +75,38 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             human(mid(|f| f.rate)) + "/s",
             format!("{:.0}", mid(|f| f.cycles_per_frame)),
             format!("{:.0}", mid(|f| f.idle_turn)),
-            if idle_bytes > 0.0 { format!("{idle_bytes:.0}") } else { "-".into() },
+            if idle_bytes > 0.0 {
+                format!("{idle_bytes:.0}")
+            } else {
+                "-".into()
+            },
         ]);
         mid(|f| f.rate)
     };
     let mut rates = Vec::new();
     for &n in sizes {
-        let runs = if n >= 1_000_000 { args.runs.min(3) } else { args.runs };
-        let figures: Result<Vec<_>, _> = (0..runs.max(1)).map(|seed| once(Mode::Request, n, seed as u64, args.seconds)).collect();
+        let runs = if n >= 1_000_000 {
+            args.runs.min(3)
+        } else {
+            args.runs
+        };
+        let figures: Result<Vec<_>, _> = (0..runs.max(1))
+            .map(|seed| once(Mode::Request, n, seed as u64, args.seconds))
+            .collect();
         rates.push(add("64 B request-response", n, figures?));
     }
     let n = if args.smoke { 64 } else { 1_000 };
-    let figures: Result<Vec<_>, _> = (0..args.runs.max(1)).map(|seed| once(Mode::Life, n, seed as u64, args.seconds)).collect();
+    let figures: Result<Vec<_>, _> = (0..args.runs.max(1))
+        .map(|seed| once(Mode::Life, n, seed as u64, args.seconds))
+        .collect();
     add("open, request, reply, close", n, figures?);
     if let [few, many] = rates[..] {
-        report.note(format!("request-response at {} connections is {:.2}x of that at {}", human(sizes[1] as f64), many / few, human(sizes[0] as f64)));
+        report.note(format!(
+            "request-response at {} connections is {:.2}x of that at {}",
+            human(sizes[1] as f64),
+            many / few,
+            human(sizes[0] as f64)
+        ));
     }
     report.print();
     Ok(())
@@ -106,7 +138,15 @@ struct Gauge {
 
 fn once(mode: Mode, connections: usize, seed: u64, seconds: f64) -> Result<Figures, String> {
     let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
-    let options = RingOptions { offloads: Offloads { tso4: false, tso6: false, uso: false, ..Offloads::ALL }, ..RingOptions::default() };
+    let options = RingOptions {
+        offloads: Offloads {
+            tso4: false,
+            tso6: false,
+            uso: false,
+            ..Offloads::ALL
+        },
+        ..RingOptions::default()
+    };
     let (client_port, server_port) = pair(macs, &options).map_err(|e| e.to_string())?;
     let gauge = Arc::new(Gauge::default());
     let before = rss();
@@ -116,24 +156,65 @@ fn once(mode: Mode, connections: usize, seed: u64, seconds: f64) -> Result<Figur
         .spawn(move || serve(mode, connections, seed, server_port, &shared))
         .map_err(|e| e.to_string())?;
     pin(1);
-    let addresses: Vec<String> = (0..connections.div_ceil(PER_ADDRESS).max(4)).map(|i| format!("10.0.0.{}/24", 10 + i)).collect();
+    let addresses: Vec<String> = (0..connections.div_ceil(PER_ADDRESS).max(4))
+        .map(|i| format!("10.0.0.{}/24", 10 + i))
+        .collect();
     let shard = Shard::new(config(connections), client_port, &addresses, seed ^ 0xc11e)?;
-    let mut client = Client { shard, addresses, mode, rng: Rng::from_seed(seed), sockets: Vec::new(), opened: 0, done: 0, failed: 0, options: TcpOptions { nodelay: true, ..TcpOptions::default() } };
+    let mut client = Client {
+        shard,
+        addresses,
+        mode,
+        rng: Rng::from_seed(seed),
+        sockets: Vec::new(),
+        opened: 0,
+        done: 0,
+        failed: 0,
+        options: TcpOptions {
+            nodelay: true,
+            ..TcpOptions::default()
+        },
+    };
     let result = client.drive(connections, seconds, &gauge, before);
     gauge.stop.store(true, Ordering::Release);
-    let (rate, cycles_per_frame, idle_turn) = server.join().map_err(|_| "the server's thread panicked".to_string())??;
+    let (rate, cycles_per_frame, idle_turn) = server
+        .join()
+        .map_err(|_| "the server's thread panicked".to_string())??;
     let idle_bytes = result?;
-    Ok(Figures { rate, cycles_per_frame, idle_bytes, idle_turn })
+    Ok(Figures {
+        rate,
+        cycles_per_frame,
+        idle_bytes,
+        idle_turn,
+    })
 }
 
 /// The server's side: answers every request; with `Life` it closes after the reply.
-fn serve(mode: Mode, connections: usize, seed: u64, port: port::ring::RingPort, gauge: &Gauge) -> Result<(f64, f64, f64), String> {
+fn serve(
+    mode: Mode,
+    connections: usize,
+    seed: u64,
+    port: port::ring::RingPort,
+    gauge: &Gauge,
+) -> Result<(f64, f64, f64), String> {
     pin(0);
-    let mut shard = Shard::new(config(connections), port, &["10.0.0.1/24".to_string()], seed)?;
-    let options = TcpOptions { nodelay: true, ..TcpOptions::default() };
-    let local = format!("0.0.0.0:{PORT}").parse().map_err(|e| format!("{e}"))?;
+    let mut shard = Shard::new(
+        config(connections),
+        port,
+        &["10.0.0.1/24".to_string()],
+        seed,
+    )?;
+    let options = TcpOptions {
+        nodelay: true,
+        ..TcpOptions::default()
+    };
+    let local = format!("0.0.0.0:{PORT}")
+        .parse()
+        .map_err(|e| format!("{e}"))?;
     let now = shard.now;
-    let listener = shard.host.tcp_listen(now, local, 65_535, &options).map_err(|e| e.to_string())?;
+    let listener = shard
+        .host
+        .tcp_listen(now, local, 65_535, &options)
+        .map_err(|e| e.to_string())?;
     let mut served = 0u64;
     let mut phase = 0;
     let mut buffer = [0; 4096];
@@ -190,7 +271,11 @@ fn idle_turn(shard: &mut Shard) -> f64 {
             turns += 1000;
         }
     }
-    if turns == 0 { f64::NAN } else { spent.as_nanos() as f64 / turns as f64 }
+    if turns == 0 {
+        f64::NAN
+    } else {
+        spent.as_nanos() as f64 / turns as f64
+    }
 }
 
 struct Client {
@@ -208,15 +293,30 @@ struct Client {
 impl Client {
     fn connect(&mut self) -> Option<SocketId> {
         let address = &self.addresses[self.opened % self.addresses.len()];
-        let local = format!("{}:0", address.split('/').next().unwrap_or_default()).parse().ok()?;
+        let local = format!("{}:0", address.split('/').next().unwrap_or_default())
+            .parse()
+            .ok()?;
         let remote = format!("10.0.0.1:{PORT}").parse().ok()?;
         self.opened += 1;
-        let socket = self.shard.host.tcp_connect(self.shard.now, remote, Some(local), &self.options).ok()?;
-        self.shard.host.set_token(socket, self.opened as u64 - 1).ok()?;
+        let socket = self
+            .shard
+            .host
+            .tcp_connect(self.shard.now, remote, Some(local), &self.options)
+            .ok()?;
+        self.shard
+            .host
+            .set_token(socket, self.opened as u64 - 1)
+            .ok()?;
         Some(socket)
     }
 
-    fn drive(&mut self, connections: usize, seconds: f64, gauge: &Gauge, before: u64) -> Result<f64, String> {
+    fn drive(
+        &mut self,
+        connections: usize,
+        seconds: f64,
+        gauge: &Gauge,
+        before: u64,
+    ) -> Result<f64, String> {
         match self.mode {
             Mode::Request => {
                 self.open_all(connections)?;
@@ -243,7 +343,9 @@ impl Client {
         let mut failed = 0;
         while connected < connections {
             while self.sockets.len() < connections && self.sockets.len() - connected < 512 {
-                let Some(socket) = self.connect() else { return Err("the client cannot open a connection".into()) };
+                let Some(socket) = self.connect() else {
+                    return Err("the client cannot open a connection".into());
+                };
                 self.sockets.push(socket);
             }
             self.shard.turn(&mut |_, _, event: Event| {
@@ -254,7 +356,9 @@ impl Client {
                 }
             });
             if failed > 0 || std::time::Instant::now() > limit {
-                return Err(format!("{connected} of {connections} connections opened, {failed} failed"));
+                return Err(format!(
+                    "{connected} of {connections} connections opened, {failed} failed"
+                ));
             }
         }
         Ok(())
@@ -275,23 +379,29 @@ impl Client {
                     continue;
                 }
                 let now = self.shard.now;
-                if self.shard.host.tcp_send(now, self.sockets[at], &[b'q'; SIZE]).is_err() {
+                if self
+                    .shard
+                    .host
+                    .tcp_send(now, self.sockets[at], &[b'q'; SIZE])
+                    .is_err()
+                {
                     break;
                 }
                 in_flight[at] = true;
                 count += 1;
             }
             let before = answered;
-            self.shard.turn(&mut |host: &mut Host, now: Instant, event: Event| {
-                let mut buffer = [0; 256];
-                if let Ok(n) = host.tcp_recv(now, event.socket, &mut buffer)
-                    && n > 0
-                {
-                    in_flight[event.token as usize] = false;
-                    count -= 1;
-                    answered += 1;
-                }
-            });
+            self.shard
+                .turn(&mut |host: &mut Host, now: Instant, event: Event| {
+                    let mut buffer = [0; 256];
+                    if let Ok(n) = host.tcp_recv(now, event.socket, &mut buffer)
+                        && n > 0
+                    {
+                        in_flight[event.token as usize] = false;
+                        count -= 1;
+                        answered += 1;
+                    }
+                });
             if answered > before {
                 quiet_since = std::time::Instant::now();
             } else if quiet_since.elapsed() > Duration::from_secs(20) {
@@ -301,12 +411,16 @@ impl Client {
         // Let the rest come home.
         let until = std::time::Instant::now() + Duration::from_millis(300);
         while count > 0 && std::time::Instant::now() < until {
-            self.shard.turn(&mut |host: &mut Host, now: Instant, event: Event| {
-                let mut buffer = [0; 256];
-                if host.tcp_recv(now, event.socket, &mut buffer).is_ok_and(|n| n > 0) {
-                    count -= 1;
-                }
-            });
+            self.shard
+                .turn(&mut |host: &mut Host, now: Instant, event: Event| {
+                    let mut buffer = [0; 256];
+                    if host
+                        .tcp_recv(now, event.socket, &mut buffer)
+                        .is_ok_and(|n| n > 0)
+                    {
+                        count -= 1;
+                    }
+                });
         }
         Ok(())
     }
@@ -323,36 +437,44 @@ impl Client {
                 }
                 live += 1;
             }
-            self.shard.turn(&mut |host: &mut Host, now: Instant, event: Event| {
-                let mut buffer = [0; 256];
-                if event.ready.contains(Ready::ERROR) {
-                    failed += 1;
-                    live -= 1;
-                    let _ = host.abort(now, event.socket);
-                } else if event.ready.intersects(Ready::READABLE) {
-                    if let Ok(0) = host.tcp_recv(now, event.socket, &mut buffer) {
-                        let _ = host.close(now, event.socket);
-                        done += 1;
+            self.shard
+                .turn(&mut |host: &mut Host, now: Instant, event: Event| {
+                    let mut buffer = [0; 256];
+                    if event.ready.contains(Ready::ERROR) {
+                        failed += 1;
                         live -= 1;
-                    } else if let Ok(0) = host.tcp_recv(now, event.socket, &mut buffer) {
-                        let _ = host.close(now, event.socket);
-                        done += 1;
-                        live -= 1;
+                        let _ = host.abort(now, event.socket);
+                    } else if event.ready.intersects(Ready::READABLE) {
+                        if let Ok(0) = host.tcp_recv(now, event.socket, &mut buffer) {
+                            let _ = host.close(now, event.socket);
+                            done += 1;
+                            live -= 1;
+                        } else if let Ok(0) = host.tcp_recv(now, event.socket, &mut buffer) {
+                            let _ = host.close(now, event.socket);
+                            done += 1;
+                            live -= 1;
+                        }
+                    } else if event.ready.contains(Ready::WRITABLE) {
+                        let _ = host.tcp_send(now, event.socket, &[b'q'; SIZE]);
                     }
-                } else if event.ready.contains(Ready::WRITABLE) {
-                    let _ = host.tcp_send(now, event.socket, &[b'q'; SIZE]);
-                }
-            });
+                });
         }
         self.done += done;
         self.failed += failed;
-        if done == 0 { Err(format!("no connection lived to its end ({failed} failed)")) } else { Ok(()) }
+        if done == 0 {
+            Err(format!("no connection lived to its end ({failed} failed)"))
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Resident memory of this process, bytes.
 fn rss() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = status.split_whitespace().nth(1).and_then(|p| p.parse::<u64>().ok());
+    let pages = status
+        .split_whitespace()
+        .nth(1)
+        .and_then(|p| p.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }

@@ -26,19 +26,44 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(config: Config, port: RingPort, addresses: &[String], seed: u64) -> Result<Self, String> {
+    pub(crate) fn new(
+        config: Config,
+        port: RingPort,
+        addresses: &[String],
+        seed: u64,
+    ) -> Result<Self, String> {
         let start = Wall::now();
         let now = Instant::from_secs(1);
         let mut host = Host::new(config, seed, now).map_err(|e| e.to_string())?;
         let facts = port.facts();
-        let interface = InterfaceConfig { name: facts.name.clone(), mac: facts.mac, mtu: facts.mtu, offloads: facts.offloads };
-        let interface = host.add_interface(now, interface).map_err(|e| e.to_string())?;
+        let interface = InterfaceConfig {
+            name: facts.name.clone(),
+            mac: facts.mac,
+            mtu: facts.mtu,
+            offloads: facts.offloads,
+        };
+        let interface = host
+            .add_interface(now, interface)
+            .map_err(|e| e.to_string())?;
         for address in addresses {
             let cidr = address.parse().map_err(|e| format!("{address}: {e:?}"))?;
-            host.add_address(now, interface, cidr).map_err(|e| e.to_string())?;
+            host.add_address(now, interface, cidr)
+                .map_err(|e| e.to_string())?;
         }
         let (inbox, outbox) = (Batch::new(), Batch::new());
-        Ok(Self { host, port, interface, start, inbox, outbox, now, busy: std::time::Duration::ZERO, turns: 0, idle_turns: 0, frames: 0 })
+        Ok(Self {
+            host,
+            port,
+            interface,
+            start,
+            inbox,
+            outbox,
+            now,
+            busy: std::time::Duration::ZERO,
+            turns: 0,
+            idle_turns: 0,
+            frames: 0,
+        })
     }
 
     /// One turn: receive, process, let the application act, transmit. Returns whether there was anything to do.
@@ -48,7 +73,8 @@ impl Shard {
         let received = self.port.receive(self.host.pool_mut(), &mut self.inbox);
         let mut work = received > 0;
         if work {
-            self.host.handle_batch(self.now, self.interface, &mut self.inbox);
+            self.host
+                .handle_batch(self.now, self.interface, &mut self.inbox);
         }
         if self.host.next_deadline().is_some_and(|at| at <= self.now) {
             self.host.handle_timers(self.now);
@@ -72,7 +98,9 @@ impl Shard {
     fn transmit(&mut self) -> bool {
         let mut sent = false;
         loop {
-            let more = self.host.poll_transmit(self.now, self.interface, &mut self.outbox);
+            let more = self
+                .host
+                .poll_transmit(self.now, self.interface, &mut self.outbox);
             if self.outbox.is_empty() {
                 break;
             }

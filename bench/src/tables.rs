@@ -28,14 +28,30 @@ struct Record {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let sizes: &[usize] = if args.smoke { &[1_000, 10_000] } else { &[1_000, 10_000, 100_000, 1_000_000, 10_000_000] };
+    let sizes: &[usize] = if args.smoke {
+        &[1_000, 10_000]
+    } else {
+        &[1_000, 10_000, 100_000, 1_000_000, 10_000_000]
+    };
     let mut report = Report::new(
         "tables: CPU ns per operation, medians (std: HashMap, BinaryHeap)",
-        &["entries", "lookup", "lookup, batched", "std lookup", "ratio", "arm + fire", "std heap", "ratio", "block"],
+        &[
+            "entries",
+            "lookup",
+            "lookup, batched",
+            "std lookup",
+            "ratio",
+            "arm + fire",
+            "std heap",
+            "ratio",
+            "block",
+        ],
         args.json,
     );
     for &n in sizes {
-        let runs: Vec<[f64; 6]> = (0..args.runs.max(1)).map(|seed| measure(n, seed as u64, args.seconds / 4.0)).collect();
+        let runs: Vec<[f64; 6]> = (0..args.runs.max(1))
+            .map(|seed| measure(n, seed as u64, args.seconds / 4.0))
+            .collect();
         let mid = |at: usize| median(&runs.iter().map(|r| r[at]).collect::<Vec<_>>());
         let figures: Vec<f64> = (0..6).map(mid).collect();
         report.row(&[
@@ -50,7 +66,9 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             format!("{:.1}", figures[5]),
         ]);
     }
-    report.note("lookup: keyed hash, find, compare the key in a record of 128 B, all touched at random");
+    report.note(
+        "lookup: keyed hash, find, compare the key in a record of 128 B, all touched at random",
+    );
     report.print();
     Ok(())
 }
@@ -62,17 +80,31 @@ fn measure(n: usize, seed: u64, time: f64) -> [f64; 6] {
         rng.fill(&mut key);
         key
     };
-    let records: Vec<Record> = (0..n).map(|_| Record { key: tuple(), rest: [0; 92] }).collect();
+    let records: Vec<Record> = (0..n)
+        .map(|_| Record {
+            key: tuple(),
+            rest: [0; 92],
+        })
+        .collect();
     let [single, batched] = lookups(&records, seed, time);
     let std = std_lookups(&records, seed, time);
-    [single, batched, std, wheel(n, seed, time), heap(n, seed, time), blocks(n, seed, time)]
+    [
+        single,
+        batched,
+        std,
+        wheel(n, seed, time),
+        heap(n, seed, time),
+        blocks(n, seed, time),
+    ]
 }
 
 fn lookups(records: &[Record], seed: u64, time: f64) -> [f64; 2] {
     let mut table = FlowTable::with_capacity(records.len() as u32, SipKey([7; 16]));
     for (at, record) in records.iter().enumerate() {
         let hash = table.hash(&record.key);
-        table.insert(hash, at as u32).expect("the table was made for them");
+        table
+            .insert(hash, at as u32)
+            .expect("the table was made for them");
     }
     let mut rng = Rng::from_seed(seed ^ 1);
     // The keys arrive from outside, so they are copies, not the records' own lines.
@@ -91,7 +123,11 @@ fn lookups(records: &[Record], seed: u64, time: f64) -> [f64; 2] {
         let begin = crate::measure::thread_cpu();
         for key in &keys {
             let hash = table.hash(key);
-            black_box(table.find(hash, |at| records[at as usize].key == *key).map(|at| records[at as usize].rest[64]));
+            black_box(
+                table
+                    .find(hash, |at| records[at as usize].key == *key)
+                    .map(|at| records[at as usize].rest[64]),
+            );
         }
         spent += crate::measure::thread_cpu() - begin;
         ops += keys.len() as u64;
@@ -116,7 +152,11 @@ fn lookups(records: &[Record], seed: u64, time: f64) -> [f64; 2] {
                 }
             }
             for (hash, key) in hashes.iter().zip(batch) {
-                black_box(table.find(*hash, |at| records[at as usize].key == *key).map(|at| records[at as usize].rest[64]));
+                black_box(
+                    table
+                        .find(*hash, |at| records[at as usize].key == *key)
+                        .map(|at| records[at as usize].rest[64]),
+                );
             }
         }
         spent += crate::measure::thread_cpu() - begin;
@@ -132,7 +172,11 @@ fn flush_lines(keys: &[Tuple]) {
 }
 
 fn std_lookups(records: &[Record], seed: u64, time: f64) -> f64 {
-    let map: HashMap<Tuple, u32> = records.iter().enumerate().map(|(at, r)| (r.key, at as u32)).collect();
+    let map: HashMap<Tuple, u32> = records
+        .iter()
+        .enumerate()
+        .map(|(at, r)| (r.key, at as u32))
+        .collect();
     let mut rng = Rng::from_seed(seed ^ 1);
     let mut keys = vec![[0; 36]; ROUND];
     let (mut spent, mut ops) = (0.0, 0u64);
@@ -190,7 +234,9 @@ fn heap(n: usize, seed: u64, time: f64) -> f64 {
         while fired < ROUND as u64 {
             now += step;
             while heap.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-                let Some(Reverse((_, token))) = heap.pop() else { break };
+                let Some(Reverse((_, token))) = heap.pop() else {
+                    break;
+                };
                 heap.push(Reverse((now + delay(), token)));
                 fired += 1;
             }
@@ -201,8 +247,12 @@ fn heap(n: usize, seed: u64, time: f64) -> f64 {
 
 /// A block taken, written and given back, in a pool of `n` blocks of which half are in use.
 fn blocks(n: usize, seed: u64, time: f64) -> f64 {
-    let Ok(mut pool) = Pool::new((n as u32).clamp(256, 1 << 20)) else { return f64::NAN };
-    let held: Vec<_> = (0..pool.capacity() / 2).filter_map(|_| pool.alloc(128)).collect();
+    let Ok(mut pool) = Pool::new((n as u32).clamp(256, 1 << 20)) else {
+        return f64::NAN;
+    };
+    let held: Vec<_> = (0..pool.capacity() / 2)
+        .filter_map(|_| pool.alloc(128))
+        .collect();
     let mut batch = Vec::with_capacity(BATCH);
     let _ = seed;
     let cost = ns_per_op(time, || {

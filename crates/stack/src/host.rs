@@ -252,7 +252,10 @@ impl Host {
         batch: &mut Batch,
     ) -> bool {
         self.core.now = now;
-        let waiting = self.net.transmit_queue(interface).map_or(0, |queue| queue.len());
+        let waiting = self
+            .net
+            .transmit_queue(interface)
+            .map_or(0, |queue| queue.len());
         if waiting < BATCH && self.tcp.wants_transmit() {
             self.tcp.transmit(&mut self.core, &mut self.net, BATCH);
             self.drain_internal();

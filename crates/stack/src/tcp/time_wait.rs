@@ -57,7 +57,7 @@ impl Tcp {
             remote_port: tcb.remote_port,
             local_port: tcb.local_port,
             profile: tcb.profile,
-            window: (tcb.rcv_wnd() >> tcb.rcv_scale()).min(65_535) as u16,
+            window: tcb.rcv_wnd().div_ceil(1 << tcb.rcv_scale()).min(65_535) as u16,
             snd_nxt: tcb.snd_nxt,
             rcv_nxt: tcb.rcv_nxt,
             ts_recent: tcb.ts_recent,

@@ -9,21 +9,46 @@ use crate::rig::{ACK, FIN, RST, Rig, SYN, config};
 fn passive_open_answers_with_what_both_can_do() {
     let mut rig = Rig::new();
     let listener = rig.listen(8, &TcpOptions::default());
-    let syn = Options { mss: Some(1000), window_scale: Some(7), sack_permitted: true, timestamps: Some((77, 0)), ..Options::default() };
+    let syn = Options {
+        mss: Some(1000),
+        window_scale: Some(7),
+        sack_permitted: true,
+        timestamps: Some((77, 0)),
+        ..Options::default()
+    };
     rig.send_with(999, 0, SYN, &[], syn);
     let answer = rig.expect();
     assert!(answer.is(SYN | ACK));
     assert_eq!((answer.ack, answer.options.mss), (1000, Some(1460)));
     assert!(answer.options.sack_permitted && answer.options.window_scale.is_some());
     assert_eq!(answer.options.timestamps.map(|(_, echo)| echo), Some(77));
-    assert_eq!(rig.host.tcp_accept(rig.now, listener), Err(SocketError::WouldBlock), "not before the handshake ends");
+    assert_eq!(
+        rig.host.tcp_accept(rig.now, listener),
+        Err(SocketError::WouldBlock),
+        "not before the handshake ends"
+    );
     let echo = answer.options.timestamps.unwrap().0;
-    rig.send_with(1000, answer.seq + 1, ACK, &[], Options { timestamps: Some((78, echo)), ..Options::default() });
-    assert_eq!(rig.events.pop_front().map(|e| (e.socket, e.ready)), Some((listener, Ready::READABLE)));
+    rig.send_with(
+        1000,
+        answer.seq + 1,
+        ACK,
+        &[],
+        Options {
+            timestamps: Some((78, echo)),
+            ..Options::default()
+        },
+    );
+    assert_eq!(
+        rig.events.pop_front().map(|e| (e.socket, e.ready)),
+        Some((listener, Ready::READABLE))
+    );
     let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
     assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
     let info = rig.host.tcp_info(socket).unwrap();
-    assert_eq!((info.mss, info.timestamps, info.sack, info.window_scales.0), (988, true, true, 7));
+    assert_eq!(
+        (info.mss, info.timestamps, info.sack, info.window_scales.0),
+        (988, true, true, 7)
+    );
     rig.silence();
 }
 
@@ -33,7 +58,13 @@ fn a_plain_syn_gets_no_options_it_did_not_offer() {
     rig.listen(8, &TcpOptions::default());
     rig.send(999, 0, SYN, &[]);
     let answer = rig.expect();
-    assert_eq!(answer.options, Options { mss: Some(1460), ..Options::default() });
+    assert_eq!(
+        answer.options,
+        Options {
+            mss: Some(1460),
+            ..Options::default()
+        }
+    );
 }
 
 #[test]
@@ -50,10 +81,27 @@ fn active_open_connects_and_reports() {
     let mut rig = Rig::new();
     let (socket, syn) = rig.connect(&TcpOptions::default());
     assert_eq!(syn.dst_port, 5000);
-    assert!(syn.options.sack_permitted && syn.options.timestamps.is_some() && syn.options.window_scale.is_some());
+    assert!(
+        syn.options.sack_permitted
+            && syn.options.timestamps.is_some()
+            && syn.options.window_scale.is_some()
+    );
     assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
-    assert_eq!(rig.host.tcp_send(rig.now, socket, b"x"), Err(SocketError::WouldBlock));
-    rig.send_to(syn.src_port, 5000, syn.seq + 1, SYN | ACK, &[], Options { mss: Some(1460), ..Options::default() });
+    assert_eq!(
+        rig.host.tcp_send(rig.now, socket, b"x"),
+        Err(SocketError::WouldBlock)
+    );
+    rig.send_to(
+        syn.src_port,
+        5000,
+        syn.seq + 1,
+        SYN | ACK,
+        &[],
+        Options {
+            mss: Some(1460),
+            ..Options::default()
+        },
+    );
     let ack = rig.expect();
     assert!(ack.is(ACK) && ack.seq == syn.seq + 1 && ack.ack == 5001);
     assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
@@ -67,14 +115,31 @@ fn a_reset_refuses_the_connection() {
     let mut rig = Rig::new();
     let (socket, syn) = rig.connect(&TcpOptions::default());
     // Not for our SYN: ignored.
-    rig.send_to(syn.src_port, 0, syn.seq.wrapping_add(5), RST | ACK, &[], Options::default());
+    rig.send_to(
+        syn.src_port,
+        0,
+        syn.seq.wrapping_add(5),
+        RST | ACK,
+        &[],
+        Options::default(),
+    );
     assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
     rig.send_to(syn.src_port, 0, 0, RST, &[], Options::default());
     assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
-    rig.send_to(syn.src_port, 0, syn.seq + 1, RST | ACK, &[], Options::default());
+    rig.send_to(
+        syn.src_port,
+        0,
+        syn.seq + 1,
+        RST | ACK,
+        &[],
+        Options::default(),
+    );
     let event = rig.events.pop_front().unwrap();
     assert!(event.ready.contains(Ready::ERROR | Ready::HUP));
-    assert_eq!(rig.host.take_error(socket), Some(SocketError::ConnectionRefused));
+    assert_eq!(
+        rig.host.take_error(socket),
+        Some(SocketError::ConnectionRefused)
+    );
     rig.host.close(rig.now, socket).unwrap();
     rig.pump();
     rig.assert_empty();
@@ -84,7 +149,14 @@ fn a_reset_refuses_the_connection() {
 fn a_wrong_ack_in_syn_sent_is_answered_by_a_reset() {
     let mut rig = Rig::new();
     let (socket, syn) = rig.connect(&TcpOptions::default());
-    rig.send_to(syn.src_port, 5000, syn.seq, SYN | ACK, &[], Options::default());
+    rig.send_to(
+        syn.src_port,
+        5000,
+        syn.seq,
+        SYN | ACK,
+        &[],
+        Options::default(),
+    );
     let reset = rig.expect();
     assert!(reset.is(RST) && reset.seq == syn.seq);
     assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
@@ -95,15 +167,39 @@ fn simultaneous_open() {
     // RFC 9293 figure 7
     let mut rig = Rig::new();
     let (socket, syn) = rig.connect(&TcpOptions::default());
-    rig.send_to(syn.src_port, 300, 0, SYN, &[], Options { mss: Some(1460), ..Options::default() });
+    rig.send_to(
+        syn.src_port,
+        300,
+        0,
+        SYN,
+        &[],
+        Options {
+            mss: Some(1460),
+            ..Options::default()
+        },
+    );
     let answer = rig.expect();
     assert!(answer.is(SYN | ACK) && answer.seq == syn.seq && answer.ack == 301);
     assert_eq!(rig.host.tcp_state(socket), Ok(State::SynReceived));
-    rig.send_to(syn.src_port, 300, syn.seq + 1, SYN | ACK, &[], Options::default());
+    rig.send_to(
+        syn.src_port,
+        300,
+        syn.seq + 1,
+        SYN | ACK,
+        &[],
+        Options::default(),
+    );
     assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
     let event = rig.events.pop_back().unwrap();
     assert!(event.ready.contains(Ready::WRITABLE));
-    rig.send_to(syn.src_port, 301, syn.seq + 1, ACK, b"hi", Options::default());
+    rig.send_to(
+        syn.src_port,
+        301,
+        syn.seq + 1,
+        ACK,
+        b"hi",
+        Options::default(),
+    );
     assert_eq!(rig.read(socket), Ok(b"hi".to_vec()));
 }
 
@@ -184,7 +280,10 @@ fn a_wrong_final_ack_is_reset_and_a_reset_ends_it() {
     rig.send(1000, 0, RST, &[]);
     rig.send(1000, answer.seq + 1, ACK, &[]);
     assert!(rig.expect().is(RST), "the half-open connection is gone");
-    assert_eq!(rig.host.tcp_accept(rig.now, listener), Err(SocketError::WouldBlock));
+    assert_eq!(
+        rig.host.tcp_accept(rig.now, listener),
+        Err(SocketError::WouldBlock)
+    );
 }
 
 #[test]
@@ -209,7 +308,10 @@ fn the_accept_queue_overflows_without_resets() {
 
 #[test]
 fn the_syn_queue_is_bounded() {
-    let mut rig = Rig::with(stack::Config { tcp_half_open: 16, ..config() });
+    let mut rig = Rig::with(stack::Config {
+        tcp_half_open: 16,
+        ..config()
+    });
     rig.listen(8, &TcpOptions::default());
     for port in 1..=100 {
         rig.peer_port = port;
@@ -235,21 +337,38 @@ fn initial_numbers_follow_a_clock_and_differ_between_connections() {
     assert!(a.abs_diff(b) > 1000, "two connections at one moment");
     rig.ms(1000);
     let later = number(&mut rig, 1);
-    assert_eq!(later.wrapping_sub(a), 250_000, "the same tuple: four microseconds a step");
+    assert_eq!(
+        later.wrapping_sub(a),
+        250_000,
+        "the same tuple: four microseconds a step"
+    );
 }
 
 #[test]
 fn ports_are_chosen_apart_and_freed() {
-    let mut rig = Rig::with(stack::Config { ephemeral_ports: (40_000, 40_009), ..config() });
+    let mut rig = Rig::with(stack::Config {
+        ephemeral_ports: (40_000, 40_009),
+        ..config()
+    });
     let mut ports = std::collections::BTreeSet::new();
     for _ in 0..10 {
         let (_, syn) = rig.connect(&TcpOptions::default());
         ports.insert(syn.src_port);
     }
     assert_eq!(ports.len(), 10);
-    let more = rig.host.tcp_connect(rig.now, "10.0.0.2:5000".parse().unwrap(), None, &TcpOptions::default());
+    let more = rig.host.tcp_connect(
+        rig.now,
+        "10.0.0.2:5000".parse().unwrap(),
+        None,
+        &TcpOptions::default(),
+    );
     assert_eq!(more, Err(SocketError::AddrInUse));
-    let other = rig.host.tcp_connect(rig.now, "10.0.0.2:5001".parse().unwrap(), None, &TcpOptions::default());
+    let other = rig.host.tcp_connect(
+        rig.now,
+        "10.0.0.2:5001".parse().unwrap(),
+        None,
+        &TcpOptions::default(),
+    );
     assert!(other.is_ok(), "another destination has all ports");
 }
 
@@ -257,8 +376,14 @@ fn ports_are_chosen_apart_and_freed() {
 fn two_listeners_cannot_share_a_port() {
     let mut rig = Rig::new();
     rig.listen(8, &TcpOptions::default());
-    let listen = |rig: &mut Rig, at: &str| rig.host.tcp_listen(rig.now, at.parse().unwrap(), 8, &TcpOptions::default());
+    let listen = |rig: &mut Rig, at: &str| {
+        rig.host
+            .tcp_listen(rig.now, at.parse().unwrap(), 8, &TcpOptions::default())
+    };
     assert_eq!(listen(&mut rig, "10.0.0.1:80"), Err(SocketError::AddrInUse));
-    assert_eq!(listen(&mut rig, "10.0.0.9:81"), Err(SocketError::AddrNotAvailable));
+    assert_eq!(
+        listen(&mut rig, "10.0.0.9:81"),
+        Err(SocketError::AddrNotAvailable)
+    );
     assert!(listen(&mut rig, "0.0.0.0:81").is_ok());
 }

@@ -65,7 +65,12 @@ pub(crate) struct Open {
 }
 
 pub(crate) fn config() -> Config {
-    Config { pool_blocks: 2048, duplicate_detection: false, accept_router_advertisements: false, ..Config::default() }
+    Config {
+        pool_blocks: 2048,
+        duplicate_detection: false,
+        accept_router_advertisements: false,
+        ..Config::default()
+    }
 }
 
 impl Rig {
@@ -76,22 +81,41 @@ impl Rig {
     pub(crate) fn with(config: Config) -> Self {
         let now = Instant::from_secs(100);
         let mut host = Host::new(config, 7, now).unwrap();
-        let interface = InterfaceConfig { name: "test".into(), mac: OURS, mtu: 1500, offloads: Offloads::NONE };
+        let interface = InterfaceConfig {
+            name: "test".into(),
+            mac: OURS,
+            mtu: 1500,
+            offloads: Offloads::NONE,
+        };
         let interface = host.add_interface(now, interface).unwrap();
-        host.add_address(now, interface, "10.0.0.1/24".parse().unwrap()).unwrap();
-        let mut rig = Self { host, now, interface, out: VecDeque::new(), events: VecDeque::new(), window: 65_535, peer_port: 5000 };
+        host.add_address(now, interface, "10.0.0.1/24".parse().unwrap())
+            .unwrap();
+        let mut rig = Self {
+            host,
+            now,
+            interface,
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+            window: 65_535,
+            peer_port: 5000,
+        };
         rig.pump();
         rig
     }
 
     pub(crate) fn listen(&mut self, backlog: usize, options: &TcpOptions) -> SocketId {
-        self.host.tcp_listen(self.now, LOCAL.parse().unwrap(), backlog, options).unwrap()
+        self.host
+            .tcp_listen(self.now, LOCAL.parse().unwrap(), backlog, options)
+            .unwrap()
     }
 
     /// Lets a frame arrive.
     fn arrive(&mut self, bytes: &[u8]) {
         let mut chain = Chain::default();
-        assert_eq!(self.host.pool_mut().append_bytes(&mut chain, bytes), bytes.len());
+        assert_eq!(
+            self.host.pool_mut().append_bytes(&mut chain, bytes),
+            bytes.len()
+        );
         let mut batch = Batch::new();
         assert!(batch.push(Packet::new(chain)).is_ok());
         self.host.handle_batch(self.now, self.interface, &mut batch);
@@ -103,18 +127,41 @@ impl Rig {
         self.send_with(seq, ack, flags, data, Options::default());
     }
 
-    pub(crate) fn send_with(&mut self, seq: u32, ack: u32, flags: Flags, data: &[u8], options: Options) {
+    pub(crate) fn send_with(
+        &mut self,
+        seq: u32,
+        ack: u32,
+        flags: Flags,
+        data: &[u8],
+        options: Options,
+    ) {
         let local: SocketAddr = LOCAL.parse().unwrap();
         self.send_to(local.port(), seq, ack, flags, data, options);
     }
 
-    pub(crate) fn send_to(&mut self, port: u16, seq: u32, ack: u32, flags: Flags, data: &[u8], options: Options) {
+    pub(crate) fn send_to(
+        &mut self,
+        port: u16,
+        seq: u32,
+        ack: u32,
+        flags: Flags,
+        data: &[u8],
+        options: Options,
+    ) {
         let bytes = self.frame(port, seq, ack, flags, data, options);
         self.arrive(&bytes);
     }
 
     /// The frame of a segment, for tests that spoil it.
-    pub(crate) fn frame(&self, port: u16, seq: u32, ack: u32, flags: Flags, data: &[u8], options: Options) -> Vec<u8> {
+    pub(crate) fn frame(
+        &self,
+        port: u16,
+        seq: u32,
+        ack: u32,
+        flags: Flags,
+        data: &[u8],
+        options: Options,
+    ) -> Vec<u8> {
         let repr = Repr {
             src_port: self.peer_port,
             dst_port: port,
@@ -129,7 +176,9 @@ impl Rig {
         let mut tcp = vec![0; repr.header_len()];
         repr.emit(&mut tcp);
         tcp.extend_from_slice(data);
-        let sum = checksum::pseudo(&src, &dst, 6, tcp.len() as u32).add_bytes(&tcp).finish();
+        let sum = checksum::pseudo(&src, &dst, 6, tcp.len() as u32)
+            .add_bytes(&tcp)
+            .finish();
         tcp[16..18].copy_from_slice(&sum.to_be_bytes());
         let ip = wire::ipv4::Repr {
             src,
@@ -141,8 +190,8 @@ impl Rig {
             dont_fragment: true,
             more_fragments: false,
             fragment_offset: 0,
+            router_alert: false,
             payload_len: tcp.len(),
-            ..Default::default()
         };
         let mut bytes = [OURS.0, PEER.0].concat();
         bytes.extend_from_slice(&[8, 0]);
@@ -162,10 +211,18 @@ impl Rig {
         let mut requests = 0;
         loop {
             let mut batch = Batch::new();
-            let more = self.host.poll_transmit(self.now, self.interface, &mut batch);
+            let more = self
+                .host
+                .poll_transmit(self.now, self.interface, &mut batch);
             let empty = batch.is_empty();
             while let Some(packet) = batch.pop_front() {
-                let bytes: Vec<u8> = self.host.pool().slices(&packet.chain).flatten().copied().collect();
+                let bytes: Vec<u8> = self
+                    .host
+                    .pool()
+                    .slices(&packet.chain)
+                    .flatten()
+                    .copied()
+                    .collect();
                 self.host.pool_mut().free(packet.chain);
                 requests += usize::from(self.take(&bytes));
             }
@@ -185,7 +242,8 @@ impl Rig {
     fn take(&mut self, bytes: &[u8]) -> bool {
         let ethernet = wire::ethernet::Packet::new(bytes).unwrap();
         if ethernet.ethertype() == wire::ethernet::EtherType::ARP {
-            let arp = wire::arp::Repr::parse(&wire::arp::Packet::new(ethernet.payload()).unwrap()).unwrap();
+            let arp = wire::arp::Repr::parse(&wire::arp::Packet::new(ethernet.payload()).unwrap())
+                .unwrap();
             return arp.target_ip == [10, 0, 0, 2];
         }
         if ethernet.ethertype() != wire::ethernet::EtherType::IPV4 {
@@ -197,7 +255,10 @@ impl Rig {
             return false;
         }
         let tcp = wire::tcp::Packet::new(ip.payload()).unwrap();
-        assert!(tcp.verify_checksum(&ip.src(), &ip.dst()), "checksum of what the host sends");
+        assert!(
+            tcp.verify_checksum(&ip.src(), &ip.dst()),
+            "checksum of what the host sends"
+        );
         self.out.push_back(Seg {
             seq: tcp.seq(),
             ack: tcp.ack(),
@@ -213,7 +274,7 @@ impl Rig {
 
     fn answer_arp(&mut self) {
         let reply = wire::arp::Repr {
-            op: wire::arp::Operation::REPLY,
+            op: wire::arp::Operation::Reply,
             sender_mac: PEER,
             sender_ip: [10, 0, 0, 2],
             target_mac: OURS,
@@ -265,7 +326,13 @@ impl Rig {
 
     /// A connection accepted by a fresh listener: peer's numbers from 1000, no options but MSS 1460.
     pub(crate) fn accepted(&mut self, options: &TcpOptions) -> Open {
-        self.accepted_with(options, Options { mss: Some(1460), ..Options::default() })
+        self.accepted_with(
+            options,
+            Options {
+                mss: Some(1460),
+                ..Options::default()
+            },
+        )
     }
 
     pub(crate) fn accepted_with(&mut self, options: &TcpOptions, syn: Options) -> Open {
@@ -273,16 +340,34 @@ impl Rig {
         self.send_with(999, 0, SYN, &[], syn.clone());
         let answer = self.expect();
         assert!(answer.is(SYN | ACK) && answer.ack == 1000);
-        let timestamps = syn.timestamps.map(|(v, _)| (v + 1, answer.options.timestamps.unwrap().0));
-        self.send_with(1000, answer.seq + 1, ACK, &[], Options { timestamps, ..Options::default() });
+        let timestamps = syn
+            .timestamps
+            .map(|(v, _)| (v + 1, answer.options.timestamps.unwrap().0));
+        self.send_with(
+            1000,
+            answer.seq + 1,
+            ACK,
+            &[],
+            Options {
+                timestamps,
+                ..Options::default()
+            },
+        );
         let (socket, peer) = self.host.tcp_accept(self.now, listener).unwrap();
         assert_eq!(peer, REMOTE.parse().unwrap());
-        Open { socket, host: answer.seq + 1, peer: 1000 }
+        Open {
+            socket,
+            host: answer.seq + 1,
+            peer: 1000,
+        }
     }
 
     /// A connection made by the host to the peer's port 5000.
     pub(crate) fn connect(&mut self, options: &TcpOptions) -> (SocketId, Seg) {
-        let socket = self.host.tcp_connect(self.now, REMOTE.parse().unwrap(), None, options).unwrap();
+        let socket = self
+            .host
+            .tcp_connect(self.now, REMOTE.parse().unwrap(), None, options)
+            .unwrap();
         let syn = self.expect();
         assert!(syn.is(SYN));
         (socket, syn)
@@ -302,17 +387,34 @@ impl Rig {
     /// Nothing is left but listeners.
     pub(crate) fn assert_empty_but_listener(&self) {
         let left = self.host.tcp_occupancy();
-        assert_eq!((left.connections, left.active, left.half_open, left.time_wait), (0, 0, 0, 0));
+        assert_eq!(
+            (
+                left.connections,
+                left.active,
+                left.half_open,
+                left.time_wait
+            ),
+            (0, 0, 0, 0)
+        );
         assert_eq!(self.host.pool().in_use(), 0);
     }
 
     /// Nothing is left: no records, no memory.
     pub(crate) fn assert_empty(&self) {
         assert_eq!(self.host.tcp_occupancy(), stack::TcpOccupancy::default());
-        assert_eq!((self.host.pool().in_use(), self.host.pool().segments_in_use()), (0, 0));
+        assert_eq!(
+            (
+                self.host.pool().in_use(),
+                self.host.pool().segments_in_use()
+            ),
+            (0, 0)
+        );
     }
 }
 
 pub(crate) fn nodelay() -> TcpOptions {
-    TcpOptions { nodelay: true, ..TcpOptions::default() }
+    TcpOptions {
+        nodelay: true,
+        ..TcpOptions::default()
+    }
 }
