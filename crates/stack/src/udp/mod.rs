@@ -14,6 +14,8 @@ mod ready;
 mod socket;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trace_tests;
 
 use base::Slab;
 use wire::Addr;

@@ -14,7 +14,7 @@ use crate::stats::Count;
 
 const HEADER_LEN: usize = wire::udp::HEADER_LEN;
 const PROTOCOL: u8 = 17;
-/// Linux's default time to live for both families (RFC 1700).
+/// Linux's default time to live (RFC 1700).
 const DEFAULT_TTL: u8 = 64;
 
 pub(super) fn route_error(error: RouteError) -> SocketError {
@@ -79,10 +79,11 @@ impl Udp {
         header.emit(&mut bytes[..HEADER_LEN], payload.len());
         let sum = checksum::pseudo(&path.src, &dst, PROTOCOL, length as u32).fold();
         bytes[6..8].copy_from_slice(&sum.to_be_bytes());
-        let ttl = if dst.is_multicast() {
-            options.multicast_ttl
-        } else {
-            options.ttl.unwrap_or(DEFAULT_TTL)
+        let ttl = match options.ttl {
+            _ if dst.is_multicast() => options.multicast_ttl,
+            Some(ttl) => ttl,
+            None if dst.is_v4() => DEFAULT_TTL,
+            None => net.default_hop_limit(path.interface),
         };
         let meta = IpMeta {
             src: path.src,
