@@ -15,7 +15,7 @@ use crate::context::{Core, TimerKind, split_token};
 use crate::error::{ConfigError, SocketError};
 use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Route};
 use crate::socket::{Event, Ready, SocketId, SocketKind};
-use crate::stats::{Drop, Stats};
+use crate::stats::Stats;
 use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions};
 use crate::udp::Udp;
 

@@ -1,12 +1,12 @@
-//! UDP sockets and multicast groups, as applications ask for them. The sockets themselves are in `udp`.
+//! UDP sockets, multicast groups and neighbours, as applications ask for them. They themselves are in `udp` and `net`.
 
 use core::net::{IpAddr, SocketAddr};
 
 use base::{Chain, Instant};
-use wire::Addr;
+use wire::{Addr, Mac};
 
 use super::Host;
-use crate::error::SocketError;
+use crate::error::{ConfigError, SocketError};
 use crate::net::{InterfaceId, NeighbourInfo};
 use crate::socket::SocketId;
 use crate::udp::{Received, UdpInfo, UdpOptions};
@@ -175,6 +175,22 @@ impl Host {
     /// Every UDP socket there is, for tools: visits all of them.
     pub fn udp_sockets(&self) -> impl Iterator<Item = UdpInfo> + '_ {
         self.udp.iter()
+    }
+
+    /// Sets a neighbour's link-layer address by hand: it is never asked for, forgotten or changed by what is heard.
+    ///
+    /// # Errors
+    /// `NoSuchInterface`, `AddressInvalid` for a group or an address that cannot be a neighbour's, `TableFull`.
+    pub fn set_neighbour(
+        &mut self,
+        now: Instant,
+        interface: InterfaceId,
+        addr: IpAddr,
+        mac: Mac,
+    ) -> Result<(), ConfigError> {
+        self.core.now = now;
+        self.net
+            .set_neighbour(&mut self.core, interface, &Addr::from(addr), mac)
     }
 
     /// Every neighbour known, for tools: visits all of them.

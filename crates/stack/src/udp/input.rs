@@ -1,14 +1,14 @@
 //! Datagrams and ICMP reports on their way to a socket.
 
 use base::Chain;
-use wire::checksum::{self, Sum};
+use wire::checksum;
 
 use super::Udp;
 use super::ports::Tuple;
 use super::queue::Note;
 use crate::SocketError;
 use crate::context::Core;
-use crate::net::{Datagram, ErrorKind, Net, Report, ReportKind};
+use crate::net::{Datagram, ErrorKind, Net, Report, ReportKind, chain};
 use crate::socket::Ready;
 use crate::stats::{Count, Drop};
 
@@ -196,14 +196,11 @@ fn check(core: &mut Core, datagram: &mut Datagram) -> Result<(u16, u16), Drop> {
 }
 
 fn verify(core: &Core, datagram: &Datagram, len: usize) -> bool {
-    let mut sum: Sum = checksum::pseudo(&datagram.src, &datagram.dst, PROTOCOL, len as u32);
-    let mut skip = usize::from(datagram.l4);
-    let mut odd = false;
-    for slice in core.pool.slices(&datagram.chain) {
-        let bytes = &slice[skip.min(slice.len())..];
-        skip -= skip.min(slice.len());
-        sum = sum.add_bytes_at(bytes, odd);
-        odd ^= bytes.len() % 2 == 1;
-    }
-    sum.finish() == 0
+    checksum::pseudo(&datagram.src, &datagram.dst, PROTOCOL, len as u32)
+        .add_sum(chain::sum(
+            &core.pool,
+            &datagram.chain,
+            usize::from(datagram.l4),
+        ))
+        .is_valid()
 }

@@ -522,17 +522,14 @@ fn checksums() {
         let mut bad = good.clone();
         *bad.last_mut().unwrap() ^= 1;
         p.frame(1, &bad, |packet| packet.facts.checksum = Checksum::Good);
-        assert_eq!(p.recv(1, server).unwrap().0, b"odc", "the device vouches");
+        assert_eq!(p.recv(1, server).unwrap().0, b"ode", "the device vouches");
         let mut none = good.clone();
         none[l4 + 6..l4 + 8].fill(0);
         p.frame(1, &none, |_| {});
+        let got = p.recv(1, server).map(|(bytes, _)| bytes);
+        let without = src.is_v4().then(|| b"odd".to_vec());
+        assert_eq!(got, without.ok_or(SocketError::WouldBlock));
     }
-    assert_eq!(
-        p.recv(1, server).unwrap().0,
-        b"odd",
-        "IPv4 without checksum"
-    );
-    assert_eq!(p.recv(1, server), Err(SocketError::WouldBlock));
     assert_eq!(p.drops(1, Drop::UdpChecksum), 10);
     assert_eq!(p.drops(1, Drop::UdpZeroChecksum), 1);
     p.empty();
@@ -681,9 +678,9 @@ fn flood() {
         p.send(0, client, &vec![1; n % 1400], "10.0.0.2:7").unwrap();
         assert!(p.hosts[1].pool().in_use() <= 12);
     }
-    assert!(p.drops(1, Drop::UdpReceiveBufferFull) > 2900);
+    assert!(p.drops(1, Drop::UdpReceiveBufferFull) > 2800);
     let info = p.hosts[1].udp_sockets().next().unwrap();
-    assert!(info.queued <= 20_000 && info.overflowed > 2900);
+    assert!(info.queued <= 20_000 && info.overflowed > 2800);
     assert!(p.hosts[1].poll_event().is_some());
     assert!(p.hosts[1].poll_event().is_none());
     p.hosts[1].close(p.now, server).unwrap();

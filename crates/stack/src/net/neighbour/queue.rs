@@ -32,10 +32,12 @@ impl Queues {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn packets(&self) -> u32 {
         self.nodes.len()
     }
 
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

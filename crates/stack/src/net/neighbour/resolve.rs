@@ -7,6 +7,7 @@ use wire::{Addr, Mac, ethernet, ipv6};
 
 use super::{Demand, Expired, Learnt, Solicitation};
 use crate::context::Core;
+use crate::error::ConfigError;
 use crate::net::{InterfaceId, Net, Path, Report, ReportKind};
 use crate::stats::Drop;
 
@@ -57,8 +58,38 @@ impl Net {
         }
     }
 
+    /// Sets a neighbour by hand.
+    ///
+    /// # Errors
+    /// `NoSuchInterface`, `AddressInvalid`, `TableFull`.
+    pub(crate) fn set_neighbour(
+        &mut self,
+        core: &mut Core,
+        interface: InterfaceId,
+        addr: &Addr,
+        mac: Mac,
+    ) -> Result<(), ConfigError> {
+        if self.mac(interface).is_none() {
+            return Err(ConfigError::NoSuchInterface);
+        }
+        if !addr.is_unicast() || addr.is_loopback() || self.is_local(addr) || !mac.is_unicast() {
+            return Err(ConfigError::AddressInvalid);
+        }
+        let at = self
+            .neighbours
+            .set_permanent(core, interface, addr, mac)
+            .ok_or(ConfigError::TableFull("neighbours"))?;
+        let learnt = Learnt {
+            release: Some(at),
+            router_lost: false,
+        };
+        self.release(core, learnt);
+        Ok(())
+    }
+
     /// A transport has heard from beyond the path in answer to what it sent lately: its first hop works (RFC 4861 7.3.1).
     #[inline]
+    #[allow(dead_code, reason = "for TCP, which does not say so yet")]
     pub(crate) fn confirm(&mut self, core: &mut Core, path: &Path) {
         self.neighbours
             .confirm(core, path.neighbour, path.interface, &path.next_hop);

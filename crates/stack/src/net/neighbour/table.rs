@@ -219,11 +219,13 @@ impl Neighbours {
     }
 
     /// Entries known, in all states.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len() as usize
     }
 
     /// Packets and bytes that wait in the whole table.
+    #[cfg(test)]
     pub(crate) fn waiting_total(&self) -> (u32, u64) {
         (self.queues.packets(), self.queues.bytes())
     }
