@@ -75,7 +75,7 @@ impl Udp {
             src_port: local_port,
             dst_port: port,
         };
-        let bytes = core.pool.first_mut(&mut chain);
+        let bytes = core.pool.first_mut(&chain);
         header.emit(&mut bytes[..HEADER_LEN], payload.len());
         let sum = checksum::pseudo(&path.src, &dst, PROTOCOL, length as u32).fold();
         bytes[6..8].copy_from_slice(&sum.to_be_bytes());

@@ -251,7 +251,7 @@ fn score(s: &Socket, tuple: &Tuple) -> Option<u32> {
         match (
             wild,
             s.local.is_v4() == tuple.local.is_v4()
-                && !(s.local == Addr::UNSPECIFIED_V6 && !s.options.only_v6),
+                && (s.options.only_v6 || s.local != Addr::UNSPECIFIED_V6),
         ) {
             (false, _) => 4,
             (true, true) => 2,

@@ -34,7 +34,7 @@ struct Test {
 }
 
 fn addr(n: u32) -> Addr {
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         Addr::v4(10, (n >> 16) as u8, (n >> 8) as u8, n as u8)
     } else {
         Addr::from(core::net::Ipv6Addr::new(
