@@ -70,7 +70,7 @@ impl Udp {
         if length > longest || (options.dont_fragment && !fits) {
             return Err(SocketError::MessageTooLong);
         }
-        let mut chain = fill(core, payload).ok_or(SocketError::NoBuffers)?;
+        let chain = fill(core, payload).ok_or(SocketError::NoBuffers)?;
         let header = wire::udp::Repr {
             src_port: local_port,
             dst_port: port,

@@ -535,6 +535,44 @@ fn checksums() {
     p.empty();
 }
 
+/// RFC 768: a checksum that comes out as zero is sent as all ones.
+#[test]
+fn zero_checksum_is_sent_as_ones() {
+    for (a, b, _) in ENDS {
+        let mut p = Pair::new();
+        let client = p.plain(0, &format!("{a}:1000"));
+        let server = p.plain(1, &format!("{b}:7"));
+        let to = at(&format!("{b}:7"));
+        let (src, dst) = (Addr::from(at(&format!("{a}:1")).ip()), Addr::from(to.ip()));
+        let with_zeros = datagram(src, dst, (1000, 7), &[0, 0]);
+        let l4 = if src.is_v4() { 34 } else { 54 };
+        // Adding what is missing to all ones.
+        let payload = [with_zeros[l4 + 6], with_zeros[l4 + 7]];
+        p.send(0, client, &payload, &to.to_string()).unwrap();
+        assert_eq!(
+            p.seen.last().unwrap()[l4 + 6..l4 + 10],
+            [0xff, 0xff, payload[0], payload[1]]
+        );
+        assert_eq!(p.recv(1, server).unwrap().0, payload);
+    }
+}
+
+/// RFC 1122 4.1.3.5: datagrams leave from the address the socket is bound to.
+#[test]
+fn source_is_the_bound_address() {
+    let mut p = Pair::new();
+    let now = p.now;
+    p.hosts[0]
+        .add_address(now, IF, "10.0.0.50/24".parse().unwrap())
+        .unwrap();
+    let server = p.plain(1, "0.0.0.0:7");
+    for own in ["10.0.0.1", "10.0.0.50"] {
+        let client = p.plain(0, &format!("{own}:1000"));
+        p.send(0, client, b"x", "10.0.0.2:7").unwrap();
+        assert_eq!(p.recv(1, server).unwrap().1, at(&format!("{own}:1000")));
+    }
+}
+
 /// RFC 768: a length that does not fit is malformed; what lies beyond it is padding.
 #[test]
 fn lengths() {
