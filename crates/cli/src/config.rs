@@ -18,9 +18,6 @@ use wire::{Addr, Cidr, Mac};
 
 use crate::services::Service;
 
-/// The MTU of a port when the file gives none.
-const MTU: u16 = 1_500;
-
 /// The smallest MTU IPv6 works with (RFC 8200 5).
 const MTU_MIN: u16 = 1_280;
 
@@ -49,7 +46,8 @@ pub(crate) struct Port {
     pub(crate) device: String,
     /// None: one is made from the host's and the port's name.
     pub(crate) mac: Option<Mac>,
-    pub(crate) mtu: u16,
+    /// Of a TAP. None: as the kernel makes it, 1500.
+    pub(crate) mtu: Option<u16>,
     pub(crate) pcap: Option<PathBuf>,
     pub(crate) addresses: Vec<Cidr>,
     /// Of a TAP: addresses of the kernel's end.

@@ -15,7 +15,7 @@ use toml::Spanned;
 use wire::{Addr, Cidr, Mac};
 
 use super::{
-    Complaint, Config, DEVICE_MAX, MTU, MTU_MIN, PORTS_MAX, Port, PortKind, Route, Serve,
+    Complaint, Config, DEVICE_MAX, MTU_MIN, PORTS_MAX, Port, PortKind, Route, Serve,
     ServeKind, is_assignable, is_local,
 };
 use crate::services::Service;
@@ -194,7 +194,7 @@ fn check_port(text: PortText, folder: &Path, taken: &mut Taken) -> Result<Port, 
     };
     let mac = text.mac.map(|mac| check_mac(&mac, taken)).transpose()?;
     let addresses = check_addresses(text.addresses, taken)?;
-    let mtu = check_mtu(text.mtu)?;
+    let mtu = check_mtu(text.mtu, kind)?;
     let kernel_addresses = match text.kernel_addresses {
         Some(list) if kind == PortKind::Packet => {
             let message = "kernel_addresses are for kind = \"tap\": the kernel's addresses of a real device are its own";
@@ -268,15 +268,16 @@ fn check_mac(mac: &Spanned<String>, taken: &mut Taken) -> Result<Mac, Complaint>
     Ok(parsed)
 }
 
-fn check_mtu(mtu: Option<Spanned<i64>>) -> Result<u16, Complaint> {
-    let Some(mtu) = mtu else { return Ok(MTU) };
+fn check_mtu(mtu: Option<Spanned<i64>>, kind: PortKind) -> Result<Option<u16>, Complaint> {
+    let Some(mtu) = mtu else { return Ok(None) };
+    if kind == PortKind::Packet {
+        let message = "mtu is for kind = \"tap\": a real device keeps its own (`ip link set DEVICE mtu N` changes it)";
+        return Err(Complaint::at(mtu.span(), message));
+    }
     match u16::try_from(*mtu.as_ref()) {
-        Ok(value) if value >= MTU_MIN => Ok(value),
+        Ok(value) if value >= MTU_MIN => Ok(Some(value)),
         _ => {
-            let message = format!(
-                "mtu must be between {MTU_MIN} (the least IPv6 works with) and {}",
-                u16::MAX
-            );
+            let message = format!("mtu must be between {MTU_MIN} (the least IPv6 works with) and {}", u16::MAX);
             Err(Complaint::at(mtu.span(), message))
         }
     }

@@ -31,7 +31,6 @@ name = "wan"
 kind = "packet"
 device = "eth1"
 mac = "02:00:00:00:00:02"
-mtu = 9000
 pcap = "wan.pcapng"
 dhcp = "off"
 addresses = ["192.0.2.2/24"]
@@ -43,6 +42,7 @@ kind = "tap"
 device = "ms0"
 addresses = ["10.0.0.2/24", "fd00::2/64"]
 kernel_addresses = ["10.0.0.1/24"]
+mtu = 9000
 gateway = ["10.0.0.1", "fe80::1"]
 [[serve]]
 kind = "http"
@@ -55,7 +55,7 @@ listen = "10.0.0.2:7"
     );
     assert_eq!(config.name, "edge");
     let wan = &config.ports[0];
-    assert_eq!((wan.kind, wan.mtu), (PortKind::Packet, 9000));
+    assert_eq!((wan.kind, wan.mtu), (PortKind::Packet, None));
     assert_eq!(
         wan.pcap.as_deref(),
         Some(Path::new("/etc/millstream/wan.pcapng"))
@@ -63,8 +63,7 @@ listen = "10.0.0.2:7"
     assert_eq!(wan.gateways, ["192.0.2.1".parse().unwrap()]);
     assert_eq!((wan.routes[0].metric, wan.routes[1].via), (5, None));
     assert_eq!(
-        (config.ports[1].gateways.len(), config.ports[1].mtu),
-        (2, 1500)
+        (config.ports[1].gateways.len(), config.ports[1].mtu), (2, Some(9000))
     );
     assert_eq!(
         config.serves[0].kind,

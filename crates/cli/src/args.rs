@@ -1,0 +1,146 @@
+//! The command line: what can be asked for, and the help that explains it.
+//!
+//! What does not live here: doing it (`demo`, `up`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A TCP/IP stack in user space.
+#[derive(Debug, Parser)]
+#[command(
+    name = "millstream",
+    version,
+    about = "A TCP/IP stack in user space",
+    long_about = "A TCP/IP stack in user space, beside the kernel instead of inside it.\n\n\
+        `demo` shows it at work on this machine, without root and without leaving anything behind.\n\
+        `up` runs a host on a real network device, as a configuration file says.",
+    after_help = "Examples:\n  \
+        millstream demo                     then open http://127.0.0.1:8080 in a browser\n  \
+        millstream demo --once              check everything once and say whether all is well\n  \
+        millstream up -c host.toml --check  look whether a configuration file is right\n\n\
+        `millstream help COMMAND` tells more about a command.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a host on this machine, serve its live page to your browser, and check it
+    #[command(
+        long_about = "Runs a Millstream host and the kernel's stack on the two ends of one cable, in a network \
+            namespace of its own, so that nothing outside is touched and nothing is left behind. No root is needed.\n\n\
+            The host (10.77.0.2, fd77::2) serves HTTP on port 80 and echo on port 7. Its page, a live view of the \
+            host itself, is published on this machine's own loopback. Every byte your browser gets has crossed the \
+            device and the user-space stack.\n\n\
+            Then the host is checked with the kernel's sockets: ping, HTTP, transfers with digests, many \
+            connections, throughput. It stays up until Ctrl-C.",
+        after_help = "Examples:\n  \
+            millstream demo                              http://127.0.0.1:8080 shows the live page\n  \
+            curl http://127.0.0.1:8080/bytes/1000000000 | sha256sum\n                                               \
+            the digest is the one the page announces\n  \
+            millstream demo --publish 127.0.0.1:9000     another port\n  \
+            millstream demo --once --json > report.json  for scripts: exits with 0 only if all passed\n  \
+            millstream demo --once --quick               smaller sizes: a few seconds\n  \
+            millstream demo --pcap demo.pcapng           then open the file in Wireshark\n\n\
+            Exit status: 0 when all is well, 1 when a check did not pass, 2 when the demo could not run,\n\
+            130 when Ctrl-C ended the check of --once."
+    )]
+    Demo(Demo),
+    /// Run a host on a network device, as a configuration file says
+    #[command(
+        long_about = "Runs a host as a TOML file says: its ports (a TAP device it makes, or a network device there \
+            is), addresses, routes and services. It runs until Ctrl-C or SIGTERM.\n\n\
+            Making a TAP device needs CAP_NET_ADMIN, using a network device CAP_NET_RAW: usually root.",
+        after_help = "A small file:\n\n  \
+            [[port]]\n  \
+            name = \"lan\"\n  \
+            kind = \"tap\"                        # or \"packet\", with device = \"eth1\"\n  \
+            device = \"ms0\"\n  \
+            addresses = [\"10.78.0.2/24\"]\n  \
+            kernel_addresses = [\"10.78.0.1/24\"] # what the kernel gets on its end of the TAP\n\n  \
+            [[serve]]\n  \
+            kind = \"http\"                       # or \"live\", \"echo\", \"discard\", \"chargen\"\n  \
+            listen = \"10.78.0.2:80\"\n  \
+            root = \"www\"                        # relative to the file\n\n\
+            A port may also have: mac, mtu, pcap, gateway, routes = [{ to, via, metric }], dhcp = \"off\".\n\n\
+            Examples:\n  \
+            millstream up -c host.toml --check    reads the file and changes nothing\n  \
+            sudo millstream up -c host.toml\n\n\
+            Exit status: 0 when the file is right or the host ran and was ended, 2 otherwise."
+    )]
+    Up(Up),
+}
+
+/// `millstream demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where the page is published on this machine's own network; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) publish: SocketAddr,
+    /// What the frames go through: a TAP device, or a packet socket on a cable of two virtual devices
+    #[arg(long, value_enum, default_value_t = PortChoice::Auto)]
+    pub(crate) port: PortChoice,
+    /// Exit after the check, with 0 only if all passed
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Smaller sizes: everything once, in a few seconds
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Print the report as JSON when the check has ended, and nothing else on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write every frame to a pcapng file, for Wireshark or tcpdump
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
+}
+
+/// What the demo's frames go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PortChoice {
+    /// A TAP device where there is one, else a packet socket
+    Auto,
+    /// A TAP device
+    Tap,
+    /// A packet socket (AF_PACKET) on one end of a veth pair
+    Packet,
+}
+
+/// `millstream up`.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Read and check the file, say what it means, and change nothing
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn demo_has_sensible_defaults() {
+        let Command::Demo(demo) = Cli::try_parse_from(["millstream", "demo"]).unwrap().command else {
+            panic!("not the demo");
+        };
+        assert_eq!(demo.publish, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(demo.port, PortChoice::Auto);
+        assert!(!demo.once && !demo.json && !demo.quick && demo.pcap.is_none());
+    }
+}
