@@ -70,8 +70,7 @@ pub(crate) enum PortKind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Route {
     pub(crate) to: Cidr,
-    pub(crate) via: Option<Addr>,
-    pub(crate) metric: u32,
+    pub(crate) via: Addr,
 }
 
 /// One service.

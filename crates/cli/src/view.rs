@@ -25,6 +25,8 @@ pub(crate) struct Stats {
     pub(crate) events: Vec<Counter>,
     /// The packet pool.
     pub(crate) pool: Pool,
+    /// The stack's thread.
+    pub(crate) thread: Thread,
 }
 
 /// The facts of a host that do not change.
@@ -49,6 +51,9 @@ pub(crate) struct PortFacts {
     pub(crate) mtu: u32,
     /// What the device does for us: `tx-checksum`, `tso4` and the like.
     pub(crate) offloads: Vec<String>,
+    /// Why it is of no use any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<String>,
     pub(crate) rx_frames: u64,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_frames: u64,
@@ -99,10 +104,10 @@ pub(crate) struct Connection {
     pub(crate) srtt_us: u64,
     /// Congestion window in bytes.
     pub(crate) cwnd: u64,
-    /// Bytes sent and not yet acknowledged.
-    pub(crate) in_flight: u64,
-    /// Segments sent again.
-    pub(crate) retransmits: u64,
+    /// Bytes received that the application has not read.
+    pub(crate) unread: u64,
+    /// Bytes written that the peer has not acknowledged.
+    pub(crate) unacknowledged: u64,
 }
 
 /// The packet pool, in blocks of `block_bytes`.
@@ -112,4 +117,15 @@ pub(crate) struct Pool {
     pub(crate) blocks: u32,
     pub(crate) in_use: u32,
     pub(crate) high_water: u32,
+}
+
+/// How the stack's thread spends its time.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Thread {
+    pub(crate) busy_ms: u64,
+    pub(crate) idle_ms: u64,
+    /// Turns of its loop.
+    pub(crate) turns: u64,
+    /// Times it went to sleep.
+    pub(crate) sleeps: u64,
 }
