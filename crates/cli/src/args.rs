@@ -70,7 +70,7 @@ pub(crate) enum Command {
             kind = \"http\"                       # or \"live\", \"echo\", \"discard\", \"chargen\"\n  \
             listen = \"10.78.0.2:80\"\n  \
             root = \"www\"                        # relative to the file\n\n\
-            A port may also have: mac, mtu, pcap, gateway, routes = [{ to, via, metric }], dhcp = \"off\".\n\n\
+            A port may also have: mac, mtu, pcap, gateway, routes = [{ to, via }], dhcp = \"off\".\n\n\
             Examples:\n  \
             millstream up -c host.toml --check    reads the file and changes nothing\n  \
             sudo millstream up -c host.toml\n\n\

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let board = check.board();
     let stop = runtime.block_on(async {
         let live = Live::new(stack.source(), Some(Arc::clone(&board)));
-        serve(&stack, &live).await?;
+        serve(&stack, &live)?;
         tokio::spawn(live.run());
         tokio::spawn(publish::relay_all(listener, SocketAddr::new(HOST[0].0, HTTP)));
         Stop::listen().map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let shown = show(args, &facts, check, &board, &stop, &stack);
     let shown = shown.map_err(|error| Failure::told(format_args!("cannot write the report: {error}")));
     runtime.shutdown_timeout(FAREWELL);
-    stack.stop();
+    stack.stop()?;
     drop(far);
     shown
 }
@@ -97,12 +97,12 @@ fn target() -> Target {
 }
 
 /// Opens every service on both families.
-async fn serve(stack: &Stack, live: &Arc<Live>) -> Result<(), Failure> {
+fn serve(stack: &Stack, live: &Arc<Live>) -> Result<(), Failure> {
     let router = http::demo(Arc::clone(live));
     for (ip, _) in HOST {
-        let web = stack.listen(SocketAddr::new(ip, HTTP)).await?;
-        let echo = stack.listen(SocketAddr::new(ip, ECHO)).await?;
-        let datagrams = stack.bind(SocketAddr::new(ip, ECHO)).await?;
+        let web = stack.listen(SocketAddr::new(ip, HTTP))?;
+        let echo = stack.listen(SocketAddr::new(ip, ECHO))?;
+        let datagrams = stack.bind(SocketAddr::new(ip, ECHO))?;
         tokio::spawn(http::serve(web, router.clone()));
         tokio::spawn(serve_streams(echo, Service::Echo));
         tokio::spawn(serve_datagrams(datagrams, Service::Echo));

@@ -50,14 +50,14 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
     let runtime = runtime.map_err(|error| Failure::told(format_args!("cannot start threads: {error}")))?;
     let stop = runtime.block_on(async {
-        serve_all(&stack, &config, routers).await?;
+        serve_all(&stack, &config, routers)?;
         Stop::listen().map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
     })?;
     print!("{}", describe(&args.config, &config));
     println!("{} is up until Ctrl-C.", config.name);
     stop.wait();
     runtime.shutdown_timeout(FAREWELL);
-    stack.stop();
+    stack.stop()?;
     println!("Stopped.");
     Ok(ExitCode::SUCCESS)
 }
@@ -86,7 +86,7 @@ fn folders(config: &Config) -> Result<Vec<Option<axum::Router>>, Failure> {
     config.serves.iter().map(router).collect()
 }
 
-async fn serve_all(stack: &Stack, config: &Config, routers: Vec<Option<axum::Router>>) -> Result<(), Failure> {
+fn serve_all(stack: &Stack, config: &Config, routers: Vec<Option<axum::Router>>) -> Result<(), Failure> {
     let live = Live::new(stack.source(), None);
     for (serve, router) in config.serves.iter().zip(routers) {
         let router = match (&serve.kind, router) {
@@ -94,7 +94,7 @@ async fn serve_all(stack: &Stack, config: &Config, routers: Vec<Option<axum::Rou
             (_, router) => router,
         };
         for address in &serve.listen {
-            open(stack, serve, router.as_ref(), *address).await?;
+            open(stack, serve, router.as_ref(), *address)?;
         }
     }
     if config.serves.iter().any(|serve| serve.kind == ServeKind::Live) {
@@ -103,18 +103,18 @@ async fn serve_all(stack: &Stack, config: &Config, routers: Vec<Option<axum::Rou
     Ok(())
 }
 
-async fn open(
+fn open(
     stack: &Stack,
     serve: &Serve,
     router: Option<&axum::Router>,
     address: SocketAddr,
 ) -> Result<(), Failure> {
-    let listener = stack.listen(address).await?;
+    let listener = stack.listen(address)?;
     match (&serve.kind, router) {
         (ServeKind::Plain(service), _) => {
             tokio::spawn(serve_streams(listener, *service));
             if serve.kind.datagrams() {
-                tokio::spawn(serve_datagrams(stack.bind(address).await?, *service));
+                tokio::spawn(serve_datagrams(stack.bind(address)?, *service));
             }
         }
         (_, Some(router)) => drop(tokio::spawn(http::serve(listener, router.clone()))),
@@ -146,8 +146,7 @@ fn describe(path: &Path, config: &Config) -> String {
         }
         text.push('\n');
         for route in &port.routes {
-            let via = route.via.map_or_else(|| "directly".into(), |via| format!("via {via}"));
-            let _ = writeln!(text, "    route {} {via}, metric {}", route.to, route.metric);
+            let _ = writeln!(text, "    route {} via {}", route.to, route.via);
         }
     }
     for serve in &config.serves {

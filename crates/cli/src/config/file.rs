@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -52,8 +52,7 @@ struct PortText {
 #[serde(deny_unknown_fields)]
 struct RouteText {
     to: Spanned<String>,
-    via: Option<Spanned<String>>,
-    metric: Option<Spanned<i64>>,
+    via: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -312,7 +311,7 @@ fn check_gateways(
         if gateways.iter().any(|other| other.family() == addr.family()) {
             return Err(Complaint::at(
                 text.span(),
-                "more than one gateway of a family: use routes with metrics",
+                "more than one gateway of a family: give one, and `routes` for the rest",
             ));
         }
         gateways.push(addr);
@@ -338,25 +337,11 @@ fn check_route(text: RouteText, on_link: &dyn Fn(&Addr) -> bool) -> Result<Route
         let message = format!("{to} has bits beyond its prefix: write {}", to.network());
         return Err(Complaint::at(text.to.span(), message));
     }
-    let via = text
-        .via
-        .as_ref()
-        .map(|via| check_hop(via, on_link))
-        .transpose()?;
-    if let (Some(via), Some(span)) = (via, text.via.as_ref().map(Spanned::span))
-        && via.family() != to.family()
-    {
-        return Err(Complaint::at(
-            span,
-            "a route and its next hop must be of one family",
-        ));
+    let via = check_hop(&text.via, on_link)?;
+    if via.family() != to.family() {
+        return Err(Complaint::at(text.via.span(), "a route and its next hop must be of one family"));
     }
-    let metric = match &text.metric {
-        None => 0,
-        Some(metric) => u32::try_from(*metric.as_ref())
-            .map_err(|_| Complaint::at(metric.span(), "metric must be between 0 and 4294967295"))?,
-    };
-    Ok(Route { to, via, metric })
+    Ok(Route { to, via })
 }
 
 fn check_serve(
@@ -375,7 +360,7 @@ fn check_serve(
     }
     let mut listen = Vec::new();
     for text in text.listen.0 {
-        let expected = "expected an address and a port such as \"0.0.0.0:80\" or \"[::]:80\"";
+        let expected = "expected an address and a port such as \"10.0.0.2:80\" or \"[::]:80\"";
         let address: SocketAddr = parse(&text, expected)?;
         if address.port() == 0 {
             return Err(Complaint::at(
@@ -390,6 +375,7 @@ fn check_serve(
             );
             return Err(Complaint::at(text.span(), message));
         }
+        check_dual(&address, &text, taken)?;
         once(
             &mut taken.listeners,
             address,
@@ -399,6 +385,20 @@ fn check_serve(
         listen.push(address);
     }
     Ok(Serve { kind, listen })
+}
+
+/// `[::]` takes IPv4 too, as on Linux.
+fn check_dual(address: &SocketAddr, text: &Spanned<String>, taken: &Taken) -> Result<(), Complaint> {
+    let other = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ => return Ok(()),
+    };
+    if taken.listeners.contains(&SocketAddr::new(other, address.port())) {
+        let message = format!("[::]:{0} takes IPv4 as well: leave out 0.0.0.0:{0}", address.port());
+        return Err(Complaint::at(text.span(), message));
+    }
+    Ok(())
 }
 
 fn check_kind(

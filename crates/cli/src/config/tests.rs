@@ -35,7 +35,7 @@ pcap = "wan.pcapng"
 dhcp = "off"
 addresses = ["192.0.2.2/24"]
 gateway = "192.0.2.1"
-routes = [{ to = "10.0.0.0/8", via = "192.0.2.9", metric = 5 }, { to = "198.51.100.0/24" }]
+routes = [{ to = "10.0.0.0/8", via = "192.0.2.9" }]
 [[port]]
 name = "lan"
 kind = "tap"
@@ -46,7 +46,7 @@ mtu = 9000
 gateway = ["10.0.0.1", "fe80::1"]
 [[serve]]
 kind = "http"
-listen = ["0.0.0.0:80", "[::]:80"]
+listen = ["10.0.0.2:80", "[fd00::2]:80"]
 root = "www"
 [[serve]]
 kind = "echo"
@@ -61,7 +61,7 @@ listen = "10.0.0.2:7"
         Some(Path::new("/etc/millstream/wan.pcapng"))
     );
     assert_eq!(wan.gateways, ["192.0.2.1".parse().unwrap()]);
-    assert_eq!((wan.routes[0].metric, wan.routes[1].via), (5, None));
+    assert_eq!(wan.routes[0].via, "192.0.2.9".parse().unwrap());
     assert_eq!(
         (config.ports[1].gateways.len(), config.ports[1].mtu), (2, Some(9000))
     );
@@ -114,9 +114,9 @@ addresses = ["10.0.0.2/24", "10.0.0.2/8"] -> 5:29: this address is there twice
 gateway = "10.0.0.1" -> 5:11: 10.0.0.1 is not reachable directly
 gateway = 5 -> 5:11: invalid type: integer `5`, expected a string or a list of strings
 gateway = ["fe80::1", "fe80::2"] -> 5:23: more than one gateway of a family
-routes = [{ to = "10.0.0.1/8" }] -> 5:18: 10.0.0.1/8 has bits beyond its prefix: write 10.0.0.0/8
+routes = [{ to = "10.0.0.1/8", via = "fe80::1" }] -> 5:18: 10.0.0.1/8 has bits beyond its prefix: write 10.0.0.0/8
 routes = [{ to = "10.0.0.0/8", via = "fe80::1" }] -> 5:38: a route and its next hop must be of one family
-routes = [{ to = "10.0.0.0/8", metric = -1 }] -> 5:41: metric must be between 0
+routes = [{ to = "10.0.0.0/8" }] -> 5:11: missing field `via`
 pcap = "" -> 5:8: pcap is empty
 "#;
 
@@ -197,6 +197,10 @@ fn services_must_be_reachable_and_complete() {
         (
             "kind = \"echo\"\nlisten = [\"[::]:7\", \"[::]:7\"]",
             "9:21: another service listens on this address",
+        ),
+        (
+            "kind = \"echo\"\nlisten = [\"[::]:7\", \"0.0.0.0:7\"]",
+            "9:21: [::]:7 takes IPv4 as well: leave out 0.0.0.0:7",
         ),
         ("kind = \"echo\"", "7:1: missing field `listen`"),
     ] {
