@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn demo_has_sensible_defaults() {
-        let Command::Demo(demo) = Cli::try_parse_from(["millstream", "demo"]).unwrap().command else {
+        let Command::Demo(demo) = Cli::try_parse_from(["millstream", "demo"]).unwrap().command
+        else {
             panic!("not the demo");
         };
         assert_eq!(demo.publish, "127.0.0.1:8080".parse().unwrap());

@@ -48,7 +48,9 @@ const INTERRUPTED: u8 = 130;
 /// When it cannot run at all; a check that does not pass is an exit status.
 pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let listener = publish::bind(args.publish)?;
-    let published = listener.local_addr().map_err(|error| Failure::told(format_args!("no address: {error}")))?;
+    let published = listener
+        .local_addr()
+        .map_err(|error| Failure::told(format_args!("no address: {error}")))?;
     netns::enter_private().map_err(Failure::told)?;
     raise_descriptor_limit();
     let link = network::demo(args.port)?;
@@ -60,31 +62,51 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     };
     let stack = Stack::start(Plan {
         name: "demo".into(),
+        alone: true,
         ports: vec![PlannedPort {
             port,
             kind: facts.port_kind,
-            addresses: HOST.iter().filter_map(|(ip, prefix)| Cidr::new(Addr::from(*ip), *prefix)).collect(),
+            addresses: HOST
+                .iter()
+                .filter_map(|(ip, prefix)| Cidr::new(Addr::from(*ip), *prefix))
+                .collect(),
             gateways: Vec::new(),
             routes: Vec::new(),
         }],
-        services: vec![format!("HTTP on {HTTP}"), format!("echo on {ECHO} (TCP and UDP)")],
+        services: vec![
+            format!("HTTP on {HTTP}"),
+            format!("echo on {ECHO} (TCP and UDP)"),
+        ],
     })?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
-    let runtime = runtime.map_err(|error| Failure::told(format_args!("cannot start threads: {error}")))?;
-    let sizes = if args.quick { Sizes::QUICK } else { Sizes::FULL };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("serve")
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::told(format_args!("cannot start threads: {error}")))?;
+    let sizes = if args.quick {
+        Sizes::QUICK
+    } else {
+        Sizes::FULL
+    };
     let check = Check::new(target(), sizes);
     let board = check.board();
     let stop = runtime.block_on(async {
         let live = Live::new(stack.source(), Some(Arc::clone(&board)));
         serve(&stack, &live)?;
         tokio::spawn(live.run());
-        tokio::spawn(publish::relay_all(listener, SocketAddr::new(HOST[0].0, HTTP)));
-        Stop::listen().map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
+        tokio::spawn(publish::relay_all(
+            listener,
+            SocketAddr::new(HOST[0].0, HTTP),
+        ));
+        Stop::listen()
+            .map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
     })?;
 
     let shown = show(args, &facts, check, &board, &stop, &stack);
-    let shown = shown.map_err(|error| Failure::told(format_args!("cannot write the report: {error}")));
+    let shown =
+        shown.map_err(|error| Failure::told(format_args!("cannot write the report: {error}")));
     runtime.shutdown_timeout(FAREWELL);
     stack.stop()?;
     drop(far);
@@ -93,7 +115,12 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
 
 /// The host under test, from the kernel's side.
 fn target() -> Target {
-    Target { v4: HOST[0].0, v6: HOST[1].0, http: HTTP, echo: ECHO }
+    Target {
+        v4: HOST[0].0,
+        v6: HOST[1].0,
+        http: HTTP,
+        echo: ECHO,
+    }
 }
 
 /// Opens every service on both families.
@@ -115,7 +142,13 @@ fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // If it cannot be raised, the check says which connections could not be opened.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 /// What does not change while the demo runs.
@@ -133,7 +166,11 @@ struct Facts {
 
 impl Facts {
     fn of(link: &Link, published: SocketAddr) -> Self {
-        let text = |list: &[(IpAddr, u8)]| list.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+        let text = |list: &[(IpAddr, u8)]| {
+            list.iter()
+                .map(|(ip, prefix)| format!("{ip}/{prefix}"))
+                .collect()
+        };
         Self {
             millstream: env!("CARGO_PKG_VERSION"),
             published: format!("http://{published}"),
@@ -192,7 +229,15 @@ fn show(
         stop.wait();
     }
     if !args.json && !args.once {
-        writeln!(out, "{}", if style.moving { "\nStopped." } else { "Stopped." })?;
+        writeln!(
+            out,
+            "{}",
+            if style.moving {
+                "\nStopped."
+            } else {
+                "Stopped."
+            }
+        )?;
     }
     Ok(match (ended, passed) {
         (false, _) if args.once => ExitCode::from(INTERRUPTED),
@@ -213,13 +258,28 @@ fn wait(board: &Board, stop: &Stop) -> bool {
 
 fn greet(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
     let url = style.paint("1;36", &facts.published);
-    writeln!(out, "{} {}", style.paint("1", "Millstream"), facts.millstream)?;
+    writeln!(
+        out,
+        "{} {}",
+        style.paint("1", "Millstream"),
+        facts.millstream
+    )?;
     if let Some(note) = &facts.note {
         writeln!(out, "{}", style.paint("33", note))?;
     }
     writeln!(out, "  live page  {url}")?;
-    writeln!(out, "  host       {}, HTTP on {HTTP}, echo on {ECHO}", facts.host.join(" and "))?;
-    writeln!(out, "  kernel     {}, through {} ({})", facts.kernel.join(" and "), facts.port, facts.port_kind)?;
+    writeln!(
+        out,
+        "  host       {}, HTTP on {HTTP}, echo on {ECHO}",
+        facts.host.join(" and ")
+    )?;
+    writeln!(
+        out,
+        "  kernel     {}, through {} ({})",
+        facts.kernel.join(" and "),
+        facts.port,
+        facts.port_kind
+    )?;
     writeln!(out, "\nSelf-check from the kernel's sockets:")?;
     out.flush()
 }

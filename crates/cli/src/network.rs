@@ -64,7 +64,9 @@ pub(crate) fn demo(choice: PortChoice) -> Result<Link, Failure> {
         PortChoice::Packet => demo_packet(None)?,
         PortChoice::Auto => match demo_tap() {
             Ok(link) => link,
-            Err(error) if error.is_unavailable() => demo_packet(Some(format!("no TAP device: {error}")))?,
+            Err(error) if error.is_unavailable() => {
+                demo_packet(Some(format!("no TAP device: {error}")))?
+            }
             Err(error) => return Err(Failure::told(error)),
         },
     };
@@ -78,8 +80,19 @@ pub(crate) fn demo(choice: PortChoice) -> Result<Link, Failure> {
 }
 
 fn demo_tap() -> Result<Link, port::PortError> {
-    let tap = Tap::new(DEVICE, &TapOptions { mac: Some(HOST_MAC), ..TapOptions::default() })?;
-    Ok(Link { port: Box::new(tap), kind: "tap", note: None, far: None })
+    let tap = Tap::new(
+        DEVICE,
+        &TapOptions {
+            mac: Some(HOST_MAC),
+            ..TapOptions::default()
+        },
+    )?;
+    Ok(Link {
+        port: Box::new(tap),
+        kind: "tap",
+        note: None,
+        far: None,
+    })
 }
 
 /// A cable of two devices. Its far end lies in a namespace of its own, where the kernel's stack has nothing to say to
@@ -87,16 +100,28 @@ fn demo_tap() -> Result<Link, port::PortError> {
 fn demo_packet(why: Option<String>) -> Result<Link, Failure> {
     let told = |error: netns::Error| Failure::told(error);
     let far = Namespace::new().map_err(told)?;
-    link::Veth::new(DEVICE, FAR).far(&far).create().map_err(told)?;
+    link::Veth::new(DEVICE, FAR)
+        .far(&far)
+        .create()
+        .map_err(told)?;
     let opened = far.run(|| {
         let _ = link::disable_ipv6(FAR);
         link::set_up(FAR).map_err(told)?;
-        let options = PacketOptions { mac: Some(HOST_MAC), promiscuous: true, ..PacketOptions::default() };
+        let options = PacketOptions {
+            mac: Some(HOST_MAC),
+            promiscuous: true,
+            ..PacketOptions::default()
+        };
         PacketSocket::new(FAR, &options).map_err(Failure::told)
     });
     let socket = opened.map_err(told)??;
     let note = why.map(|why| format!("using a packet socket on a veth pair instead ({why})"));
-    Ok(Link { port: Box::new(socket), kind: "packet", note, far: Some(far) })
+    Ok(Link {
+        port: Box::new(socket),
+        kind: "packet",
+        note,
+        far: Some(far),
+    })
 }
 
 /// Switches the kernel's end on and gives it addresses.
@@ -113,20 +138,34 @@ fn plug(device: &str, addresses: &[(IpAddr, u8)]) -> Result<(), netns::Error> {
 /// # Errors
 /// When the kernel refuses, or the capture file cannot be written.
 pub(crate) fn configured(config: &config::Port) -> Result<Link, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::told(format_args!("port {:?}: {error}", config.name));
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::told(format_args!("port {:?}: {error}", config.name))
+    };
     let (port, kind): (Box<dyn Port + Send>, _) = match config.kind {
         PortKind::Tap => {
-            let options = TapOptions { mac: config.mac, mtu: config.mtu.map(usize::from), ..TapOptions::default() };
+            let options = TapOptions {
+                mac: config.mac,
+                mtu: config.mtu.map(usize::from),
+                ..TapOptions::default()
+            };
             let tap = Tap::new(&config.device, &options).map_err(|error| failed(&error))?;
-            let addresses: Vec<_> =
-                config.kernel_addresses.iter().map(|cidr| (cidr.addr().to_ip(), cidr.prefix())).collect();
+            let addresses: Vec<_> = config
+                .kernel_addresses
+                .iter()
+                .map(|cidr| (cidr.addr().to_ip(), cidr.prefix()))
+                .collect();
             plug(&config.device, &addresses).map_err(|error| failed(&error))?;
             (Box::new(tap), "tap")
         }
         PortKind::Packet => {
             let own = config.mac.is_some();
-            let options = PacketOptions { mac: config.mac, promiscuous: own, ..PacketOptions::default() };
-            let socket = PacketSocket::new(&config.device, &options).map_err(|error| failed(&error))?;
+            let options = PacketOptions {
+                mac: config.mac,
+                promiscuous: own,
+                ..PacketOptions::default()
+            };
+            let socket =
+                PacketSocket::new(&config.device, &options).map_err(|error| failed(&error))?;
             (Box::new(socket), "packet")
         }
     };
@@ -134,20 +173,32 @@ pub(crate) fn configured(config: &config::Port) -> Result<Link, Failure> {
         Some(file) => capture(port, file)?,
         None => port,
     };
-    Ok(Link { port, kind, note: None, far: None })
+    Ok(Link {
+        port,
+        kind,
+        note: None,
+        far: None,
+    })
 }
 
 /// The same port with everything that passes written to a pcapng file.
 ///
 /// # Errors
 /// When the file cannot be made.
-pub(crate) fn capture(port: Box<dyn Port + Send>, file: &Path) -> Result<Box<dyn Port + Send>, Failure> {
+pub(crate) fn capture(
+    port: Box<dyn Port + Send>,
+    file: &Path,
+) -> Result<Box<dyn Port + Send>, Failure> {
     let out = File::create(file).map_err(|error| {
         Failure::new(
             format_args!("cannot write {}: {error}", file.display()),
             "give --pcap or `pcap` a file in a folder you may write to",
         )
     })?;
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64)
+    };
     Ok(Box::new(Capture::new(port, out, SNAPLEN, now)))
 }

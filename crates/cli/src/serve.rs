@@ -11,10 +11,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use base::Offloads;
 use millstream::tokio::{TcpListener, TcpStream, UdpSocket};
-use millstream::{ConnectionInfo, Host, PortSnapshot, ShardSnapshot};
+use millstream::{Config, ConnectionInfo, Host, PortSnapshot, ShardSnapshot};
 use port::Port;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wire::{Addr, Cidr};
@@ -34,12 +35,17 @@ const LOOKED_AT: usize = 4_096;
 /// Rows of that table.
 const SHOWN: usize = 16;
 
+/// How long duplicate address detection takes at most: three probes of IPv4, each up to two seconds apart, and a wait.
+const ASSIGNED_WITHIN: Duration = Duration::from_secs(10);
+
 /// What a host is to be.
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) ports: Vec<PlannedPort>,
     /// What it serves, for the page.
     pub(crate) services: Vec<String>,
+    /// Nobody else can have its addresses, so they are used without asking (RFC 4862 5.4, RFC 5227 2.1).
+    pub(crate) alone: bool,
 }
 
 /// A port and what the host does with it.
@@ -76,12 +82,26 @@ impl Stack {
             host: view::HostFacts {
                 name: plan.name,
                 version: env!("CARGO_PKG_VERSION").into(),
-                addresses: plan.ports.iter().flat_map(|port| &port.addresses).map(ToString::to_string).collect(),
+                addresses: plan
+                    .ports
+                    .iter()
+                    .flat_map(|port| &port.addresses)
+                    .map(ToString::to_string)
+                    .collect(),
                 services: plan.services,
             },
-            ports: plan.ports.iter().map(|port| (port.kind, offloads(&port.port.facts().offloads))).collect(),
+            ports: plan
+                .ports
+                .iter()
+                .map(|port| (port.kind, offloads(&port.port.facts().offloads)))
+                .collect(),
         };
-        let mut builder = Host::builder().name("stack");
+        let config = Config {
+            duplicate_detection: !plan.alone,
+            accept_router_advertisements: !plan.alone,
+            ..Config::default()
+        };
+        let mut builder = Host::builder().name("stack").config(config);
         for planned in plan.ports {
             builder = builder.port(planned.port);
             for address in planned.addresses {
@@ -95,7 +115,11 @@ impl Stack {
             }
         }
         let host = builder.start().map_err(Failure::told)?;
-        Ok(Self { host, facts: Arc::new(facts), meters: Arc::default() })
+        Ok(Self {
+            host,
+            facts: Arc::new(facts),
+            meters: Arc::default(),
+        })
     }
 
     /// Listens for TCP connections.
@@ -103,9 +127,17 @@ impl Stack {
     /// # Errors
     /// When the address is taken or not the host's.
     pub(crate) fn listen(&self, local: SocketAddr) -> Result<Listener, Failure> {
-        let listener = self.host.tcp_listen_backlog(local, BACKLOG).and_then(TcpListener::from_std);
-        let inner = listener.map_err(|error| refused("listen on TCP", local, &error))?;
-        Ok(Listener { inner, meters: Arc::clone(&self.meters) })
+        let listen = || {
+            self.host
+                .tcp_listen_backlog(local, BACKLOG)
+                .and_then(TcpListener::from_std)
+        };
+        let inner =
+            once_assigned(listen).map_err(|error| refused("listen on TCP", local, &error))?;
+        Ok(Listener {
+            inner,
+            meters: Arc::clone(&self.meters),
+        })
     }
 
     /// Binds a UDP socket.
@@ -113,13 +145,18 @@ impl Stack {
     /// # Errors
     /// As [`Stack::listen`].
     pub(crate) fn bind(&self, local: SocketAddr) -> Result<Bound, Failure> {
-        let socket = self.host.udp_bind(local).map_err(|error| refused("bind UDP", local, &error))?;
+        let socket = once_assigned(|| self.host.udp_bind(local));
+        let socket = socket.map_err(|error| refused("bind UDP", local, &error))?;
         Ok(Bound(UdpSocket::from_std(socket)))
     }
 
     /// Where the figures come from. Gives what it last had once the host has stopped.
     pub(crate) fn source(&self) -> Source {
-        let (host, facts, meters) = (self.host.clone(), Arc::clone(&self.facts), Arc::clone(&self.meters));
+        let (host, facts, meters) = (
+            self.host.clone(),
+            Arc::clone(&self.facts),
+            Arc::clone(&self.meters),
+        );
         let last = Mutex::new(Stats::default());
         Arc::new(move || {
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,9 +176,27 @@ impl Stack {
     }
 }
 
+/// Tries until duplicate address detection is through with an address the host has only just been given.
+fn once_assigned<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match open() {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrNotAvailable
+                    && start.elapsed() < ASSIGNED_WITHIN =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done,
+        }
+    }
+}
+
 fn refused(what: &str, local: SocketAddr, error: &io::Error) -> Failure {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "another service of this host has it: give one of them another port",
+        io::ErrorKind::AddrInUse => {
+            "another service of this host has it: give one of them another port"
+        }
         io::ErrorKind::AddrNotAvailable => "give one of the host's own addresses, 0.0.0.0 or [::]",
         _ => "see the error",
     };
@@ -160,7 +215,10 @@ impl Accept for Listener {
     async fn accept(&mut self) -> io::Result<(Metered, SocketAddr)> {
         let (stream, remote) = self.inner.accept().await?;
         let local = stream.local_addr()?;
-        Ok((Meters::measure(&self.meters, stream, (local, remote)), remote))
+        Ok((
+            Meters::measure(&self.meters, stream, (local, remote)),
+            remote,
+        ))
     }
 }
 
@@ -200,7 +258,12 @@ impl Meters {
     fn measure(this: &Arc<Self>, stream: TcpStream, ends: Ends) -> Metered {
         let moved = Arc::new(Moved::default());
         this.lock().insert(ends, Arc::clone(&moved));
-        Metered { stream, ends, moved, meters: Arc::clone(this) }
+        Metered {
+            stream,
+            ends,
+            moved,
+            meters: Arc::clone(this),
+        }
     }
 }
 
@@ -216,17 +279,26 @@ impl Drop for Metered {
     fn drop(&mut self) {
         let mut open = self.meters.lock();
         // The peer may have come back from the same port before this end was dropped.
-        if open.get(&self.ends).is_some_and(|moved| Arc::ptr_eq(moved, &self.moved)) {
+        if open
+            .get(&self.ends)
+            .is_some_and(|moved| Arc::ptr_eq(moved, &self.moved))
+        {
             open.remove(&self.ends);
         }
     }
 }
 
 impl AsyncRead for Metered {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.moved.rx.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        self.moved
+            .rx
+            .fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         polled
     }
 }
@@ -241,7 +313,11 @@ impl Metered {
 }
 
 impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.count(written)
     }
@@ -285,18 +361,32 @@ fn stats(snapshot: &ShardSnapshot, facts: &Facts, meters: &Meters) -> Stats {
     for port in &snapshot.ports {
         let named = |why: &str| format!("{}: {why}", port.name);
         drops.extend(
-            port.counters.drops.iter().map(|(why, count)| Counter::new(named(why.name()), why.describe(), count)),
+            port.counters
+                .drops
+                .iter()
+                .map(|(why, count)| Counter::new(named(why.name()), why.describe(), count)),
         );
     }
     drops.retain(|drop| drop.count > 0);
-    let mut events: Vec<Counter> =
-        snapshot.counts.iter().map(|(what, count)| Counter::new(what.name(), what.describe(), count)).collect();
+    let mut events: Vec<Counter> = snapshot
+        .counts
+        .iter()
+        .map(|(what, count)| Counter::new(what.name(), what.describe(), count))
+        .collect();
     events.retain(|event| event.count > 0);
     Stats {
         host: facts.host.clone(),
         uptime_ms: snapshot.uptime.as_millis() as u64,
-        ports: snapshot.ports.iter().zip(&facts.ports).map(port_facts).collect(),
-        tcp: view::Tcp { connections: states.iter().map(|state| state.count).sum(), states },
+        ports: snapshot
+            .ports
+            .iter()
+            .zip(&facts.ports)
+            .map(port_facts)
+            .collect(),
+        tcp: view::Tcp {
+            connections: states.iter().map(|state| state.count).sum(),
+            states,
+        },
         connections: busiest(&snapshot.connections, meters),
         drops,
         events,
@@ -315,7 +405,9 @@ fn stats(snapshot: &ShardSnapshot, facts: &Facts, meters: &Meters) -> Stats {
     }
 }
 
-fn port_facts((port, (kind, offloads)): (&PortSnapshot, &(&'static str, Vec<String>))) -> view::PortFacts {
+fn port_facts(
+    (port, (kind, offloads)): (&PortSnapshot, &(&'static str, Vec<String>)),
+) -> view::PortFacts {
     view::PortFacts {
         name: port.name.clone(),
         kind: (*kind).into(),
@@ -335,7 +427,9 @@ fn busiest(connections: &[ConnectionInfo], meters: &Meters) -> Vec<view::Connect
     let open = meters.lock();
     let of = |info: &ConnectionInfo| {
         let moved = open.get(&(info.local, info.remote));
-        let read = |of: fn(&Moved) -> &AtomicU64| moved.map_or(0, |moved| of(moved).load(Ordering::Relaxed));
+        let read = |of: fn(&Moved) -> &AtomicU64| {
+            moved.map_or(0, |moved| of(moved).load(Ordering::Relaxed))
+        };
         (read(|moved| &moved.rx), read(|moved| &moved.tx))
     };
     let mut rows: Vec<_> = connections
@@ -369,5 +463,9 @@ fn offloads(offloads: &Offloads) -> Vec<String> {
         ("tso6", offloads.tso6),
         ("uso", offloads.uso),
     ];
-    named.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).into()).collect()
+    named
+        .iter()
+        .filter(|(_, on)| *on)
+        .map(|(name, _)| (*name).into())
+        .collect()
 }

@@ -18,7 +18,11 @@ impl Stop {
     /// When the signals cannot be had.
     pub(crate) fn listen() -> io::Result<Self> {
         let stop = Self::default();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        for kind in [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ] {
             let (mut signals, stop) = (signal(kind)?, stop.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
@@ -47,7 +51,11 @@ impl Stop {
     pub(crate) fn wait(&self) {
         let mut wanted = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         while !*wanted {
-            wanted = self.0.1.wait(wanted).unwrap_or_else(PoisonError::into_inner);
+            wanted = self
+                .0
+                .1
+                .wait(wanted)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -46,12 +46,22 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
         });
     }
     let services = config.serves.iter().map(service_line).collect();
-    let stack = Stack::start(Plan { name: config.name.clone(), ports, services })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
-    let runtime = runtime.map_err(|error| Failure::told(format_args!("cannot start threads: {error}")))?;
+    let stack = Stack::start(Plan {
+        name: config.name.clone(),
+        alone: false,
+        ports,
+        services,
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("serve")
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::told(format_args!("cannot start threads: {error}")))?;
     let stop = runtime.block_on(async {
         serve_all(&stack, &config, routers)?;
-        Stop::listen().map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
+        Stop::listen()
+            .map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
     })?;
     print!("{}", describe(&args.config, &config));
     println!("{} is up until Ctrl-C.", config.name);
@@ -66,11 +76,16 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
 fn read(path: &Path) -> Result<Config, Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
         let remedy = match error.kind() {
-            std::io::ErrorKind::NotFound => "give the path of a TOML file; `millstream up --help` shows a small one",
+            std::io::ErrorKind::NotFound => {
+                "give the path of a TOML file; `millstream up --help` shows a small one"
+            }
             std::io::ErrorKind::InvalidData => "a configuration file is text in UTF-8",
             _ => "give a file this user may read",
         };
-        Failure::new(format_args!("cannot read {}: {error}", path.display()), remedy)
+        Failure::new(
+            format_args!("cannot read {}: {error}", path.display()),
+            remedy,
+        )
     })?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let placed = |error| Failure::told(format_args!("{}:{error}", path.display()));
@@ -86,7 +101,11 @@ fn folders(config: &Config) -> Result<Vec<Option<axum::Router>>, Failure> {
     config.serves.iter().map(router).collect()
 }
 
-fn serve_all(stack: &Stack, config: &Config, routers: Vec<Option<axum::Router>>) -> Result<(), Failure> {
+fn serve_all(
+    stack: &Stack,
+    config: &Config,
+    routers: Vec<Option<axum::Router>>,
+) -> Result<(), Failure> {
     let live = Live::new(stack.source(), None);
     for (serve, router) in config.serves.iter().zip(routers) {
         let router = match (&serve.kind, router) {
@@ -97,7 +116,11 @@ fn serve_all(stack: &Stack, config: &Config, routers: Vec<Option<axum::Router>>)
             open(stack, serve, router.as_ref(), *address)?;
         }
     }
-    if config.serves.iter().any(|serve| serve.kind == ServeKind::Live) {
+    if config
+        .serves
+        .iter()
+        .any(|serve| serve.kind == ServeKind::Live)
+    {
         tokio::spawn(live.run());
     }
     Ok(())

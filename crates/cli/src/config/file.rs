@@ -15,8 +15,8 @@ use toml::Spanned;
 use wire::{Addr, Cidr, Mac};
 
 use super::{
-    Complaint, Config, DEVICE_MAX, MTU_MIN, PORTS_MAX, Port, PortKind, Route, Serve,
-    ServeKind, is_assignable, is_local,
+    Complaint, Config, DEVICE_MAX, MTU_MIN, PORTS_MAX, Port, PortKind, Route, Serve, ServeKind,
+    is_assignable, is_local,
 };
 use crate::services::Service;
 
@@ -276,7 +276,10 @@ fn check_mtu(mtu: Option<Spanned<i64>>, kind: PortKind) -> Result<Option<u16>, C
     match u16::try_from(*mtu.as_ref()) {
         Ok(value) if value >= MTU_MIN => Ok(Some(value)),
         _ => {
-            let message = format!("mtu must be between {MTU_MIN} (the least IPv6 works with) and {}", u16::MAX);
+            let message = format!(
+                "mtu must be between {MTU_MIN} (the least IPv6 works with) and {}",
+                u16::MAX
+            );
             Err(Complaint::at(mtu.span(), message))
         }
     }
@@ -339,7 +342,10 @@ fn check_route(text: RouteText, on_link: &dyn Fn(&Addr) -> bool) -> Result<Route
     }
     let via = check_hop(&text.via, on_link)?;
     if via.family() != to.family() {
-        return Err(Complaint::at(text.via.span(), "a route and its next hop must be of one family"));
+        return Err(Complaint::at(
+            text.via.span(),
+            "a route and its next hop must be of one family",
+        ));
     }
     Ok(Route { to, via })
 }
@@ -388,14 +394,24 @@ fn check_serve(
 }
 
 /// `[::]` takes IPv4 too, as on Linux.
-fn check_dual(address: &SocketAddr, text: &Spanned<String>, taken: &Taken) -> Result<(), Complaint> {
+fn check_dual(
+    address: &SocketAddr,
+    text: &Spanned<String>,
+    taken: &Taken,
+) -> Result<(), Complaint> {
     let other = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         _ => return Ok(()),
     };
-    if taken.listeners.contains(&SocketAddr::new(other, address.port())) {
-        let message = format!("[::]:{0} takes IPv4 as well: leave out 0.0.0.0:{0}", address.port());
+    if taken
+        .listeners
+        .contains(&SocketAddr::new(other, address.port()))
+    {
+        let message = format!(
+            "[::]:{0} takes IPv4 as well: leave out 0.0.0.0:{0}",
+            address.port()
+        );
         return Err(Complaint::at(text.span(), message));
     }
     Ok(())

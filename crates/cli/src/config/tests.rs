@@ -63,7 +63,8 @@ listen = "10.0.0.2:7"
     assert_eq!(wan.gateways, ["192.0.2.1".parse().unwrap()]);
     assert_eq!(wan.routes[0].via, "192.0.2.9".parse().unwrap());
     assert_eq!(
-        (config.ports[1].gateways.len(), config.ports[1].mtu), (2, Some(9000))
+        (config.ports[1].gateways.len(), config.ports[1].mtu),
+        (2, Some(9000))
     );
     assert_eq!(
         config.serves[0].kind,

@@ -128,7 +128,10 @@ async fn the_page_is_whole_and_needs_nothing_else() {
     for foreign in ["http://", "https://", "//cdn", "@import", "src=\"", "<img"] {
         assert!(!own.contains(foreign), "the page names {foreign}");
     }
-    assert_eq!(own.matches("<link ").count(), own.matches("<link rel=\"icon\" href=\"data:").count());
+    assert_eq!(
+        own.matches("<link ").count(),
+        own.matches("<link rel=\"icon\" href=\"data:").count()
+    );
 }
 
 #[tokio::test]
