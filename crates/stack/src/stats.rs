@@ -13,7 +13,7 @@ counters! {
         EthernetOtherHost => "ethernet-other-host",
         /// No protocol here speaks this EtherType.
         EthernetUnknownType => "ethernet-unknown-type",
-        /// A frame whose source is a group, or this station itself.
+        /// A frame whose source is a group.
         EthernetSource => "ethernet-source",
         /// An IP packet shorter than its header says.
         IpTruncated => "ip-truncated",

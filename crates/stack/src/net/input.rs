@@ -10,7 +10,7 @@
 
 use base::{Chain, Checksum, Facts, Packet};
 use wire::ethernet::{self, EtherType};
-use wire::{Addr, Mac, ipv4, ipv6, protocol};
+use wire::{Addr, ipv4, ipv6, protocol};
 
 use super::address::Class;
 use super::{Datagram, Input, InterfaceId, Net};
@@ -135,7 +135,12 @@ impl Net {
 
     /// The careful way, from the link on.
     #[cold]
-    fn frame_input(&mut self, core: &mut Core, interface: InterfaceId, packet: Packet) -> Input {
+    pub(super) fn frame_input(
+        &mut self,
+        core: &mut Core,
+        interface: InterfaceId,
+        packet: Packet,
+    ) -> Input {
         let Packet { mut chain, facts } = packet;
         if interface == InterfaceId::LOOPBACK {
             return self.ip_input(core, interface, chain, &facts, false);
@@ -177,8 +182,7 @@ impl Net {
         if dst != to.mac && !dst.is_multicast() {
             return Err(Drop::EthernetOtherHost);
         }
-        // A frame of one's own that came back, as from a loop of switches, and a group that claims to speak.
-        if frame.src().is_multicast() || (frame.src() == to.mac && to.mac != Mac::ZERO) {
+        if frame.src().is_multicast() {
             return Err(Drop::EthernetSource);
         }
         if frame.ethertype().is_length() {
