@@ -16,6 +16,7 @@ mod ethtool;
 pub mod harness;
 pub mod link;
 mod netlink;
+pub mod socket;
 mod space;
 
 pub use error::Error;

@@ -16,6 +16,8 @@ const VETH_INFO_PEER: u16 = 1;
 // linux/if_link.h
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IFLA_STATS64: u16 = 23;
+/// linux/rtnetlink.h
+const RTAX_MTU: u16 = 2;
 const IN6_ADDR_GEN_MODE_EUI64: u8 = 0;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
@@ -368,15 +370,32 @@ pub fn add_route(
     prefix: u8,
     via: Option<IpAddr>,
 ) -> Result<(), Error> {
-    let scope = if via.is_some() {
+    route(name, (destination, prefix), via, None)
+}
+
+/// Adds a route straight out of the link on which packets may be `mtu` bytes long, less than the link's.
+///
+/// # Errors
+/// As [`add_route`].
+pub fn add_route_with_mtu(
+    name: &str,
+    destination: IpAddr,
+    prefix: u8,
+    mtu: u32,
+) -> Result<(), Error> {
+    route(name, (destination, prefix), None, Some(mtu))
+}
+
+fn route(
+    name: &str,
+    (destination, prefix): (IpAddr, u8),
+    via: Option<IpAddr>,
+    mtu: Option<u32>,
+) -> Result<(), Error> {
+    let scope = if via.is_some() || destination.is_ipv6() {
         libc::RT_SCOPE_UNIVERSE
     } else {
         libc::RT_SCOPE_LINK
-    };
-    let scope = if destination.is_ipv6() {
-        libc::RT_SCOPE_UNIVERSE
-    } else {
-        scope
     };
     // struct rtmsg { family, dst_len, src_len, tos, table, protocol, scope, type; u32 flags }
     let mut header = vec![
@@ -396,10 +415,61 @@ pub fn add_route(
     if let Some(via) = via {
         request = request.attribute(libc::RTA_GATEWAY, &octets(via));
     }
+    if let Some(mtu) = mtu {
+        request = request.nest(libc::RTA_METRICS, |r| {
+            r.attribute(RTAX_MTU, &mtu.to_ne_bytes())
+        });
+    }
     call(
         format_args!("cannot add the route {destination}/{prefix} out of {name}"),
         request,
     )
+}
+
+/// A line of the kernel's neighbour table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its IP address.
+    pub address: IpAddr,
+    /// Its hardware address, once known.
+    pub mac: Option<[u8; 6]>,
+    /// One of the NUD_ states of linux/neighbour.h; NUD_REACHABLE is 2.
+    pub state: u16,
+}
+
+/// The kernel's neighbours on the link, of both families.
+///
+/// # Errors
+/// When there is no such link.
+pub fn neighbours(name: &str) -> Result<Vec<Neighbour>, Error> {
+    let wanted = index(name)?;
+    // struct ndmsg { family, pad, u16 pad; i32 ifindex; u16 state; flags, type }
+    let request = Request::new(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &[0; 12]);
+    let mut found = Vec::new();
+    let result = Client::open().and_then(|mut client| {
+        client.call(request, |kind, body| {
+            if kind == libc::RTM_NEWNEIGH && body.len() >= 12 && u32_at(body, 4) == wanted {
+                found.extend(neighbour(body));
+            }
+        })
+    });
+    result.map_err(|e| error(format_args!("cannot list the neighbours on {name}"), e))?;
+    Ok(found)
+}
+
+/// An RTM_NEWNEIGH body as the kernel sent it.
+fn neighbour(body: &[u8]) -> Option<Neighbour> {
+    let attributes = &body[12..];
+    let address = attribute(attributes, libc::NDA_DST)?;
+    let address = match <[u8; 4]>::try_from(address) {
+        Ok(v4) => IpAddr::from(v4),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+    };
+    Some(Neighbour {
+        address,
+        mac: attribute(attributes, libc::NDA_LLADDR).and_then(|mac| mac.try_into().ok()),
+        state: u16::from_ne_bytes([body[8], body[9]]),
+    })
 }
 
 /// Tells the kernel the hardware address of a neighbour for good, so that it does not ask.

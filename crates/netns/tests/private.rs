@@ -29,6 +29,13 @@ fn only_loopback_is_there_and_it_is_up() {
         let mut got = [0; 7];
         server.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"in here");
+        let info = netns::socket::tcp_info(&client).unwrap();
+        assert_eq!(info.state, 1);
+        assert!(info.timestamps && info.sack && info.window_scaling);
+        assert!(info.snd_mss > 1000 && info.pmtu >= info.snd_mss && info.rtt > 0);
+        assert_eq!(info.total_retrans, 0);
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(netns::socket::tcp_info(&udp).is_err());
     });
 }
 
@@ -92,6 +99,18 @@ fn routes_and_neighbours_are_believed() {
         link::wait_running("a").unwrap();
         link::add_neighbour("a", v4(9), [2, 0, 0, 0, 0, 9]).unwrap();
         link::add_neighbour("a", v6(9), [2, 0, 0, 0, 0, 9]).unwrap();
+        let known = link::neighbours("a").unwrap();
+        for address in [v4(9), v6(9)] {
+            let line = known.iter().find(|n| n.address == address).unwrap();
+            assert_eq!(line.mac, Some([2, 0, 0, 0, 0, 9]));
+            assert_eq!(line.state, libc::NUD_PERMANENT);
+        }
+        assert!(
+            link::neighbours("b")
+                .unwrap()
+                .iter()
+                .all(|n| n.address != v4(9))
+        );
         link::add_route("a", IpAddr::from([198, 51, 100, 0]), 24, Some(v4(9))).unwrap();
         link::add_route("a", IpAddr::from([203, 0, 113, 0]), 24, None).unwrap();
         link::add_route("a", IpAddr::from([0u16; 8]), 0, Some(v6(9))).unwrap();

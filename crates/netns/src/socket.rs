@@ -1,0 +1,102 @@
+//! What the kernel says of its own sockets that std and rustix do not ask: TCP_INFO.
+//!
+//! Opening sockets does not live here, std does that.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::netlink::u32_at;
+
+/// Every field of `struct tcp_info` read here lies before this offset, linux/tcp.h.
+const INFO_LEN: usize = 256;
+const OPTION_TIMESTAMPS: u8 = 1;
+const OPTION_SACK: u8 = 2;
+const OPTION_WINDOW_SCALE: u8 = 4;
+const OPTION_ECN: u8 = 8;
+
+/// One connection in the kernel's numbers. Sizes are bytes, times microseconds, the rest counts segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct TcpInfo {
+    /// TCP_ESTABLISHED is 1, see linux/tcp_states.h.
+    pub state: u8,
+    pub timestamps: bool,
+    pub sack: bool,
+    /// Negotiated at all; the shifts are below.
+    pub window_scaling: bool,
+    pub ecn: bool,
+    /// The shift of the windows the peer announces.
+    pub snd_wscale: u8,
+    /// The shift of the windows the kernel announces.
+    pub rcv_wscale: u8,
+    pub rto: u32,
+    /// Payload of a full segment the kernel sends.
+    pub snd_mss: u32,
+    /// Payload of the segments it seems to receive.
+    pub rcv_mss: u32,
+    pub unacked: u32,
+    pub sacked: u32,
+    pub lost: u32,
+    pub pmtu: u32,
+    pub rtt: u32,
+    pub snd_cwnd: u32,
+    /// The MSS the kernel announced.
+    pub advmss: u32,
+    /// How far out of order segments have arrived at the peer.
+    pub reordering: u32,
+    /// Segments sent again since the connection was opened.
+    pub total_retrans: u32,
+}
+
+/// What the kernel knows of this TCP connection.
+///
+/// # Errors
+/// When it is not a TCP socket.
+pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
+    let mut bytes = [0u8; INFO_LEN];
+    let mut len = INFO_LEN as libc::socklen_t;
+    // SAFETY: the pointer and length describe `bytes`, which outlives the call; the kernel writes at most `len` bytes
+    // there, and to `len`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            bytes.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Eight single bytes, then words; the two shifts share a byte as bit fields, whose order follows the machine's.
+    let (options, shifts) = (bytes[5], bytes[6]);
+    let (low, high) = (shifts & 15, shifts >> 4);
+    let (snd_wscale, rcv_wscale) = if cfg!(target_endian = "little") {
+        (low, high)
+    } else {
+        (high, low)
+    };
+    let word = |n: usize| u32_at(&bytes, 8 + 4 * n);
+    Ok(TcpInfo {
+        state: bytes[0],
+        timestamps: options & OPTION_TIMESTAMPS != 0,
+        sack: options & OPTION_SACK != 0,
+        window_scaling: options & OPTION_WINDOW_SCALE != 0,
+        ecn: options & OPTION_ECN != 0,
+        snd_wscale,
+        rcv_wscale,
+        rto: word(0),
+        snd_mss: word(2),
+        rcv_mss: word(3),
+        unacked: word(4),
+        sacked: word(5),
+        lost: word(6),
+        pmtu: word(13),
+        rtt: word(15),
+        snd_cwnd: word(18),
+        advmss: word(19),
+        reordering: word(20),
+        total_retrans: word(23),
+    })
+}
