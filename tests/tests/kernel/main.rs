@@ -1,0 +1,8 @@
+//! A Millstream host and the Linux kernel on one cable.
+//!
+//! Every test makes its own network namespace, in which it is root, with a TAP device or a veth pair inside; so they
+//! run at the same time, as any user who may make namespaces, and leave nothing behind. Where namespaces are forbidden
+//! a line on standard error says so and the tests pass.
+
+mod ping;
+mod tcp;
