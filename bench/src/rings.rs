@@ -15,7 +15,7 @@ use stack::{Config, Event, Host, Ready, SocketError, SocketId, TcpOptions};
 use wire::Mac;
 
 use crate::Args;
-use crate::measure::{cycles_per_ns, median, pin};
+use crate::measure::{cycles_per_ns, median, pin, thread_cpu};
 use crate::report::{Report, human};
 use crate::shard::Shard;
 
@@ -251,31 +251,27 @@ fn serve(
         });
         gauge.served.store(served, Ordering::Relaxed);
     }
-    let busy = shard.busy.as_secs_f64();
-    let rate = served as f64 / busy;
-    let cycles = busy * 1e9 * cycles_per_ns() / shard.frames as f64;
-    Ok((rate, cycles, idle_turn(&mut shard)))
+    let (cpu, idle_turns, frames) = (shard.cpu_spent(), shard.idle_turns, shard.frames);
+    let idle = idle_turn(&mut shard);
+    // A clock read around every turn would cost as much as an idle turn, so idle turns are counted and taken off.
+    let busy = cpu - idle_turns as f64 * idle;
+    Ok((served as f64 / busy, busy * 1e9 * cycles_per_ns() / frames as f64, idle * 1e9))
 }
 
-/// What a turn costs that finds nothing to do.
+/// CPU seconds of a turn that finds nothing to do.
 fn idle_turn(shard: &mut Shard) -> f64 {
-    let (mut turns, mut spent) = (0u64, Duration::ZERO);
-    for _ in 0..200 {
-        let begin = std::time::Instant::now();
+    let mut best = f64::MAX;
+    for _ in 0..100 {
+        let begin = thread_cpu();
         let mut quiet = true;
         for _ in 0..1000 {
             quiet &= !shard.turn(&mut |_, _, _| {});
         }
         if quiet {
-            spent += begin.elapsed();
-            turns += 1000;
+            best = best.min((thread_cpu() - begin) / 1000.0);
         }
     }
-    if turns == 0 {
-        f64::NAN
-    } else {
-        spent.as_nanos() as f64 / turns as f64
-    }
+    if best == f64::MAX { 0.0 } else { best }
 }
 
 struct Client {

@@ -7,6 +7,7 @@ use std::time::Instant as Wall;
 use base::{Batch, Instant};
 use port::Port;
 use port::ring::RingPort;
+use crate::measure::thread_cpu;
 use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
 
 /// One end of a ring with a host on it.
@@ -18,8 +19,9 @@ pub(crate) struct Shard {
     inbox: Batch,
     outbox: Batch,
     pub(crate) now: Instant,
-    /// Time spent in turns that found something to do, and how many there were.
-    pub(crate) busy: std::time::Duration,
+    /// Thread CPU time when the figures were started.
+    cpu: f64,
+    /// Turns that found something to do, and that did not.
     pub(crate) turns: u64,
     pub(crate) idle_turns: u64,
     pub(crate) frames: u64,
@@ -59,7 +61,7 @@ impl Shard {
             inbox,
             outbox,
             now,
-            busy: std::time::Duration::ZERO,
+            cpu: thread_cpu(),
             turns: 0,
             idle_turns: 0,
             frames: 0,
@@ -87,7 +89,6 @@ impl Shard {
         work |= self.transmit();
         self.frames += received as u64;
         if work {
-            self.busy += begin.elapsed();
             self.turns += 1;
         } else {
             self.idle_turns += 1;
@@ -115,9 +116,14 @@ impl Shard {
         sent
     }
 
+    /// CPU seconds of this thread since the figures were started.
+    pub(crate) fn cpu_spent(&self) -> f64 {
+        thread_cpu() - self.cpu
+    }
+
     /// Starts the figures afresh.
     pub(crate) fn reset(&mut self) {
-        self.busy = std::time::Duration::ZERO;
+        self.cpu = thread_cpu();
         (self.turns, self.idle_turns, self.frames) = (0, 0, 0);
     }
 }
