@@ -185,16 +185,17 @@ impl Tcp {
         if !seg.has(Flags::SYN) || seg.has(Flags::FIN) {
             return core.stats.drops.add(Drop::TcpListenRefused);
         }
-        self.half_open(core, net, index, seg);
+        self.half_open(core, net, index, seg, None);
     }
 
-    /// Makes a half-open connection of a SYN and answers it. Data on the SYN is ignored (no Fast Open yet).
-    pub(super) fn half_open(
+    /// Makes a half-open connection of a SYN and answers it, with `iss` if given. Data on the SYN is ignored (no Fast Open yet).
+    fn half_open(
         &mut self,
         core: &mut Core,
         net: &mut Net,
         listener: u32,
         seg: &Segment,
+        iss: Option<Seq>,
     ) {
         let Some(l) = self.listeners.at(listener) else {
             return;
@@ -216,7 +217,7 @@ impl Tcp {
             local_port: seg.dst_port,
             profile,
             listener: listener as u16,
-            iss: self.initial_sequence(core, &flow),
+            iss: iss.unwrap_or_else(|| self.initial_sequence(core, &flow)),
             irs: seg.seq,
             ts_recent: options.timestamps.map_or(0, |(tsval, _)| tsval),
             timer: TimerId::NONE,
@@ -609,13 +610,13 @@ impl Tcp {
         self.ready_listeners = kept;
     }
 
-    /// A SYN that may reopen a connection in TIME-WAIT: to the listener of its port, if there is one.
-    pub(super) fn reopen(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, iss_after: Seq) {
+    /// A SYN that opens a connection again which is in TIME-WAIT: to the listener of its port, if there is one. Its numbers
+    /// start above those used before (RFC 6191 2, RFC 1122 4.2.2.13), by Linux's margin.
+    pub(super) fn reopen(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, used: Seq) {
         let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) else {
             core.stats.drops.add(Drop::TcpNoSocket);
             return self.send_reset(core, net, seg);
         };
-        let _ = iss_after; // RFC 6528's clock already keeps new numbers above old ones.
-        self.half_open(core, net, listener, seg);
+        self.half_open(core, net, listener, seg, Some(used + 65_537));
     }
 }

@@ -1,1 +1,281 @@
-//! close
+//! Closing: RFC 9293 3.6, the states after it, TIME-WAIT, resets.
+
+use core::time::Duration;
+
+use stack::{Ready, Shutdown, SocketError, State, TcpOptions};
+use wire::tcp::Options;
+
+use crate::rig::{ACK, FIN, RST, Rig, SYN};
+
+#[test]
+fn the_peer_closes_first() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.events.clear();
+    rig.send(open.peer, open.host, FIN | ACK, b"bye");
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.ack == open.peer + 4);
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::CloseWait));
+    let event = rig.events.pop_front().unwrap();
+    assert!(
+        event.ready.contains(Ready::READABLE | Ready::READ_CLOSED)
+            && !event.ready.contains(Ready::HUP)
+    );
+    assert_eq!(rig.read(open.socket), Ok(b"bye".to_vec()));
+    assert_eq!(rig.read(open.socket), Ok(vec![]), "the end of the stream");
+    // Half-closed: we may still send.
+    rig.write(&open, b"more");
+    assert_eq!(rig.expect().data, b"more");
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    assert!(fin.is(FIN | ACK) && fin.seq == open.host + 4);
+    rig.send(open.peer + 4, fin.seq + 1, ACK, &[]);
+    rig.silence();
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn we_close_first_and_wait() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, b"last words");
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    assert!(
+        fin.is(FIN | ACK) && fin.data == b"last words",
+        "the FIN rides on the last data"
+    );
+    assert_eq!(
+        rig.host.tcp_state(open.socket),
+        Err(SocketError::BadSocket),
+        "the handle is dead"
+    );
+    let end = open.host + 11;
+    rig.send(open.peer, end, ACK, &[]);
+    rig.send(open.peer, end, FIN | ACK, &[]);
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.seq == end && ack.ack == open.peer + 1);
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+    assert_eq!(rig.host.tcp_occupancy().connections, 0);
+    // A repeated FIN is acknowledged again and starts the clock again; a bare ACK is not answered.
+    rig.advance(Duration::from_secs(40));
+    rig.send(open.peer, end, FIN | ACK, &[]);
+    assert!(rig.expect().is(ACK));
+    rig.send(open.peer + 1, end, ACK, &[]);
+    rig.silence();
+    rig.advance(Duration::from_secs(40));
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+    rig.advance(Duration::from_secs(70));
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn both_close_at_once() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
+        .unwrap();
+    let fin = rig.expect();
+    assert!(fin.is(FIN | ACK));
+    rig.send(open.peer, open.host, FIN | ACK, &[]);
+    let ack = rig.expect();
+    assert!(
+        ack.is(ACK) && ack.ack == open.peer + 1,
+        "an ACK, not the FIN again"
+    );
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Closing));
+    rig.send(open.peer + 1, open.host + 1, ACK, &[]);
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+    rig.host.close(rig.now, open.socket).unwrap();
+    rig.advance(Duration::from_secs(61));
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn half_close_lets_the_peer_finish() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
+        .unwrap();
+    let fin = rig.expect();
+    rig.send(open.peer, fin.seq + 1, ACK, &[]);
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::FinWait2));
+    assert_eq!(
+        rig.host.tcp_send(rig.now, open.socket, b"x"),
+        Err(SocketError::BrokenPipe)
+    );
+    rig.send(open.peer, fin.seq + 1, ACK, b"still here");
+    assert_eq!(rig.read(open.socket), Ok(b"still here".to_vec()));
+    rig.send(open.peer + 10, fin.seq + 1, FIN | ACK, &[]);
+    assert_eq!(rig.read(open.socket), Ok(vec![]));
+    rig.host.close(rig.now, open.socket).unwrap();
+}
+
+#[test]
+fn closing_with_unread_data_resets() {
+    // RFC 2525 2.17
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"unread");
+    rig.expect();
+    rig.host.close(rig.now, open.socket).unwrap();
+    let reset = rig.expect();
+    assert!(reset.has(RST) && reset.seq == open.host);
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn data_after_close_is_reset() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    rig.send(open.peer, fin.seq + 1, ACK, b"too late");
+    assert!(rig.expect().has(RST));
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn linger_zero_and_abort_reset() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        linger: Some(Duration::ZERO),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.host.close(rig.now, open.socket).unwrap();
+    assert!(rig.expect().has(RST));
+    rig.assert_empty_but_listener();
+
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, b"never mind");
+    rig.host.abort(rig.now, open.socket).unwrap();
+    assert!(rig.expect().has(RST));
+    rig.silence();
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn a_reset_ends_the_connection_and_is_reported_once() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"kept");
+    rig.expect();
+    rig.events.clear();
+    rig.send(open.peer + 4, open.host, RST, &[]);
+    rig.silence();
+    let event = rig.events.pop_front().unwrap();
+    assert!(
+        event
+            .ready
+            .contains(Ready::ERROR | Ready::HUP | Ready::READABLE)
+    );
+    assert_eq!(
+        rig.read(open.socket),
+        Ok(b"kept".to_vec()),
+        "what had arrived is still readable"
+    );
+    assert_eq!(rig.read(open.socket), Err(SocketError::ConnectionReset));
+    assert_eq!(rig.read(open.socket), Ok(vec![]));
+    assert_eq!(
+        rig.host.tcp_send(rig.now, open.socket, b"x"),
+        Err(SocketError::BrokenPipe)
+    );
+    rig.host.close(rig.now, open.socket).unwrap();
+    rig.silence();
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn an_orphan_in_fin_wait_2_does_not_live_for_ever() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    rig.send(open.peer, fin.seq + 1, ACK, &[]);
+    assert_eq!(rig.host.tcp_occupancy().connections, 1);
+    rig.advance(Duration::from_secs(61));
+    rig.assert_empty_but_listener();
+}
+
+#[test]
+fn a_fin_that_is_lost_is_sent_again() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    rig.ms(1500);
+    let again = rig.expect();
+    assert!(again.is(FIN | ACK) && again.seq == fin.seq);
+}
+
+#[test]
+fn a_new_syn_reopens_a_connection_in_time_wait() {
+    // RFC 6191, RFC 1122 4.2.2.13
+    let mut rig = Rig::new();
+    let syn = Options {
+        timestamps: Some((100, 0)),
+        mss: Some(1460),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&TcpOptions::default(), syn);
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    let ts = |v| Options {
+        timestamps: Some((v, 1)),
+        ..Options::default()
+    };
+    rig.send_with(open.peer, fin.seq + 1, FIN | ACK, &[], ts(120));
+    rig.expect();
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+    // Older by timestamp and number: an old duplicate, answered by an ACK.
+    rig.send_with(500, 0, SYN, &[], ts(90));
+    assert!(rig.expect().is(ACK));
+    // Newer by timestamp though lower in number: a new connection.
+    rig.send_with(500, 0, SYN, &[], ts(130));
+    let answer = rig.expect();
+    assert!(answer.is(SYN | ACK) && answer.ack == 501);
+    assert!(
+        answer.seq.wrapping_sub(fin.seq) < 1 << 31,
+        "its numbers lie above the old ones"
+    );
+}
+
+#[test]
+fn a_reset_ends_time_wait_only_at_the_exact_number() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    rig.send(open.peer, fin.seq + 1, FIN | ACK, &[]);
+    rig.expect();
+    rig.send(open.peer + 500, fin.seq + 1, RST, &[]);
+    rig.send(open.peer, fin.seq + 1, FIN | ACK, &[]);
+    assert!(rig.expect().is(ACK), "still there");
+    rig.send(open.peer + 1, fin.seq + 1, RST, &[]);
+    rig.send(open.peer, fin.seq + 1, FIN | ACK, &[]);
+    assert!(
+        rig.expect().has(RST),
+        "gone: the segment belongs to nothing"
+    );
+}
+
+#[test]
+fn a_closed_listener_resets_what_nobody_accepted() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    rig.peer_port = 6000;
+    rig.send(999, 0, SYN, &[]);
+    rig.expect();
+    rig.host.close(rig.now, listener).unwrap();
+    let reset = rig.expect();
+    assert!(reset.has(RST) && reset.dst_port == 5000);
+    rig.silence();
+    rig.assert_empty();
+}

@@ -1,1 +1,396 @@
-//! data
+//! Data in both directions: order, windows, acknowledgments, Nagle, silly windows, fast retransmit.
+
+use stack::{Ready, SocketError, TcpOptions};
+use wire::tcp::{Options, Sack};
+
+use crate::rig::{ACK, FIN, PSH, Rig, nodelay};
+
+const SACK_SYN: Options = Options {
+    mss: Some(1460),
+    window_scale: None,
+    sack_permitted: true,
+    timestamps: None,
+    sack: Sack::EMPTY,
+    malformed: false,
+};
+
+#[test]
+fn data_arrives_in_order_and_is_acknowledged() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK | PSH, b"hello");
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.ack == open.peer + 5 && ack.data.is_empty());
+    assert_eq!(rig.read(open.socket), Ok(b"hello".to_vec()));
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+}
+
+#[test]
+fn a_reply_carries_the_acknowledgment() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    // Past the quick ACKs of a fresh connection.
+    let mut at = 0;
+    for _ in 0..20 {
+        rig.send(open.peer + at, open.host, ACK | PSH, b"x");
+        at += 1;
+        rig.ms(50);
+        rig.expect();
+    }
+    rig.send(open.peer + at, open.host, ACK | PSH, b"question");
+    rig.silence();
+    rig.write(&open, b"answer");
+    let answer = rig.expect();
+    assert_eq!(
+        (answer.data.as_slice(), answer.ack),
+        (&b"answer"[..], open.peer + at + 8)
+    );
+    assert!(answer.has(PSH), "RFC 9293 MUST-60");
+    rig.ms(100);
+    rig.silence();
+}
+
+#[test]
+fn acknowledgments_wait_at_most_40_ms_and_for_at_most_two_segments() {
+    // RFC 5681 4.2, RFC 9293 MUST-40
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    let mut at = 0;
+    for _ in 0..16 {
+        rig.send(open.peer + at, open.host, ACK, &[1; 1000]);
+        at += 1000;
+        rig.expect();
+    }
+    rig.send(open.peer + at, open.host, ACK, &[1; 1000]);
+    rig.silence();
+    rig.ms(41);
+    assert_eq!(rig.expect().ack, open.peer + at + 1000);
+    at += 1000;
+    rig.send(open.peer + at, open.host, ACK, &[1; 1000]);
+    rig.silence();
+    rig.send(open.peer + at + 1000, open.host, ACK, &[1; 1000]);
+    assert_eq!(
+        rig.expect().ack,
+        open.peer + at + 2000,
+        "every second full segment at once"
+    );
+}
+
+#[test]
+fn out_of_order_data_is_reported_by_sack_and_put_in_order() {
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), SACK_SYN);
+    rig.send(open.peer + 100, open.host, ACK, &[2; 100]);
+    let ack = rig.expect();
+    assert_eq!(ack.ack, open.peer);
+    assert_eq!(
+        ack.options.sack.as_slice(),
+        [(open.peer + 100, open.peer + 200)]
+    );
+    rig.send(open.peer + 300, open.host, ACK, &[4; 100]);
+    let ack = rig.expect();
+    // RFC 2018 4: newest first
+    assert_eq!(
+        ack.options.sack.as_slice(),
+        [
+            (open.peer + 300, open.peer + 400),
+            (open.peer + 100, open.peer + 200)
+        ]
+    );
+    rig.send(open.peer, open.host, ACK, &[1; 100]);
+    let ack = rig.expect();
+    assert_eq!(
+        ack.ack,
+        open.peer + 200,
+        "a filled gap is acknowledged at once"
+    );
+    assert_eq!(
+        ack.options.sack.as_slice(),
+        [(open.peer + 300, open.peer + 400)]
+    );
+    rig.send(open.peer + 200, open.host, ACK, &[3; 100]);
+    let ack = rig.expect();
+    assert_eq!((ack.ack, ack.options.sack.len), (open.peer + 400, 0));
+    let bytes = rig.read(open.socket).unwrap();
+    assert_eq!(bytes, [[1; 100], [2; 100], [3; 100], [4; 100]].concat());
+}
+
+#[test]
+fn duplicates_are_acknowledged_with_d_sack() {
+    // RFC 2883 4.1
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), SACK_SYN);
+    rig.send(open.peer, open.host, ACK, &[1; 100]);
+    rig.expect();
+    rig.send(open.peer, open.host, ACK, &[1; 100]);
+    let ack = rig.expect();
+    assert_eq!(ack.ack, open.peer + 100);
+    assert_eq!(ack.options.sack.as_slice(), [(open.peer, open.peer + 100)]);
+    assert_eq!(rig.read(open.socket).unwrap().len(), 100, "delivered once");
+}
+
+#[test]
+fn a_fin_out_of_order_waits_for_its_data() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer + 5, open.host, FIN | ACK, b"world");
+    assert_eq!(rig.expect().ack, open.peer);
+    rig.send(open.peer, open.host, ACK, b"hello");
+    assert_eq!(rig.expect().ack, open.peer + 11, "data and FIN");
+    assert_eq!(rig.read(open.socket), Ok(b"helloworld".to_vec()));
+    assert_eq!(rig.read(open.socket), Ok(vec![]));
+}
+
+#[test]
+fn overlapping_segments_are_trimmed() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"abcdef");
+    rig.send(open.peer + 3, open.host, ACK, b"defghi");
+    rig.send(open.peer + 12, open.host, ACK, b"mno");
+    rig.send(open.peer + 8, open.host, ACK, b"ijklmn");
+    assert_eq!(rig.read(open.socket), Ok(b"abcdefghijklmno".to_vec()));
+}
+
+#[test]
+fn the_window_closes_and_opens_with_the_reader() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: 8000,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    let mut at = 0;
+    for _ in 0..8 {
+        rig.send(open.peer + at, open.host, ACK, &[7; 1000]);
+        at += 1000;
+        let ack = rig.expect();
+        assert_eq!(
+            u32::from(ack.window) + ack.ack,
+            open.peer + 8000,
+            "the right edge stays"
+        );
+    }
+    // Nothing fits any more: the data is refused, its ACK repeated (RFC 9293 MUST-66 admits the ACK).
+    rig.send(open.peer + at, open.host, ACK, &[7; 1000]);
+    let ack = rig.expect();
+    assert_eq!((ack.ack, ack.window), (open.peer + 8000, 0));
+    assert_eq!(rig.read(open.socket).unwrap().len(), 8000);
+    let update = rig.expect();
+    assert!(
+        update.is(ACK) && update.window == 8000,
+        "reading tells the peer at once"
+    );
+}
+
+#[test]
+fn small_reads_do_not_announce_silly_windows() {
+    // RFC 9293 3.8.6.2.2, MUST-39
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: 8000,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    for at in 0..8 {
+        rig.send(open.peer + at * 1000, open.host, ACK, &[7; 1000]);
+        rig.expect();
+    }
+    let mut small = [0; 100];
+    for _ in 0..9 {
+        rig.host.tcp_recv(rig.now, open.socket, &mut small).unwrap();
+        rig.silence();
+    }
+}
+
+#[test]
+fn nagle_holds_the_second_small_segment() {
+    // RFC 9293 3.7.4, MUST-17
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, b"first");
+    assert_eq!(rig.expect().data, b"first");
+    rig.write(&open, b"second");
+    rig.write(&open, b"third");
+    rig.silence();
+    rig.send(open.peer, open.host + 5, ACK, &[]);
+    assert_eq!(rig.expect().data, b"secondthird");
+
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, b"first");
+    rig.pump();
+    rig.write(&open, b"second");
+    assert_eq!(
+        (rig.expect().data, rig.expect().data),
+        (b"first".to_vec(), b"second".to_vec())
+    );
+}
+
+#[test]
+fn cork_holds_partial_segments() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    rig.host.tcp_set_cork(rig.now, open.socket, true).unwrap();
+    rig.write(&open, &[1; 2000]);
+    assert_eq!(rig.expect().data.len(), 1460);
+    rig.silence();
+    rig.host.tcp_set_cork(rig.now, open.socket, false).unwrap();
+    assert_eq!(rig.expect().data.len(), 540);
+}
+
+#[test]
+fn slow_start_opens_with_ten_segments() {
+    // RFC 6928
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, &[1; 40_000]);
+    let mut sent = 0;
+    while let Some(segment) = rig.next() {
+        assert_eq!(segment.data.len(), 1460);
+        sent += 1;
+    }
+    assert_eq!(sent, 10);
+    // Two segments acknowledged: two more for the window, two for its growth.
+    rig.send(open.peer, open.host + 2920, ACK, &[]);
+    let mut more = 0;
+    while rig.next().is_some() {
+        more += 1;
+    }
+    assert_eq!(more, 4);
+}
+
+#[test]
+fn the_peers_window_is_never_exceeded() {
+    let mut rig = Rig::new();
+    rig.window = 4000;
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, &[1; 20_000]);
+    let (mut bytes, mut last) = (0, 0);
+    while let Some(segment) = rig.next() {
+        bytes += segment.data.len();
+        last = segment.seq + segment.data.len() as u32;
+    }
+    assert!(
+        bytes <= 4000 && last.wrapping_sub(open.host) <= 4000,
+        "{bytes} bytes"
+    );
+}
+
+#[test]
+fn three_duplicate_acks_bring_the_lost_segment() {
+    // RFC 5681 3.2 without SACK
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, &[1; 14_600]);
+    while rig.next().is_some() {}
+    let lost = open.host + 1460;
+    rig.send(open.peer, lost, ACK, &[]);
+    while rig.next().is_some() {}
+    rig.send(open.peer, lost, ACK, &[]);
+    rig.send(open.peer, lost, ACK, &[]);
+    while let Some(segment) = rig.next() {
+        assert!(segment.seq != lost, "not after two");
+    }
+    rig.send(open.peer, lost, ACK, &[]);
+    let again = rig.expect();
+    assert_eq!((again.seq, again.data.len()), (lost, 1460));
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert!(info.cwnd < 14_600, "the window shrank to {}", info.cwnd);
+}
+
+#[test]
+fn sack_repairs_several_holes_in_one_round_trip() {
+    // RFC 6675
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), SACK_SYN);
+    rig.write(&open, &[1; 14_600]);
+    while rig.next().is_some() {}
+    let seg = |n: u32| open.host + n * 1460;
+    // Segments 0, 2 and 4 are lost.
+    let mut sack = Sack::EMPTY;
+    for (a, b) in [(5, 10), (3, 4), (1, 2)] {
+        sack.push((seg(a), seg(b)));
+    }
+    rig.send_with(
+        open.peer,
+        seg(0),
+        ACK,
+        &[],
+        Options {
+            sack,
+            ..Options::default()
+        },
+    );
+    let mut again = Vec::new();
+    while let Some(segment) = rig.next() {
+        again.push(segment.seq.wrapping_sub(open.host) / 1460);
+    }
+    assert_eq!(again, [0, 2, 4]);
+}
+
+#[test]
+fn a_full_send_buffer_blocks_and_reports_room() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        send_buffer: 20_000,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    assert_eq!(rig.write(&open, &[1; 50_000]), 20_000);
+    assert_eq!(
+        rig.host.tcp_send(rig.now, open.socket, b"x"),
+        Err(SocketError::WouldBlock)
+    );
+    assert!(!rig.host.ready(open.socket).contains(Ready::WRITABLE));
+    while rig.next().is_some() {}
+    rig.events.clear();
+    rig.send(open.peer, open.host + 2920, ACK, &[]);
+    assert!(rig.events.is_empty(), "less than a third is free");
+    while rig.next().is_some() {}
+    rig.send(open.peer, open.host + 14_600, ACK, &[]);
+    let event = rig.events.pop_front().unwrap();
+    assert!(event.ready.contains(Ready::WRITABLE));
+}
+
+#[test]
+fn window_scaling_is_applied_both_ways() {
+    // RFC 7323 2.3
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: 1 << 20,
+        ..TcpOptions::default()
+    };
+    let syn = rig_scale_syn();
+    rig.window = 1000;
+    let open = rig.accepted_with(&options, syn);
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.window_scales, (3, 5));
+    assert_eq!(
+        info.send_window, 8000,
+        "the ACK's window is scaled, the SYN's was not"
+    );
+    rig.send(open.peer, open.host, ACK, &[1; 1000]);
+    assert!(
+        u32::from(rig.expect().window) << 5 > 65_535,
+        "more than an unscaled window can say"
+    );
+}
+
+fn rig_scale_syn() -> Options {
+    Options {
+        mss: Some(1460),
+        window_scale: Some(3),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn peek_leaves_the_bytes() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"look");
+    let mut buffer = [0; 10];
+    assert_eq!(rig.host.tcp_peek(open.socket, &mut buffer), Ok(4));
+    assert_eq!(rig.read(open.socket), Ok(b"look".to_vec()));
+}

@@ -1,1 +1,248 @@
-//! robust
+//! What bad input gets: RFC 5961, PAWS, malformed segments, floods.
+
+use core::time::Duration;
+
+use stack::{Count, Drop, SocketError, State, TcpOptions};
+use wire::tcp::{Options, Sack};
+
+use crate::rig::{ACK, FIN, Flags, RST, Rig, SYN, config, nodelay};
+
+#[test]
+fn a_reset_counts_only_at_the_exact_number() {
+    // RFC 5961 3.2
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer + 10, open.host, RST, &[]);
+    let challenge = rig.expect();
+    assert!(challenge.is(ACK) && challenge.ack == open.peer && challenge.seq == open.host);
+    rig.send(open.peer.wrapping_sub(10), open.host, RST, &[]);
+    rig.send(open.peer + 70_000_000, open.host, RST, &[]);
+    rig.silence();
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+    rig.send(open.peer, open.host, RST, &[]);
+    assert_eq!(rig.read(open.socket), Err(SocketError::ConnectionReset));
+}
+
+#[test]
+fn a_syn_in_a_connection_is_challenged() {
+    // RFC 5961 4.2
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, 0, SYN, &[]);
+    let challenge = rig.expect();
+    assert!(challenge.is(ACK) && challenge.ack == open.peer);
+    rig.send(open.peer + 5, 0, SYN, &[]);
+    rig.silence();
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+}
+
+#[test]
+fn challenges_are_limited_per_connection() {
+    // RFC 5961 7
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    let mut answers = 0;
+    for i in 0..1000 {
+        rig.send(open.peer + 1 + i, open.host, RST, &[]);
+        while rig.next().is_some() {
+            answers += 1;
+        }
+        rig.ms(1);
+    }
+    assert!(answers <= 2, "{answers} challenges within a second");
+    assert!(rig.host.stats().counts.get(Count::TcpChallengeAcksLimited) >= 997);
+}
+
+#[test]
+fn acks_of_what_was_never_sent_are_not_believed() {
+    // RFC 5961 5.2, optimistic ACKs
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, &[1; 1000]);
+    rig.expect();
+    rig.send(open.peer, open.host + 5000, ACK, b"evil");
+    assert!(rig.expect().is(ACK));
+    assert_eq!(
+        rig.read(open.socket),
+        Err(SocketError::WouldBlock),
+        "nor its data"
+    );
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().unacknowledged, 1000);
+    rig.send(open.peer, open.host.wrapping_sub(200_000), ACK, b"old");
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+}
+
+#[test]
+fn a_segment_without_ack_is_dropped() {
+    // RFC 9293 3.10.7.4 fifth
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, 0, Flags::PSH, b"no ack");
+    rig.silence();
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpNoAck), 1);
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+}
+
+#[test]
+fn old_timestamps_are_refused() {
+    // RFC 7323 5
+    let mut rig = Rig::new();
+    let ts = |v: u32, e: u32| Options {
+        timestamps: Some((v, e)),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(
+        &TcpOptions::default(),
+        Options {
+            mss: Some(1460),
+            ..ts(1000, 0)
+        },
+    );
+    rig.send_with(open.peer, open.host, ACK, b"new", ts(2000, 1));
+    assert_eq!(rig.expect().options.timestamps.map(|t| t.1), Some(2000));
+    rig.read(open.socket).unwrap();
+    rig.send_with(open.peer + 3, open.host, ACK, b"old", ts(1500, 1));
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.ack == open.peer + 3);
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpPaws), 1);
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+    rig.send_with(open.peer + 3, open.host, ACK, b"ok", ts(2001, 1));
+    assert_eq!(rig.read(open.socket), Ok(b"ok".to_vec()));
+}
+
+#[test]
+fn data_outside_the_window_is_dropped_and_acknowledged() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: 10_000,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.send(open.peer + 20_000, open.host, ACK, b"far");
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.ack == open.peer);
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpOutOfWindow), 1);
+    // Half in, half out: the first half counts.
+    rig.send(open.peer, open.host, ACK, &[1; 1400]);
+    for at in 1..7 {
+        rig.send(open.peer + at * 1400, open.host, ACK, &[1; 1400]);
+    }
+    rig.send(open.peer + 9_800, open.host, ACK, &[1; 1400]);
+    assert_eq!(rig.read(open.socket).unwrap().len(), 10_000);
+}
+
+#[test]
+fn wrong_checksums_and_broken_headers_are_counted_and_nothing_else() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    let good = rig.frame(80, open.peer, open.host, ACK, b"data", Options::default());
+    for at in 34..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        rig.raw(&bad);
+    }
+    assert_eq!(
+        rig.host.stats().drops.get(Drop::TcpChecksum)
+            + rig.host.stats().drops.get(Drop::TcpMalformed),
+        24
+    );
+    rig.silence();
+    rig.raw(&good);
+    assert_eq!(rig.read(open.socket), Ok(b"data".to_vec()));
+}
+
+#[test]
+fn nonsense_sack_blocks_do_no_harm() {
+    let mut rig = Rig::new();
+    let syn = Options {
+        mss: Some(1460),
+        sack_permitted: true,
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&nodelay(), syn);
+    rig.write(&open, &[1; 10_000]);
+    while rig.next().is_some() {}
+    for blocks in [
+        [(open.host + 5000, open.host + 4000), (0, u32::MAX)],
+        [
+            (open.host.wrapping_sub(5000), open.host + 3000),
+            (open.host + 1, open.host + 1),
+        ],
+        [(open.host + 9000, open.host + 90_000), (5, 5)],
+    ] {
+        let mut sack = Sack::EMPTY;
+        for block in blocks {
+            sack.push(block);
+        }
+        rig.send_with(
+            open.peer,
+            open.host,
+            ACK,
+            &[],
+            Options {
+                sack,
+                ..Options::default()
+            },
+        );
+    }
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().sacked, 0);
+    rig.send(open.peer, open.host + 10_000, ACK, &[]);
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().unacknowledged, 0);
+}
+
+#[test]
+fn a_flood_of_syns_leaves_the_established_alone() {
+    let mut rig = Rig::with(stack::Config {
+        tcp_half_open: 128,
+        ..config()
+    });
+    let open = rig.accepted(&TcpOptions::default());
+    let memory = rig.host.pool().in_use();
+    for port in 6000..26_000 {
+        rig.peer_port = port;
+        rig.send(port.into(), 0, SYN, &[]);
+    }
+    while rig.next().is_some() {}
+    assert_eq!(rig.host.tcp_occupancy().half_open, 128);
+    assert_eq!(rig.host.pool().in_use(), memory, "no packet memory held");
+    rig.peer_port = 5000;
+    rig.send(open.peer, open.host, ACK, b"still fine");
+    assert_eq!(rig.read(open.socket), Ok(b"still fine".to_vec()));
+    rig.advance(Duration::from_secs(200));
+    assert_eq!(rig.host.tcp_occupancy().half_open, 0);
+}
+
+#[test]
+fn tiny_mss_is_bounded() {
+    // CVE-2019-11479's lever: an MSS so small that every byte is a segment
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(
+        &TcpOptions::default(),
+        Options {
+            mss: Some(1),
+            ..Options::default()
+        },
+    );
+    rig.write(&open, &[1; 1000]);
+    assert!(rig.expect().data.len() >= 36);
+}
+
+#[test]
+fn out_of_order_floods_are_bounded() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    for i in 0..20_000u32 {
+        rig.send(open.peer + 2 + i * 3, open.host, ACK, b"z");
+    }
+    while rig.next().is_some() {}
+    assert!(rig.host.tcp_occupancy().ranges <= 128);
+    assert!(
+        rig.host.pool().in_use() <= 160,
+        "{} blocks",
+        rig.host.pool().in_use()
+    );
+    rig.send(open.peer, open.host, RST | FIN, &[]);
+    rig.host.close(rig.now, open.socket).unwrap();
+    rig.pump();
+    rig.assert_empty_but_listener();
+}

@@ -1,1 +1,257 @@
-//! timers
+//! Time: retransmission (RFC 6298), persist, keepalive, user timeout.
+
+use core::time::Duration;
+
+use stack::{Count, Keepalive, Ready, SocketError, State, TcpOptions};
+use wire::tcp::Options;
+
+use crate::rig::{ACK, Open, RST, Rig, SYN, nodelay};
+
+/// Times, in milliseconds from now, at which the host sends within `seconds`.
+fn times(rig: &mut Rig, seconds: u64) -> Vec<u64> {
+    let start = rig.now;
+    let mut times = Vec::new();
+    for _ in 0..seconds * 100 {
+        rig.ms(10);
+        while rig.next().is_some() {
+            times.push((rig.now - start).as_millis() as u64);
+        }
+    }
+    times
+}
+
+#[test]
+fn data_is_retransmitted_with_exponential_backoff_and_given_up() {
+    // RFC 6298 5.5, RFC 9293 MUST-20, MUST-21
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, b"anyone?");
+    rig.expect();
+    let times = times(&mut rig, 1400);
+    let gaps: Vec<u64> = times.windows(2).map(|w| (w[1] - w[0]) / 100).collect();
+    assert_eq!(
+        gaps[..5],
+        [20, 40, 80, 160, 320],
+        "doubling from the initial second"
+    );
+    assert!(gaps[6..].iter().all(|g| *g <= 1201), "at most 120 s apart");
+    assert_eq!(rig.host.stats().counts.get(Count::TcpGivenUp), 1);
+    assert!(rig.events.iter().any(|e| e.ready.contains(Ready::ERROR)));
+    assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
+}
+
+#[test]
+fn the_timeout_follows_the_round_trip() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    let mut at = open.host;
+    for _ in 0..40 {
+        rig.write(&open, b"ping");
+        rig.expect();
+        at = at.wrapping_add(4);
+        rig.ms(100);
+        rig.send(open.peer, at, ACK, &[]);
+    }
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.rtt, Duration::from_millis(100));
+    assert!(
+        info.rto >= Duration::from_millis(300) && info.rto < Duration::from_millis(320),
+        "{:?}",
+        info.rto
+    );
+    rig.write(&open, b"lost");
+    rig.expect();
+    rig.ms(290);
+    rig.silence();
+    rig.ms(40);
+    assert_eq!(rig.expect().data, b"lost");
+}
+
+#[test]
+fn karn_a_retransmitted_segment_is_no_sample() {
+    // RFC 9293 MUST-18
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, b"slow");
+    rig.expect();
+    rig.ms(1100);
+    rig.expect();
+    rig.send(open.peer, open.host + 4, ACK, &[]);
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().rtt, Duration::ZERO);
+    assert_eq!(
+        rig.host.tcp_info(open.socket).unwrap().backoff,
+        0,
+        "an ACK of new data ends the backoff"
+    );
+}
+
+#[test]
+fn a_syn_is_retried_and_given_up() {
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    let times = times(&mut rig, 300);
+    assert_eq!(times.len(), 6, "tcp_syn_retries");
+    assert!(times.windows(2).all(|w| w[1] - w[0] >= 1000));
+    assert_eq!(rig.host.take_error(socket), Some(SocketError::TimedOut));
+    let _ = syn;
+}
+
+fn closed_window(rig: &mut Rig) -> Open {
+    rig.window = 1000;
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[1; 3000]);
+    let first = rig.expect();
+    assert_eq!(first.data.len(), 1000);
+    rig.window = 0;
+    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    rig.silence();
+    open
+}
+
+#[test]
+fn a_closed_window_is_probed_for_ever_while_the_peer_answers() {
+    // RFC 9293 3.8.6.1, MUST-36, MUST-37
+    let mut rig = Rig::new();
+    let open = closed_window(&mut rig);
+    let mut probes = 0;
+    for _ in 0..40 {
+        rig.advance(Duration::from_secs(120));
+        while let Some(probe) = rig.next() {
+            assert!(
+                probe.data.is_empty() && probe.seq == open.host + 999,
+                "below what the peer expects, no data"
+            );
+            probes += 1;
+            rig.send(open.peer, open.host + 1000, ACK, &[]);
+        }
+    }
+    assert!(probes >= 40, "{probes}");
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+    rig.window = 5000;
+    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    assert_eq!(rig.expect().data.len() + rig.expect().data.len(), 2000);
+}
+
+#[test]
+fn a_closed_window_without_answers_ends() {
+    let mut rig = Rig::new();
+    let open = closed_window(&mut rig);
+    rig.advance(Duration::from_secs(3600));
+    assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
+}
+
+#[test]
+fn keepalive_probes_an_idle_peer_and_gives_up() {
+    // RFC 9293 3.8.4: off by default, only when idle, an unanswered probe alone is no death
+    let mut rig = Rig::new();
+    let keepalive = Keepalive {
+        idle: Duration::from_secs(10),
+        interval: Duration::from_secs(2),
+        probes: 3,
+    };
+    let open = rig.accepted(&TcpOptions {
+        keepalive: Some(keepalive),
+        ..TcpOptions::default()
+    });
+    rig.advance(Duration::from_millis(9_900));
+    rig.silence();
+    rig.ms(200);
+    let probe = rig.expect();
+    assert!(probe.data.is_empty() && probe.seq == open.host.wrapping_sub(1));
+    rig.send(open.peer, open.host, ACK, &[]);
+    rig.advance(Duration::from_millis(9_900));
+    rig.silence();
+    assert_eq!(
+        times(&mut rig, 5).len(),
+        3,
+        "three probes two seconds apart"
+    );
+    rig.events.clear();
+    rig.advance(Duration::from_secs(3));
+    assert!(rig.expect().has(RST));
+    assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
+}
+
+#[test]
+fn an_idle_connection_without_keepalive_has_no_timer() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"x");
+    rig.read(open.socket).unwrap();
+    rig.advance(Duration::from_secs(100));
+    while rig.next().is_some() {}
+    assert_eq!(rig.host.tcp_occupancy().active, 0, "no active part");
+    rig.advance(Duration::from_secs(24 * 3600));
+    rig.silence();
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+}
+
+#[test]
+fn the_users_timeout_is_kept() {
+    // TCP_USER_TIMEOUT, RFC 9293 MUST-20's R2
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        user_timeout: Some(Duration::from_secs(5)),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.write(&open, b"hello?");
+    rig.advance(Duration::from_secs(20));
+    assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
+}
+
+#[test]
+fn a_partial_window_is_used_after_a_while() {
+    // RFC 9293 3.8.6.2.1: the override timer of the sender's silly-window rules
+    let mut rig = Rig::new();
+    rig.window = 20_000;
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, &[1; 1460]);
+    rig.expect();
+    rig.window = 100;
+    rig.send(open.peer, open.host + 1460, ACK, &[]);
+    rig.write(&open, &[1; 1000]);
+    rig.silence();
+    rig.ms(1500);
+    let forced = rig.expect();
+    assert_eq!(forced.data.len(), 100);
+}
+
+#[test]
+fn the_window_restarts_after_idle() {
+    // RFC 5681 4.1
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(
+        &TcpOptions::default(),
+        Options {
+            mss: Some(1460),
+            window_scale: Some(7),
+            ..Options::default()
+        },
+    );
+    let mut at = open.host;
+    for _ in 0..5 {
+        rig.write(&open, &[1; 200_000]);
+        loop {
+            let mut progress = false;
+            while let Some(segment) = rig.next() {
+                at = segment.seq.wrapping_add(segment.data.len() as u32);
+                progress = true;
+            }
+            if !progress {
+                break;
+            }
+            rig.ms(1);
+            rig.send(open.peer, at, ACK, &[]);
+        }
+    }
+    assert!(rig.host.tcp_info(open.socket).unwrap().cwnd > 100_000);
+    rig.advance(Duration::from_secs(30));
+    rig.write(&open, &[1; 100_000]);
+    let mut burst = 0;
+    while rig.next().is_some() {
+        burst += 1;
+    }
+    assert_eq!(burst, 10);
+    let _ = SYN;
+}
