@@ -11,6 +11,7 @@ mod report;
 mod rings;
 mod shard;
 mod tables;
+mod tap;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ struct Args {
 enum What {
     /// Two hosts joined by rings in memory, one per core: requests, whole lives, idle cost.
     Rings,
+    /// Bulk and request-response against the kernel over TAP, beside smoltcp and the kernel with itself over veth.
+    Tap,
     /// Lookup, timer and packet memory at 1 k to 10 M entries, beside the standard library's structures.
     Tables,
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     }
     let result = match args.what {
         What::Rings => rings::run(&args),
+        What::Tap => tap::run(&args),
         What::Tables => tables::run(&args),
     };
     match result {

@@ -106,6 +106,16 @@ impl Report {
     }
 }
 
+/// Prints several tables of one benchmark; as JSON they are one array.
+pub(crate) fn print_all(reports: &[Report], json: bool) {
+    if json {
+        return println!("{}", Value::Array(reports.iter().map(Report::as_json).collect()));
+    }
+    for report in reports {
+        report.print();
+    }
+}
+
 /// 1,234,567 as 1.23 M.
 pub(crate) fn human(value: f64) -> String {
     match value {

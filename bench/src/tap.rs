@@ -1,0 +1,403 @@
+//! Bulk TCP and 64-byte request-response against the kernel, over a TAP device with offloads: Millstream, beside smoltcp
+//! on a TAP of its own and the kernel with itself over veth, in one run.
+//!
+//! The three take turns, so that what else the machine does hits all of them. Everything happens in namespaces made for
+//! it: root is not needed, and nothing is left behind.
+//!
+//! What does not live here: the stacks' own programs ([`mill`], [`smol`], [`peer`]), and when they measure ([`gauge`]).
+
+mod gauge;
+mod mill;
+mod peer;
+mod smol;
+mod table;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netns::{Namespace, link};
+use port::packet::{PacketOptions, PacketSocket};
+use port::tap::{Tap, TapOptions};
+use wire::{Addr, Cidr};
+
+use crate::Args;
+use crate::measure::{median, pin};
+
+use gauge::{Gauge, Window};
+use peer::Seen;
+
+/// Where the measured side listens.
+const PORT: u16 = 7000;
+/// Bytes of a request and of an answer.
+const REQUEST: usize = 64;
+/// How long a side may take to set itself up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the measured side's application does.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Job {
+    /// Receives all it is sent, copied into a buffer.
+    In,
+    /// The same, but takes the stack's blocks and frees them.
+    InBlocks,
+    /// Sends all that is taken.
+    Out,
+    /// Answers requests.
+    Answer {
+        /// Both ends spin instead of sleeping.
+        busy_poll: bool,
+    },
+}
+
+impl Job {
+    const ALL: [Self; 5] = [
+        Self::In,
+        Self::InBlocks,
+        Self::Out,
+        Self::Answer { busy_poll: false },
+        Self::Answer { busy_poll: true },
+    ];
+
+    fn busy_poll(self) -> bool {
+        self == Self::Answer { busy_poll: true }
+    }
+
+    fn is_bulk(self) -> bool {
+        !matches!(self, Self::Answer { .. })
+    }
+}
+
+/// Where a thread runs.
+struct Place<'a> {
+    core: usize,
+    namespace: Option<&'a Namespace>,
+}
+
+impl Place<'_> {
+    /// Moves the calling thread there.
+    fn settle(&self) -> Result<(), String> {
+        pin(self.core);
+        self.namespace
+            .map_or(Ok(()), |n| n.enter().map_err(|e| e.to_string()))
+    }
+}
+
+/// What one run gave.
+#[derive(Clone, Copy)]
+struct Figures {
+    /// Gbit or answers per second the measured thread was busy.
+    per_core: f64,
+    /// Gbit per second both ends were busy.
+    both_ends: f64,
+    /// Gbit or answers per second.
+    wall: f64,
+    /// Share of the measured thread's time spent in system calls.
+    kernel_share: f64,
+    /// Round trip, microseconds: half of all are shorter.
+    middle: f64,
+    /// 99 of 100 are shorter.
+    late: f64,
+}
+
+/// The runs of one side.
+#[derive(Default)]
+struct Side(Vec<(Job, Figures)>);
+
+impl Side {
+    fn runs(&self, job: Job, figure: fn(&Figures) -> f64) -> Vec<f64> {
+        let of_job = self.0.iter().filter(|(j, _)| *j == job);
+        of_job.map(|(_, f)| figure(f)).collect()
+    }
+
+    fn median(&self, job: Job, figure: fn(&Figures) -> f64) -> f64 {
+        let mut runs = self.runs(job, figure);
+        runs.retain(|v| !v.is_nan());
+        median(&runs)
+    }
+}
+
+/// Everything measured.
+#[derive(Default)]
+struct Results {
+    millstream: Side,
+    smoltcp: Side,
+    kernel: Side,
+    notes: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), String> {
+    netns::enter_private().map_err(|e| e.to_string())?;
+    // Otherwise one run's congestion window would be another's start. Not there, not needed.
+    let _ = netns::sysctl("ipv4/tcp_no_metrics_save", "1");
+    let world = World::new()?;
+    let mut results = Results::default();
+    results.notes.push(machine());
+    if world.measured == world.other {
+        results
+            .notes
+            .push("one core only: both ends share it, and wait for each other".into());
+    }
+    if let Some(why) = &world.no_tap {
+        results.notes.push(format!("no TAP: {why}"));
+        results.notes.push(
+            "so Millstream runs on a packet socket at one end of a veth pair, and smoltcp is left out"
+                .into(),
+        );
+    }
+    for _ in 0..args.runs.max(1) {
+        for job in Job::ALL {
+            results
+                .millstream
+                .0
+                .push((job, world.millstream(job, args.seconds)?));
+            // smoltcp's receiver never copies.
+            if world.no_tap.is_none() && job != Job::InBlocks {
+                results
+                    .smoltcp
+                    .0
+                    .push((job, world.smoltcp(job, args.seconds)?));
+            }
+            // Both ends are the kernel: one bulk figure serves both directions.
+            if !matches!(job, Job::InBlocks | Job::Out) {
+                results
+                    .kernel
+                    .0
+                    .push((job, world.kernel(job, args.seconds)?));
+            }
+        }
+    }
+    table::print(&results, args.json);
+    Ok(())
+}
+
+/// The processor, the kernel and the number of cores.
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split(':').nth(1));
+    let system = rustix::system::uname();
+    let cores = thread::available_parallelism().map_or(1, Into::into);
+    format!(
+        "on {}, {cores} cores, Linux {}",
+        cpu.unwrap_or("an unknown processor").trim(),
+        system.release().to_string_lossy()
+    )
+}
+
+/// The namespaces, and what is where.
+struct World {
+    /// The far end of the veth pairs.
+    far: Namespace,
+    /// The core of the side measured, and that of its peer.
+    measured: usize,
+    other: usize,
+    /// Why there is no TAP device.
+    no_tap: Option<String>,
+}
+
+const MILL: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 1, 1), Ipv4Addr::new(10, 78, 1, 2)];
+const SMOL: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 2, 1), Ipv4Addr::new(10, 78, 2, 2)];
+const VETH: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 3, 1), Ipv4Addr::new(10, 78, 3, 2)];
+
+impl World {
+    fn new() -> Result<Self, String> {
+        let far = Namespace::new().map_err(|e| e.to_string())?;
+        let allowed = rustix::thread::sched_getaffinity(None)
+            .map_err(|e| format!("cannot see which cores may be used: {e}"))?;
+        let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&c| allowed.is_set(c))
+            .collect();
+        let no_tap = match Tap::new("probe%d", &TapOptions::default()) {
+            Ok(_) => None,
+            Err(e) if e.is_unavailable() => Some(e.to_string()),
+            Err(e) => return Err(e.to_string()),
+        };
+        link::Veth::new("near0", "far0")
+            .far(&far)
+            .create()
+            .map_err(|e| e.to_string())?;
+        far.run(|| kernel_end_down("far0", VETH[1]))
+            .map_err(|e| e.to_string())??;
+        kernel_end("near0", VETH[0])?;
+        Ok(Self {
+            far,
+            measured: cores.first().copied().unwrap_or(0),
+            other: cores.last().copied().unwrap_or(0),
+            no_tap,
+        })
+    }
+
+    fn millstream(&self, job: Job, seconds: f64) -> Result<Figures, String> {
+        let context = |e: String| format!("Millstream, {job:?}: {e}");
+        let (mine, [kernel, own]) = (self.here(self.measured), MILL);
+        let cidr = Cidr::new(Addr::from(own), 24).ok_or("no such network")?;
+        if self.no_tap.is_none() {
+            let subject = |gauge: &Gauge| {
+                mine.settle()?;
+                let tap = Tap::new("mill0", &TapOptions::default()).map_err(|e| e.to_string())?;
+                kernel_end("mill0", kernel)?;
+                mill::run(job, tap, cidr, gauge)
+            };
+            let peer = against(job, own, self.here(self.other));
+            return session(job, seconds, subject, peer).map_err(context);
+        }
+        let veth = link::Veth::new("mill0", "kern0").far(&self.far);
+        veth.create().map_err(|e| e.to_string())?;
+        let inside = self.far.run(|| kernel_end_down("kern0", kernel));
+        inside.map_err(|e| e.to_string())??;
+        // It gets no address: what arrives there is Millstream's.
+        let _ = link::disable_ipv6("mill0");
+        let up = link::set_up("mill0").and_then(|()| link::wait_running("mill0"));
+        up.map_err(|e| e.to_string())?;
+        let subject = |gauge: &Gauge| {
+            mine.settle()?;
+            let socket = PacketSocket::new("mill0", &PacketOptions::default());
+            mill::run(job, socket.map_err(|e| e.to_string())?, cidr, gauge)
+        };
+        let there = Place {
+            core: self.other,
+            namespace: Some(&self.far),
+        };
+        let result = session(job, seconds, subject, against(job, own, there)).map_err(context);
+        link::delete("mill0").map_err(|e| e.to_string())?;
+        result
+    }
+
+    fn smoltcp(&self, job: Job, seconds: f64) -> Result<Figures, String> {
+        let (mine, [kernel, own]) = (self.here(self.measured), SMOL);
+        let subject = |gauge: &Gauge| smol::run(job, "smol0", kernel, own, &mine, gauge);
+        let peer = against(job, own, self.here(self.other));
+        session(job, seconds, subject, peer).map_err(|e| format!("smoltcp, {job:?}: {e}"))
+    }
+
+    /// Bulk: both ends on one core, so that its figure holds all the work. Requests: one core each.
+    fn kernel(&self, job: Job, seconds: f64) -> Result<Figures, String> {
+        let far = Place {
+            core: self.measured,
+            namespace: Some(&self.far),
+        };
+        let subject = |gauge: &Gauge| {
+            far.settle()?;
+            match job {
+                Job::Answer { busy_poll } => peer::serve_answers(busy_poll, gauge),
+                _ => peer::serve_sink(gauge),
+            }
+        };
+        let core = if job.is_bulk() {
+            self.measured
+        } else {
+            self.other
+        };
+        let near = against(
+            if job.is_bulk() { Job::In } else { job },
+            VETH[1],
+            self.here(core),
+        );
+        let figures = session(job, seconds, subject, near)
+            .map_err(|e| format!("the kernel with itself, {job:?}: {e}"))?;
+        Ok(Figures {
+            per_core: if job.is_bulk() {
+                figures.both_ends
+            } else {
+                figures.per_core
+            },
+            ..figures
+        })
+    }
+
+    fn here(&self, core: usize) -> Place<'static> {
+        Place {
+            core,
+            namespace: None,
+        }
+    }
+}
+
+/// The kernel's program against a side that does `job` at `address`.
+fn against<'a>(
+    job: Job,
+    address: Ipv4Addr,
+    place: Place<'a>,
+) -> impl FnOnce(&Gauge) -> Result<Seen, String> + Send + 'a {
+    move |gauge| {
+        place.settle()?;
+        match job {
+            Job::In | Job::InBlocks => peer::send(address, gauge),
+            Job::Out => peer::receive(address, gauge),
+            Job::Answer { busy_poll } => peer::ask(address, busy_poll, gauge),
+        }
+    }
+}
+
+/// Gives the kernel's end of a link its address and switches it on.
+fn kernel_end(name: &str, address: Ipv4Addr) -> Result<(), String> {
+    kernel_end_down(name, address)?;
+    link::wait_running(name).map_err(|e| e.to_string())
+}
+
+/// The same, for a link whose other end is still off.
+fn kernel_end_down(name: &str, address: Ipv4Addr) -> Result<(), String> {
+    // Only so that nothing else is on the wire.
+    let _ = link::disable_ipv6(name);
+    link::add_addr(name, IpAddr::V4(address), 24)
+        .and_then(|()| link::set_up(name))
+        .map_err(|e| e.to_string())
+}
+
+/// One run: the measured side and its peer, in a thread each.
+fn session(
+    job: Job,
+    seconds: f64,
+    subject: impl FnOnce(&Gauge) -> Result<Option<Window>, String> + Send,
+    peer: impl FnOnce(&Gauge) -> Result<Seen, String> + Send,
+) -> Result<Figures, String> {
+    let gauge = Gauge::default();
+    let panicked = |_| "a thread panicked".to_string();
+    let (measured, seen) = thread::scope(|scope| {
+        let subject = scope.spawn(|| subject(&gauge));
+        wait_for(|| gauge.is_ready() || subject.is_finished());
+        if subject.is_finished() {
+            let ended = subject.join().map_err(panicked)?;
+            return Err(ended.err().unwrap_or_else(|| "it ended at once".into()));
+        }
+        let peer = scope.spawn(|| peer(&gauge));
+        wait_for(|| gauge.is_going() || peer.is_finished() || subject.is_finished());
+        gauge.sweep(if peer.is_finished() { 0.0 } else { seconds });
+        let seen = peer.join().map_err(panicked)?;
+        gauge.stop();
+        let measured = subject.join().map_err(panicked)?;
+        // What went wrong on the measured side is why its peer stalled.
+        match (measured, seen) {
+            (Ok(Some(measured)), Ok(seen)) => Ok((measured, seen)),
+            (Ok(None), Ok(_)) => Err("it ended before it was measured".into()),
+            (Err(why), Ok(_)) | (_, Err(why)) => Err(why),
+        }
+    })?;
+    Ok(figures(job, &measured, seen))
+}
+
+fn wait_for(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn figures(job: Job, measured: &Window, mut seen: Seen) -> Figures {
+    let unit = if job.is_bulk() { 8e-9 } else { 1.0 };
+    seen.times.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = (seen.times.len() as f64 * share) as usize;
+        seen.times.get(place).copied().unwrap_or(f64::NAN)
+    };
+    Figures {
+        per_core: measured.work * unit / measured.cpu,
+        both_ends: measured.work * unit / (measured.cpu + seen.window.map_or(f64::NAN, |w| w.cpu)),
+        wall: measured.work * unit / measured.wall,
+        kernel_share: measured.kernel_share,
+        middle: at(0.5),
+        late: at(0.99),
+    }
+}
