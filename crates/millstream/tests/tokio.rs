@@ -1,1 +1,287 @@
 //! The sockets with tokio's face, between two hosts joined by memory.
+
+mod common;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::{A, B, config, hosts, hosts_with, pattern};
+use millstream::Limits;
+use millstream::tokio::{OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, UdpSocket};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+#[test]
+fn everything_is_send_and_sync() {
+    fn check<T: Send + Sync + Unpin + 'static>() {}
+    fn stream<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static>() {}
+    stream::<TcpStream>();
+    check::<TcpListener>();
+    check::<UdpSocket>();
+    check::<OwnedReadHalf>();
+    check::<OwnedWriteHalf>();
+}
+
+/// Echoes on every connection that comes.
+async fn echo(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let (mut read, mut write) = stream.split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        });
+    }
+}
+
+async fn connection(a: &millstream::Host, b: &millstream::Host) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(b, (B, 0)).await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let client = TcpStream::connect(a, target).await.unwrap();
+    let (server, peer) = listener.accept().await.unwrap();
+    assert_eq!(client.local_addr().unwrap(), peer);
+    (client, server)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn echo_in_owned_halves() {
+    let (a, b) = hosts();
+    let listener = TcpListener::bind(&b, "[::]:80").await.unwrap();
+    tokio::spawn(echo(listener));
+    for target in [format!("{B}:80"), "[fd77::2]:80".to_owned()] {
+        let stream = TcpStream::connect(&a, target).await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        let data = pattern(0, 3_000_000);
+        let sent = data.clone();
+        let writer = tokio::spawn(async move {
+            write.write_all(&sent).await.unwrap();
+            // Dropping the half ends the direction.
+        });
+        let mut got = Vec::new();
+        read.read_to_end(&mut got).await.unwrap();
+        writer.await.unwrap();
+        assert!(got == data);
+    }
+}
+
+#[tokio::test]
+async fn a_single_thread_serves_both_ends() {
+    let (a, b) = hosts();
+    let (mut client, mut server) = connection(&a, &b).await;
+    client.write_all(b"ping").await.unwrap();
+    let mut buffer = [0; 4];
+    assert_eq!(server.peek(&mut buffer).await.unwrap(), 4);
+    server.read_exact(&mut buffer).await.unwrap();
+    server.write_all(&buffer).await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"ping");
+}
+
+#[tokio::test]
+async fn refused_and_in_use() {
+    let (a, b) = hosts();
+    let refused = TcpStream::connect(&a, (B, 81)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let _first = TcpListener::bind(&b, (B, 80)).await.unwrap();
+    let second = TcpListener::bind(&b, (B, 80)).await.unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::AddrInUse);
+    let foreign = UdpSocket::bind(&b, (A, 53)).await.unwrap_err();
+    assert_eq!(foreign.kind(), ErrorKind::AddrNotAvailable);
+}
+
+#[tokio::test]
+async fn back_pressure_is_pending_not_memory() {
+    let limits = Limits {
+        receive: Limits::MIN,
+        send: Limits::MIN,
+    };
+    let mut sizes = config();
+    sizes.tcp_receive_buffer = 128 * 1024;
+    sizes.tcp_send_buffer = 128 * 1024;
+    let (a, b) = hosts_with(sizes, limits);
+    let (mut client, mut server) = connection(&a, &b).await;
+    let bound = 2 * (Limits::MIN + 128 * 1024) + 64 * 1024;
+    let data = pattern(0, 3 * bound);
+    let mut written = 0;
+    // Until nothing is taken for a while.
+    while let Ok(n) = timeout(Duration::from_millis(200), server.write(&data[written..])).await {
+        written += n.unwrap();
+    }
+    assert!(written <= bound, "{written} of {bound}");
+    assert_eq!(
+        server.try_write(b"x").unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
+    let rest = data[written..].to_vec();
+    let writer = tokio::spawn(async move { server.write_all(&rest).await.unwrap() });
+    let mut got = vec![0; data.len()];
+    client.read_exact(&mut got).await.unwrap();
+    assert!(got == data);
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cancelled_read_loses_nothing() {
+    let (a, b) = hosts();
+    let (mut client, mut server) = connection(&a, &b).await;
+    let mut buffer = [0; 4];
+    assert!(
+        timeout(Duration::from_millis(5), client.read_exact(&mut buffer))
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        client.try_read(&mut buffer).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
+    server.write_all(b"late").await.unwrap();
+    client.readable().await.unwrap();
+    client.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"late");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_tasks() {
+    const TASKS: usize = 1_000;
+    let (a, b) = hosts();
+    tokio::spawn(echo(TcpListener::bind(&b, (B, 80)).await.unwrap()));
+    let target: SocketAddr = format!("{B}:80").parse().unwrap();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|n| {
+            let a = a.clone();
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(&a, target).await.unwrap();
+                let data = pattern(n, 20_000);
+                stream.write_all(&data).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut got = Vec::new();
+                stream.read_to_end(&mut got).await.unwrap();
+                assert!(got == data, "task {n}");
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn halves_come_together_again() {
+    let (a, b) = hosts();
+    let (client, mut server) = connection(&a, &b).await;
+    let (other, _other_server) = connection(&a, &b).await;
+    let (read, write) = client.into_split();
+    let (other_read, other_write) = other.into_split();
+    let wrong = read.reunite(other_write).unwrap_err();
+    let (read, other_write) = (wrong.0, wrong.1);
+    let mut client = read.reunite(write).unwrap();
+    client.write_all(b"whole").await.unwrap();
+    let mut buffer = [0; 5];
+    server.read_exact(&mut buffer).await.unwrap();
+    let _whole = other_write.reunite(other_read).unwrap();
+}
+
+#[tokio::test]
+async fn std_and_tokio_share_a_stream() {
+    let (a, b) = hosts();
+    let listener = TcpListener::from_std(b.tcp_listen((B, 0)).unwrap()).unwrap();
+    let target = listener.local_addr().unwrap();
+    let client =
+        tokio::task::spawn_blocking(move || a.tcp_connect(target).map(|stream| (a, stream)));
+    let (server, _) = listener.accept().await.unwrap();
+    let (_a, client) = client.await.unwrap().unwrap();
+    let mut client = TcpStream::from_std(client);
+    client.write_all(b"over").await.unwrap();
+    let mut server = server.into_std();
+    let got = tokio::task::spawn_blocking(move || {
+        let mut buffer = [0; 4];
+        std::io::Read::read_exact(&mut server, &mut buffer).map(|()| buffer)
+    });
+    assert_eq!(&got.await.unwrap().unwrap(), b"over");
+}
+
+#[tokio::test]
+async fn udp_echo() {
+    let (a, b) = hosts();
+    let server = UdpSocket::bind(&b, (B, 7)).await.unwrap();
+    let client = UdpSocket::bind(&a, (A, 0)).await.unwrap();
+    client.connect((B, 7)).await.unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        while let Ok((n, peer)) = server.recv_from(&mut buffer).await {
+            server.send_to(&buffer[..n], peer).await.unwrap();
+        }
+    });
+    let mut buffer = [0; 2048];
+    for n in 0..200usize {
+        let data = pattern(n, n);
+        client.send(&data).await.unwrap();
+        let (len, from) = client.recv_from(&mut buffer).await.unwrap();
+        assert_eq!((&buffer[..len], from.port()), (&data[..], 7));
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_host_wakes_its_tasks() {
+    let (a, b) = hosts();
+    let (mut client, _server) = connection(&a, &b).await;
+    let listener = TcpListener::bind(&a, (A, 80)).await.unwrap();
+    let reader = tokio::spawn(async move { client.read(&mut [0; 1]).await });
+    let acceptor = tokio::spawn(async move { listener.accept().await.map(|_| ()) });
+    tokio::task::yield_now().await;
+    let stopper = a.clone();
+    tokio::task::spawn_blocking(move || stopper.stop())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        reader
+            .await
+            .unwrap()
+            .unwrap_err()
+            .to_string()
+            .contains("stopped")
+    );
+    assert!(
+        acceptor
+            .await
+            .unwrap()
+            .unwrap_err()
+            .to_string()
+            .contains("stopped")
+    );
+    assert!(a.snapshot_async(1).await.is_err());
+}
+
+/// axum over Millstream, asked by a client over Millstream.
+#[tokio::test]
+async fn axum_serves() {
+    struct Front(TcpListener);
+    impl axum::serve::Listener for Front {
+        type Io = TcpStream;
+        type Addr = SocketAddr;
+        async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+            self.0.accept_forever().await
+        }
+        fn local_addr(&self) -> std::io::Result<SocketAddr> {
+            self.0.local_addr()
+        }
+    }
+    let (a, b) = hosts();
+    let pages = axum::Router::new().route(
+        "/",
+        axum::routing::get(|| async { "hello from user space" }),
+    );
+    let listener = Front(TcpListener::bind(&b, (B, 80)).await.unwrap());
+    tokio::spawn(async move { axum::serve(listener, pages).await });
+    let mut stream = TcpStream::connect(&a, (B, 80)).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+    assert!(page.ends_with("hello from user space"), "{page}");
+}
