@@ -1,2 +1,114 @@
 //! Small servers and clients on a Millstream host.
+//!
+//! Each example serves on a TAP device. Without arguments it makes itself a private network namespace (no root needed) with
+//! a new device in it, the kernel at 10.77.0.1 and Millstream at 10.77.0.2, pays itself one visit from the kernel's side,
+//! and serves until it is interrupted. `--once` ends after the visit; `--tap NAME` uses a device that is there already.
+//!
+//! What does not live here: anything a program of your own would need; that is all in `src/bin`.
 #![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::net::TcpStream;
+use std::process::ExitCode;
+
+use millstream::port::tap::{Tap, TapOptions};
+use millstream::{Builder, Config, Host};
+
+/// Where the kernel is in a namespace of the example's own, and where Millstream is.
+pub const KERNEL: &str = "10.77.0.1";
+/// See [`KERNEL`].
+pub const MILLSTREAM: &str = "10.77.0.2";
+
+/// What the command line asked for.
+#[derive(Debug)]
+pub struct Stage {
+    once: bool,
+    own: bool,
+}
+
+/// Reads the command line and prepares a host on a TAP device. Call it first in `main`: a namespace can only be entered
+/// while there is one thread.
+///
+/// # Errors
+/// A command line that cannot be read; no TAP device, or no namespaces, to be had. One line, with a remedy.
+pub fn stage() -> Result<(Stage, Builder), Box<dyn Error>> {
+    let mut stage = Stage {
+        once: false,
+        own: true,
+    };
+    let mut device = "mill0".to_owned();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--once" => stage.once = true,
+            "--tap" => {
+                device = arguments.next().ok_or("--tap needs the name of a device")?;
+                stage.own = false;
+            }
+            other => {
+                return Err(format!(
+                    "'{other}' is not an argument: there are --once and --tap NAME"
+                )
+                .into());
+            }
+        }
+    }
+    if stage.own {
+        netns::enter_private()?;
+    }
+    let tap = Tap::new(&device, &TapOptions::default())?;
+    if stage.own {
+        netns::link::add_addr(&device, KERNEL.parse()?, 24)?;
+        netns::link::set_up(&device)?;
+    }
+    // Nobody else is on this cable: no need to ask it whether the address is free.
+    let config = Config {
+        duplicate_detection: false,
+        ..Config::default()
+    };
+    let host = Host::builder()
+        .port(tap)
+        .config(config)
+        .address(format!("{MILLSTREAM}/24"));
+    Ok((stage, host))
+}
+
+/// Runs an example; what goes wrong is one line on standard error.
+pub fn run(example: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
+    match example() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Stage {
+    /// Pays the server a visit from the kernel's side in a thread of its own, says how others can come, and with `--once`
+    /// ends the process afterwards.
+    pub fn visit(
+        self,
+        port: u16,
+        visit: impl FnOnce(TcpStream) -> std::io::Result<String> + Send + 'static,
+    ) {
+        println!("serving on {MILLSTREAM}:{port}; Ctrl-C ends it");
+        if !self.own {
+            return;
+        }
+        let pid = std::process::id();
+        println!(
+            "come in with: nsenter --target {pid} --user --net --preserve-credentials ping {MILLSTREAM}"
+        );
+        std::thread::spawn(move || {
+            let seen = TcpStream::connect((MILLSTREAM, port)).and_then(visit);
+            match &seen {
+                Ok(answer) => println!("a visitor from the kernel's side was told: {answer}"),
+                Err(error) => eprintln!("a visitor from the kernel's side failed: {error}"),
+            }
+            if self.once {
+                std::process::exit(i32::from(seen.is_err()));
+            }
+        });
+    }
+}

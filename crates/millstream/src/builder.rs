@@ -1,7 +1,8 @@
 //! Puts a host together: ports, addresses, routes, sizes, and how its thread runs.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use engine::port::Port;
 use engine::{App, BusyPoll, Driver, Limits, Shard, ShardOptions, Sockets};
@@ -10,6 +11,10 @@ use wire::{Addr, Cidr};
 
 use crate::error::Error;
 use crate::host::Host;
+
+/// RFC 5227 section 2.1.1 needs up to 7 s, RFC 4862 section 5.4 up to 2 s.
+const DETECTION_MAX: Duration = Duration::from_secs(12);
+const DETECTION_POLL: Duration = Duration::from_millis(10);
 
 struct PortPlan {
     port: Box<dyn Port + Send>,
@@ -173,13 +178,32 @@ impl Builder {
         self
     }
 
-    /// Starts the host in a thread of its own.
+    /// Starts the host in a thread of its own, and waits until its addresses are usable: while
+    /// [`Config::duplicate_detection`] asks the link whether somebody else has them, that is some seconds.
     ///
     /// # Errors
-    /// Whatever was wrong with addresses and routes; no memory, descriptors or threads left. One line, with a remedy.
+    /// Whatever was wrong with addresses and routes; an address somebody else on the link has; no memory, descriptors or
+    /// threads left. One line, with a remedy.
     pub fn start(self) -> Result<Host, Error> {
+        let detection = self.config.duplicate_detection;
+        let plans = self.ports.iter();
+        let addresses: Vec<(Cidr, String)> = plans
+            .flat_map(|plan| {
+                let name = &plan.port.facts().name;
+                plan.addresses
+                    .iter()
+                    .map(|address| (*address, name.clone()))
+            })
+            .collect();
         let (shard, sockets) = self.build()?;
-        Ok(Host::new(sockets, shard.spawn()?))
+        let host = Host::new(sockets, shard.spawn()?);
+        if detection {
+            let end = Instant::now() + DETECTION_MAX;
+            for (address, name) in addresses {
+                await_address(&host, address, &name, end)?;
+            }
+        }
+        Ok(host)
     }
 
     /// The host's shard and the door to its sockets, not running yet: for callers who run it in a thread they have.
@@ -223,6 +247,28 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Waits until a socket can be bound to the address.
+fn await_address(host: &Host, address: Cidr, name: &str, end: Instant) -> Result<(), Error> {
+    let any_port = SocketAddr::new(address.addr().to_ip(), 0);
+    while let Err(error) = host.udp_bind(any_port) {
+        let late = Instant::now() >= end;
+        if late || error.kind() != ErrorKind::AddrNotAvailable {
+            let why = if late {
+                "another machine on the link seems to have it; choose another, or switch duplicate detection off"
+                    .to_owned()
+            } else {
+                error.to_string()
+            };
+            return Err(Error::Refused {
+                what: format!("{name} cannot use the address {address}"),
+                why,
+            });
+        }
+        std::thread::sleep(DETECTION_POLL);
+    }
+    Ok(())
 }
 
 fn furnish_port<A: App>(

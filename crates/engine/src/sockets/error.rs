@@ -37,7 +37,7 @@ pub fn io_error(error: SocketError) -> io::Error {
 pub(crate) fn stopped() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotConnected,
-        "the host has stopped: keep its `Host` alive while sockets are used",
+        "the host has stopped: its `Host` was stopped or dropped, or all its ports have failed",
     )
 }
 

@@ -1,0 +1,332 @@
+//! Applications that live on their shards, two of them joined by memory.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use engine::port::ring::{RingOptions, RingPort, pair};
+use engine::{App, BusyPoll, PostError, Shard, ShardCx, ShardError, ShardOptions};
+use stack::{Config, Event, Ready, SocketError, SocketId, TcpOptions};
+use wire::{Cidr, Mac};
+
+const LISTENER: u64 = 1;
+
+/// Sends back whatever connections send.
+#[derive(Default)]
+struct Echo {
+    served: u64,
+}
+
+impl App for Echo {
+    type Command = Sender<u64>;
+
+    fn on_start(&mut self, cx: &mut ShardCx<'_>) {
+        let local = "10.0.0.2:7".parse().unwrap();
+        let listener = cx
+            .host
+            .tcp_listen(cx.now, local, 128, &TcpOptions::default())
+            .unwrap();
+        cx.host.set_token(listener, LISTENER).unwrap();
+    }
+
+    fn on_event(&mut self, cx: &mut ShardCx<'_>, event: Event) {
+        if event.token == LISTENER {
+            while let Ok((socket, _)) = cx.host.tcp_accept(cx.now, event.socket) {
+                cx.host.set_token(socket, 0).unwrap();
+            }
+            return;
+        }
+        let mut buffer = [0; 4096];
+        while let Ok(n) = cx.host.tcp_recv(cx.now, event.socket, &mut buffer) {
+            if n == 0 {
+                self.served += 1;
+                let _ = cx.host.close(cx.now, event.socket);
+                return;
+            }
+            assert_eq!(cx.host.tcp_send(cx.now, event.socket, &buffer[..n]), Ok(n));
+        }
+    }
+
+    fn on_command(&mut self, _cx: &mut ShardCx<'_>, answer: Sender<u64>) {
+        answer.send(self.served).unwrap();
+    }
+}
+
+/// Connects on command, sends a line, and hands over what comes back.
+#[derive(Default)]
+struct Client {
+    asked: Vec<(SocketId, Sender<Vec<u8>>, Vec<u8>)>,
+}
+
+impl App for Client {
+    type Command = (SocketAddr, Sender<Vec<u8>>);
+
+    fn on_event(&mut self, cx: &mut ShardCx<'_>, event: Event) {
+        let Some(at) = self
+            .asked
+            .iter()
+            .position(|(socket, ..)| *socket == event.socket)
+        else {
+            return;
+        };
+        let (socket, answer, got) = &mut self.asked[at];
+        let failed = event.ready.contains(Ready::ERROR);
+        if event.ready.contains(Ready::WRITABLE) && !failed && got.is_empty() {
+            let _ = cx.host.tcp_send(cx.now, *socket, b"line");
+        }
+        let mut buffer = [0; 16];
+        match cx.host.tcp_recv(cx.now, *socket, &mut buffer) {
+            Ok(n) => got.extend_from_slice(&buffer[..n]),
+            Err(SocketError::WouldBlock) => return,
+            Err(error) => got.extend_from_slice(error.to_string().as_bytes()),
+        }
+        let _ = answer.send(got.clone());
+        let _ = cx.host.close(cx.now, *socket);
+        self.asked.swap_remove(at);
+    }
+
+    fn on_command(&mut self, cx: &mut ShardCx<'_>, (remote, answer): Self::Command) {
+        let socket = cx
+            .host
+            .tcp_connect(cx.now, remote, None, &TcpOptions::default())
+            .unwrap();
+        cx.host.set_token(socket, 0).unwrap();
+        self.asked.push((socket, answer, Vec::new()));
+    }
+
+    fn is_drained(&self) -> bool {
+        self.asked.is_empty()
+    }
+}
+
+fn config() -> Config {
+    Config {
+        pool_blocks: 2_048,
+        tcp_connections: 256,
+        tcp_active: 256,
+        duplicate_detection: false,
+        accept_router_advertisements: false,
+        ..Config::default()
+    }
+}
+
+fn shard<A: App>(port: RingPort, address: &str, app: A, options: ShardOptions) -> Shard<A> {
+    let mut shard = Shard::new(config(), 1, app, options).unwrap();
+    let interface = shard.add_port(Box::new(port)).unwrap();
+    let (now, cidr): (_, Cidr) = (shard.now(), address.parse().unwrap());
+    shard.host().add_address(now, interface, cidr).unwrap();
+    shard
+}
+
+fn ports() -> (RingPort, RingPort) {
+    pair(
+        [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])],
+        &RingOptions::default(),
+    )
+    .unwrap()
+}
+
+fn two(options: &ShardOptions) -> (Shard<Client>, Shard<Echo>) {
+    let (a, b) = ports();
+    let client = shard(a, "10.0.0.1/24", Client::default(), options.clone());
+    (
+        client,
+        shard(b, "10.0.0.2/24", Echo::default(), options.clone()),
+    )
+}
+
+fn ask(answers: &Receiver<Vec<u8>>) -> Vec<u8> {
+    answers
+        .recv_timeout(Duration::from_secs(20))
+        .expect("an answer")
+}
+
+#[test]
+fn run_to_completion_sleeping_and_spinning() {
+    for busy_poll in [
+        BusyPoll::Never,
+        BusyPoll::For(Duration::from_micros(50)),
+        BusyPoll::Always,
+    ] {
+        let options = ShardOptions {
+            busy_poll,
+            ..ShardOptions::default()
+        };
+        let (client, server) = two(&options);
+        let (mut client, mut server) = (client.spawn().unwrap(), server.spawn().unwrap());
+        for _ in 0..200 {
+            let (sender, answers) = channel();
+            client
+                .handle()
+                .post(("10.0.0.2:7".parse().unwrap(), sender))
+                .map_err(|(_, why)| why)
+                .unwrap();
+            assert_eq!(ask(&answers), b"line");
+        }
+        let (sender, answers) = channel();
+        client
+            .handle()
+            .post(("10.0.0.2:8".parse().unwrap(), sender))
+            .map_err(|(_, why)| why)
+            .unwrap();
+        assert_eq!(ask(&answers), b"connection refused");
+        let snapshot = server.handle().snapshot(10).wait().unwrap();
+        assert!(snapshot.meters.turns > 0 && snapshot.meters.events >= 200);
+        assert_eq!(snapshot.meters.sleeps > 0, busy_poll != BusyPoll::Always);
+        let (sender, served) = channel();
+        server
+            .handle()
+            .post(sender)
+            .map_err(|(_, why)| why)
+            .unwrap();
+        assert!(served.recv().unwrap() <= 200);
+        client.stop().unwrap();
+        // The server may notice that the other end of its cable is gone before it is told to stop.
+        assert!(matches!(server.stop(), Ok(()) | Err(ShardError::Ports(..))));
+        assert!(server.handle().snapshot(0).wait().is_none());
+        assert_eq!(
+            server.handle().post(channel().0).unwrap_err().1,
+            PostError::Closed
+        );
+    }
+}
+
+/// Both shards in one thread, turn by turn: what a program with a loop of its own does.
+#[test]
+fn turns_by_hand() {
+    let (mut client, mut server) = two(&ShardOptions::default());
+    client.begin();
+    server.begin();
+    let (sender, answers) = channel();
+    client
+        .handle()
+        .post(("10.0.0.2:7".parse().unwrap(), sender))
+        .map_err(|(_, why)| why)
+        .unwrap();
+    let answer = loop {
+        let work = client.turn() | server.turn();
+        if let Ok(answer) = answers.try_recv() {
+            break answer;
+        }
+        if !work {
+            client.rest(Duration::from_micros(100)).unwrap();
+        }
+    };
+    assert_eq!(answer, b"line");
+    assert_eq!(client.snapshot(0).ports[0].name, "ring-a");
+}
+
+/// An application that stops its own shard.
+struct Quitter;
+
+impl App for Quitter {
+    type Command = ();
+
+    fn on_event(&mut self, _cx: &mut ShardCx<'_>, _event: Event) {}
+
+    fn on_turn(&mut self, cx: &mut ShardCx<'_>) {
+        cx.stop();
+    }
+}
+
+#[test]
+fn an_application_ends_its_shard() {
+    let (a, _b) = ports();
+    shard(a, "10.0.0.1/24", Quitter, ShardOptions::default())
+        .run()
+        .unwrap();
+}
+
+/// An application that panics: whoever waits for the shard learns it.
+struct Bomb;
+
+impl App for Bomb {
+    type Command = ();
+
+    fn on_event(&mut self, _cx: &mut ShardCx<'_>, _event: Event) {}
+
+    fn on_command(&mut self, _cx: &mut ShardCx<'_>, (): ()) {
+        panic!("as it was told");
+    }
+}
+
+#[test]
+fn a_panic_is_told() {
+    let (a, _b) = ports();
+    let mut thread = shard(a, "10.0.0.1/24", Bomb, ShardOptions::default())
+        .spawn()
+        .unwrap();
+    thread.handle().post(()).unwrap();
+    while !thread.is_finished() {
+        std::thread::yield_now();
+    }
+    assert!(thread.handle().snapshot(0).wait().is_none());
+    assert!(thread.stop().unwrap_err().to_string().contains("panicked"));
+}
+
+#[test]
+fn a_cpu_that_is_not_there() {
+    let (a, _b) = ports();
+    let options = ShardOptions {
+        cpu: Some(1_000),
+        ..ShardOptions::default()
+    };
+    let error = shard(a, "10.0.0.1/24", Quitter, options).run().unwrap_err();
+    assert!(error.to_string().contains("CPU"), "{error}");
+}
+
+/// A port that fails, as when its device is removed.
+struct Broken {
+    facts: engine::port::PortFacts,
+    failure: engine::port::PortError,
+}
+
+impl engine::port::Port for Broken {
+    fn facts(&self) -> &engine::port::PortFacts {
+        &self.facts
+    }
+    fn receive(&mut self, _pool: &mut base::Pool, _batch: &mut base::Batch) -> usize {
+        0
+    }
+    fn transmit(&mut self, pool: &mut base::Pool, batch: &mut base::Batch) -> usize {
+        let n = batch.len();
+        batch.clear(pool);
+        n
+    }
+    fn flush(&mut self, _pool: &mut base::Pool) {}
+    fn sleep_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+    fn counters(&self) -> engine::port::PortCounters {
+        engine::port::PortCounters::default()
+    }
+    fn failure(&self) -> Option<&engine::port::PortError> {
+        Some(&self.failure)
+    }
+}
+
+#[test]
+fn failed_ports_end_the_shard() {
+    use engine::port::Port;
+    let (a, _b) = ports();
+    let failure = engine::port::tap::Tap::new("a/name/that/cannot/be", &Default::default())
+        .err()
+        .unwrap();
+    let broken = Broken {
+        facts: a.facts().clone(),
+        failure,
+    };
+    let mut shard = Shard::new(config(), 1, Echoless, ShardOptions::default()).unwrap();
+    shard.add_port(Box::new(broken)).unwrap();
+    let error = shard.run().unwrap_err().to_string();
+    assert!(error.starts_with("port ring-a has failed: "), "{error}");
+}
+
+/// An application that does nothing.
+struct Echoless;
+
+impl App for Echoless {
+    type Command = ();
+
+    fn on_event(&mut self, _cx: &mut ShardCx<'_>, _event: Event) {}
+}
