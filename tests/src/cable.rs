@@ -3,6 +3,7 @@
 //! Running the host does not live here: that is [`Machine`]'s.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use netns::{harness, link};
 use port::packet::{PacketOptions, PacketSocket};
@@ -11,6 +12,7 @@ use port::{Port, PortError};
 use stack::{Config, Host, InterfaceConfig};
 use wire::{Addr, Cidr, Mac};
 
+use crate::PATIENCE;
 use crate::machine::{self, Machine};
 use crate::middle::{Middle, Policy};
 
@@ -205,6 +207,31 @@ fn kernel_end(prepare: &dyn Fn(&str)) {
     prepare(KERNEL_END);
     link::set_up(KERNEL_END).unwrap();
     link::wait_running(KERNEL_END).unwrap();
+    wait_ipv6(KERNEL_END);
+}
+
+/// Waits until IPv6 has taken notice of the link: it gives it a link-local address then, and no address is tentative.
+/// Before, the kernel asks questions whose answers it ignores.
+fn wait_ipv6(name: &str) {
+    /// linux/if_addr.h
+    const IFA_F_TENTATIVE: u8 = 0x40;
+    let deadline = Instant::now() + PATIENCE;
+    let ready = || {
+        // Address, index, prefix length, scope, flags, name.
+        let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        let own: Vec<Vec<&str>> = table
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .filter(|words: &Vec<&str>| words.len() == 6 && words[5] == name)
+            .collect();
+        let usable = |flags| u8::from_str_radix(flags, 16).is_ok_and(|f| f & IFA_F_TENTATIVE == 0);
+        own.iter().any(|words| words[0].starts_with("fe80"))
+            && own.iter().all(|words| usable(words[4]))
+    };
+    while !ready() {
+        assert!(Instant::now() < deadline, "IPv6 does not come up on {name}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn or_skip<T>(result: Result<T, PortError>) -> T {

@@ -29,6 +29,11 @@ pub fn patient(socket: &TcpStream) {
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
 }
 
+/// Makes dropping this connection a reset.
+pub fn reset_on_close(socket: &TcpStream) {
+    sockopt::set_socket_linger(socket, Some(Duration::ZERO)).unwrap();
+}
+
 /// Sends `total` bytes of a pattern.
 ///
 /// # Panics

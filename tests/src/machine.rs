@@ -203,6 +203,7 @@ impl Machine {
         })?;
         self.wait("a connection to be made", move |turn| {
             if let Some(error) = turn.host.take_error(socket) {
+                turn.host.close(turn.now, socket).unwrap();
                 return Some(Err(error));
             }
             let ready = turn.host.ready(socket);

@@ -37,6 +37,8 @@ pub enum Fate {
     Late(u32),
     /// Another goes on in its place; nothing is known of that.
     Instead(Vec<u8>),
+    /// It is lost, and another goes back where it came from, as from a router on the way.
+    Bounce(Vec<u8>),
 }
 
 /// Decides over frames: which way, all its bytes, what the device said of it.
@@ -88,7 +90,8 @@ struct Lane {
 }
 
 impl Lane {
-    fn decide(&mut self, pool: &mut Pool, packet: Packet, fate: Fate) {
+    /// Returns what goes the other way.
+    fn decide(&mut self, pool: &mut Pool, packet: Packet, fate: Fate) -> Option<Packet> {
         // Whoever was held back for this frame to overtake goes behind it.
         let mut due = Vec::new();
         let mut i = 0;
@@ -100,6 +103,7 @@ impl Lane {
                 i += 1;
             }
         }
+        let mut back = None;
         match fate {
             Fate::Pass => self.ready.push_back(packet),
             Fate::Drop => pool.free(packet.chain),
@@ -114,8 +118,13 @@ impl Lane {
                 pool.free(packet.chain);
                 self.ready.extend(fresh(pool, &bytes, Facts::NONE));
             }
+            Fate::Bounce(bytes) => {
+                pool.free(packet.chain);
+                back = fresh(pool, &bytes, Facts::NONE);
+            }
         }
         self.ready.extend(due);
+        back
     }
 
     /// Lets go what was held long enough.
@@ -202,7 +211,8 @@ impl Port for Middle {
         }
         while let Some(packet) = arrived.pop_front() {
             let fate = (self.policy)(Way::In, &copy(pool, &packet), &packet.facts);
-            self.incoming.decide(pool, packet, fate);
+            let back = self.incoming.decide(pool, packet, fate);
+            self.outgoing.ready.extend(back);
         }
         self.incoming.release();
         let before = batch.len();
@@ -221,7 +231,8 @@ impl Port for Middle {
             && let Some(packet) = batch.pop_front()
         {
             let fate = (self.policy)(Way::Out, &copy(pool, &packet), &packet.facts);
-            self.outgoing.decide(pool, packet, fate);
+            let back = self.outgoing.decide(pool, packet, fate);
+            self.incoming.ready.extend(back);
             taken += 1;
         }
         self.push_out(pool);

@@ -240,13 +240,21 @@ pub fn disable_ipv6(name: &str) -> Result<(), Error> {
 /// # Errors
 /// When it is there already, or as the kernel refuses.
 pub fn add_addr(name: &str, address: IpAddr, prefix: u8) -> Result<(), Error> {
+    assign(name, address, prefix, libc::IFA_F_NODAD as u8)
+}
+
+/// As [`add_addr`], but an IPv6 address is claimed first, if the link's settings say so: duplicate address detection.
+///
+/// # Errors
+/// As [`add_addr`]; a duplicate that is found later is not reported here.
+pub fn claim_addr(name: &str, address: IpAddr, prefix: u8) -> Result<(), Error> {
+    assign(name, address, prefix, 0)
+}
+
+fn assign(name: &str, address: IpAddr, prefix: u8, v6_flags: u8) -> Result<(), Error> {
     let index = index(name)?;
     // struct ifaddrmsg { family, prefixlen, flags, scope; u32 index }
-    let flags = if address.is_ipv6() {
-        libc::IFA_F_NODAD as u8
-    } else {
-        0
-    };
+    let flags = if address.is_ipv6() { v6_flags } else { 0 };
     let mut header = vec![family(address), prefix, flags, libc::RT_SCOPE_UNIVERSE];
     header.extend_from_slice(&index.to_ne_bytes());
     let bytes = octets(address);
