@@ -38,7 +38,8 @@ pub trait Port {
     /// What the device is and can do.
     fn facts(&self) -> &PortFacts;
 
-    /// Appends frames that have arrived to `batch`, as many as there are and fit; returns how many. Never blocks.
+    /// Appends frames that have arrived to `batch`; returns how many. Never blocks. It may return with more waiting (the
+    /// batch is full, or a lot of bytes was read): `sleep_fd` stays readable then.
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
 
     /// Takes frames from the front of `batch` and hands them to the device; returns how many were taken. What was

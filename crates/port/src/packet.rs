@@ -23,7 +23,7 @@ use wire::Mac;
 
 use crate::device::{self, Interface};
 use crate::error::reason;
-use crate::exchange::{Exchange, Read, Tag, Written};
+use crate::exchange::{Exchange, Read, Room, Source, Tag, Written};
 use crate::{Drop, ETHERNET, FRAME_MAX, Port, PortCounters, PortError, PortFacts};
 
 /// Room for a VLAN tag the MTU does not count.
@@ -316,9 +316,7 @@ impl Port for PacketSocket {
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let fd = self.fd.as_raw_fd();
-        let (received, dead) = self
-            .exchange
-            .receive(pool, batch, |list, entries| read(fd, list, entries));
+        let (received, dead) = self.exchange.receive(pool, batch, |room| read(fd, &room));
         self.give_up(dead);
         received
     }
@@ -327,7 +325,7 @@ impl Port for PacketSocket {
         let fd = self.fd.as_raw_fd();
         let (taken, dead) = self
             .exchange
-            .transmit(pool, batch, |list, entries| write(fd, list, entries));
+            .transmit(pool, batch, |source| write(fd, &source));
         self.give_up(dead);
         taken
     }
@@ -368,14 +366,25 @@ fn message(list: *mut libc::iovec, entries: usize) -> libc::msghdr {
 }
 
 #[inline]
-fn read(fd: RawFd, list: *mut libc::iovec, entries: usize) -> Read {
+fn read(fd: RawFd, room: &Room) -> Read {
+    let mut whole = libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    };
+    let (list, entries) = match *room {
+        Room::Flat(at, len) => {
+            (whole.iov_base, whole.iov_len) = (at.cast(), len);
+            (&raw mut whole, 1)
+        }
+        Room::List(list, entries) => (list, entries),
+    };
     let mut control: Control = [MaybeUninit::uninit(); 6];
     let mut message = message(list, entries);
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
     loop {
-        // SAFETY: `Exchange` gives a list of memory that may be written and that nobody else refers to; the control
-        // buffer is this function's; the descriptor is the open one of the socket that is borrowed meanwhile.
+        // SAFETY: `Exchange` gives memory that may be written and that nobody else refers to; list and control buffer
+        // are this function's; the descriptor is the open one of the socket that is borrowed meanwhile.
         let n = unsafe { libc::recvmsg(fd, &raw mut message, 0) };
         if n >= 0 {
             let cut = message.msg_flags & libc::MSG_TRUNC != 0;
@@ -432,12 +441,18 @@ const AUXDATA_LEN: usize = size_of::<libc::cmsghdr>() + size_of::<libc::tpacket_
 const _: () = assert!(AUXDATA_LEN.next_multiple_of(8) <= size_of::<Control>());
 
 #[inline]
-fn write(fd: RawFd, list: *const libc::iovec, entries: usize) -> Written {
-    let message = message(list.cast_mut(), entries);
+fn write(fd: RawFd, source: &Source) -> Written {
     loop {
-        // SAFETY: `Exchange` gives a list of memory that may be read and that nobody changes, and sendmsg only reads
-        // it; the descriptor is the open one of the socket that is borrowed meanwhile.
-        let n = unsafe { libc::sendmsg(fd, &raw const message, 0) };
+        let n = match *source {
+            // SAFETY: `Exchange` gives memory that may be read and that nobody changes; the descriptor is the open one
+            // of the socket that is borrowed meanwhile.
+            Source::Flat(at, len) => unsafe { libc::send(fd, at.cast(), len, 0) },
+            Source::List(list, entries) => {
+                let message = message(list.cast_mut(), entries);
+                // SAFETY: as above, for every entry of the list, which sendmsg only reads.
+                unsafe { libc::sendmsg(fd, &raw const message, 0) }
+            }
+        };
         if n >= 0 {
             return Written::Sent;
         }

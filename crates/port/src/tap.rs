@@ -3,8 +3,8 @@
 //! Making links, giving the kernel's end its address and switching it on are `netns`' or the administrator's job.
 //!
 //! Frames travel behind a [`vnet`] header. To the kernel a super-frame may always be handed whole; from the kernel
-//! it comes whole if [`TapOptions::offloads`] is on (TUNSETOFFLOAD). One `readv` moves a frame straight into pool
-//! blocks, one `writev` out of a chain's pieces.
+//! it comes whole if [`TapOptions::offloads`] is on (TUNSETOFFLOAD). One read and one write move one
+//! frame; a long one goes straight into pool blocks and straight out of them.
 //!
 //! Invariant: the offload mask of the device is set every time it is opened; it outlives a persistent device's opener.
 
@@ -17,7 +17,7 @@ use wire::Mac;
 
 use crate::device::{self, Interface};
 use crate::error::reason;
-use crate::exchange::{Exchange, Read, Written};
+use crate::exchange::{Exchange, Read, Room, Source, Written};
 use crate::{Drop, ETHERNET, FRAME_MAX, Port, PortCounters, PortError, PortFacts, vnet};
 
 const DEVICE: &str = "/dev/net/tun";
@@ -265,9 +265,7 @@ impl Port for Tap {
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let fd = self.fd.as_raw_fd();
-        let (received, dead) = self
-            .exchange
-            .receive(pool, batch, |list, entries| read(fd, list, entries));
+        let (received, dead) = self.exchange.receive(pool, batch, |room| read(fd, &room));
         self.give_up(dead);
         received
     }
@@ -276,7 +274,7 @@ impl Port for Tap {
         let fd = self.fd.as_raw_fd();
         let (taken, dead) = self
             .exchange
-            .transmit(pool, batch, |list, entries| write(fd, list, entries));
+            .transmit(pool, batch, |source| write(fd, &source));
         self.give_up(dead);
         taken
     }
@@ -302,11 +300,15 @@ impl Port for Tap {
 }
 
 #[inline]
-fn read(fd: RawFd, list: *mut libc::iovec, entries: usize) -> Read {
+fn read(fd: RawFd, room: &Room) -> Read {
     loop {
-        // SAFETY: `Exchange` gives a list of memory that may be written and that nobody else refers to; the descriptor
-        // is the open one of the `Tap` that is borrowed meanwhile.
-        let n = unsafe { libc::readv(fd, list, entries as libc::c_int) };
+        let n = match *room {
+            // SAFETY: `Exchange` gives memory that may be written and that nobody else refers to; the descriptor is
+            // the open one of the `Tap` that is borrowed meanwhile.
+            Room::Flat(at, len) => unsafe { libc::read(fd, at.cast(), len) },
+            // SAFETY: as above, for every entry of the list.
+            Room::List(list, entries) => unsafe { libc::readv(fd, list, entries as libc::c_int) },
+        };
         if n >= 0 {
             return Read::Frame {
                 bytes: n as usize,
@@ -326,11 +328,17 @@ fn read(fd: RawFd, list: *mut libc::iovec, entries: usize) -> Read {
 }
 
 #[inline]
-fn write(fd: RawFd, list: *const libc::iovec, entries: usize) -> Written {
+fn write(fd: RawFd, source: &Source) -> Written {
     loop {
-        // SAFETY: `Exchange` gives a list of memory that may be read and that nobody changes; the descriptor is the
-        // open one of the `Tap` that is borrowed meanwhile.
-        let n = unsafe { libc::writev(fd, list, entries as libc::c_int) };
+        let n = match *source {
+            // SAFETY: `Exchange` gives memory that may be read and that nobody changes; the descriptor is the open one
+            // of the `Tap` that is borrowed meanwhile.
+            Source::Flat(at, len) => unsafe { libc::write(fd, at.cast(), len) },
+            // SAFETY: as above, for every entry of the list.
+            Source::List(list, entries) => unsafe {
+                libc::writev(fd, list, entries as libc::c_int)
+            },
+        };
         if n >= 0 {
             return Written::Sent;
         }

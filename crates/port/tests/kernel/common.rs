@@ -50,6 +50,13 @@ pub(crate) fn configure(name: &str, d: u8) {
     link::set_up(name).unwrap();
 }
 
+/// The same with IPv4 only, which says nothing unasked: for tests that count frames.
+pub(crate) fn configure_quiet(name: &str, d: u8) {
+    link::disable_ipv6(name).unwrap();
+    link::add_addr(name, v4(d), 24).unwrap();
+    link::set_up(name).unwrap();
+}
+
 /// A veth pair: `kernel` end with addresses, the other with a packet port on it and nothing of the kernel's.
 pub(crate) fn veth(kernel: &str, ours: &str, d: u8, options: &PacketOptions) -> PacketSocket {
     link::create_veth(kernel, ours).unwrap();

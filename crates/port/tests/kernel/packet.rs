@@ -209,10 +209,11 @@ fn own_frames_are_not_received_again() {
         let mut batch = Batch::new();
         let frame = ethernet(near.facts().mac, OTHER, EtherType(0x88b5), &[1; 50]);
         send(&mut near, &mut pool, &frame);
-        assert_eq!(
-            near.receive(&mut pool, &mut batch) + second.receive(&mut pool, &mut batch),
-            0
-        );
+        near.receive(&mut pool, &mut batch);
+        second.receive(&mut pool, &mut batch);
+        let own = batch.iter().filter(|p| bytes(&pool, p) == frame).count();
+        assert_eq!(own, 0);
+        batch.clear(&mut pool);
     });
 }
 
@@ -277,12 +278,10 @@ fn a_slow_reader_learns_what_it_missed() {
         let got = port.receive(&mut pool, &mut batch) as u64;
         let missed = port.counters().drops.get(Drop::RxOverrun);
         assert!(missed > 0, "{got} got");
-        assert_eq!(got + missed, 40);
-        assert_eq!(
-            port.counters().drops.get(Drop::RxOverrun),
-            missed,
-            "asking does not forget"
-        );
+        // The kernel may have had something to say of its own.
+        assert!(got + missed >= 40);
+        let again = port.counters().drops.get(Drop::RxOverrun);
+        assert!(again >= missed, "asking does not forget");
         batch.clear(&mut pool);
     });
 }
