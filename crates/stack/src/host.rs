@@ -19,7 +19,10 @@ use crate::stats::Stats;
 use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions};
 use crate::udp::Udp;
 
+mod tools;
 mod udp;
+
+pub use tools::{AddressInfo, InterfaceInfo, NetOccupancy};
 
 /// Protocol numbers of the transports.
 const TCP: u8 = 6;

@@ -28,8 +28,11 @@ mod udp;
 
 pub use config::Config;
 pub use error::{ConfigError, SocketError};
-pub use host::{Host, Shutdown, TcpOccupancy};
-pub use net::{InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Route};
+pub use host::{AddressInfo, Host, InterfaceInfo, NetOccupancy, Shutdown, TcpOccupancy};
+pub use net::{
+    AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Origin, Route,
+    RouteOrigin,
+};
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{Congestion, ConnectionInfo, Keepalive, State, TcpInfo, TcpOptions};

@@ -19,7 +19,7 @@ const EMPTY: u32 = u32::MAX;
 
 /// How far an address may be used (RFC 4862 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AddressState {
+pub enum AddressState {
     /// Not known to be unique yet: neither sent from nor received at.
     Tentative,
     /// Somebody else has it; not used.
@@ -32,7 +32,7 @@ pub(crate) enum AddressState {
 
 /// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
     /// Set by the application.
     Manual,
     /// The link-local address the host gave itself.

@@ -42,17 +42,17 @@ use wire::{Addr, Cidr};
 
 use crate::config::Config;
 use crate::context::{Core, TimerKind};
+use crate::host::NetOccupancy;
 use address::Class;
 use route::Routes;
 
 pub(crate) use address::{AddressEntry, Addresses};
-pub(crate) use address::{AddressState, Origin};
+pub use address::{AddressState, Origin};
 pub(crate) use interface::Interface;
 pub use interface::InterfaceConfig;
 pub(crate) use neighbour::{NeighbourId, Neighbours};
 pub use neighbour::{NeighbourInfo, NeighbourState};
-#[cfg(test)]
-pub(crate) use route::RouteOrigin;
+pub use route::RouteOrigin;
 
 /// Headroom a transport leaves before its header, for the headers of the layers below.
 pub(crate) const HEADROOM: usize = 128;
@@ -305,12 +305,14 @@ impl Net {
             .map_or(Offloads::ALL, |interface| interface.offloads)
     }
 
-    /// The MTU of the interface's link.
-    #[inline]
-    pub(crate) fn mtu(&self, interface: InterfaceId) -> u16 {
-        self.interfaces
-            .get(usize::from(interface.0))
-            .map_or(u16::MAX, |interface| interface.mtu)
+    /// What is held, for people and tools.
+    pub(crate) fn occupancy(&self) -> NetOccupancy {
+        let (reassemblies, _, reassembly_blocks) = self.reassembly.held();
+        NetOccupancy {
+            reassemblies,
+            reassembly_blocks,
+            path_mtus: self.path_mtus.len(),
+        }
     }
 
     /// Frames to be transmitted by an interface, oldest first.

@@ -22,7 +22,7 @@ const MAPPED_PREFIX: u8 = 96;
 
 /// Where a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RouteOrigin {
+pub enum RouteOrigin {
     /// Set by the application.
     Manual,
     /// The prefix of an address of this host.

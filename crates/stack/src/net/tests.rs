@@ -354,7 +354,7 @@ fn fragments(packet: &[u8], ident: u16, size: usize) -> Vec<Vec<u8>> {
             let len = out.len() as u16;
             set_u16(&mut out, 2, len);
             set_u16(&mut out, 4, ident);
-            set_u16(&mut out, 6, offset / 8 | if more { 0x2000 } else { 0 });
+            set_u16(&mut out, 6, (offset / 8) | if more { 0x2000 } else { 0 });
             mend(&mut out);
         } else {
             let repr = ipv6::ext::FragmentRepr {

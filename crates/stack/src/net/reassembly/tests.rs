@@ -89,7 +89,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 fn clear(core: &mut Core, table: &mut Reassembly) {
-    core.now = core.now + Duration::from_secs(61);
+    core.now += Duration::from_secs(61);
     while let Some(token) = core.wheel.pop_expired(core.now) {
         if let Some(expired) = table.on_timer(core, token as u32) {
             core.pool.free(expired.chain);
@@ -473,7 +473,7 @@ fn agrees_with_an_array_of_bytes() {
             } else {
                 end < len
             };
-            if more && (end - start) % 8 != 0 {
+            if more && !(end - start).is_multiple_of(8) {
                 continue;
             }
             let mut piece = bytes[start..end].to_vec();

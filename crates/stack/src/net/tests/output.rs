@@ -194,7 +194,7 @@ fn a_second_host_puts_the_fragments_together() {
                     let word = u16::from_be_bytes([frame[56], frame[57]]);
                     let more = word & 1;
                     (
-                        word >> 3 | more << 13,
+                        (word >> 3) | (more << 13),
                         u32::from_be_bytes([frame[58], frame[59], frame[60], frame[61]]),
                     )
                 };
@@ -215,9 +215,9 @@ fn a_second_host_puts_the_fragments_together() {
 /// What a second host, whose addresses are the peer's, makes of the fragments in a random order.
 fn joined(n: usize, frames: &[Vec<u8>], seed: u64) -> Vec<u8> {
     let mut rig = Rig::new();
-    for own in [US[n]] {
-        rig.net.remove_address(&mut rig.core, IF0, ip(own)).unwrap();
-    }
+    rig.net
+        .remove_address(&mut rig.core, IF0, ip(US[n]))
+        .unwrap();
     rig.add_address(IF0, ["10.0.0.2/24", "fd00::2/64"][n]);
     rig.pass(10);
     rig.frames(IF0);

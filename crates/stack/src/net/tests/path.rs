@@ -175,6 +175,11 @@ fn what_cannot_be_configured() {
     for cidr in ["10.5.0.0/31", "10.5.0.3/31", "10.5.0.4/32"] {
         assert_eq!(add(IF1, cidr), Ok(()), "{cidr}");
     }
+}
+
+#[test]
+fn gateways_that_cannot_be() {
+    let mut rig = Rig::new();
     let mut add = |dst: &str, via: &str, interface| {
         rig.net.add_route(Route {
             dst: dst.parse().unwrap(),
@@ -199,6 +204,11 @@ fn what_cannot_be_configured() {
     assert_eq!(add("10.8.0.0/16", "10.0.0.9", IF0), Ok(()));
     // A link-local router is a neighbour on any link.
     assert_eq!(add("2001:db8::/32", "fe80::9", IF1), Ok(()));
+}
+
+#[test]
+fn interfaces_that_cannot_be() {
+    let mut rig = Rig::new();
     let link = |mtu, mac| InterfaceConfig {
         name: "x".into(),
         mac,

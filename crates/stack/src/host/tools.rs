@@ -1,0 +1,89 @@
+//! What is set up, for people and tools: interfaces, addresses, routes, and what the internet layer holds.
+//!
+//! What does not live here: neighbours (`udp`), connections, counters.
+
+use base::Offloads;
+use wire::{Cidr, Mac};
+
+use super::Host;
+use crate::net::{AddressState, InterfaceId, Origin, Route, RouteOrigin};
+
+/// One line of the list of interfaces.
+#[derive(Debug, Clone, Copy)]
+pub struct InterfaceInfo<'a> {
+    /// Its number.
+    pub id: InterfaceId,
+    /// Its name, as it was given.
+    pub name: &'a str,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The longest IP packet its link carries, in bytes.
+    pub mtu: u16,
+    /// The same for IPv6, which a router may have lowered.
+    pub mtu_v6: u16,
+    /// What its device does for frames.
+    pub offloads: Offloads,
+    /// Frames waiting to be transmitted.
+    pub queued: usize,
+}
+
+/// One line of the list of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressInfo {
+    /// The interface it is assigned to.
+    pub interface: InterfaceId,
+    /// The address and the length of its prefix.
+    pub cidr: Cidr,
+    /// How far it may be used.
+    pub state: AddressState,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// What the internet layer holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetOccupancy {
+    /// Datagrams being reassembled.
+    pub reassemblies: u32,
+    /// Blocks of packet memory they hold.
+    pub reassembly_blocks: u32,
+    /// Destinations whose path MTU was learnt.
+    pub path_mtus: u32,
+}
+
+impl Host {
+    /// Every interface but the loopback.
+    pub fn interfaces(&self) -> impl Iterator<Item = InterfaceInfo<'_>> {
+        let interfaces = self.net.interfaces.iter().enumerate();
+        interfaces.map(|(n, interface)| InterfaceInfo {
+            id: InterfaceId(n as u8),
+            name: &interface.name,
+            mac: interface.mac,
+            mtu: interface.mtu,
+            mtu_v6: interface.mtu_v6,
+            offloads: interface.offloads,
+            queued: interface.queue.len(),
+        })
+    }
+
+    /// Every address, in any state.
+    pub fn addresses(&self) -> impl Iterator<Item = AddressInfo> + '_ {
+        let entries = self.net.addresses.entries.iter();
+        entries.map(|(_, entry)| AddressInfo {
+            interface: entry.interface,
+            cidr: entry.cidr,
+            state: entry.state,
+            origin: entry.origin,
+        })
+    }
+
+    /// Every route, in no order that matters.
+    pub fn routes(&self) -> impl Iterator<Item = (&Route, RouteOrigin)> {
+        self.net.routes.iter()
+    }
+
+    /// What the internet layer holds.
+    pub fn net_occupancy(&self) -> NetOccupancy {
+        self.net.occupancy()
+    }
+}
