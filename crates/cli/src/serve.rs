@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use base::Offloads;
 use millstream::tokio::{TcpListener, TcpStream, UdpSocket};
-use millstream::{Config, ConnectionInfo, Host, PortSnapshot, ShardSnapshot};
+use millstream::{Config, ConnectionInfo, Host, PortSnapshot, ShardSnapshot, State};
 use port::Port;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wire::{Addr, Cidr};
@@ -346,13 +346,17 @@ impl AsyncWrite for Metered {
 
 /// A snapshot as the page gets it.
 fn stats(snapshot: &ShardSnapshot, facts: &Facts, meters: &Meters) -> Stats {
-    let is_listener = |name: &str| name == "LISTEN";
     let states: Vec<Counter> = snapshot
         .states
         .iter()
+        .filter(|(state, _)| *state != State::Listen)
         .map(|(state, count)| Counter::new(state.name(), "", *count))
-        .filter(|state| !is_listener(&state.name))
         .collect();
+    let of = |wanted: State| {
+        let found = snapshot.states.iter().find(|(state, _)| *state == wanted);
+        found.map_or(0, |(_, count)| *count)
+    };
+    let all: u64 = states.iter().map(|state| state.count).sum();
     let mut drops: Vec<Counter> = snapshot
         .drops
         .iter()
@@ -384,7 +388,7 @@ fn stats(snapshot: &ShardSnapshot, facts: &Facts, meters: &Meters) -> Stats {
             .map(port_facts)
             .collect(),
         tcp: view::Tcp {
-            connections: states.iter().map(|state| state.count).sum(),
+            connections: all - of(State::TimeWait) - of(State::Closed),
             states,
         },
         connections: busiest(&snapshot.connections, meters),
@@ -434,7 +438,7 @@ fn busiest(connections: &[ConnectionInfo], meters: &Meters) -> Vec<view::Connect
     };
     let mut rows: Vec<_> = connections
         .iter()
-        .filter(|info| info.state.name() != "LISTEN")
+        .filter(|info| !matches!(info.state, State::Listen | State::TimeWait | State::Closed))
         .map(|info| (of(info), info))
         .collect();
     drop(open);

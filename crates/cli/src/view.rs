@@ -63,7 +63,7 @@ pub(crate) struct PortFacts {
 /// TCP connections by state.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Tcp {
-    /// Connections in any state but LISTEN.
+    /// Connections that are open or on their way: neither LISTEN nor TIME-WAIT.
     pub(crate) connections: u64,
     /// How many are in each state; RFC 9293's names, only the ones in use.
     pub(crate) states: Vec<Counter>,

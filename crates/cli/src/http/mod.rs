@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -27,7 +27,6 @@ use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OnceCell;
 
 use crate::services::{Accept, accept_all};
 use live::Live;
@@ -251,31 +250,46 @@ async fn receive(
     Ok((len, start.elapsed().as_millis() as u64))
 }
 
-/// Digests of the pattern by length: each computed once, one at a time, off the runtime's own threads.
+/// Digests of the pattern by length: each computed once, one at a time, off the runtime's own threads, and from the
+/// longest shorter one on, as every pattern is a prefix of the longer ones.
 #[derive(Default)]
 struct Digests {
-    kept: Mutex<BTreeMap<u64, Arc<OnceCell<String>>>>,
+    kept: Mutex<BTreeMap<u64, Sha256>>,
     one_at_a_time: tokio::sync::Mutex<()>,
 }
 
 impl Digests {
     async fn of(&self, len: u64) -> String {
-        let cell = self.cell(len);
-        let compute = async || {
-            let _turn = self.one_at_a_time.lock().await;
-            let hashed = tokio::task::spawn_blocking(move || pattern::digest(len)).await;
-            hashed.unwrap_or_else(|_| String::from("unknown"))
-        };
-        cell.get_or_init(compute).await.clone()
+        if let Some(hasher) = self.kept().get(&len) {
+            return pattern::hex(hasher.clone());
+        }
+        let _turn = self.one_at_a_time.lock().await;
+        let known = self
+            .kept()
+            .range(..=len)
+            .next_back()
+            .map(|(at, hasher)| (*at, hasher.clone()));
+        let (at, hasher) = known.unwrap_or_default();
+        match tokio::task::spawn_blocking(move || pattern::extend(hasher, at, len)).await {
+            Ok(hasher) => {
+                self.keep(len, hasher.clone());
+                pattern::hex(hasher)
+            }
+            Err(_) => String::from("unknown"),
+        }
     }
 
-    fn cell(&self, len: u64) -> Arc<OnceCell<String>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= DIGESTS_KEPT && !kept.contains_key(&len) {
+    fn keep(&self, len: u64, hasher: Sha256) {
+        let mut kept = self.kept();
+        if kept.len() >= DIGESTS_KEPT {
             // Any will do, but the announced one is asked for by every page.
             let victim = kept.keys().copied().find(|n| *n != ANNOUNCED);
             victim.map(|n| kept.remove(&n));
         }
-        Arc::clone(kept.entry(len).or_default())
+        kept.insert(len, hasher);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<u64, Sha256>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
