@@ -38,14 +38,14 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Joins lines and squeezes blanks, so that whatever a library says stays on one line.
+/// Joins lines, squeezes blanks and leaves out error numbers: whatever a library says, one line a person can read.
 fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    while let Some(start) = line.find(" (os error ") {
+        match line[start..].find(')') {
+            Some(len) => line.replace_range(start..=start + len, ""),
+            None => break,
         }
-        line.push_str(word);
     }
     line
 }
@@ -58,6 +58,11 @@ mod tests {
     fn failures_are_one_line_with_the_remedy_last() {
         let failure = Failure::new("cannot open x:\n  denied", "run as root");
         assert_eq!(failure.to_string(), "cannot open x: denied; run as root");
+        let system = std::io::Error::from_raw_os_error(13);
+        assert_eq!(
+            Failure::told(format_args!("x: {system}; y")).to_string(),
+            "x: Permission denied; y"
+        );
         assert_eq!(Failure::told("a; do b").to_string(), "a; do b");
     }
 }
