@@ -17,7 +17,7 @@ use super::Tcp;
 use super::conn::Conn;
 use super::record::{NONE, State, flag};
 use super::synchronise::initial_window;
-use super::timer::sync;
+use super::timer::{arm_no_later, sync};
 
 /// TCP's protocol number.
 pub(crate) const PROTOCOL: u8 = 6;
@@ -75,7 +75,11 @@ impl Tcp {
         let (remote, local) = (tcb.remote, self.profiles.get(tcb.profile).local);
         let path = self.paths.get(core, net, &remote, &local);
         let Some(mut conn) = self.conn(index) else {
-            // No active part to be had: the peer's retransmission will bring us back.
+            // No active part to be had now. Data and ACKs come back with the peer's retransmission; a FIN nobody else asks for.
+            if let Some(tcb) = self.conns.at_mut(index) {
+                let again = core.now + tcb.rto();
+                arm_no_later(core, tcb, again, index);
+            }
             return (0, false);
         };
         let Some(path) = path else {

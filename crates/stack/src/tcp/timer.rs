@@ -66,6 +66,10 @@ impl Tcp {
             return self.dissolve(core, index, None);
         }
         let idle = tcb.active == super::NONE;
+        if idle && matches!(tcb.state, State::FinWait1 | State::Closing | State::LastAck) {
+            // The FIN found no active part to be sent with.
+            return self.queue_send(index);
+        }
         let profile = self.profiles.get(tcb.profile);
         if idle && profile.options.keepalive.is_none() {
             return;
