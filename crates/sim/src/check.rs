@@ -133,7 +133,10 @@ impl Checker {
         let flow = (src, tcp.src_port(), dst, tcp.dst_port());
         let back = (dst, tcp.dst_port(), src, tcp.src_port());
         if flags.contains(Flags::RST) {
-            self.flows.remove(&flow);
+            // It says nothing more, but what the peer still says is read with what both agreed on.
+            if let Some(said) = self.flows.get_mut(&flow) {
+                (said.ack, said.edge) = (None, None);
+            }
             return Ok(());
         }
         let (seq, ack) = (Seq(tcp.seq()), Seq(tcp.ack()));
