@@ -4,4 +4,7 @@
 //! failed.
 #![forbid(unsafe_code)]
 
+mod host;
 pub mod parsers;
+
+pub use host::host;

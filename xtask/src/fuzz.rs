@@ -107,7 +107,7 @@ fn build(root: &Path) -> Result<PathBuf, String> {
         .map_err(|error| format!("cargo cannot be started: {error}"))?;
     if !status.success() {
         return Err(
-            "the fuzz targets do not build: libFuzzer needs a C++ compiler (apt-get install g++)"
+            "the fuzz targets do not build, see above; libFuzzer itself needs a C++ compiler (apt-get install g++)"
                 .to_owned(),
         );
     }
