@@ -87,6 +87,8 @@ counters! {
         NdpFragmented => "ndp-fragmented",
         /// A packet to be sent that exceeds its path and must not be cut, or any packet.
         OutTooBig => "out-too-big",
+        /// A packet that may not leave this host: its TTL or hop limit is 0 (RFC 1122 3.2.1.7).
+        OutTtl => "out-ttl",
         /// A packet for an interface that is not there.
         OutNoInterface => "out-no-interface",
         /// A super-frame for an interface whose device cannot cut it.

@@ -84,10 +84,6 @@ impl Net {
         match head.kind {
             // RFC 4443 4.2: a request to a multicast address SHOULD be answered, from a unicast one.
             kind::ECHO_REQUEST => self.echo(core, datagram, kind::ECHO_REPLY),
-            kind::UNREACHABLE
-            | kind::PACKET_TOO_BIG
-            | kind::TIME_EXCEEDED
-            | kind::PARAMETER_PROBLEM => self.error_input(core, datagram, head),
             // RFC 6980 5: no neighbour discovery in fragments.
             kind::ROUTER_SOLICIT..=kind::REDIRECT if fragmented => {
                 dropped(core, datagram, Drop::NdpFragmented)
@@ -106,6 +102,8 @@ impl Net {
                 }
                 Input::Done
             }
+            // RFC 4443 2.4 a: unknown errors MUST be passed to the upper layer.
+            0..128 => self.error_input(core, datagram, head),
             // RFC 4443 2.4 b: unknown informational messages MUST be dropped silently.
             _ => dropped(core, datagram, Drop::IcmpIgnored),
         }
@@ -394,7 +392,7 @@ fn read_error(v4: bool, message: &[u8], head: Head) -> Option<(Quote<'_>, Report
     } else {
         let packet = icmpv6::Packet::new(message).ok()?;
         let quote = Quote::parse(Family::V6, packet.quoted()?).ok()?;
-        Some((quote, kind_v6(head)?))
+        Some((quote, kind_v6(head)))
     }
 }
 
@@ -429,9 +427,9 @@ fn kind_v4(repr: &icmpv4::Repr, packet_len: usize) -> Option<ReportKind> {
     })
 }
 
-fn kind_v6(head: Head) -> Option<ReportKind> {
+fn kind_v6(head: Head) -> ReportKind {
     use icmpv6::unreachable as code;
-    Some(match head.kind {
+    match head.kind {
         icmpv6::kind::PACKET_TOO_BIG => ReportKind::TooBig { mtu: head.word },
         icmpv6::kind::UNREACHABLE => match head.code {
             code::NO_ROUTE => ReportKind::NetUnreachable,
@@ -447,7 +445,7 @@ fn kind_v6(head: Head) -> Option<ReportKind> {
         icmpv6::kind::PARAMETER_PROBLEM if head.code == icmpv6::parameter_problem::NEXT_HEADER => {
             ReportKind::ProtocolUnreachable
         }
-        icmpv6::kind::PARAMETER_PROBLEM => ReportKind::ParameterProblem,
-        _ => return None,
-    })
+        // An unknown error says no more than that something could not be made sense of; Linux has EPROTO for both.
+        _ => ReportKind::ParameterProblem,
+    }
 }

@@ -105,6 +105,10 @@ impl Net {
         let Some(interface) = self.interfaces.get(usize::from(path.interface.0)) else {
             return self.send_loopback(core, path.interface, meta, chain, facts);
         };
+        // RFC 1122 3.2.1.7: a host MUST NOT send a datagram with a TTL of 0.
+        if meta.ttl == 0 {
+            return core.drop_packet(chain, Drop::OutTtl);
+        }
         let v4 = meta.dst.is_v4();
         let len = chain.len();
         let ip = header_len(v4);

@@ -100,6 +100,8 @@ fn echoes_that_are_not_answered() {
     for dst in ["255.255.255.255", "10.0.0.255", "224.0.0.1"] {
         rig.dropped(&framed(&echo(THEM[0], dst, b"x")), Drop::IcmpGroupEcho);
     }
+    // Nobody to answer to.
+    rig.dropped(&framed(&echo("::", US[1], b"x")), Drop::IcmpIgnored);
     // An answer nobody waits for, a timestamp request, an unknown type of each family; source quench (RFC 6633 3).
     for kind in [0, 13, 42, 4] {
         rig.dropped(
@@ -107,7 +109,7 @@ fn echoes_that_are_not_answered() {
             Drop::IcmpIgnored,
         );
     }
-    for kind in [129, 200, 100] {
+    for kind in [129, 200] {
         rig.dropped(
             &framed(&icmp(THEM[1], US[1], &[kind, 0, 0, 0, 0, 0, 0, 0])),
             Drop::IcmpIgnored,
@@ -289,7 +291,7 @@ fn error(n: usize, from: &str, head: [u8; 8], quoted: &[u8]) -> Vec<u8> {
 fn errors_heard_become_reports() {
     use ReportKind::*;
     let mut rig = Rig::new();
-    let cases: [(usize, [u8; 8], ReportKind); 23] = [
+    let cases: [(usize, [u8; 8], ReportKind); 24] = [
         (0, [3, 0, 0, 0, 0, 0, 0, 0], NetUnreachable),
         (0, [3, 1, 0, 0, 0, 0, 0, 0], HostUnreachable),
         (0, [3, 2, 0, 0, 0, 0, 0, 0], ProtocolUnreachable),
@@ -313,6 +315,7 @@ fn errors_heard_become_reports() {
         (1, [3, 1, 0, 0, 0, 0, 0, 0], ReassemblyTimeExceeded),
         (1, [4, 1, 0, 0, 0, 0, 0, 6], ProtocolUnreachable),
         (1, [4, 0, 0, 0, 0, 0, 0, 6], ParameterProblem),
+        (1, [100, 0, 0, 0, 0, 0, 0, 0], ParameterProblem),
     ];
     for (n, head, kind) in cases {
         let router = ["198.51.100.1", "2001:db8::1"][n];

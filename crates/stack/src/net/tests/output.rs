@@ -378,3 +378,23 @@ fn an_echo_to_oneself_is_answered() {
     }
     rig.idle();
 }
+
+#[test]
+fn nothing_leaves_with_a_ttl_of_zero() {
+    let mut rig = Rig::new();
+    for n in 0..2 {
+        let (chain, facts) = handed(&mut rig, US[n], THEM[n], b"x");
+        let path = rig
+            .net
+            .route(&mut rig.core, ip(THEM[n]), None, None)
+            .unwrap();
+        let meta = IpMeta {
+            ttl: 0,
+            ..meta(US[n], THEM[n])
+        };
+        rig.net.send(&mut rig.core, &path, &meta, chain, facts);
+    }
+    assert_eq!(rig.core.stats.drops.get(Drop::OutTtl), 2);
+    assert!(rig.frames(IF0).is_empty());
+    rig.idle();
+}
