@@ -26,7 +26,13 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {} us: {}", self.at.micros(), self.what)
+        write!(
+            f,
+            "at {} us: {}: {}",
+            self.at.micros(),
+            self.what,
+            wire::Pretty(&self.frame)
+        )
     }
 }
 

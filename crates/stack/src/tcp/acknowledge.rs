@@ -105,6 +105,7 @@ impl Conn<'_> {
         self.measure(core.now, seg);
         self.tcb.backoff = 0;
         self.tcb.dup_acks = 0;
+        self.tcb.flags |= flag::PROGRESS;
         let delivered = acked.saturating_sub(counted) + sacked;
         self.grow(core.now, delivered, flight);
         if self.repairing() {

@@ -93,6 +93,10 @@ impl Tcp {
             sync(core, conn.tcb, conn.act, index);
             return (0, false);
         };
+        if conn.tcb.has(flag::PROGRESS) {
+            conn.tcb.flags &= !flag::PROGRESS;
+            net.confirm(core, &path);
+        }
         let offloads = net.offloads(path.interface);
         let tso = if remote.is_v4() {
             offloads.tso4

@@ -126,6 +126,8 @@ pub(crate) mod flag {
     pub(crate) const PROBE: u32 = 1 << 18;
     /// The persist timer allows one segment the silly-window rules would hold back.
     pub(crate) const OVERRIDE: u32 = 1 << 19;
+    /// Something new was acknowledged: the path's first hop works (RFC 4861 7.3.1).
+    pub(crate) const PROGRESS: u32 = 1 << 20;
     /// Where the number of the pending error is kept, see `Tcb::error`.
     pub(crate) const ERROR_SHIFT: u32 = 24;
 }

@@ -285,7 +285,6 @@ impl Neighbours {
 
     /// Those above have heard from the neighbour lately in answer to what was sent (RFC 4861 7.3.1): forward progress.
     #[inline]
-    #[allow(dead_code, reason = "for TCP, which does not say so yet")]
     pub(crate) fn confirm(
         &mut self,
         core: &mut Core,

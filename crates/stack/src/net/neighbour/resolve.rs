@@ -89,7 +89,6 @@ impl Net {
 
     /// A transport has heard from beyond the path in answer to what it sent lately: its first hop works (RFC 4861 7.3.1).
     #[inline]
-    #[allow(dead_code, reason = "for TCP, which does not say so yet")]
     pub(crate) fn confirm(&mut self, core: &mut Core, path: &Path) {
         self.neighbours
             .confirm(core, path.neighbour, path.interface, &path.next_hop);

@@ -1,0 +1,171 @@
+//! One random network and workload per seed: `cargo xtask sim --seeds N --first S`.
+//!
+//! Reads `SIM_FIRST` and `SIM_SEEDS`; a plain `cargo test` runs a few hundred.
+
+use core::time::Duration;
+
+use base::Rng;
+use sim::transfer::{Scenario, Stream};
+use sim::{CableId, Faults, LinkConfig, Loss, NodeId, World};
+use stack::{Config, Congestion, Keepalive, TcpOptions};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(default)
+}
+
+#[test]
+fn seeds() {
+    let first = number("SIM_FIRST", 0);
+    let count = number("SIM_SEEDS", if cfg!(debug_assertions) { 150 } else { 1000 });
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|t| {
+                scope.spawn(move || {
+                    (first + t..first + count)
+                        .step_by(threads as usize)
+                        .try_for_each(|seed| run(seed).map_err(|why| (seed, why)))
+                })
+            })
+            .collect();
+        for worker in workers {
+            if let Err((seed, why)) = worker.join().expect("a seed's run does not panic") {
+                panic!("seed {seed}: {why}\nreplay: cargo xtask sim --seeds 1 --first {seed}");
+            }
+        }
+    });
+}
+
+fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.below(from.len() as u32) as usize]
+}
+
+fn link(rng: &mut Rng) -> LinkConfig {
+    let loss = match rng.below(5) {
+        0 | 1 => Loss::None,
+        2 => Loss::Random(pick(rng, &[0.001, 0.01, 0.03, 0.07, 0.12])),
+        3 => Loss::Burst {
+            start: 0.002,
+            end: 0.3,
+            loss: 0.5,
+        },
+        _ => Loss::Burst {
+            start: 0.01,
+            end: 0.3,
+            loss: 0.9,
+        },
+    };
+    let faults = Faults {
+        loss,
+        reorder: pick(rng, &[0.0, 0.0, 0.01, 0.1, 0.5]),
+        jitter: Duration::from_micros(pick(rng, &[100, 3_000, 50_000])),
+        duplicate: pick(rng, &[0.0, 0.0, 0.01, 0.2]),
+        corrupt: pick(rng, &[0.0, 0.0, 0.001, 0.02]),
+    };
+    let offload = rng.below(3) == 0;
+    LinkConfig {
+        rate: pick(rng, &[0, 256_000, 5_000_000, 100_000_000, 10_000_000_000]),
+        delay: Duration::from_micros(pick(rng, &[10, 500, 10_000, 100_000, 500_000])),
+        queue: pick(rng, &[20_000, 200_000, 2_000_000]),
+        mtu: pick(rng, &[1280, 1500, 1500, 9000]),
+        faults,
+        offload,
+        whole: offload && rng.below(2) == 0,
+    }
+}
+
+fn options(rng: &mut Rng) -> TcpOptions {
+    // A peer that gave up may be gone without a word: its reset was lost, too.
+    let keepalive = Keepalive {
+        idle: Duration::from_secs(300),
+        interval: Duration::from_secs(30),
+        probes: 9,
+    };
+    TcpOptions {
+        keepalive: Some(keepalive),
+        nodelay: rng.below(2) == 0,
+        congestion: pick(rng, &[Congestion::Cubic, Congestion::Reno]),
+        receive_buffer: pick(rng, &[4_096, 30_000, 65_535, 1 << 20, 4 << 20]),
+        send_buffer: pick(rng, &[4_096, 50_000, 1 << 20]),
+        max_segment: pick(rng, &[None, None, Some(536), Some(100)]),
+        ..TcpOptions::default()
+    }
+}
+
+fn run(seed: u64) -> Result<(), String> {
+    let mut rng = Rng::from_seed(seed ^ 0x5eed_5eed);
+    let link = link(&mut rng);
+    let mut world = World::new(seed);
+    let config = Config {
+        pool_blocks: 8192,
+        duplicate_detection: false,
+        ..Config::default()
+    };
+    let (a, b) = (world.add_host(config.clone()), world.add_host(config));
+    let cable = world.connect(&[a, b], link);
+    for (node, v4, v6) in [
+        (a, "10.1.0.1/24", "fd01::1/64"),
+        (b, "10.1.0.2/24", "fd01::2/64"),
+    ] {
+        world.address(node, cable, v4);
+        world.address(node, cable, v6);
+    }
+    // Sizes such that a slow link is done in reasonable virtual time.
+    let most = if link.rate == 256_000 || link.delay.as_millis() > 50 {
+        40_000
+    } else {
+        400_000
+    };
+    let count = 1 + rng.below(4) as usize;
+    let streams: Vec<Stream> = (0..count)
+        .map(|_| Stream {
+            up: u64::from(rng.below(most)),
+            down: u64::from(rng.below(most)),
+        })
+        .collect();
+    let to = pick(&mut rng, &["10.1.0.2:80", "[fd01::2]:80"])
+        .parse()
+        .map_err(|e| format!("{e}"))?;
+    let options = options(&mut rng);
+    let mut scenario = Scenario::start(&mut world, a, b, to, &streams, &options);
+    scenario.read_size = pick(&mut rng, &[500, 5_000, 65_536]);
+    if rng.below(6) == 0 {
+        let _ = scenario.run(&mut world, Duration::from_millis(u64::from(rng.below(500))));
+        world.partition(CableId(0));
+        let _ = scenario.run(
+            &mut world,
+            Duration::from_millis(u64::from(rng.below(5_000))),
+        );
+        world.heal(CableId(0));
+    }
+    let outcome = scenario
+        .run(&mut world, Duration::from_secs(6 * 3600))
+        .map_err(|why| format!("{why}\n{link:?}\n{options:?}\n{streams:?}"))?;
+    // Under heavy loss a connection may honestly be given up; nothing else may fail.
+    let hopeless = !matches!(link.faults.loss, Loss::None);
+    if !outcome.failed.is_empty() && !hopeless {
+        return Err(format!("{:?} on {link:?}", outcome.failed));
+    }
+    world.run_for(Duration::from_secs(4000));
+    for node in [a, b] {
+        leaks(&mut world, node)?;
+    }
+    world.violation().map_or(Ok(()), |v| Err(v.to_string()))
+}
+
+/// Everything must have gone home.
+fn leaks(world: &mut World, node: NodeId) -> Result<(), String> {
+    let host = world.host(node);
+    let left = host.tcp_occupancy();
+    let (blocks, segments) = (host.pool().in_use(), host.pool().segments_in_use());
+    if left == stack::TcpOccupancy::default() && blocks == 0 && segments == 0 {
+        Ok(())
+    } else {
+        Err(format!(
+            "left behind: {left:?}, {blocks} blocks, {segments} segments"
+        ))
+    }
+}
