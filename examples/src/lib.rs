@@ -24,6 +24,8 @@ pub const MILLSTREAM: &str = "10.77.0.2";
 pub struct Stage {
     once: bool,
     own: bool,
+    /// The namespace came with a user namespace of its own.
+    own_user: bool,
 }
 
 /// Reads the command line and prepares a host on a TAP device. Call it first in `main`: a namespace can only be entered
@@ -35,6 +37,7 @@ pub fn stage() -> Result<(Stage, Builder), Box<dyn Error>> {
     let mut stage = Stage {
         once: false,
         own: true,
+        own_user: false,
     };
     let mut device = "mill0".to_owned();
     let mut arguments = std::env::args().skip(1);
@@ -54,7 +57,10 @@ pub fn stage() -> Result<(Stage, Builder), Box<dyn Error>> {
         }
     }
     if stage.own {
+        let user = || std::fs::read_link("/proc/self/ns/user").ok();
+        let before = user();
         netns::enter_private()?;
+        stage.own_user = user() != before;
     }
     let tap = Tap::new(&device, &TapOptions::default())?;
     if stage.own {
@@ -97,9 +103,12 @@ impl Stage {
             return;
         }
         let pid = std::process::id();
-        println!(
-            "come in with: nsenter --target {pid} --user --net --preserve-credentials ping {MILLSTREAM}"
-        );
+        let user = if self.own_user {
+            "--user --preserve-credentials "
+        } else {
+            ""
+        };
+        println!("come in with: nsenter --target {pid} {user}--net COMMAND");
         std::thread::spawn(move || {
             let seen = TcpStream::connect((MILLSTREAM, port)).and_then(visit);
             match &seen {

@@ -2,6 +2,8 @@
 //!
 //! What does not live here: sockets for other threads ([`crate::Sockets`]), which are such an application themselves.
 
+use std::time::Duration;
+
 use base::Instant;
 use stack::{Event, Host};
 
@@ -13,6 +15,7 @@ pub struct ShardCx<'a> {
     /// The time of this turn.
     pub now: Instant,
     pub(crate) again: bool,
+    pub(crate) within: Option<Duration>,
     pub(crate) stop: bool,
 }
 
@@ -20,6 +23,11 @@ impl ShardCx<'_> {
     /// Asks for another turn at once instead of sleep: there is more to do that no event will announce.
     pub fn again(&mut self) {
         self.again = true;
+    }
+
+    /// Asks for another turn within this time, whatever happens: there is something to try again.
+    pub fn again_within(&mut self, time: Duration) {
+        self.within = Some(self.within.map_or(time, |within| within.min(time)));
     }
 
     /// Ends the shard, as if it were asked to from outside.

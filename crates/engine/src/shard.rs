@@ -141,6 +141,8 @@ pub struct Shard<A: App> {
     /// The time of the turn, and of the last turn that had work.
     now: Instant,
     last_work: Instant,
+    /// The application wants another turn within this time.
+    within: Option<Duration>,
     /// The last turn had work.
     worked: bool,
     stop: bool,
@@ -215,6 +217,7 @@ impl<A: App> Shard<A> {
             meters: Meters::default(),
             now,
             last_work: now,
+            within: None,
             worked: false,
             stop: false,
         })
@@ -301,10 +304,14 @@ impl<A: App> Shard<A> {
             host: &mut self.host,
             now: self.now,
             again: false,
+            within: None,
             stop: false,
         };
         call(&mut self.app, &mut cx);
         self.stop |= cx.stop;
+        if let Some(within) = cx.within {
+            self.within = Some(self.within.map_or(within, |time| time.min(within)));
+        }
         cx.again
     }
 
@@ -320,6 +327,7 @@ impl<A: App> Shard<A> {
         };
         *meter += self.now - before;
         self.meters.turns += 1;
+        self.within = None;
         let mut work = self.receive();
         work |= self.take_messages();
         self.host.handle_timers(self.now);
@@ -424,7 +432,7 @@ impl<A: App> Shard<A> {
 
     fn sleep(&mut self, longest: Duration) {
         let started = self.clock.now();
-        let mut time = longest;
+        let mut time = self.within.map_or(longest, |within| within.min(longest));
         if let Some(deadline) = self.host.next_deadline() {
             time = time.min(deadline - started);
         }

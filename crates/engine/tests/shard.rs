@@ -1,4 +1,5 @@
 //! Applications that live on their shards, two of them joined by memory.
+#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};

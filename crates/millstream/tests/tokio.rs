@@ -1,4 +1,5 @@
 //! The sockets with tokio's face, between two hosts joined by memory.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -13,6 +13,7 @@ mod udp;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use base::{Key, Slab};
 use stack::{Config, Event, Ready, SocketId};
@@ -25,6 +26,9 @@ use crate::shard::Message;
 use listener::ListenerEntry;
 use tcp::TcpEntry;
 use udp::UdpEntry;
+
+/// How soon to try again what no event will tell of.
+const STALLED: Duration = Duration::from_millis(1);
 
 /// What the driver knows of one socket.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ enum Fate {
 
 /// What a look may use besides the socket.
 struct Tools<'a> {
+    /// Set by a look that found a table or pool full, of which no event will tell.
+    stalled: bool,
     door: &'a Arc<Door>,
     /// A large chunk to receive into, reused until it is given away full.
     scratch: &'a mut Option<Chunk>,
@@ -63,6 +69,8 @@ pub struct Driver {
     entries: Slab<Entry>,
     scratch: Option<Chunk>,
     stopping: bool,
+    /// Sockets to be looked at again although nothing will tell.
+    stalled: Vec<u64>,
     /// Where listeners that ask for any port find one, and where the search goes on.
     ports: RangeInclusive<u16>,
     next_port: u16,
@@ -103,6 +111,7 @@ impl Driver {
             entries: Slab::with_capacity(capacity),
             scratch: None,
             stopping: false,
+            stalled: Vec::new(),
             ports: config.ephemeral_ports.0..=config.ephemeral_ports.1,
             next_port: config.ephemeral_ports.0,
             connections: 0,
@@ -122,6 +131,7 @@ impl Driver {
     fn look(&mut self, cx: &mut ShardCx<'_>, token: u64, ready: Ready) {
         let key = key_of(token);
         let tools = &mut Tools {
+            stalled: false,
             door: &self.door,
             scratch: &mut self.scratch,
         };
@@ -132,6 +142,9 @@ impl Driver {
             Some(Entry::Listener(entry)) => entry.look(cx, &mut accepted),
             None => return,
         };
+        if tools.stalled && fate == Fate::Lives && self.stalled.last() != Some(&token) {
+            self.stalled.push(token);
+        }
         if fate == Fate::Gone
             && let Some(Entry::Tcp(_)) = self.entries.remove(key)
         {
@@ -228,6 +241,19 @@ impl App for Driver {
             super::TOKEN_NONE if self.stopping => subject.fail_stopped(),
             super::TOKEN_NONE => self.introduce(cx, subject),
             token => self.look(cx, token, Ready::NONE),
+        }
+    }
+
+    fn on_turn(&mut self, cx: &mut ShardCx<'_>) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        // Each may stall again, and be back in the list for the next turn.
+        for token in std::mem::take(&mut self.stalled) {
+            self.look(cx, token, Ready::NONE);
+        }
+        if !self.stalled.is_empty() {
+            cx.again_within(STALLED);
         }
     }
 

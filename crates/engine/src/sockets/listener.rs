@@ -15,7 +15,7 @@ use stack::{SocketError, TcpOptions};
 
 use super::error::{io_error, stopped};
 use super::tcp::TcpSocket;
-use super::waiters::{Waiters, block};
+use super::waiters::{Waiters, block, park};
 use super::{Door, TOKEN_NONE};
 use crate::mailbox::lock;
 
@@ -176,12 +176,11 @@ impl TcpListenerSocket {
 
     /// Ready when there may be a connection; else the task is woken then.
     pub fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if state.ready() {
             return Poll::Ready(());
         }
-        state.acceptors.register(cx);
-        Poll::Pending
+        park(state, cx, |state| &mut state.acceptors)
     }
 
     /// Blocks until the shard has answered the request to listen.
@@ -199,10 +198,9 @@ impl TcpListenerSocket {
 
     /// Ready when the shard has answered the request to listen.
     pub fn poll_listening(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if state.local.is_none() && !state.ready() {
-            state.acceptors.register(cx);
-            return Poll::Pending;
+            return park(state, cx, |state| &mut state.acceptors);
         }
         drop(state);
         Poll::Ready(self.listening().unwrap_or(Ok(())))

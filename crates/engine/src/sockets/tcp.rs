@@ -21,7 +21,7 @@ use stack::{SocketError, TcpInfo, TcpOptions};
 
 use super::chunk::{ByteQueue, SMALL, gather};
 use super::error::{io_error, stopped};
-use super::waiters::{Waiters, block};
+use super::waiters::{Waiters, block, park};
 use super::{Door, TOKEN_NONE};
 use crate::mailbox::lock;
 use crate::reply::{Reply, Sender, reply};
@@ -63,6 +63,8 @@ pub(crate) struct TcpState {
     pub(crate) rx_len: usize,
     /// Nothing follows what is queued.
     pub(crate) rx_end: bool,
+    /// That is because the peer said so with its FIN.
+    pub(crate) fin: bool,
     /// The shard holds back because of the limit and wants to hear when there is room.
     pub(crate) rx_paused: bool,
 
@@ -127,6 +129,7 @@ impl TcpShared {
                 rx: ByteQueue::default(),
                 rx_len: 0,
                 rx_end: false,
+                fin: false,
                 rx_paused: false,
                 tx: ByteQueue::default(),
                 tx_len: 0,
@@ -287,9 +290,13 @@ impl TcpSocket {
         state.rx_paused &= !resume;
         let end = if !reader.queue.is_empty() {
             Ok(())
-        } else if let Some(error) = state.take_error() {
-            Err(error)
-        } else if state.rx_end || state.read_shut {
+        } else if let Some(error) = state.error.take() {
+            Err(io_error(error))
+        } else if state.fin || state.read_shut {
+            Ok(())
+        } else if state.stopped {
+            Err(stopped())
+        } else if state.rx_end {
             Ok(())
         } else {
             Err(io::ErrorKind::WouldBlock.into())
@@ -392,22 +399,20 @@ impl TcpSocket {
     /// Ready when there may be something to read; else the task is woken then.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let reader = lock(&self.shared.reader);
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if !reader.queue.is_empty() || state.read_ready() {
             return Poll::Ready(());
         }
-        state.readers.register(cx);
-        Poll::Pending
+        park(state, cx, |state| &mut state.readers)
     }
 
     /// Ready when there may be room to write or the connection attempt has ended; else the task is woken then.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if state.write_ready(self.shared.door.limits.send) {
             return Poll::Ready(());
         }
-        state.writers.register(cx);
-        Poll::Pending
+        park(state, cx, |state| &mut state.writers)
     }
 
     /// Ends reading, writing or both, as shutdown(2).

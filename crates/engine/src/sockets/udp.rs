@@ -17,7 +17,7 @@ use std::time::Instant;
 use stack::SocketError;
 
 use super::error::{io_error, stopped};
-use super::waiters::{Waiters, block};
+use super::waiters::{Waiters, block, park};
 use super::{Door, TOKEN_NONE};
 use crate::mailbox::lock;
 
@@ -174,8 +174,7 @@ impl UdpHandle {
     pub fn poll_bound(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.shared.state();
         if state.local.is_none() && !state.failed() {
-            state.writers.register(cx);
-            return Poll::Pending;
+            return park(state, cx, |state| &mut state.writers);
         }
         Poll::Ready(match state.local {
             Some(_) if !state.failed() => Ok(()),
@@ -285,22 +284,20 @@ impl UdpHandle {
 
     /// Ready when there may be a datagram or an error; else the task is woken then.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if !state.rx.is_empty() || state.failed() {
             return Poll::Ready(());
         }
-        state.readers.register(cx);
-        Poll::Pending
+        park(state, cx, |state| &mut state.readers)
     }
 
     /// Ready when there may be room to send; else the task is woken then.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if state.tx_len <= self.shared.door.limits.send / 2 || state.failed() {
             return Poll::Ready(());
         }
-        state.writers.register(cx);
-        Poll::Pending
+        park(state, cx, |state| &mut state.writers)
     }
 
     /// Sets the peer: where `send` goes and whose datagrams are received.
@@ -317,9 +314,6 @@ impl UdpHandle {
         }
         state.peer = Some(peer);
         state.peer_changed = true;
-        // Datagrams that came from others before the call are not the peer's.
-        state.rx.retain(|datagram| datagram.address == Some(peer));
-        state.rx_len = state.rx.iter().map(Datagram::charge).sum();
         drop(state);
         self.shared.notice();
         Ok(())

@@ -3,8 +3,11 @@
 //! Invariant: nothing is notified while the socket's lock is held, and no system call is made when nobody waits.
 
 use std::sync::{Condvar, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
+
+/// Tasks beside the first that may wait for one direction.
+const OTHERS_MAX: usize = 64;
 
 /// The waiters of one direction. Lives inside the socket's lock.
 #[derive(Debug, Default)]
@@ -25,14 +28,23 @@ pub(crate) struct Woken {
 }
 
 impl Waiters {
-    /// Remembers a task, once.
-    pub(crate) fn register(&mut self, cx: &Context<'_>) {
+    /// Remembers a task, once. When too many wait, one of them comes back to be woken, so that it may ask again if it is
+    /// still there: tasks that have gone must not fill memory.
+    #[must_use = "an evicted task must be woken"]
+    fn register(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        let waker = cx.waker();
         match &self.first {
-            None => self.first = Some(cx.waker().clone()),
-            Some(first) if first.will_wake(cx.waker()) => {}
-            Some(_) if self.others.iter().any(|other| other.will_wake(cx.waker())) => {}
-            Some(_) => self.others.push(cx.waker().clone()),
+            None => self.first = Some(waker.clone()),
+            Some(first) if first.will_wake(waker) => {}
+            Some(_) if self.others.iter().any(|other| other.will_wake(waker)) => {}
+            Some(_) => {
+                self.others.push(waker.clone());
+                if self.others.len() > OTHERS_MAX {
+                    return Some(self.others.swap_remove(0));
+                }
+            }
         }
+        None
     }
 
     /// Takes everybody out, to be woken with [`Woken::wake`] after the lock is released.
@@ -58,6 +70,20 @@ impl Woken {
             other.wake();
         }
     }
+}
+
+/// Has the task woken when something happens, and lets go of the lock. `side` finds the waiters in the locked state.
+pub(crate) fn park<T, R>(
+    mut guard: MutexGuard<'_, T>,
+    cx: &Context<'_>,
+    side: impl Fn(&mut T) -> &mut Waiters,
+) -> Poll<R> {
+    let evicted = side(&mut guard).register(cx);
+    drop(guard);
+    if let Some(evicted) = evicted {
+        evicted.wake();
+    }
+    Poll::Pending
 }
 
 /// Blocks the calling thread until it is woken or `deadline` passes; false when it passed.
@@ -121,7 +147,7 @@ mod tests {
             .collect();
         for _ in 0..2 {
             for waker in &wakers {
-                waiters.register(&Context::from_waker(waker));
+                assert!(waiters.register(&Context::from_waker(waker)).is_none());
             }
         }
         let condvar = Condvar::new();
@@ -130,6 +156,24 @@ mod tests {
         for count in &counts {
             assert_eq!(count.0.load(Ordering::Relaxed), 1);
         }
+    }
+
+    #[test]
+    fn tasks_that_have_gone_do_not_pile_up() {
+        let waiters = Mutex::new(Waiters::default());
+        let counts: Vec<Arc<Count>> = (0..1_000).map(|_| Arc::default()).collect();
+        for count in &counts {
+            let waker = Waker::from(count.clone());
+            let cx = Context::from_waker(&waker);
+            assert!(park::<_, ()>(waiters.lock().unwrap(), &cx, |waiters| waiters).is_pending());
+        }
+        assert!(waiters.lock().unwrap().others.len() <= OTHERS_MAX);
+        waiters.lock().unwrap().take().wake(&Condvar::new());
+        assert!(
+            counts
+                .iter()
+                .all(|count| count.0.load(Ordering::Relaxed) == 1)
+        );
     }
 
     #[test]

@@ -5,11 +5,11 @@ use millstream::{Config, Host, Limits};
 use wire::Mac;
 
 /// The first host's address and the second's.
-pub const A: &str = "10.77.0.1";
-pub const B: &str = "10.77.0.2";
+pub(crate) const A: &str = "10.77.0.1";
+pub(crate) const B: &str = "10.77.0.2";
 
 /// Sizes that leave room for a test's thousand connections and little more.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         pool_blocks: 16 * 1024,
         tcp_connections: 4_096,
@@ -25,12 +25,12 @@ pub fn config() -> Config {
 }
 
 /// Two hosts with an IPv4 and an IPv6 address each.
-pub fn hosts() -> (Host, Host) {
+pub(crate) fn hosts() -> (Host, Host) {
     hosts_with(config(), Limits::default())
 }
 
 /// As [`hosts`], with these sizes.
-pub fn hosts_with(config: Config, limits: Limits) -> (Host, Host) {
+pub(crate) fn hosts_with(config: Config, limits: Limits) -> (Host, Host) {
     let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
     let (a, b) = pair(macs, &RingOptions::default()).expect("descriptors are left");
     let host = |port, name: &str, v4: &str, v6: &str, seed| {
@@ -52,6 +52,6 @@ pub fn hosts_with(config: Config, limits: Limits) -> (Host, Host) {
 }
 
 /// Bytes that differ from place to place.
-pub fn pattern(start: usize, len: usize) -> Vec<u8> {
-    (start..start + len).map(|n| (n / 7 ^ n) as u8).collect()
+pub(crate) fn pattern(start: usize, len: usize) -> Vec<u8> {
+    (start..start + len).map(|n| ((n / 7) ^ n) as u8).collect()
 }

@@ -208,7 +208,11 @@ impl TcpEntry {
         let mut sent = 0;
         while self.over.is_none() && !self.tx.is_empty() {
             match cx.host.tcp_send(cx.now, self.id, self.tx.first()) {
-                Ok(0) | Err(SocketError::WouldBlock | SocketError::NoBuffers) => break,
+                Ok(0) | Err(SocketError::WouldBlock) => break,
+                Err(SocketError::NoBuffers) => {
+                    tools.stalled = true;
+                    break;
+                }
                 Ok(n) => {
                     self.tx.advance(n, &tools.door.chunks);
                     sent += n;
@@ -277,7 +281,7 @@ impl TcpEntry {
         match end {
             End::Full if state.rx_len > limit / 2 => state.rx_paused = true,
             End::Full => again = true,
-            End::Fin => state.rx_end = true,
+            End::Fin => (state.fin, state.rx_end) = (true, true),
             End::Drained | End::Over(_) => {}
         }
         let readers = (n > 0 || end == End::Fin).then(|| state.readers.take());

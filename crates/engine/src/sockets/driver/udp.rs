@@ -9,6 +9,9 @@ use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::udp::{Datagram, UdpSettings, UdpShared};
 
+/// Datagrams handed to the stack in one look.
+const DATAGRAMS_A_LOOK: usize = 256;
+
 /// The driver's part of a UDP socket.
 #[derive(Debug)]
 pub(super) struct UdpEntry {
@@ -84,8 +87,7 @@ impl UdpEntry {
             }
         }
         error = self.send(cx, tools).or(error);
-        if closed {
-            // What the stack has no room for is lost, as it may be at any time.
+        if closed && self.tx.is_empty() {
             let _ = cx.host.close(cx.now, self.id);
             self.shared.fail(None);
             return Fate::Gone;
@@ -118,13 +120,22 @@ impl UdpEntry {
         }
         // An error that waits would be told in the place of the first datagram, which would be lost.
         let (mut sent, mut error) = (0, cx.host.take_error(self.id));
-        while let Some(first) = self.tx.front() {
+        for n in 0.. {
+            let Some(first) = self.tx.front() else { break };
+            if n == DATAGRAMS_A_LOOK {
+                // The rest when these are on their way, so that they do not overrun the interface's queue.
+                self.shared.notice();
+                break;
+            }
             match cx
                 .host
                 .udp_send_to(cx.now, self.id, &first.data, first.address)
             {
                 Ok(_) => {}
-                Err(SocketError::WouldBlock) => break,
+                Err(SocketError::WouldBlock) => {
+                    tools.stalled = true;
+                    break;
+                }
                 Err(refused) => error = Some(refused),
             }
             sent += first.charge();

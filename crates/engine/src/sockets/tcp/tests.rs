@@ -241,6 +241,21 @@ fn a_stopped_host_fails_every_call() {
 }
 
 #[test]
+fn what_the_peer_said_before_the_host_stopped_counts() {
+    let (socket, shared, _mailbox) = socket(Phase::Open);
+    deliver(&shared, b"all");
+    {
+        let mut state = shared.state();
+        (state.fin, state.rx_end) = (true, true);
+    }
+    shared.fail_stopped();
+    let mut buf = [0; 8];
+    assert_eq!(read(&socket, &mut buf).unwrap(), 3);
+    assert_eq!(read(&socket, &mut buf).unwrap(), 0);
+    assert!(write(&socket, b"x").is_err());
+}
+
+#[test]
 fn a_dropped_notice_fails_its_socket() {
     let (socket, _shared, mailbox) = socket(Phase::Open);
     write(&socket, b"x").unwrap();
