@@ -98,7 +98,7 @@ pub(crate) fn serve_answers(busy_poll: bool, gauge: &Gauge) -> Result<Option<Win
         {
             Ok(()) => answered += 1,
             // The peer resets the connection when it is done.
-            Err(_) if !meter.counts() => break,
+            Err(_) if !meter.goes_on(answered) => break,
             Err(e) => return Err(stalled("answered", answered, &e)),
         }
     }
