@@ -42,7 +42,7 @@ enum What {
     /// Two hosts joined by rings in memory, one per core: requests, whole lives, idle cost.
     Rings,
     /// Bulk and request-response against the kernel over TAP, beside smoltcp and the kernel with itself over veth.
-    Tap,
+    Tap(tap::Choice),
     /// Lookup, timer and packet memory at 1 k to 10 M entries, beside the standard library's structures.
     Tables,
 }
@@ -53,9 +53,13 @@ fn main() -> ExitCode {
         args.runs = 1;
         args.seconds = 0.1;
     }
+    if !(0.01..=3600.0).contains(&args.seconds) {
+        eprintln!("bench: --seconds must be from 0.01 to 3600");
+        return ExitCode::FAILURE;
+    }
     let result = match args.what {
         What::Rings => rings::run(&args),
-        What::Tap => tap::run(&args),
+        What::Tap(choice) => tap::run(&args, choice),
         What::Tables => tables::run(&args),
     };
     match result {

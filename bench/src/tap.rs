@@ -35,19 +35,18 @@ const REQUEST: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the measured side's application does.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Job {
+#[derive(Clone, Copy, PartialEq, Debug, clap::ValueEnum)]
+pub(crate) enum Job {
     /// Receives all it is sent, copied into a buffer.
     In,
     /// The same, but takes the stack's blocks and frees them.
     InBlocks,
     /// Sends all that is taken.
     Out,
-    /// Answers requests.
-    Answer {
-        /// Both ends spin instead of sleeping.
-        busy_poll: bool,
-    },
+    /// Answers requests, and sleeps between them.
+    Answer,
+    /// Answers requests; both ends spin instead of sleeping.
+    AnswerSpinning,
 }
 
 impl Job {
@@ -55,17 +54,28 @@ impl Job {
         Self::In,
         Self::InBlocks,
         Self::Out,
-        Self::Answer { busy_poll: false },
-        Self::Answer { busy_poll: true },
+        Self::Answer,
+        Self::AnswerSpinning,
     ];
 
     fn busy_poll(self) -> bool {
-        self == Self::Answer { busy_poll: true }
+        self == Self::AnswerSpinning
     }
 
     fn is_bulk(self) -> bool {
-        !matches!(self, Self::Answer { .. })
+        !matches!(self, Self::Answer | Self::AnswerSpinning)
     }
+}
+
+/// What to leave out.
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct Choice {
+    /// Measure one job only, for a profiler.
+    #[arg(long, value_name = "JOB")]
+    only: Option<Job>,
+    /// Measure Millstream only, for a profiler.
+    #[arg(long)]
+    alone: bool,
 }
 
 /// Where a thread runs.
@@ -126,7 +136,7 @@ struct Results {
     notes: Vec<String>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), String> {
+pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
     netns::enter_private().map_err(|e| e.to_string())?;
     // Otherwise one run's congestion window would be another's start. Not there, not needed.
     let _ = netns::sysctl("ipv4/tcp_no_metrics_save", "1");
@@ -147,10 +157,16 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     for _ in 0..args.runs.max(1) {
         for job in Job::ALL {
+            if choice.only.is_some_and(|only| only != job) {
+                continue;
+            }
             results
                 .millstream
                 .0
                 .push((job, world.millstream(job, args.seconds)?));
+            if choice.alone {
+                continue;
+            }
             // smoltcp's receiver never copies.
             if world.no_tap.is_none() && job != Job::InBlocks {
                 results
@@ -281,7 +297,7 @@ impl World {
         let subject = |gauge: &Gauge| {
             far.settle()?;
             match job {
-                Job::Answer { busy_poll } => peer::serve_answers(busy_poll, gauge),
+                Job::Answer | Job::AnswerSpinning => peer::serve_answers(job.busy_poll(), gauge),
                 _ => peer::serve_sink(gauge),
             }
         };
@@ -326,7 +342,7 @@ fn against<'a>(
         match job {
             Job::In | Job::InBlocks => peer::send(address, gauge),
             Job::Out => peer::receive(address, gauge),
-            Job::Answer { busy_poll } => peer::ask(address, busy_poll, gauge),
+            Job::Answer | Job::AnswerSpinning => peer::ask(address, job.busy_poll(), gauge),
         }
     }
 }
@@ -356,7 +372,10 @@ fn session(
     let gauge = Gauge::default();
     let panicked = |_| "a thread panicked".to_string();
     let (measured, seen) = thread::scope(|scope| {
-        let subject = scope.spawn(|| subject(&gauge));
+        let subject = thread::Builder::new()
+            .name("stack".into())
+            .spawn_scoped(scope, || subject(&gauge))
+            .map_err(|e| format!("cannot start a thread: {e}"))?;
         wait_for(|| gauge.is_ready() || subject.is_finished());
         if subject.is_finished() {
             let ended = subject.join().map_err(panicked)?;

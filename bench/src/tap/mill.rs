@@ -202,11 +202,13 @@ impl App {
                     n
                 }),
                 Job::Out => host.tcp_send(now, socket, &self.buffer),
-                Job::Answer { .. } => match host.tcp_recv(now, socket, &mut self.buffer) {
-                    Ok(0) => Ok(0),
-                    Ok(n) => host.tcp_send(now, socket, &self.buffer[..n]).map(|_| 1),
-                    Err(e) => Err(e),
-                },
+                Job::Answer | Job::AnswerSpinning => {
+                    match host.tcp_recv(now, socket, &mut self.buffer) {
+                        Ok(0) => Ok(0),
+                        Ok(n) => host.tcp_send(now, socket, &self.buffer[..n]).map(|_| 1),
+                        Err(e) => Err(e),
+                    }
+                }
             };
             match result {
                 Ok(0) => {

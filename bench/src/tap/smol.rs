@@ -93,7 +93,7 @@ fn act(
                 done += socket.send_slice(payload).map_err(|e| refused(&e))? as u64;
             }
         }
-        Job::Answer { .. } => {
+        Job::Answer | Job::AnswerSpinning => {
             while socket.can_recv() {
                 let mut data = [0; 4096];
                 let n = socket.recv_slice(&mut data).map_err(|e| refused(&e))?;

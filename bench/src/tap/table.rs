@@ -45,8 +45,8 @@ const fn whole(mut line: Line) -> Line {
     line
 }
 
-const SLEEPING: Job = Job::Answer { busy_poll: false };
-const SPINNING: Job = Job::Answer { busy_poll: true };
+const SLEEPING: Job = Job::Answer;
+const SPINNING: Job = Job::AnswerSpinning;
 
 const LINES: [Line; 17] = [
     line(
@@ -126,6 +126,9 @@ pub(crate) fn print(results: &Results, json: bool) {
         let own = results.millstream.median(line.job, line.figure);
         let smoltcp = results.smoltcp.median(line.job, line.figure);
         let kernel = results.kernel.median(line.kernel_job, line.figure);
+        if own.is_nan() && smoltcp.is_nan() {
+            continue;
+        }
         let number = |v: f64| text(v, line.digits);
         table.row(&[
             line.what.into(),
