@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Job {
     /// Receives all it is sent, copied into a buffer.
     In,
-    /// The same, but takes the stack's blocks and frees them.
+    /// The same, but looks at the bytes where the stack has them.
     InBlocks,
     /// Sends all that is taken.
     Out,
@@ -138,8 +138,6 @@ struct Results {
 
 pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
     netns::enter_private().map_err(|e| e.to_string())?;
-    // Otherwise one run's congestion window would be another's start. Not there, not needed.
-    let _ = netns::sysctl("ipv4/tcp_no_metrics_save", "1");
     let world = World::new()?;
     let mut results = Results::default();
     results.notes.push(machine());
@@ -167,8 +165,7 @@ pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
             if choice.alone {
                 continue;
             }
-            // smoltcp's receiver never copies.
-            if world.no_tap.is_none() && job != Job::InBlocks {
+            if world.no_tap.is_none() {
                 results
                     .smoltcp
                     .0
@@ -187,6 +184,12 @@ pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes the kernel forget every connection: otherwise one run's congestion window would be another's start.
+fn forget() {
+    // Where it cannot be set, runs differ a little more.
+    let _ = netns::sysctl("ipv4/tcp_no_metrics_save", "1");
+}
+
 /// The processor, the kernel and the number of cores.
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -196,9 +199,10 @@ fn machine() -> String {
     let system = rustix::system::uname();
     let cores = thread::available_parallelism().map_or(1, Into::into);
     format!(
-        "on {}, {cores} cores, Linux {}",
+        "on {}, {cores} cores, Linux {}; the kernel's senders use {}",
         cpu.unwrap_or("an unknown processor").trim(),
-        system.release().to_string_lossy()
+        system.release().to_string_lossy(),
+        peer::control(),
     )
 }
 
@@ -220,6 +224,8 @@ const VETH: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 3, 1), Ipv4Addr::new(10, 78, 
 impl World {
     fn new() -> Result<Self, String> {
         let far = Namespace::new().map_err(|e| e.to_string())?;
+        forget();
+        far.run(forget).map_err(|e| e.to_string())?;
         let allowed = rustix::thread::sched_getaffinity(None)
             .map_err(|e| format!("cannot see which cores may be used: {e}"))?;
         let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)

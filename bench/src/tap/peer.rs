@@ -144,7 +144,22 @@ fn spin(stream: &TcpStream, busy_poll: bool) -> Result<(), String> {
         .map_err(|e| format!("cannot set up a socket: {e}"))
 }
 
+/// Linux's own default, and Millstream's. A machine tuned to another would compare algorithms, not stacks.
+const CONTROL: &str = "cubic";
+
+/// The congestion control the kernel's sockets here will have.
+pub(crate) fn control() -> String {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string());
+    let name = probe.and_then(|socket| {
+        let _ = rustix::net::sockopt::set_tcp_congestion(&socket, CONTROL);
+        rustix::net::sockopt::tcp_congestion(&socket).map_err(|e| e.to_string())
+    });
+    name.unwrap_or_else(|_| "an unknown congestion control".into())
+}
+
 fn set_up(stream: &TcpStream) -> io::Result<()> {
+    // A kernel without it keeps its own; the table says which.
+    let _ = rustix::net::sockopt::set_tcp_congestion(stream, CONTROL);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))

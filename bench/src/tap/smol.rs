@@ -42,19 +42,19 @@ pub(crate) fn run(
         return Err("smoltcp takes no address".into());
     }
     let mut sockets = SocketSet::new(vec![]);
-    let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
-    let mut socket = tcp::Socket::new(buffer(), buffer());
+    let queue = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+    let mut socket = tcp::Socket::new(queue(), queue());
     socket.set_nagle_enabled(false);
     socket.set_ack_delay(None);
     let handle = sockets.add(socket);
     let mut meter = Meter::new(gauge);
     let mut done = 0;
-    let payload = vec![7; 64 << 10];
+    let mut buffer = vec![7; 64 << 10];
     gauge.set_ready();
     while meter.is_needed(done) {
         let now = Instant::now();
         interface.poll(now, &mut device, &mut sockets);
-        done += act(job, &mut sockets, handle, &payload)?;
+        done += act(job, &mut sockets, handle, &mut buffer)?;
         if job.busy_poll() {
             continue;
         }
@@ -73,7 +73,7 @@ fn act(
     job: Job,
     sockets: &mut SocketSet<'_>,
     handle: SocketHandle,
-    payload: &[u8],
+    buffer: &mut [u8],
 ) -> Result<u64, String> {
     let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
     let refused = |e: &dyn std::fmt::Display| format!("smoltcp's socket: {e}");
@@ -82,7 +82,12 @@ fn act(
     }
     let mut done = 0;
     match job {
-        Job::In | Job::InBlocks => {
+        Job::In => {
+            while socket.can_recv() {
+                done += socket.recv_slice(buffer).map_err(|e| refused(&e))? as u64;
+            }
+        }
+        Job::InBlocks => {
             while socket.can_recv() {
                 let n = socket.recv(|b| (b.len(), b.len()));
                 done += n.map_err(|e| refused(&e))? as u64;
@@ -90,7 +95,7 @@ fn act(
         }
         Job::Out => {
             while socket.can_send() {
-                done += socket.send_slice(payload).map_err(|e| refused(&e))? as u64;
+                done += socket.send_slice(buffer).map_err(|e| refused(&e))? as u64;
             }
         }
         Job::Answer | Job::AnswerSpinning => {

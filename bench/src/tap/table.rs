@@ -56,7 +56,7 @@ const LINES: [Line; 17] = [
         |f| f.per_core,
     ),
     line(
-        "  blocks handed over, no copy",
+        "  read in place, no copy",
         "Gbit/s per busy core",
         Job::InBlocks,
         |f| f.per_core,
@@ -152,7 +152,11 @@ fn must_reach(results: &Results, json: bool) -> Report {
     let columns = ["must reach", "needed", "measured", "verdict"];
     let mut table = Report::new("what must be reached", &columns, json);
     let per_core: Figure = |f| f.per_core;
-    for (direction, job) in [("kernel -> stack", Job::In), ("stack -> kernel", Job::Out)] {
+    for (direction, job) in [
+        ("kernel -> stack", Job::In),
+        ("kernel -> stack, read in place", Job::InBlocks),
+        ("stack -> kernel", Job::Out),
+    ] {
         let own = results.millstream.median(job, per_core);
         let smoltcp = results.smoltcp.median(job, per_core);
         let kernel = results.kernel.median(Job::In, per_core);
