@@ -35,9 +35,11 @@ pub(crate) fn send(to: Ipv4Addr, gauge: &Gauge) -> Result<Seen, String> {
     let mut meter = Meter::new(gauge);
     let mut bytes = 0;
     while meter.goes_on(bytes) {
-        bytes += stream
-            .write(&chunk)
-            .map_err(|e| stalled("sent", bytes, &e))? as u64;
+        match stream.write(&chunk) {
+            Ok(n) => bytes += n as u64,
+            Err(_) if !meter.goes_on(bytes) => break,
+            Err(e) => return Err(stalled("sent", bytes, &e)),
+        }
         gauge.set_going();
     }
     Ok(finish(&meter, &stream))
