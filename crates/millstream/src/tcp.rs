@@ -263,6 +263,7 @@ macro_rules! stream_options {
         }
     };
 }
+#[cfg(feature = "tokio")]
 pub(crate) use stream_options;
 
 stream_options!(TcpStream, socket);

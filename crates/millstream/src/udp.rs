@@ -251,6 +251,7 @@ macro_rules! udp_options {
         }
     };
 }
+#[cfg(feature = "tokio")]
 pub(crate) use udp_options;
 
 udp_options!(UdpSocket);
