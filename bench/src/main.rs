@@ -5,6 +5,7 @@
 //! - `tables`: the cost of a lookup, a timer and a block at 1 k to 10 M entries.
 //!
 //! What does not live here: pass or fail. Rates on a shared machine say little; ratios of one run say more.
+#![forbid(unsafe_code)]
 
 mod measure;
 mod report;

@@ -114,7 +114,7 @@ fn tests_may_use_a_little_more() {
 #[test]
 fn pure_rooms_borrow_from_their_list_only() {
     assert_eq!(
-        manifest_breaches(package("wire", &[("zerocopy", false, false)])),
+        manifest_breaches(package("base", &[("siphasher", false, false)])),
         [""; 0]
     );
     assert_eq!(
