@@ -226,8 +226,9 @@ impl Conn<'_> {
         }
     }
 
-    /// The window field for a right edge, and the edge the peer will read from it: rounded up to the scale's unit, so that
-    /// rounding never takes back what was granted (RFC 7323 2.4).
+    /// The window field for a right edge, and up to where data will be accepted: rounded up to the scale's unit, so that rounding
+    /// does not take back what was granted (RFC 7323 2.4). Since every ACK rounds up anew, tiny segments could push the edge on
+    /// for ever: that ends a sixteenth above the buffer, where the field takes back less than a unit.
     #[inline]
     pub(crate) fn window_field(&self, edge: Seq) -> (u16, Seq) {
         let scale = self.tcb.rcv_scale();
@@ -236,8 +237,15 @@ impl Conn<'_> {
         } else {
             0
         };
-        let field = window.div_ceil(1 << scale).min(65_535);
-        (field as u16, self.tcb.rcv_nxt + (field << scale))
+        let buffer = self.profile.options.receive_buffer;
+        let room = (buffer + buffer / 16).saturating_sub(self.act.recv.len() as u32);
+        let mut field = window.div_ceil(1 << scale);
+        if field << scale > room {
+            field = window >> scale;
+        }
+        let field = field.min(65_535);
+        let said = self.tcb.rcv_nxt + (field << scale);
+        (field as u16, self.tcb.rcv_adv.max(said))
     }
 
     /// Whether reading has opened the window enough to be worth telling the peer at once.

@@ -1,6 +1,6 @@
 //! The parts of a connection on their own: scoreboard and out-of-order queue, against simple models.
 
-use base::{Instant, Pool, Rng, Seq, SipKey, Slab, Wheel};
+use base::{Chain, Instant, Pool, Rng, Seq, SipKey, Slab, Wheel};
 use wire::tcp::Flags;
 use wire::{Addr, tcp::Options};
 
@@ -247,4 +247,40 @@ fn a_flood_of_holes_is_bounded() {
             .receive(&mut core, &segment(Seq(10 + at * 2), 1), chain);
     }
     assert!(bench.act.ooo_nodes <= 128 && core.pool.in_use() <= 128);
+}
+
+/// A peer that sends a byte at a time must find the window closed when the buffer is full, although every window is rounded up
+/// to the unit of the scale.
+#[test]
+fn rounding_up_windows_does_not_stretch_the_buffer() {
+    const SCALE: u32 = 5;
+    let buffer = 100_000;
+    let mut core = core();
+    let mut bench = Bench::new(7);
+    let options = TcpOptions::with_buffers(buffer, buffer);
+    bench.profile = bench
+        .profiles
+        .acquire(Addr::v4(10, 0, 0, 2), &options)
+        .expect("room");
+    bench.tcb.scales = (SCALE << 4) as u8;
+    bench.tcb.rcv_adv = bench.tcb.rcv_nxt + buffer;
+    let mut edge = bench.tcb.rcv_adv;
+    while edge.gt(bench.tcb.rcv_nxt) {
+        let mut data = Chain::EMPTY;
+        assert_eq!(core.pool.append_bytes(&mut data, &[1]), 1);
+        let seq = bench.tcb.rcv_nxt;
+        let mut conn = bench.conn();
+        conn.receive(&mut core, &segment(seq, 1), data);
+        let (field, adv) = conn.window_field(conn.window_to_offer());
+        let before = conn.tcb.rcv_adv;
+        conn.tcb.rcv_adv = adv;
+        edge = conn.tcb.rcv_nxt + (u32::from(field) << SCALE);
+        assert!(adv.ge(before), "what was granted is accepted");
+        assert!(
+            edge.ge(before - (1 << SCALE)),
+            "no more than a unit is taken back"
+        );
+        let held = bench.act.recv.len() as u32;
+        assert!(held <= buffer + buffer / 8, "{held} bytes are held");
+    }
 }
