@@ -25,6 +25,12 @@ pub(crate) const PROTOCOL: u8 = 6;
 const COPY_UP_TO: usize = 1600;
 /// Largest payload of a super-frame: the IP total length is 16 bits.
 const SUPER_FRAME: u32 = 65_535 - 60 - 40;
+
+/// Payload of the longest super-frame of whole segments: one segment at least, which on the largest MTUs is longer than others
+/// may be together.
+fn super_frame(mss: u32) -> u32 {
+    (SUPER_FRAME - SUPER_FRAME % mss).max(mss)
+}
 /// Segments or super-frames one connection may send per visit before others get their turn.
 const QUOTA: usize = 16;
 /// Headers of IP and TCP without options, IPv4.
@@ -189,11 +195,7 @@ impl Conn<'_> {
         if congestion < window.min(unsent) {
             self.tcb.flags |= flag::CWND_LIMITED;
         }
-        let most = if tso {
-            SUPER_FRAME - SUPER_FRAME % mss
-        } else {
-            mss
-        };
+        let most = if tso { super_frame(mss) } else { mss };
         let len = unsent.min(allowed).min(most);
         let whole = len - len % mss;
         if len == unsent && (len == whole || self.may_send_partial()) {
@@ -290,7 +292,7 @@ impl Conn<'_> {
             return false;
         }
         let limit = if way.tso {
-            (room - room % mss).clamp(mss, SUPER_FRAME - SUPER_FRAME % mss)
+            (room - room % mss).clamp(mss, super_frame(mss))
         } else {
             mss
         };
