@@ -6,7 +6,11 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod flood;
+mod lossy;
+mod negotiate;
 mod neighbour;
 mod ping;
 mod tcp;
 mod udp;
+mod window;
