@@ -17,7 +17,7 @@ const FRAME: Duration = Duration::from_millis(100);
 const NAME_WIDTH: std::ops::RangeInclusive<usize> = 24..=52;
 
 /// Cells of the bar.
-const BAR: usize = 20;
+const BAR: usize = 12;
 
 /// How to write: what the output can show.
 #[derive(Debug, Clone, Copy)]
@@ -240,7 +240,7 @@ mod tests {
         assert!(String::from_utf8(out).unwrap().contains("✓"));
         let line = moving_line(&board.rows()[1], 3, 24);
         assert!(
-            line.contains("━━━━━━━━━━──────────") && line.contains("512 MiB"),
+            line.contains("━━━━━━──────") && line.contains("512 MiB"),
             "{line}"
         );
         assert_eq!(cut(&line, 59).chars().count(), 59);

@@ -37,6 +37,9 @@ pub(crate) const ANNOUNCED: u64 = 1_000_000_000;
 /// The longest pattern whose digest is computed on request: a few seconds of one core.
 const DIGEST_MAX: u64 = 16 << 30;
 
+/// Digests up to this length do not wait for others: milliseconds.
+const DIGEST_SMALL: u64 = 64 << 20;
+
 /// Digests kept at a time.
 const DIGESTS_KEPT: usize = 64;
 
@@ -250,7 +253,7 @@ async fn receive(
     Ok((len, start.elapsed().as_millis() as u64))
 }
 
-/// Digests of the pattern by length: each computed once, one at a time, off the runtime's own threads, and from the
+/// Digests of the pattern by length: each computed once, long ones one at a time, off the runtime's own threads, and from the
 /// longest shorter one on, as every pattern is a prefix of the longer ones.
 #[derive(Default)]
 struct Digests {
@@ -263,7 +266,10 @@ impl Digests {
         if let Some(hasher) = self.kept().get(&len) {
             return pattern::hex(hasher.clone());
         }
-        let _turn = self.one_at_a_time.lock().await;
+        let _turn = match len {
+            0..=DIGEST_SMALL => None,
+            _ => Some(self.one_at_a_time.lock().await),
+        };
         let known = self
             .kept()
             .range(..=len)
