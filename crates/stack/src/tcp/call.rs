@@ -148,7 +148,7 @@ impl Tcp {
         };
         let room = (conn.send_room() as usize).min(bytes.len());
         let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
-        self.after_write(index, taken, bytes.len())
+        self.after_write(core, index, taken, bytes.len())
     }
 
     /// Queues a chain of blocks to be sent, without a copy.
@@ -205,6 +205,7 @@ impl Tcp {
 
     fn after_write(
         &mut self,
+        core: &mut Core,
         index: u32,
         taken: usize,
         wanted: usize,
@@ -218,7 +219,7 @@ impl Tcp {
             self.queue_send(index);
             return Ok(taken);
         }
-        self.settle(index);
+        self.settle(core, index);
         if wanted == 0 {
             Ok(0)
         } else {
@@ -324,14 +325,14 @@ impl Tcp {
             .at(index)
             .is_none_or(|tcb| tcb.state == State::Closed);
         if closed {
-            return self.settle(index);
+            return self.settle(core, index);
         }
         if let Some(conn) = self.conn(index) {
             if conn.window_update_due() {
                 conn.tcb.ack_now();
                 self.queue_send(index);
             } else if conn.act.is_spent() {
-                self.settle(index);
+                self.settle(core, index);
             }
         }
         let _ = core;

@@ -181,7 +181,7 @@ impl Tcp {
         let Some(conn) = self.conn(index) else { return };
         if seq.lt(conn.tcb.snd_una) || seq.ge(conn.tcb.snd_nxt) {
             core.stats.drops.add(Drop::TcpReportIgnored);
-            return self.settle(index);
+            return self.settle(core, index);
         }
         let connecting = conn.tcb.state == State::SynSent;
         let error = match report.kind {
@@ -204,7 +204,7 @@ impl Tcp {
         if connecting {
             self.conclude(core, net, index, Outcome::closed(Some(error)));
         } else {
-            self.settle(index);
+            self.settle(core, index);
         }
     }
 }

@@ -209,18 +209,21 @@ impl Tcp {
         })
     }
 
-    /// Gives the active part back when it holds nothing any more.
-    fn settle(&mut self, index: u32) {
+    /// Gives the active part back when it holds nothing any more, and with it the timer: letting that go off later would
+    /// fetch the whole record into the cache again, only to find it idle.
+    fn settle(&mut self, core: &mut Core, index: u32) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if let Some(act) = self.actives.at(tcb.active)
-            && act.is_spent()
-        {
-            if let Some(key) = self.actives.key_of(tcb.active) {
-                self.actives.remove(key);
-            }
-            tcb.active = NONE;
+        if !self.actives.at(tcb.active).is_some_and(Active::is_spent) {
+            return;
+        }
+        self.actives.remove_at(tcb.active);
+        tcb.active = NONE;
+        let timed = tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN)
+            || self.profiles.get(tcb.profile).options.keepalive.is_some();
+        if !timed {
+            core.wheel.cancel(core::mem::replace(&mut tcb.timer, base::TimerId::NONE));
         }
     }
 
@@ -235,7 +238,7 @@ impl Tcp {
         match outcome.end {
             End::Lives => {
                 self.limit_fin_wait(core, index);
-                self.settle(index);
+                self.settle(core, index);
             }
             End::TimeWait => self.enter_time_wait(core, net, index),
             End::Closed(error) => self.dissolve(core, index, error),

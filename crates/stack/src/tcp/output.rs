@@ -113,7 +113,7 @@ impl Tcp {
         let used = conn.send_pass(core, &mut way, quota);
         let more = used >= quota;
         sync(core, conn.tcb, conn.act, index);
-        self.settle(index);
+        self.settle(core, index);
         (used, more)
     }
 }
