@@ -2,11 +2,13 @@
 //!
 //! Running the host does not live here: that is [`Machine`]'s.
 
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use netns::{harness, link};
 use port::packet::{PacketOptions, PacketSocket};
+use port::pcapng::{Capture, SNAPLEN};
 use port::tap::{Tap, TapOptions};
 use port::{Port, PortError};
 use stack::{Config, Host, InterfaceConfig};
@@ -248,6 +250,7 @@ pub struct Setup {
     mtu: u32,
     config: Config,
     policy: Option<Box<dyn Policy>>,
+    capture: Option<File>,
     prepare: Box<dyn Fn(&str)>,
 }
 
@@ -266,6 +269,7 @@ impl Setup {
                 ..Config::default()
             },
             policy: None,
+            capture: None,
             prepare: Box::new(|_| {}),
         }
     }
@@ -291,6 +295,13 @@ impl Setup {
         self
     }
 
+    /// Writes every frame to a pcapng file.
+    #[must_use]
+    pub fn capture(mut self, file: File) -> Self {
+        self.capture = Some(file);
+        self
+    }
+
     /// Called with the name of the kernel's end before it is switched on.
     #[must_use]
     pub fn prepare(mut self, prepare: impl Fn(&str) + 'static) -> Self {
@@ -302,6 +313,12 @@ impl Setup {
     #[must_use]
     pub fn start(self) -> Machine {
         let mut port = self.cable.lay(self.mtu, &*self.prepare);
+        if let Some(file) = self.capture {
+            port = Box::new(Capture::new(port, file, SNAPLEN, || {
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                since.map_or(0, |d| d.as_nanos() as u64)
+            }));
+        }
         if let Some(policy) = self.policy {
             port = Box::new(Middle::new(port, policy));
         }

@@ -16,15 +16,18 @@
 mod cable;
 mod data;
 pub mod frames;
+pub mod http;
 pub mod kernel;
 mod machine;
 mod middle;
+mod relay;
 mod streams;
 
 pub use cable::{Cable, Family, Setup};
 pub use data::Pattern;
 pub use machine::{App, Machine, Turn};
 pub use middle::{Fate, Middle, Policy, Record, Recorder, Way};
+pub use relay::Relay;
 pub use streams::{Ended, Plan, Streams, all_ended};
 
 /// How long anything may take before a test gives up.

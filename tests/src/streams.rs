@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use stack::{Event, Ready, Shutdown, SocketError, SocketId};
+use stack::{Event, Shutdown, SocketError, SocketId};
 
 use crate::machine::{App, Turn};
 use crate::{PATIENCE, Pattern};
@@ -29,8 +29,6 @@ pub enum Plan {
         /// What is expected.
         expect: (Pattern, u64),
     },
-    /// Reads nothing and sends nothing.
-    Hold,
 }
 
 /// How one connection ended: the error in words if it is not as planned.
@@ -155,7 +153,6 @@ impl Stream {
     fn advance(&mut self, turn: &mut Turn<'_>, socket: SocketId) -> Result<bool, String> {
         self.buffer.resize(CHUNK, 0);
         match self.plan {
-            Plan::Hold => Ok(turn.host.ready(socket).contains(Ready::HUP)),
             Plan::Echo => self.echo(turn, socket),
             Plan::Exchange { send, expect } => self.exchange(turn, socket, send, expect),
         }

@@ -52,7 +52,7 @@ fn options_of_today_are_agreed_on() {
                     let ours = machine.call(move |turn| turn.host.tcp_info(socket).unwrap());
                     assert!(theirs.timestamps && theirs.sack && theirs.window_scaling);
                     assert!(ours.timestamps && ours.sack);
-                    let shifts = (ours.window_scales.0.into(), ours.window_scales.1.into());
+                    let shifts = ours.window_scales;
                     assert_eq!(shifts, (theirs.rcv_wscale, theirs.snd_wscale));
                     // 12 bytes are the timestamps'.
                     assert_eq!((theirs.advmss, theirs.snd_mss), (mss - 12, mss - 12));

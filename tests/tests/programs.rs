@@ -1,0 +1,343 @@
+//! A Millstream host and programs everybody knows, which use the kernel's stack: ping, curl, iperf3, wrk, and tcpdump
+//! on what was captured.
+//!
+//! A program that is not installed is named on standard error and its test passes; with `MILLSTREAM_REQUIRE_PROGRAMS`
+//! in the environment it fails.
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use interop::http::{BODY, Http};
+use interop::{Cable, Family, Machine, PATIENCE, Plan, Relay, Setup, Streams, all_ended, kernel};
+use netns::{harness, in_private};
+
+/// Makes a missing program a failure.
+const REQUIRE: &str = "MILLSTREAM_REQUIRE_PROGRAMS";
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Where a program is; ends the test as skipped if it is nowhere.
+fn program(name: &str, package: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin", "/usr/local/bin"].map(PathBuf::from);
+    let found = std::env::split_paths(&path)
+        .chain(more)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file());
+    found.unwrap_or_else(|| {
+        let line = format!("{name} is not installed: apt-get install {package}");
+        assert!(std::env::var_os(REQUIRE).is_none(), "{line}");
+        harness::skip(line)
+    })
+}
+
+/// Runs a program to its end, within a time.
+fn run(program: &Path, arguments: &[&str]) -> Output {
+    let started = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = started.wait_with_output().unwrap();
+    println!("{} {}", program.display(), arguments.join(" "));
+    for stream in [&output.stdout, &output.stderr] {
+        println!(
+            "{}",
+            String::from_utf8_lossy(&stream[..stream.len().min(4000)])
+        );
+    }
+    output
+}
+
+/// Runs a program that must succeed; gives what it printed.
+fn succeed(program: &Path, arguments: &[&str]) -> String {
+    let output = run(program, arguments);
+    assert!(output.status.success(), "{}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// `http://10.77.0.2/path`, or the same for IPv6.
+fn url(family: Family, path: &str) -> String {
+    match family {
+        Family::V4 => format!("http://{}/{path}", family.host()),
+        Family::V6 => format!("http://[{}]/{path}", family.host()),
+    }
+}
+
+/// A folder of this test's own, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let folder = format!("millstream-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn serve_http(machine: &Machine) {
+    let listener = machine.listen(80, 512);
+    machine.run(Http::new(listener));
+}
+
+#[test]
+fn ping_gets_every_reply() {
+    in_private!(LIMIT, || {
+        let ping = program("ping", "iputils-ping");
+        for cable in Cable::all() {
+            let machine = Setup::on(cable).start();
+            for family in Family::BOTH {
+                let to = family.host().to_string();
+                for size in ["0", "56", "1472", "9000", "65507"] {
+                    let text = succeed(
+                        &ping,
+                        &["-n", "-c", "3", "-i", "0.01", "-W", "2", "-s", size, &to],
+                    );
+                    assert!(text.contains(" 0% packet loss"), "{size} bytes: {text}");
+                }
+                // As fast as replies come back.
+                let text = succeed(&ping, &["-n", "-q", "-f", "-c", "1000", &to]);
+                assert!(text.contains(" 0% packet loss"), "{text}");
+            }
+            drop(machine);
+        }
+    });
+}
+
+#[test]
+fn curl_gets_and_puts() {
+    in_private!(LIMIT, || {
+        let curl = program("curl", "curl");
+        let scratch = Scratch::new("curl");
+        let (down, up) = (scratch.file("down"), scratch.file("up"));
+        let wanted = BODY.bytes(50_000_000);
+        std::fs::write(&up, &wanted).unwrap();
+        for cable in Cable::all() {
+            let machine = Setup::on(cable).start();
+            serve_http(&machine);
+            for family in Family::BOTH {
+                let text = succeed(&curl, &["-sS", &url(family, "")]);
+                assert!(text.starts_with("Hello"));
+                for n in ["0", "1", "100000", "50000000"] {
+                    let from = url(family, &format!("bytes/{n}"));
+                    succeed(&curl, &["-sS", "--fail", "-o", &down, &from]);
+                    let got = std::fs::read(&down).unwrap_or_default();
+                    assert!(got == wanted[..n.parse().unwrap()], "{n} bytes are others");
+                }
+                let to = url(family, "up");
+                let text = succeed(&curl, &["-sS", "--fail", "-T", &up, &to]);
+                assert_eq!(text, "as expected\n");
+                // Several on one connection, then many connections at once.
+                let from = url(family, "bytes/10000");
+                let text = succeed(
+                    &curl,
+                    &[
+                        "-sS",
+                        "-o",
+                        &down,
+                        "-o",
+                        &down,
+                        "-w",
+                        "%{num_connects} ",
+                        &from,
+                        &from,
+                    ],
+                );
+                assert_eq!(text, "1 0 ");
+                let many = url(family, "bytes/[10000-10049]");
+                let each = scratch.file("part-#1");
+                succeed(
+                    &curl,
+                    &[
+                        "-sS",
+                        "--fail",
+                        "-Z",
+                        "--parallel-max",
+                        "50",
+                        "-o",
+                        &each,
+                        &many,
+                    ],
+                );
+                for n in 10_000..10_050 {
+                    let got = std::fs::read(scratch.file(&format!("part-{n}"))).unwrap();
+                    assert!(got == wanted[..n], "part {n} is wrong");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn wrk_meets_no_errors() {
+    in_private!(LIMIT, || {
+        let wrk = program("wrk", "wrk");
+        let machine = Setup::on(Cable::usual()).start();
+        serve_http(&machine);
+        for family in Family::BOTH {
+            for path in ["", "bytes/100000"] {
+                let text = succeed(
+                    &wrk,
+                    &["-t", "1", "-c", "50", "-d", "1s", &url(family, path)],
+                );
+                assert!(!text.contains("Socket errors"), "{text}");
+                assert!(!text.contains("Non-2xx"), "{text}");
+                let requests: u64 = text
+                    .lines()
+                    .find_map(|line| line.trim().split_once(" requests in"))
+                    .map(|(n, _)| n.parse().unwrap())
+                    .unwrap();
+                assert!(requests > 100, "{text}");
+            }
+        }
+    });
+}
+
+/// Whether the kernel has a listener at this port, found out without disturbing it.
+fn is_listening(port: u16) -> bool {
+    // Local address and port, remote ones, state (0A is TCP_LISTEN).
+    let local = format!(":{port:04X}");
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+        let text = std::fs::read_to_string(table).unwrap_or_default();
+        text.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.len() > 3 && words[1].ends_with(&local) && words[3] == "0A"
+        })
+    })
+}
+
+/// An iperf3 server, killed at the end.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn iperf3_runs_through_a_relay() {
+    in_private!(LIMIT, || {
+        let iperf3 = program("iperf3", "iperf3");
+        for family in Family::BOTH {
+            // The kernel's client, the host's relay, the kernel's server: the cable is crossed twice.
+            let machine = Setup::on(Cable::usual()).start();
+            let own = family.kernel().to_string();
+            let server = Command::new(&iperf3)
+                .args(["-s", "-B", &own, "-p", "5201"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let _server = Server(server);
+            let deadline = Instant::now() + PATIENCE;
+            while !is_listening(5201) {
+                assert!(Instant::now() < deadline, "the server does not come up");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let listener = machine.listen(5201, 64);
+            machine.run(Relay::new(listener, family.kernel_port(5201)));
+            let to = family.host().to_string();
+            let common = [
+                "-c",
+                &to,
+                "-p",
+                "5201",
+                "-t",
+                "1",
+                "--connect-timeout",
+                "5000",
+            ];
+            for more in [&[][..], &["-R"], &["-P", "8"], &["-n", "32M", "-l", "1000"]] {
+                // The server is busy for a moment after each test.
+                let deadline = Instant::now() + Duration::from_secs(10);
+                let text = loop {
+                    let arguments: Vec<&str> = if more.contains(&"-n") {
+                        [&common[..4], &common[6..], more].concat()
+                    } else {
+                        [&common[..], more].concat()
+                    };
+                    let output = run(&iperf3, &arguments);
+                    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                    if output.status.success() {
+                        break text;
+                    }
+                    let busy = String::from_utf8_lossy(&output.stderr).contains("busy")
+                        || text.contains("busy");
+                    assert!(busy && Instant::now() < deadline, "{more:?} failed");
+                    std::thread::sleep(Duration::from_millis(100));
+                };
+                assert!(text.contains("receiver"), "{text}");
+            }
+        }
+    });
+}
+
+#[test]
+fn tcpdump_reads_what_was_captured() {
+    in_private!(LIMIT, || {
+        let tcpdump = program("tcpdump", "tcpdump");
+        let scratch = Scratch::new("tcpdump");
+        for (n, cable) in Cable::all().into_iter().enumerate() {
+            let file = scratch.file(&format!("{n}.pcapng"));
+            let machine = Setup::on(cable)
+                .capture(File::create(&file).unwrap())
+                .start();
+            let listener = machine.listen(7, 16);
+            let (app, ended) = Streams::serve(listener, Plan::Echo);
+            machine.run(app);
+            for family in Family::BOTH {
+                kernel::Pinger::new(family).ping(family.host(), &[7; 3000]);
+                let socket = kernel::connect(family.host_port(7));
+                kernel::echo(&socket, interop::Pattern(1), 1 << 20);
+                all_ended(&ended, 1);
+                let socket = kernel::udp(family);
+                socket.connect(family.host_port(9)).unwrap();
+                socket.send(b"nobody").unwrap();
+                socket.recv(&mut [0; 10]).unwrap_err();
+            }
+            machine.drain();
+            let _ = machine.stop();
+
+            let text = succeed(&tcpdump, &["-nn", "-e", "-v", "-r", &file]);
+            for wanted in [
+                "ethertype ARP",
+                "ICMP echo request",
+                "ICMP6, echo reply",
+                "neighbor solicitation",
+                "Flags [S]",
+                "Flags [S.]",
+                "Flags [F",
+                "udp port 9 unreachable",
+            ] {
+                assert!(text.contains(wanted), "no line with {wanted:?}");
+            }
+            for unwanted in ["incorrect", "bad cksum", "bad udp cksum", "truncated", "[|"] {
+                let line = text.lines().find(|line| line.contains(unwanted));
+                assert!(line.is_none(), "{}", line.unwrap_or_default());
+            }
+            // A filter needs the frames to be what they say they are.
+            let filter = "tcp port 7 and host 10.77.0.2";
+            let text = succeed(&tcpdump, &["-nn", "-r", &file, filter]);
+            let from_host = text.lines().filter(|l| l.contains("10.77.0.2.7 >")).count();
+            assert!(from_host >= 10, "{from_host} segments of the host");
+        }
+    });
+}
