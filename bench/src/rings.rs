@@ -414,7 +414,7 @@ impl Client {
                         .tcp_recv(now, event.socket, &mut buffer)
                         .is_ok_and(|n| n > 0)
                     {
-                        count -= 1;
+                        count = count.saturating_sub(1);
                     }
                 });
         }
