@@ -109,7 +109,10 @@ impl Report {
 /// Prints several tables of one benchmark; as JSON they are one array.
 pub(crate) fn print_all(reports: &[Report], json: bool) {
     if json {
-        return println!("{}", Value::Array(reports.iter().map(Report::as_json).collect()));
+        return println!(
+            "{}",
+            Value::Array(reports.iter().map(Report::as_json).collect())
+        );
     }
     for report in reports {
         report.print();

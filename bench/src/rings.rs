@@ -255,7 +255,11 @@ fn serve(
     let idle = idle_turn(&mut shard);
     // A clock read around every turn would cost as much as an idle turn, so idle turns are counted and taken off.
     let busy = cpu - idle_turns as f64 * idle;
-    Ok((served as f64 / busy, busy * 1e9 * cycles_per_ns() / frames as f64, idle * 1e9))
+    Ok((
+        served as f64 / busy,
+        busy * 1e9 * cycles_per_ns() / frames as f64,
+        idle * 1e9,
+    ))
 }
 
 /// CPU seconds of a turn that finds nothing to do.
@@ -393,9 +397,11 @@ impl Client {
                     if let Ok(n) = host.tcp_recv(now, event.socket, &mut buffer)
                         && n > 0
                     {
-                        in_flight[event.token as usize] = false;
-                        count -= 1;
-                        answered += 1;
+                        // An answer too late for the last phase is not one of this.
+                        if std::mem::take(&mut in_flight[event.token as usize]) {
+                            count -= 1;
+                            answered += 1;
+                        }
                     }
                 });
             if answered > before {

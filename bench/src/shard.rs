@@ -4,10 +4,10 @@
 
 use std::time::Instant as Wall;
 
+use crate::measure::thread_cpu;
 use base::{Batch, Instant};
 use port::Port;
 use port::ring::RingPort;
-use crate::measure::thread_cpu;
 use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
 
 /// One end of a ring with a host on it.
