@@ -284,3 +284,31 @@ fn rounding_up_windows_does_not_stretch_the_buffer() {
         assert!(held <= buffer + buffer / 8, "{held} bytes are held");
     }
 }
+
+/// RFC 5681 4.2 asks for an ACK at every second full-sized segment at least. A sender that ends each write with a short segment
+/// and waits for its ACK (Nagle) needs one as soon as more than a full-sized segment is owed, as Linux gives it.
+#[test]
+fn a_full_segment_and_a_short_one_are_acknowledged_at_once() {
+    let mut core = core();
+    let mut bench = Bench::new(7);
+    bench.tcb.quick_acks = 0;
+    for (len, at_once) in [(1000, false), (1000, true), (1000, false), (1, true)] {
+        let mut data = Chain::EMPTY;
+        assert_eq!(
+            core.pool.append_bytes(&mut data, &vec![0; len as usize]),
+            len as usize
+        );
+        let seq = bench.tcb.rcv_nxt;
+        bench.conn().receive(&mut core, &segment(seq, len), data);
+        assert_eq!(
+            bench.tcb.has(flag::ACK_NOW),
+            at_once,
+            "after {len} bytes more"
+        );
+        if at_once {
+            // What sending it does.
+            bench.tcb.flags &= !(flag::ACK_NOW | flag::ACK_DELAYED);
+            bench.act.unacked_in = 0;
+        }
+    }
+}

@@ -223,7 +223,8 @@ impl Tcp {
         let timed = tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN)
             || self.profiles.get(tcb.profile).options.keepalive.is_some();
         if !timed {
-            core.wheel.cancel(core::mem::replace(&mut tcb.timer, base::TimerId::NONE));
+            core.wheel
+                .cancel(core::mem::replace(&mut tcb.timer, base::TimerId::NONE));
         }
     }
 

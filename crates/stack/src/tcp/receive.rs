@@ -114,10 +114,11 @@ impl Conn<'_> {
             .rcv_mss
             .max(u16::try_from(unit).unwrap_or(u16::MAX));
         self.act.unacked_in = self.act.unacked_in.saturating_add(len);
-        // RFC 5681 4.2: at least every second full-sized segment, at once when a gap is filled, else within the delay.
+        // RFC 5681 4.2: at least every second full-sized segment, at once when a gap is filled, else within the delay. A short one
+        // after a full one counts as the second, as on Linux: its sender may be waiting (Nagle).
         if filled_gap
             || self.tcb.quick_acks > 0
-            || self.act.unacked_in >= 2 * u32::from(self.act.rcv_mss)
+            || self.act.unacked_in > u32::from(self.act.rcv_mss)
         {
             self.tcb.quick_acks = self.tcb.quick_acks.saturating_sub(1);
             self.tcb.ack_now();
