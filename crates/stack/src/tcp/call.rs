@@ -19,6 +19,9 @@ use super::synchronise::initial_window;
 use super::timer::{FIN_WAIT_2, arm_no_later};
 use super::{KIND_CONNECTION, Tcp, flow_index};
 
+/// Local and remote address and port of a connection.
+pub(crate) type Ends = ((Addr, u16), (Addr, u16));
+
 /// Blocks of the pool kept for receiving and acknowledging: writers are held back first.
 fn pool_is_low(core: &Core) -> bool {
     core.pool.available() < core.pool.capacity() / 16
@@ -593,10 +596,7 @@ impl Tcp {
     }
 
     /// Local and remote address and port.
-    pub(crate) fn addresses(
-        &self,
-        id: SocketId,
-    ) -> Result<((Addr, u16), (Addr, u16)), SocketError> {
+    pub(crate) fn addresses(&self, id: SocketId) -> Result<Ends, SocketError> {
         let index = self.live(id)?;
         let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
         Ok((

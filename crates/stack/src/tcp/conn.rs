@@ -10,7 +10,7 @@ use crate::socket::Ready;
 
 use super::congestion::Window;
 use super::profile::Profile;
-use super::record::{Active, NONE, Range, Repair, State, Tcb, flag};
+use super::record::{Active, NONE, Range, Repair, Tcb, flag};
 
 /// Longest time an ACK may wait (RFC 9293 MUST-40: under 0.5 s); Linux's minimum.
 pub(crate) const ACK_DELAY: core::time::Duration = core::time::Duration::from_millis(40);
@@ -177,21 +177,6 @@ const ERRORS: [SocketError; 9] = [
 ];
 
 impl Conn<'_> {
-    /// Sequence number after the last byte queued for sending.
-    #[inline]
-    pub(crate) fn data_end(&self) -> Seq {
-        self.sent_end() + self.act.unsent.len() as u32
-    }
-
-    /// Sequence number after the last data byte sent. Before our SYN is acknowledged, that is the SYN's.
-    #[inline]
-    pub(crate) fn sent_end(&self) -> Seq {
-        match self.tcb.state {
-            State::SynSent | State::SynReceived => self.tcb.snd_una + 1,
-            _ => self.tcb.snd_una + self.act.sent.len() as u32,
-        }
-    }
-
     /// Bytes the application may still write.
     pub(crate) fn send_room(&self) -> u32 {
         let used = (self.act.sent.len() + self.act.unsent.len()) as u32;

@@ -56,16 +56,16 @@ impl Tcp {
     /// Takes in one parsed segment; `data` is its payload.
     pub(crate) fn input(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, data: Chain) {
         let Some(entry) = self.find(seg) else {
-            return self.to_listener(core, net, seg, data);
+            return self.at_listener(core, net, seg, data);
         };
         match entry >> KIND_SHIFT {
-            KIND_CONNECTION => self.to_connection(core, net, entry & INDEX_MASK, seg, data),
-            KIND_HALF_OPEN => self.to_half_open(core, net, entry & INDEX_MASK, seg, data),
-            _ => self.to_time_wait(core, net, entry & INDEX_MASK, seg, data),
+            KIND_CONNECTION => self.at_connection(core, net, entry & INDEX_MASK, seg, data),
+            KIND_HALF_OPEN => self.at_half_open(core, net, entry & INDEX_MASK, seg, data),
+            _ => self.at_time_wait(core, net, entry & INDEX_MASK, seg, data),
         }
     }
 
-    pub(super) fn to_connection(
+    pub(super) fn at_connection(
         &mut self,
         core: &mut Core,
         net: &mut Net,
@@ -269,31 +269,14 @@ impl Conn<'_> {
         if self.tcb.outstanding() == 0 && !self.act.unsent.is_empty() {
             self.act.stuck_since = core.now; // RFC 9293 MUST-37: the peer is alive, however long its window stays closed
         }
-        if acked.fin {
-            self.tcb.state = match self.tcb.state {
-                State::FinWait1 => State::FinWait2,
-                State::Closing => {
-                    core.pool.free(data);
-                    return Arrival {
-                        outcome: Outcome {
-                            end: End::TimeWait,
-                            ..outcome
-                        },
-                        ..Arrival::default()
-                    };
-                }
-                State::LastAck => {
-                    core.pool.free(data);
-                    return Arrival {
-                        outcome: Outcome {
-                            raise: Ready::HUP,
-                            send: false,
-                            end: End::Closed(None),
-                        },
-                        ..Arrival::default()
-                    };
-                }
-                other => other,
+        if acked.fin
+            && let Some(end) = self.fin_acknowledged()
+        {
+            core.pool.free(data);
+            outcome.end = end;
+            return Arrival {
+                outcome,
+                ..Arrival::default()
             };
         }
         if seg.len > 0 || seg.has(Flags::FIN) {
@@ -308,6 +291,17 @@ impl Conn<'_> {
             reset: false,
             established,
         }
+    }
+
+    /// Our FIN is acknowledged: the next state, or how the connection ends.
+    fn fin_acknowledged(&mut self) -> Option<End> {
+        match self.tcb.state {
+            State::FinWait1 => self.tcb.state = State::FinWait2,
+            State::Closing => return Some(End::TimeWait),
+            State::LastAck => return Some(End::Closed(None)),
+            _ => {}
+        }
+        None
     }
 
     fn arrive_data(

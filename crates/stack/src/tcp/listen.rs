@@ -162,7 +162,7 @@ impl Tcp {
 
     /// A segment for no connection: a SYN may open one, everything else is refused (RFC 9293 3.10.7.1 and 3.10.7.2).
     #[cold]
-    pub(super) fn to_listener(
+    pub(super) fn at_listener(
         &mut self,
         core: &mut Core,
         net: &mut Net,
@@ -203,7 +203,7 @@ impl Tcp {
         if l.queued > l.backlog {
             return core.stats.drops.add(Drop::TcpAcceptQueueFull);
         }
-        let options = seg.options.clone().unwrap_or(Options {
+        let options = seg.options.unwrap_or(Options {
             timestamps: seg.timestamps,
             ..Options::default()
         });
@@ -225,7 +225,6 @@ impl Tcp {
                 .mss
                 .unwrap_or(if seg.src.is_v4() { 536 } else { 1220 })
                 .max(48),
-            window: seg.window,
             scale: options.window_scale.map_or(0xff, |s| s.min(14)),
             flags: if options.timestamps.is_some() {
                 half::TIMESTAMPS
@@ -340,7 +339,7 @@ impl Tcp {
 
     /// A segment for a half-open connection (RFC 9293 3.10.7.4 for SYN-RECEIVED).
     #[cold]
-    pub(super) fn to_half_open(
+    pub(super) fn at_half_open(
         &mut self,
         core: &mut Core,
         net: &mut Net,
@@ -402,7 +401,7 @@ impl Tcp {
             return core.drop_packet(data, Drop::TcpAcceptQueueFull);
         }
         match self.promote(core, index, seg) {
-            Some(connection) => self.to_connection(core, net, connection, seg, data),
+            Some(connection) => self.at_connection(core, net, connection, seg, data),
             None => core.drop_packet(data, Drop::TcpTableFull),
         }
     }

@@ -233,10 +233,10 @@ impl Conn<'_> {
         let fin = last && self.tcb.state.fin_queued();
         let mut flags = Flags(0);
         if last {
-            flags = flags | Flags::PSH; // RFC 9293 MUST-60: the last of what is queued
+            flags |= Flags::PSH; // RFC 9293 MUST-60: the last of what is queued
         }
         if fin {
-            flags = flags | Flags::FIN;
+            flags |= Flags::FIN;
         }
         let Some(part) = core.pool.split_front(&mut self.act.unsent, len as usize) else {
             return self.out_of_memory(core.now);

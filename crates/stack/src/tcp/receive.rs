@@ -53,7 +53,7 @@ impl Conn<'_> {
             }
             let cut = (old as usize).min(data.len());
             core.pool.pull_front(&mut data, cut);
-            seq = seq + cut as u32;
+            seq += cut as u32;
             self.tcb.ack_now();
         }
         let room = if self.tcb.rcv_adv.gt(seq) {
@@ -84,7 +84,7 @@ impl Conn<'_> {
         let finished = self.act.fin == Some(self.tcb.rcv_nxt);
         if finished {
             self.act.fin = None;
-            self.tcb.rcv_nxt = self.tcb.rcv_nxt + 1;
+            self.tcb.rcv_nxt += 1;
             self.tcb.flags |= flag::FIN_RECEIVED;
             self.tcb.ack_now();
             raise |= Ready::READABLE | Ready::READ_CLOSED;
@@ -98,7 +98,7 @@ impl Conn<'_> {
     fn accept(&mut self, core: &mut Core, data: Chain, unit: u32) -> Ready {
         let len = data.len() as u32;
         let filled_gap = self.act.ooo != NONE;
-        self.tcb.rcv_nxt = self.tcb.rcv_nxt + len;
+        self.tcb.rcv_nxt += len;
         if self.tcb.has(flag::READ_SHUT) {
             core.drop_packet(data, Drop::TcpAfterClose);
         } else if self.act.recv.is_empty() {

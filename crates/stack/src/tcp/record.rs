@@ -374,7 +374,6 @@ pub(crate) struct HalfOpen {
     pub(crate) ts_recent: u32,
     pub(crate) timer: TimerId,
     pub(crate) mss: u16,
-    pub(crate) window: u16,
     /// Peer's window shift, `0xff` when scaling was not offered.
     pub(crate) scale: u8,
     /// `half::` bits.
@@ -388,8 +387,6 @@ pub(crate) mod half {
     pub(crate) const SACK: u8 = 2;
     /// The SYN-ACK was retransmitted: its round trip is no sample (Karn).
     pub(crate) const RETRANSMITTED: u8 = 4;
-    /// The final ACK came while the accept queue was full.
-    pub(crate) const ACKED: u8 = 8;
 }
 
 /// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.

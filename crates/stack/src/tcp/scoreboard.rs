@@ -144,17 +144,6 @@ impl Conn<'_> {
         start.lt(to).then_some((start, to))
     }
 
-    /// The highest sequence number reported, `snd_una` when none is.
-    pub(crate) fn highest_sacked(&self) -> Seq {
-        let mut highest = self.tcb.snd_una;
-        let mut node = self.act.sacked;
-        while let Some(range) = self.ranges.at(node) {
-            highest = range.end;
-            node = range.next;
-        }
-        highest
-    }
-
     /// The sequence number below which `bytes` or more are reported received above it (RFC 6675 IsLost): unsacked data below
     /// it is held lost. `snd_una` when there is none.
     pub(crate) fn lost_below(&self, bytes: u32) -> Seq {

@@ -89,7 +89,7 @@ impl Conn<'_> {
 
     /// Takes over the peer's SYN: its numbers and what both sides can do.
     fn adopt(&mut self, seg: &Segment) {
-        let options = seg.options.clone().unwrap_or(Options {
+        let options = seg.options.unwrap_or(Options {
             timestamps: seg.timestamps,
             ..Options::default()
         });

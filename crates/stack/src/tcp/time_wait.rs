@@ -234,7 +234,7 @@ impl Tcp {
 
     /// A segment for a connection in TIME-WAIT.
     #[cold]
-    pub(super) fn to_time_wait(
+    pub(super) fn at_time_wait(
         &mut self,
         core: &mut Core,
         net: &mut Net,
@@ -286,10 +286,5 @@ impl Tcp {
         if seg.sequence_len() > 0 {
             self.ack_from_wait(core, net, index);
         }
-    }
-
-    /// TIME-WAIT records alive.
-    pub(crate) fn time_waits(&self) -> u32 {
-        self.waits.len()
     }
 }
