@@ -210,7 +210,7 @@ fn wheel(n: usize, seed: u64, time: f64) -> f64 {
     ns_per_op(time, || {
         let mut fired = 0;
         while fired < ROUND as u64 {
-            now = now + step;
+            now += step;
             while let Some(token) = wheel.pop_expired(now) {
                 black_box(wheel.arm(now + delay(), token));
                 fired += 1;

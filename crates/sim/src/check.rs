@@ -152,25 +152,7 @@ impl Checker {
         if options.mss.is_some() {
             return Err("MSS option on a segment without SYN (RFC 9293 MUST-65)".into());
         }
-        let len = tcp.payload().len() as u32;
-        if let Some(peer) = self.flows.get(&back) {
-            let limit = if peer.mss == 0 { u16::MAX } else { peer.mss };
-            if len > u32::from(limit) {
-                return Err(format!(
-                    "segment of {len} bytes exceeds the peer's MSS of {limit}"
-                ));
-            }
-            let end = seq + len;
-            if let Some(edge) = peer.edge
-                && len > 0
-                && end.gt(edge)
-            {
-                return Err(format!(
-                    "data up to {} beyond the peer's window edge {}",
-                    end.0, edge.0
-                ));
-            }
-        }
+        self.within_what_the_peer_allows(&back, seq, tcp.payload().len() as u32)?;
         let theirs = self.flows.get(&back).is_some_and(|p| p.scaling);
         let Some(said) = self.flows.get_mut(&flow) else {
             return Ok(());
@@ -210,6 +192,29 @@ impl Checker {
         }
         said.ack = Some(ack);
         said.edge = Some(edge);
+        Ok(())
+    }
+
+    /// RFC 9293 MUST-16 and 3.8.6: no segment above the peer's MSS, no data beyond the edge it granted.
+    fn within_what_the_peer_allows(&self, back: &Flow, seq: Seq, len: u32) -> Result<(), String> {
+        if let Some(peer) = self.flows.get(back) {
+            let limit = if peer.mss == 0 { u16::MAX } else { peer.mss };
+            if len > u32::from(limit) {
+                return Err(format!(
+                    "segment of {len} bytes exceeds the peer's MSS of {limit}"
+                ));
+            }
+            let end = seq + len;
+            if let Some(edge) = peer.edge
+                && len > 0
+                && end.gt(edge)
+            {
+                return Err(format!(
+                    "data up to {} beyond the peer's window edge {}",
+                    end.0, edge.0
+                ));
+            }
+        }
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl Direction {
         let faults = &config.faults;
         let mut arrival = at + config.delay;
         if rng.chance(faults.reorder) {
-            arrival = arrival + jitter(faults.jitter, rng);
+            arrival += jitter(faults.jitter, rng);
         }
         fate.arrivals[0] = Some(arrival);
         if rng.chance(faults.duplicate) {
@@ -151,5 +151,5 @@ impl Direction {
 }
 
 fn jitter(most: Duration, rng: &mut Rng) -> Duration {
-    Duration::from_nanos(u64::from(rng.u32()) * (most.as_nanos() as u64).max(1) >> 32)
+    Duration::from_nanos((u64::from(rng.u32()) * (most.as_nanos() as u64).max(1)) >> 32)
 }

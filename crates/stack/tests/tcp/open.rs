@@ -107,7 +107,7 @@ fn active_open_connects_and_reports() {
     assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
     let event = rig.events.pop_front().unwrap();
     assert!(event.socket == socket && event.ready.contains(Ready::WRITABLE));
-    assert!(!ack.options.timestamps.is_some(), "not negotiated");
+    assert!(ack.options.timestamps.is_none(), "not negotiated");
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn initial_numbers_follow_a_clock_and_differ_between_connections() {
     // RFC 6528, RFC 9293 MUST-8
     let mut rig = Rig::new();
     rig.listen(64, &TcpOptions::default());
-    let mut number = |rig: &mut Rig, port| {
+    let number = |rig: &mut Rig, port| {
         rig.peer_port = port;
         rig.send(999, 0, SYN, &[]);
         let seq = rig.expect().seq;

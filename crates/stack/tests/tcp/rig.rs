@@ -337,7 +337,7 @@ impl Rig {
 
     pub(crate) fn accepted_with(&mut self, options: &TcpOptions, syn: Options) -> Open {
         let listener = self.listen(8, options);
-        self.send_with(999, 0, SYN, &[], syn.clone());
+        self.send_with(999, 0, SYN, &[], syn);
         let answer = self.expect();
         assert!(answer.is(SYN | ACK) && answer.ack == 1000);
         let timestamps = syn
