@@ -103,7 +103,7 @@ impl World {
         self.fingerprint
     }
 
-    /// Keeps every frame from now on, see [`World::trace`].
+    /// Keeps every frame from now on, see [`World::take_trace`].
     pub fn keep_trace(&mut self) {
         self.trace = Some(Vec::new());
     }
