@@ -316,7 +316,8 @@ fn tcpdump_reads_what_was_captured() {
             machine.drain();
             let _ = machine.stop();
 
-            let text = succeed(&tcpdump, &["-nn", "-e", "-v", "-r", &file]);
+            // It must not try to become another user: there is only one in this namespace.
+            let text = succeed(&tcpdump, &["-Z", "root", "-nn", "-e", "-v", "-r", &file]);
             for wanted in [
                 "ethertype ARP",
                 "ICMP echo request",
@@ -335,7 +336,7 @@ fn tcpdump_reads_what_was_captured() {
             }
             // A filter needs the frames to be what they say they are.
             let filter = "tcp port 7 and host 10.77.0.2";
-            let text = succeed(&tcpdump, &["-nn", "-r", &file, filter]);
+            let text = succeed(&tcpdump, &["-Z", "root", "-nn", "-r", &file, filter]);
             let from_host = text.lines().filter(|l| l.contains("10.77.0.2.7 >")).count();
             assert!(from_host >= 10, "{from_host} segments of the host");
         }
