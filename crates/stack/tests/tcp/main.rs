@@ -3,7 +3,10 @@
 
 mod close;
 mod data;
+mod icmp;
+mod musts;
 mod open;
 mod rig;
 mod robust;
+mod stamps;
 mod timers;

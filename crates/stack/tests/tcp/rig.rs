@@ -32,6 +32,9 @@ pub(crate) struct Seg {
     pub(crate) data: Vec<u8>,
     pub(crate) src_port: u16,
     pub(crate) dst_port: u16,
+    pub(crate) src: Addr,
+    pub(crate) ttl: u8,
+    pub(crate) tos: u8,
 }
 
 impl Seg {
@@ -111,14 +114,28 @@ impl Rig {
 
     /// Lets a frame arrive.
     fn arrive(&mut self, bytes: &[u8]) {
-        let mut chain = Chain::default();
-        assert_eq!(
-            self.host.pool_mut().append_bytes(&mut chain, bytes),
-            bytes.len()
-        );
+        self.arrive_together(&[bytes.to_vec()]);
+    }
+
+    /// Lets frames arrive in one batch.
+    pub(crate) fn arrive_together(&mut self, frames: &[Vec<u8>]) {
         let mut batch = Batch::new();
-        assert!(batch.push(Packet::new(chain)).is_ok());
+        for bytes in frames {
+            let mut chain = Chain::default();
+            assert_eq!(
+                self.host.pool_mut().append_bytes(&mut chain, bytes),
+                bytes.len()
+            );
+            assert!(batch.push(Packet::new(chain)).is_ok());
+        }
         self.host.handle_batch(self.now, self.interface, &mut batch);
+        self.pump();
+    }
+
+    pub(crate) fn add_address(&mut self, cidr: &str) {
+        self.host
+            .add_address(self.now, self.interface, cidr.parse().unwrap())
+            .unwrap();
         self.pump();
     }
 
@@ -172,34 +189,7 @@ impl Rig {
             urgent: 0,
             options,
         };
-        let (src, dst) = (Addr::v4(10, 0, 0, 2), Addr::v4(10, 0, 0, 1));
-        let mut tcp = vec![0; repr.header_len()];
-        repr.emit(&mut tcp);
-        tcp.extend_from_slice(data);
-        let sum = checksum::pseudo(&src, &dst, 6, tcp.len() as u32)
-            .add_bytes(&tcp)
-            .finish();
-        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-        let ip = wire::ipv4::Repr {
-            src,
-            dst,
-            protocol: 6,
-            ttl: 64,
-            tos: 0,
-            ident: 0,
-            dont_fragment: true,
-            more_fragments: false,
-            fragment_offset: 0,
-            router_alert: false,
-            payload_len: tcp.len(),
-        };
-        let mut bytes = [OURS.0, PEER.0].concat();
-        bytes.extend_from_slice(&[8, 0]);
-        let at = bytes.len();
-        bytes.resize(at + 20, 0);
-        ip.emit(&mut bytes[at..]);
-        bytes.extend_from_slice(&tcp);
-        bytes
+        packet(&repr, data, Addr::v4(10, 0, 0, 2), Addr::v4(10, 0, 0, 1))
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
@@ -246,19 +236,33 @@ impl Rig {
                 .unwrap();
             return arp.target_ip == [10, 0, 0, 2];
         }
-        if ethernet.ethertype() != wire::ethernet::EtherType::IPV4 {
+        let (protocol, src, dst, ttl, tos, payload) =
+            if ethernet.ethertype() == wire::ethernet::EtherType::IPV4 {
+                let ip = wire::ipv4::Packet::new(ethernet.payload()).unwrap();
+                assert!(ip.verify_checksum());
+                let tos = ip.dscp() << 2 | ip.ecn();
+                (
+                    ip.protocol(),
+                    ip.src(),
+                    ip.dst(),
+                    ip.ttl(),
+                    tos,
+                    ip.payload(),
+                )
+            } else {
+                let ip = wire::ipv6::Packet::new(ethernet.payload()).unwrap();
+                let (ttl, tos) = (ip.hop_limit(), ip.traffic_class());
+                (ip.next_header(), ip.src(), ip.dst(), ttl, tos, ip.payload())
+            };
+        if protocol != 6 {
             return false;
         }
-        let ip = wire::ipv4::Packet::new(ethernet.payload()).unwrap();
-        assert!(ip.verify_checksum());
-        if ip.protocol() != 6 {
-            return false;
-        }
-        let tcp = wire::tcp::Packet::new(ip.payload()).unwrap();
+        let tcp = wire::tcp::Packet::new(payload).unwrap();
         assert!(
-            tcp.verify_checksum(&ip.src(), &ip.dst()),
+            tcp.verify_checksum(&src, &dst),
             "checksum of what the host sends"
         );
+        well_formed(&tcp);
         self.out.push_back(Seg {
             seq: tcp.seq(),
             ack: tcp.ack(),
@@ -268,6 +272,9 @@ impl Rig {
             data: tcp.payload().to_vec(),
             src_port: tcp.src_port(),
             dst_port: tcp.dst_port(),
+            src,
+            ttl,
+            tos,
         });
         false
     }
@@ -409,6 +416,70 @@ impl Rig {
             ),
             (0, 0)
         );
+    }
+}
+
+/// A segment in a packet of either family in a frame from the peer, with its checksum.
+pub(crate) fn packet(repr: &Repr, data: &[u8], src: Addr, dst: Addr) -> Vec<u8> {
+    let mut tcp = vec![0; repr.header_len()];
+    repr.emit(&mut tcp);
+    tcp.extend_from_slice(data);
+    let sum = checksum::pseudo(&src, &dst, 6, tcp.len() as u32)
+        .add_bytes(&tcp)
+        .finish();
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    in_ip(6, &tcp, src, dst)
+}
+
+/// A payload of `protocol` in a packet of either family in a frame from the peer.
+pub(crate) fn in_ip(protocol: u8, payload: &[u8], src: Addr, dst: Addr) -> Vec<u8> {
+    let mut bytes = [OURS.0, PEER.0].concat();
+    if src.is_v4() {
+        let ip = wire::ipv4::Repr {
+            src,
+            dst,
+            protocol,
+            ttl: 64,
+            tos: 0,
+            ident: 0,
+            dont_fragment: true,
+            more_fragments: false,
+            fragment_offset: 0,
+            router_alert: false,
+            payload_len: payload.len(),
+        };
+        bytes.extend_from_slice(&[8, 0]);
+        bytes.resize(34, 0);
+        ip.emit(&mut bytes[14..]);
+    } else {
+        let ip = wire::ipv6::Repr::new(src, dst, protocol, 255, payload.len());
+        bytes.extend_from_slice(&[0x86, 0xdd]);
+        bytes.resize(54, 0);
+        ip.emit(&mut bytes[14..]);
+    }
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// The rules for every segment, whatever it says: RFC 9293 MUST-65 (the MSS on SYNs only; RFC 7323 2.2 and RFC 2018 2 say the
+/// same of theirs), MUST-68 (lengths), MUST-69 (padding).
+fn well_formed(tcp: &wire::tcp::Packet<'_>) {
+    let mut area = tcp.options_bytes();
+    while let Some((&kind, rest)) = area.split_first() {
+        if kind == 1 {
+            area = rest;
+            continue;
+        }
+        if kind == 0 {
+            assert!(rest.iter().all(|b| *b == 0), "padding is zero");
+            return;
+        }
+        let len = usize::from(rest[0]);
+        assert!((2..=area.len()).contains(&len), "option {kind}: {len}");
+        if matches!(kind, 2..=4) {
+            assert!(tcp.flags().contains(SYN), "option {kind} on a SYN only");
+        }
+        area = &area[len..];
     }
 }
 

@@ -1,0 +1,111 @@
+//! What ICMP says about a connection: RFC 9293 3.9.2.2, RFC 5927, RFC 1191.
+
+use stack::{Drop, SocketError, State, TcpOptions};
+use wire::Addr;
+
+use crate::rig::{ACK, Open, Rig, in_ip};
+
+/// An ICMPv4 error of the peer about a segment from `port` of ours with the number `seq`.
+fn error(rig: &mut Rig, head: [u8; 8], port: u16, seq: u32) {
+    let (peer, ours) = (Addr::v4(10, 0, 0, 2), Addr::v4(10, 0, 0, 1));
+    let remote_port = rig.peer_port;
+    let tcp = [
+        &port.to_be_bytes()[..],
+        &remote_port.to_be_bytes(),
+        &seq.to_be_bytes(),
+    ]
+    .concat();
+    let quoted = in_ip(6, &tcp, ours, peer);
+    let mut message = [&head[..], &quoted[14..]].concat();
+    wire::icmpv4::fill_checksum(&mut message);
+    let frame = in_ip(1, &message, peer, ours);
+    rig.raw(&frame);
+}
+
+const HOST: [u8; 8] = [3, 1, 0, 0, 0, 0, 0, 0];
+const PORT: [u8; 8] = [3, 3, 0, 0, 0, 0, 0, 0];
+const QUENCH: [u8; 8] = [4, 0, 0, 0, 0, 0, 0, 0];
+const TIME: [u8; 8] = [11, 0, 0, 0, 0, 0, 0, 0];
+const PARAMETER: [u8; 8] = [12, 0, 0, 0, 0, 0, 0, 0];
+const TOO_BIG_600: [u8; 8] = [3, 4, 0, 0, 0, 0, 2, 0x58];
+
+fn busy(rig: &mut Rig) -> Open {
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, &[1; 2920]);
+    assert_eq!(rig.expect().data.len() + rig.expect().data.len(), 2920);
+    open
+}
+
+#[test]
+fn errors_reach_the_connection_they_concern() {
+    // RFC 9293 MUST-54, 3.9.2.2
+    for (head, expected) in [
+        (PORT, SocketError::ConnectionRefused),
+        (HOST, SocketError::HostUnreachable),
+    ] {
+        let mut rig = Rig::new();
+        let (other, _) = rig.connect(&TcpOptions::default());
+        let (socket, syn) = rig.connect(&TcpOptions::default());
+        error(&mut rig, head, syn.src_port, syn.seq);
+        assert_eq!(rig.host.take_error(socket), Some(expected));
+        assert_eq!(rig.host.tcp_state(other), Ok(State::SynSent));
+    }
+}
+
+#[test]
+fn errors_about_numbers_not_in_flight_are_forged() {
+    // RFC 5927 4.1
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    error(&mut rig, PORT, syn.src_port, syn.seq.wrapping_add(1));
+    error(&mut rig, PORT, syn.src_port, syn.seq.wrapping_sub(1));
+    error(&mut rig, PORT, syn.src_port.wrapping_add(1), syn.seq);
+    assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpReportIgnored), 3);
+
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    error(&mut rig, TOO_BIG_600, 80, open.host.wrapping_sub(1));
+    error(&mut rig, TOO_BIG_600, 80, open.host + 2920);
+    rig.silence();
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().mss, 1460);
+}
+
+#[test]
+fn errors_do_not_end_an_established_connection() {
+    // RFC 9293 MUST-56 (soft ones), RFC 5927 5.2 (hard ones)
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    for head in [HOST, PORT, TIME, PARAMETER, [3, 2, 0, 0, 0, 0, 0, 0]] {
+        error(&mut rig, head, 80, open.host);
+    }
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+    rig.send(open.peer, open.host + 2920, ACK, b"still");
+    assert_eq!(rig.read(open.socket), Ok(b"still".to_vec()));
+}
+
+#[test]
+fn source_quench_is_discarded() {
+    // RFC 9293 MUST-55
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    let before = rig.host.tcp_info(open.socket).unwrap();
+    error(&mut rig, QUENCH, 80, open.host);
+    rig.silence();
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap(), before);
+    assert_eq!(rig.host.stats().drops.get(Drop::IcmpIgnored), 1);
+}
+
+#[test]
+fn segments_shrink_to_the_path_and_are_sent_again() {
+    // RFC 1191 6.4, RFC 9293 MUST-16
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    error(&mut rig, TOO_BIG_600, 80, open.host);
+    let mut at = open.host;
+    while let Some(segment) = rig.next() {
+        assert!(segment.seq == at && segment.data.len() <= 560);
+        at = at.wrapping_add(segment.data.len() as u32);
+    }
+    assert!(at != open.host, "at once, without waiting for the timer");
+}
