@@ -518,10 +518,14 @@ fn conformance_rows_name_tests_that_exist() {
         found("| 3.1 | MUST-1: x | done | |"),
         ["'done' is not a state"]
     );
-    assert_eq!(
-        found("| 3.1 | MUST-1: x | waived | |"),
-        ["waived without a reason"]
-    );
+    for state in ["partial", "unmet", "waived"] {
+        assert_eq!(
+            found(&format!("| 3.1 | MUST-1: x | {state} | `stack::resets` |")),
+            [format!("'{state}' without a reason")]
+        );
+        let row = format!("| 3.1 | MUST-1: x | {state} | `stack::resets`: but not to groups |");
+        assert_eq!(found(&row), [""; 0]);
+    }
     assert_eq!(
         found("| 3.1 | MUST-2: x | planned | |"),
         [

@@ -380,6 +380,23 @@ fn an_echo_to_oneself_is_answered() {
 }
 
 #[test]
+fn no_atomic_fragments_are_made() {
+    // RFC 8021 4, RFC 8200 5: whatever a router says of its MTU, a packet that fits 1280 bytes has no fragment header.
+    let mut rig = Rig::new();
+    for mtu in [1279, 576, 0] {
+        assert_eq!(rig.net.pmtu_update(&mut rig.core, ip(THEM[1]), mtu), 1280);
+        for len in [1, 1232] {
+            let data = pattern(len);
+            send(&mut rig, US[1], THEM[1], &data, false);
+            let frames = rig.frames(IF0);
+            assert_eq!(frames.len(), 1);
+            assert_eq!(frames[0][14..], udp(US[1], THEM[1], &data));
+        }
+    }
+    rig.idle();
+}
+
+#[test]
 fn nothing_leaves_with_a_ttl_of_zero() {
     let mut rig = Rig::new();
     for n in 0..2 {
