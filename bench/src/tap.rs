@@ -62,6 +62,14 @@ impl Job {
         self == Self::AnswerSpinning
     }
 
+    /// The job of the kernel that stands beside this one.
+    const fn for_kernel(self) -> Self {
+        match self {
+            Self::InBlocks => Self::In,
+            other => other,
+        }
+    }
+
     fn is_bulk(self) -> bool {
         !matches!(self, Self::Answer | Self::AnswerSpinning)
     }
@@ -171,12 +179,12 @@ pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
                     .0
                     .push((job, world.smoltcp(job, args.seconds)?));
             }
-            // Both ends are the kernel: one bulk figure serves both directions.
-            if !matches!(job, Job::InBlocks | Job::Out) {
+            // Read in place or not: the kernel always copies.
+            if job != Job::InBlocks || choice.only.is_some() {
                 results
                     .kernel
                     .0
-                    .push((job, world.kernel(job, args.seconds)?));
+                    .push((job.for_kernel(), world.kernel(job, args.seconds)?));
             }
         }
     }

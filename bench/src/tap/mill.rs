@@ -19,8 +19,6 @@ use super::{Job, PORT};
 const NAP: u64 = 20_000_000;
 /// Bytes of a read and of a write.
 const PIECE: usize = 64 << 10;
-/// Bytes a connection may hold in each direction.
-const BUFFER: u32 = 4 << 20;
 
 /// Runs until the gauge stops.
 pub(crate) fn run(
@@ -80,8 +78,6 @@ impl<P: Port> Shard<P> {
             .map_err(|e| e.to_string())?;
         let options = TcpOptions {
             nodelay: true,
-            send_buffer: BUFFER,
-            receive_buffer: BUFFER,
             ..host.tcp_defaults()
         };
         let local = SocketAddr::from(([0, 0, 0, 0], PORT));
@@ -139,6 +135,11 @@ impl<P: Port> Shard<P> {
             }
         }
         self.port.flush(self.host.pool_mut());
+        // Sending may make sockets ready too: a connection that just failed.
+        while let Some(event) = self.host.poll_event() {
+            self.app.act(&mut self.host, now, event);
+            work = true;
+        }
         work
     }
 

@@ -19,23 +19,16 @@ struct Line {
     unit: &'static str,
     job: Job,
     figure: Figure,
-    /// Whose figure of the kernel stands beside it.
-    kernel_job: Job,
     /// How many digits behind the point.
     digits: usize,
 }
 
 const fn line(what: &'static str, unit: &'static str, job: Job, figure: Figure) -> Line {
-    let kernel_job = match job {
-        Job::InBlocks | Job::Out => Job::In,
-        other => other,
-    };
     Line {
         what,
         unit,
         job,
         figure,
-        kernel_job,
         digits: 2,
     }
 }
@@ -125,7 +118,7 @@ pub(crate) fn print(results: &Results, json: bool) {
     for line in &LINES {
         let own = results.millstream.median(line.job, line.figure);
         let smoltcp = results.smoltcp.median(line.job, line.figure);
-        let kernel = results.kernel.median(line.kernel_job, line.figure);
+        let kernel = results.kernel.median(line.job.for_kernel(), line.figure);
         if own.is_nan() && smoltcp.is_nan() {
             continue;
         }
@@ -141,7 +134,7 @@ pub(crate) fn print(results: &Results, json: bool) {
             spread(&results.millstream, line),
         ]);
     }
-    table.note("kernel over veth: TSO on; bulk has both ends on one core and counts the work of both, so it stands in both directions");
+    table.note("kernel over veth: TSO on; bulk has both ends on one core and counts the work of both, so its two directions are the same");
     for note in &results.notes {
         table.note(note);
     }
@@ -159,7 +152,7 @@ fn must_reach(results: &Results, json: bool) -> Report {
     ] {
         let own = results.millstream.median(job, per_core);
         let smoltcp = results.smoltcp.median(job, per_core);
-        let kernel = results.kernel.median(Job::In, per_core);
+        let kernel = results.kernel.median(job.for_kernel(), per_core);
         for (of, needed, measured) in [
             ("smoltcp", OF_SMOLTCP, own / smoltcp),
             ("kernel with itself over veth", OF_KERNEL, own / kernel),
