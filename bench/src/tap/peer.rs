@@ -6,7 +6,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::measure::wall;
 
@@ -153,15 +156,19 @@ const CONTROL: &str = "cubic";
 pub(crate) fn control() -> String {
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string());
     let name = probe.and_then(|socket| {
-        let _ = rustix::net::sockopt::set_tcp_congestion(&socket, CONTROL);
-        rustix::net::sockopt::tcp_congestion(&socket).map_err(|e| e.to_string())
+        choose_control(&socket);
+        sockopt::tcp_congestion(&socket).map_err(|e| e.to_string())
     });
     name.unwrap_or_else(|_| "an unknown congestion control".into())
 }
 
-fn set_up(stream: &TcpStream) -> io::Result<()> {
+/// Before a connection is made: a congestion control leaves its pacing behind when it is changed later.
+fn choose_control(socket: impl AsFd) {
     // A kernel without it keeps its own; the table says which.
-    let _ = rustix::net::sockopt::set_tcp_congestion(stream, CONTROL);
+    let _ = sockopt::set_tcp_congestion(socket, CONTROL);
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))
@@ -169,15 +176,22 @@ fn set_up(stream: &TcpStream) -> io::Result<()> {
 
 fn connect(to: Ipv4Addr) -> Result<TcpStream, String> {
     let address = SocketAddr::from((to, PORT));
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)
-        .map_err(|e| format!("cannot connect to {address}: {e}"))?;
-    set_up(&stream).map_err(|e| format!("cannot set up a socket: {e}"))?;
-    Ok(stream)
+    let connected = || {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        choose_control(&socket);
+        let stream = TcpStream::from(socket);
+        // Bounds the connecting too.
+        set_up(&stream)?;
+        rustix::net::connect(&stream, &address)?;
+        Ok(stream)
+    };
+    connected().map_err(|e: io::Error| format!("cannot connect to {address}: {e}"))
 }
 
 fn accept(gauge: &Gauge) -> Result<TcpStream, String> {
     let failed = |e: io::Error| format!("cannot listen on port {PORT}: {e}");
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).map_err(failed)?;
+    choose_control(&listener);
     gauge.set_ready();
     let (stream, _) = listener.accept().map_err(failed)?;
     set_up(&stream).map_err(failed)?;
@@ -186,7 +200,7 @@ fn accept(gauge: &Gauge) -> Result<TcpStream, String> {
 
 /// The figures; the connection is reset, so that nothing of it is left when the device goes.
 fn finish(meter: &Meter<'_>, stream: &TcpStream) -> Seen {
-    let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     Seen {
         window: meter.window(),
         times: Vec::new(),
