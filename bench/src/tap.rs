@@ -34,44 +34,76 @@ const REQUEST: usize = 64;
 /// How long a side may take to set itself up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the measured side's application does.
+/// What is measured.
 #[derive(Clone, Copy, PartialEq, Debug, clap::ValueEnum)]
 pub(crate) enum Job {
-    /// Receives all it is sent, copied into a buffer.
+    /// Receives all it is sent; the peer has a core of its own.
     In,
-    /// The same, but looks at the bytes where the stack has them.
-    InBlocks,
-    /// Sends all that is taken.
+    /// The same, the peer on the same core.
+    InOneCore,
+    /// The same, the bytes looked at where the stack has them; a core each.
+    InPlace,
+    /// Sends all that is taken; the peer has a core of its own.
     Out,
-    /// Answers requests, and sleeps between them.
+    /// The same, the peer on the same core.
+    OutOneCore,
+    /// Answers requests, and sleeps between them; a core each.
     Answer,
-    /// Answers requests; both ends spin instead of sleeping.
+    /// Answers requests; both ends spin instead of sleeping; a core each.
     AnswerSpinning,
 }
 
+/// What an application does.
+#[derive(Clone, Copy, PartialEq)]
+enum Act {
+    /// Reads everything into a buffer.
+    Receive,
+    /// Reads everything where it is.
+    ReceiveInPlace,
+    /// Writes as much as is taken.
+    Send,
+    /// Writes back what it reads.
+    Answer,
+}
+
 impl Job {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::In,
-        Self::InBlocks,
+        Self::InOneCore,
+        Self::InPlace,
         Self::Out,
+        Self::OutOneCore,
         Self::Answer,
         Self::AnswerSpinning,
     ];
+
+    const fn act(self) -> Act {
+        match self {
+            Self::In | Self::InOneCore => Act::Receive,
+            Self::InPlace => Act::ReceiveInPlace,
+            Self::Out | Self::OutOneCore => Act::Send,
+            Self::Answer | Self::AnswerSpinning => Act::Answer,
+        }
+    }
 
     fn busy_poll(self) -> bool {
         self == Self::AnswerSpinning
     }
 
-    /// The job of the kernel that stands beside this one.
-    const fn for_kernel(self) -> Self {
-        match self {
-            Self::InBlocks => Self::In,
-            other => other,
-        }
+    fn on_one_core(self) -> bool {
+        matches!(self, Self::InOneCore | Self::OutOneCore)
     }
 
     fn is_bulk(self) -> bool {
-        !matches!(self, Self::Answer | Self::AnswerSpinning)
+        self.act() != Act::Answer
+    }
+
+    /// The job of the kernel that stands beside this one: its sockets always copy.
+    const fn for_kernel(self) -> Self {
+        match self {
+            Self::InPlace => Self::In,
+            other => other,
+        }
     }
 }
 
@@ -179,12 +211,9 @@ pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
                     .0
                     .push((job, world.smoltcp(job, args.seconds)?));
             }
-            // Read in place or not: the kernel always copies.
-            if job != Job::InBlocks || choice.only.is_some() {
-                results
-                    .kernel
-                    .0
-                    .push((job.for_kernel(), world.kernel(job, args.seconds)?));
+            if job == job.for_kernel() || choice.only.is_some() {
+                let figures = world.kernel(job, args.seconds)?;
+                results.kernel.0.push((job.for_kernel(), figures));
             }
         }
     }
@@ -270,7 +299,7 @@ impl World {
                 kernel_end("mill0", kernel)?;
                 mill::run(job, tap, cidr, gauge)
             };
-            let peer = against(job, own, self.here(self.other));
+            let peer = against(job, own, self.here(self.peer_core(job)));
             return session(job, seconds, subject, peer).map_err(context);
         }
         let veth = link::Veth::new("mill0", "kern0").far(&self.far);
@@ -287,7 +316,7 @@ impl World {
             mill::run(job, socket.map_err(|e| e.to_string())?, cidr, gauge)
         };
         let there = Place {
-            core: self.other,
+            core: self.peer_core(job),
             namespace: Some(&self.far),
         };
         let result = session(job, seconds, subject, against(job, own, there)).map_err(context);
@@ -298,11 +327,11 @@ impl World {
     fn smoltcp(&self, job: Job, seconds: f64) -> Result<Figures, String> {
         let (mine, [kernel, own]) = (self.here(self.measured), SMOL);
         let subject = |gauge: &Gauge| smol::run(job, "smol0", kernel, own, &mine, gauge);
-        let peer = against(job, own, self.here(self.other));
+        let peer = against(job, own, self.here(self.peer_core(job)));
         session(job, seconds, subject, peer).map_err(|e| format!("smoltcp, {job:?}: {e}"))
     }
 
-    /// Bulk: both ends on one core, so that its figure holds all the work. Requests: one core each.
+    /// The kernel at both ends of a veth pair. On one core the work of both ends counts: one is nothing without the other.
     fn kernel(&self, job: Job, seconds: f64) -> Result<Figures, String> {
         let far = Place {
             core: self.measured,
@@ -310,31 +339,32 @@ impl World {
         };
         let subject = |gauge: &Gauge| {
             far.settle()?;
-            match job {
-                Job::Answer | Job::AnswerSpinning => peer::serve_answers(job.busy_poll(), gauge),
-                _ => peer::serve_sink(gauge),
+            match job.act() {
+                Act::Receive | Act::ReceiveInPlace => peer::serve_sink(gauge),
+                Act::Send => peer::serve_source(gauge),
+                Act::Answer => peer::serve_answers(job.busy_poll(), gauge),
             }
         };
-        let core = if job.is_bulk() {
+        let near = against(job, VETH[1], self.here(self.peer_core(job)));
+        let figures = session(job, seconds, subject, near)
+            .map_err(|e| format!("the kernel with itself, {job:?}: {e}"))?;
+        let per_core = if job.on_one_core() {
+            figures.both_ends
+        } else {
+            figures.per_core
+        };
+        Ok(Figures {
+            per_core,
+            ..figures
+        })
+    }
+
+    fn peer_core(&self, job: Job) -> usize {
+        if job.on_one_core() {
             self.measured
         } else {
             self.other
-        };
-        let near = against(
-            if job.is_bulk() { Job::In } else { job },
-            VETH[1],
-            self.here(core),
-        );
-        let figures = session(job, seconds, subject, near)
-            .map_err(|e| format!("the kernel with itself, {job:?}: {e}"))?;
-        Ok(Figures {
-            per_core: if job.is_bulk() {
-                figures.both_ends
-            } else {
-                figures.per_core
-            },
-            ..figures
-        })
+        }
     }
 
     fn here(&self, core: usize) -> Place<'static> {
@@ -353,10 +383,10 @@ fn against<'a>(
 ) -> impl FnOnce(&Gauge) -> Result<Seen, String> + Send + 'a {
     move |gauge| {
         place.settle()?;
-        match job {
-            Job::In | Job::InBlocks => peer::send(address, gauge),
-            Job::Out => peer::receive(address, gauge),
-            Job::Answer | Job::AnswerSpinning => peer::ask(address, job.busy_poll(), gauge),
+        match job.act() {
+            Act::Receive | Act::ReceiveInPlace => peer::send(address, gauge),
+            Act::Send => peer::receive(address, gauge),
+            Act::Answer => peer::ask(address, job.busy_poll(), gauge),
         }
     }
 }

@@ -13,7 +13,7 @@ use stack::{
 use wire::Cidr;
 
 use super::gauge::{Gauge, Meter, Window};
-use super::{Job, PORT};
+use super::{Act, Job, PORT};
 
 /// Longest sleep, nanoseconds: how soon the gauge is looked at.
 const NAP: u64 = 20_000_000;
@@ -85,7 +85,7 @@ impl<P: Port> Shard<P> {
             .tcp_listen(now, local, 16, &options)
             .map_err(|e| e.to_string())?;
         let app = App {
-            job,
+            act: job.act(),
             listener,
             done: 0,
             buffer: vec![7; PIECE],
@@ -118,7 +118,7 @@ impl<P: Port> Shard<P> {
             work = true;
         }
         while let Some(event) = self.host.poll_event() {
-            self.app.act(&mut self.host, now, event);
+            self.app.on_event(&mut self.host, now, event);
             work = true;
         }
         loop {
@@ -137,7 +137,7 @@ impl<P: Port> Shard<P> {
         self.port.flush(self.host.pool_mut());
         // Sending may make sockets ready too: a connection that just failed.
         while let Some(event) = self.host.poll_event() {
-            self.app.act(&mut self.host, now, event);
+            self.app.on_event(&mut self.host, now, event);
             work = true;
         }
         work
@@ -172,7 +172,7 @@ impl<P: Port> Shard<P> {
 }
 
 struct App {
-    job: Job,
+    act: Act,
     listener: SocketId,
     /// Bytes or answers so far.
     done: u64,
@@ -180,7 +180,7 @@ struct App {
 }
 
 impl App {
-    fn act(&mut self, host: &mut Host, now: Instant, event: Event) {
+    fn on_event(&mut self, host: &mut Host, now: Instant, event: Event) {
         if event.socket == self.listener {
             while let Ok((socket, _)) = host.tcp_accept(now, self.listener) {
                 // What came with the handshake may have been reported before anybody held the socket.
@@ -195,21 +195,19 @@ impl App {
 
     fn exchange(&mut self, host: &mut Host, now: Instant, socket: SocketId) {
         loop {
-            let result = match self.job {
-                Job::In => host.tcp_recv(now, socket, &mut self.buffer),
-                Job::InBlocks => host.tcp_recv_chain(now, socket, PIECE).map(|chain| {
+            let result = match self.act {
+                Act::Receive => host.tcp_recv(now, socket, &mut self.buffer),
+                Act::ReceiveInPlace => host.tcp_recv_chain(now, socket, PIECE).map(|chain| {
                     let n = chain.len();
                     host.pool_mut().free(chain);
                     n
                 }),
-                Job::Out => host.tcp_send(now, socket, &self.buffer),
-                Job::Answer | Job::AnswerSpinning => {
-                    match host.tcp_recv(now, socket, &mut self.buffer) {
-                        Ok(0) => Ok(0),
-                        Ok(n) => host.tcp_send(now, socket, &self.buffer[..n]).map(|_| 1),
-                        Err(e) => Err(e),
-                    }
-                }
+                Act::Send => host.tcp_send(now, socket, &self.buffer),
+                Act::Answer => match host.tcp_recv(now, socket, &mut self.buffer) {
+                    Ok(0) => Ok(0),
+                    Ok(n) => host.tcp_send(now, socket, &self.buffer[..n]).map(|_| 1),
+                    Err(e) => Err(e),
+                },
             };
             match result {
                 Ok(0) => {

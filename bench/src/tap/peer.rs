@@ -33,19 +33,8 @@ pub(crate) struct Seen {
 
 /// Sends as fast as it can.
 pub(crate) fn send(to: Ipv4Addr, gauge: &Gauge) -> Result<Seen, String> {
-    let mut stream = connect(to)?;
-    let chunk = vec![7; WRITE];
-    let mut meter = Meter::new(gauge);
-    let mut bytes = 0;
-    while meter.goes_on(bytes) {
-        match stream.write(&chunk) {
-            Ok(n) => bytes += n as u64,
-            Err(_) if !meter.goes_on(bytes) => break,
-            Err(e) => return Err(stalled("sent", bytes, &e)),
-        }
-        gauge.set_going();
-    }
-    Ok(finish(&meter, &stream))
+    let stream = connect(to)?;
+    pump(stream, gauge)
 }
 
 /// Receives as fast as it can.
@@ -82,10 +71,17 @@ pub(crate) fn ask(whom: Ipv4Addr, busy_poll: bool, gauge: &Gauge) -> Result<Seen
     Ok(Seen { times, ..seen })
 }
 
-/// Accepts one connection and receives from it: the kernel's far end of the veth pair.
+/// Accepts one connection and receives from it.
 pub(crate) fn serve_sink(gauge: &Gauge) -> Result<Option<Window>, String> {
     let stream = accept(gauge)?;
     let seen = drain(stream, gauge)?;
+    Ok(seen.window)
+}
+
+/// Accepts one connection and sends to it.
+pub(crate) fn serve_source(gauge: &Gauge) -> Result<Option<Window>, String> {
+    let stream = accept(gauge)?;
+    let seen = pump(stream, gauge)?;
     Ok(seen.window)
 }
 
@@ -108,6 +104,21 @@ pub(crate) fn serve_answers(busy_poll: bool, gauge: &Gauge) -> Result<Option<Win
         }
     }
     Ok(meter.window())
+}
+
+fn pump(mut stream: TcpStream, gauge: &Gauge) -> Result<Seen, String> {
+    let chunk = vec![7; WRITE];
+    let mut meter = Meter::new(gauge);
+    let mut bytes = 0;
+    while meter.goes_on(bytes) {
+        match stream.write(&chunk) {
+            Ok(n) => bytes += n as u64,
+            Err(_) if !meter.goes_on(bytes) => break,
+            Err(e) => return Err(stalled("sent", bytes, &e)),
+        }
+        gauge.set_going();
+    }
+    Ok(finish(&meter, &stream))
 }
 
 fn drain(mut stream: TcpStream, gauge: &Gauge) -> Result<Seen, String> {

@@ -12,7 +12,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use super::gauge::{Gauge, Meter, Window};
-use super::{Job, PORT, Place, kernel_end};
+use super::{Act, Job, PORT, Place, kernel_end};
 
 /// Bytes of each of the socket's two buffers.
 const BUFFER: usize = 256 << 10;
@@ -81,24 +81,24 @@ fn act(
         socket.listen(PORT).map_err(|e| refused(&e))?;
     }
     let mut done = 0;
-    match job {
-        Job::In => {
+    match job.act() {
+        Act::Receive => {
             while socket.can_recv() {
                 done += socket.recv_slice(buffer).map_err(|e| refused(&e))? as u64;
             }
         }
-        Job::InBlocks => {
+        Act::ReceiveInPlace => {
             while socket.can_recv() {
                 let n = socket.recv(|b| (b.len(), b.len()));
                 done += n.map_err(|e| refused(&e))? as u64;
             }
         }
-        Job::Out => {
+        Act::Send => {
             while socket.can_send() {
                 done += socket.send_slice(buffer).map_err(|e| refused(&e))? as u64;
             }
         }
-        Job::Answer | Job::AnswerSpinning => {
+        Act::Answer => {
             while socket.can_recv() {
                 let mut data = [0; 4096];
                 let n = socket.recv_slice(&mut data).map_err(|e| refused(&e))?;
