@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::laws::{CONFORMANCE_STATES, ROOMS};
-use super::source::{Kind, Source};
+use super::laws::CONFORMANCE_STATES;
+use super::source::{Kind, Source, attribute_length};
 use super::{Finding, Report};
 
 pub(super) const PATH: &str = "docs/conformance.md";
@@ -92,22 +92,32 @@ fn row(line: &str) -> Option<Vec<&str>> {
     (!is_heading && !is_rule && cells.len() > 2).then_some(cells)
 }
 
-/// Every function of a test, as `room::function`.
+/// Every test, as `room::function`: a function with an attribute like `#[test]` or `#[tokio::test]`. Helpers are none.
 fn test_functions(sources: &[Source]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for source in sources {
-        let room = ROOMS
-            .iter()
-            .find(|room| source.room().is_some_and(|own| own.name == room.name));
-        let Some(room) = room else { continue };
-        for pair in source.tokens.windows(2) {
-            if let [function, name] = pair
-                && function.is_ident("fn")
-                && (function.test || source.test_file)
-                && let Kind::Ident(name) = &name.kind
-            {
-                names.insert(format!("{}::{name}", room.name));
+        let Some(room) = source.room() else { continue };
+        let mut marked = false;
+        let mut at = 0;
+        while let Some(token) = source.tokens.get(at) {
+            if let Some(length) = attribute_length(&source.tokens[at..]) {
+                let words = &source.tokens[at..at + length];
+                marked |= words.iter().any(|word| word.is_ident("test"))
+                    && !words.iter().any(|word| word.is_ident("cfg"));
+                at += length;
+                continue;
             }
+            match &token.kind {
+                Kind::Ident(name) if marked && name != "fn" => {
+                    if at > 0 && source.tokens[at - 1].is_ident("fn") {
+                        names.insert(format!("{}::{name}", room.name));
+                        marked = false;
+                    }
+                }
+                Kind::Open('{') | Kind::Punct(';') => marked = false,
+                _ => {}
+            }
+            at += 1;
         }
     }
     names

@@ -213,7 +213,7 @@ fn test_attribute(tokens: &[Token]) -> Option<usize> {
 }
 
 /// The length of the outer attribute at the start of `tokens`.
-fn attribute_length(tokens: &[Token]) -> Option<usize> {
+pub(super) fn attribute_length(tokens: &[Token]) -> Option<usize> {
     match tokens {
         [hash, open, ..] if hash.kind == Kind::Punct('#') && open.kind == Kind::Open('[') => {
             Some(1 + group_length(&tokens[1..]))

@@ -484,7 +484,7 @@ fn blobs_stay_small() {
 fn conformance_rows_name_tests_that_exist() {
     let source = Source::read(
         "crates/stack/src/tcp/tests.rs",
-        "//! T.\n#[test]\nfn resets() {}\n",
+        "//! T.\nfn helper() {}\n#[test]\n#[ignore]\nfn resets() {}\n#[cfg(test)]\nfn other() {}\n",
     )
     .expect("it is Rust");
     let sources = [source];
@@ -514,6 +514,12 @@ fn conformance_rows_name_tests_that_exist() {
         found("| 3.1 | MUST-1: x | met | `stack::reset` |"),
         ["there is no test `stack::reset`"]
     );
+    for helper in ["helper", "other"] {
+        assert_eq!(
+            found(&format!("| 3.1 | MUST-1: x | met | `stack::{helper}` |")),
+            [format!("there is no test `stack::{helper}`")]
+        );
+    }
     assert_eq!(
         found("| 3.1 | MUST-1: x | done | |"),
         ["'done' is not a state"]
