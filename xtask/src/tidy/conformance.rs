@@ -108,11 +108,9 @@ fn test_functions(sources: &[Source]) -> BTreeSet<String> {
                 continue;
             }
             match &token.kind {
-                Kind::Ident(name) if marked && name != "fn" => {
-                    if at > 0 && source.tokens[at - 1].is_ident("fn") {
-                        names.insert(format!("{}::{name}", room.name));
-                        marked = false;
-                    }
+                Kind::Ident(name) if marked && at > 0 && source.tokens[at - 1].is_ident("fn") => {
+                    names.insert(format!("{}::{name}", room.name));
+                    marked = false;
                 }
                 Kind::Open('{') | Kind::Punct(';') => marked = false,
                 _ => {}

@@ -451,7 +451,7 @@ impl Conn<'_> {
         }
     }
 
-    /// RFC 9293 3.4 table 6, with MUST-66: even a closed window admits ACK, RST and URG at its edge.
+    /// RFC 9293 3.4 table 6, with MUST-66: even a closed window admits ACK and RST at its edge.
     fn acceptable(&self, seg: &Segment) -> bool {
         let (window, nxt) = (self.tcb.rcv_wnd(), self.tcb.rcv_nxt);
         let len = seg.sequence_len();

@@ -233,7 +233,7 @@ impl Conn<'_> {
         let fin = last && self.tcb.state.fin_queued();
         let mut flags = Flags(0);
         if last {
-            flags |= Flags::PSH; // RFC 9293 MUST-60: the last of what is queued
+            flags |= Flags::PSH; // RFC 9293 MUST-61: the last of what is queued
         }
         if fin {
             flags |= Flags::FIN;

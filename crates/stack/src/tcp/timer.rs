@@ -173,7 +173,7 @@ impl Conn<'_> {
         }
     }
 
-    /// When the next keepalive probe is due; `None` when none is to be sent. Only idle connections are probed (MUST-27).
+    /// When the next keepalive probe is due; `None` when none is to be sent. Only idle connections are probed (MUST-26).
     pub(crate) fn keepalive_at(&self, now: Instant) -> Option<Instant> {
         let keepalive = self.profile.options.keepalive?;
         let established = matches!(

@@ -45,7 +45,7 @@ fn a_reply_carries_the_acknowledgment() {
         (answer.data.as_slice(), answer.ack),
         (&b"answer"[..], open.peer + at + 8)
     );
-    assert!(answer.has(PSH), "RFC 9293 MUST-60");
+    assert!(answer.has(PSH), "RFC 9293 MUST-61");
     rig.ms(100);
     rig.silence();
 }
