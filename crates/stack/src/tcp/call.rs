@@ -472,6 +472,7 @@ impl Tcp {
                 self.free_if_dead(index);
             }
             State::FinWait2 => {
+                tcb.last_sent = core.now.millis() as u32;
                 let deadline = core.now + FIN_WAIT_2;
                 arm_no_later(core, tcb, deadline, index);
             }

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: parsing (`segment`), the handshake (`listen`, `synchronise`), ACKs (`acknowledge`), data (`receive`).
 
-use base::{Chain, Seq};
+use base::{Chain, Instant, Seq};
 use wire::Addr;
 use wire::tcp::{Flags, Options, Repr};
 
@@ -270,7 +270,7 @@ impl Conn<'_> {
             self.act.stuck_since = core.now; // RFC 9293 MUST-37: the peer is alive, however long its window stays closed
         }
         if acked.fin
-            && let Some(end) = self.fin_acknowledged()
+            && let Some(end) = self.fin_acknowledged(core.now)
         {
             core.pool.free(data);
             outcome.end = end;
@@ -294,9 +294,12 @@ impl Conn<'_> {
     }
 
     /// Our FIN is acknowledged: the next state, or how the connection ends.
-    fn fin_acknowledged(&mut self) -> Option<End> {
+    fn fin_acknowledged(&mut self, now: Instant) -> Option<End> {
         match self.tcb.state {
-            State::FinWait1 => self.tcb.state = State::FinWait2,
+            State::FinWait1 => {
+                self.tcb.state = State::FinWait2;
+                self.tcb.last_sent = now.millis() as u32; // when its minute begins
+            }
             State::Closing => return Some(End::TimeWait),
             State::LastAck => return Some(End::Closed(None)),
             _ => {}

@@ -183,7 +183,8 @@ pub(crate) struct Tcb {
     pub(crate) active: u32,
     pub(crate) send_link: u32,
     pub(crate) ready_link: u32,
-    /// Milliseconds (low 32 bits) when data was last sent, for the restart after idle.
+    /// Milliseconds (low 32 bits) when data was last sent, for the restart after idle; in FIN-WAIT-2, when an orphan's
+    /// minute began.
     pub(crate) last_sent: u32,
     /// The owner's word, or the listener's index while unaccepted.
     pub(crate) token: u64,

@@ -63,7 +63,14 @@ impl Tcp {
         }
         let orphaned_fin_wait = tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN);
         if orphaned_fin_wait {
-            return self.dissolve(core, index, None);
+            // The timer may be an earlier one's: only its own minute ends it.
+            let waited = (core.now.millis() as u32).wrapping_sub(tcb.last_sent);
+            let left = FIN_WAIT_2.saturating_sub(Duration::from_millis(u64::from(waited)));
+            if left.is_zero() {
+                return self.dissolve(core, index, None);
+            }
+            let again = core.now + left;
+            arm_no_later(core, tcb, again, index);
         }
         let idle = tcb.active == super::NONE;
         if idle && matches!(tcb.state, State::FinWait1 | State::Closing | State::LastAck) {

@@ -279,3 +279,40 @@ fn a_closed_listener_resets_what_nobody_accepted() {
     rig.silence();
     rig.assert_empty();
 }
+
+/// An earlier timer of the connection (retransmission, delayed ACK) must not cut FIN-WAIT-2 short: the peer would be reset.
+#[test]
+fn an_orphan_waits_a_minute_for_the_peers_fin() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    rig.send(open.peer, fin.seq + 1, ACK, &[]);
+    rig.advance(Duration::from_secs(59));
+    assert_eq!(rig.host.tcp_occupancy().connections, 1);
+    rig.send(open.peer, fin.seq + 1, FIN | ACK, &[]);
+    assert!(rig.expect().is(ACK), "an ACK, not a reset");
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+}
+
+#[test]
+fn a_delayed_ack_does_not_end_fin_wait_2() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
+        .unwrap();
+    let fin = rig.expect();
+    rig.send(open.peer, fin.seq + 1, ACK, &[]);
+    let mut seq = open.peer;
+    for _ in 0..20 {
+        rig.send(seq, fin.seq + 1, ACK, b"answer");
+        seq += 6;
+    }
+    rig.read(open.socket).unwrap();
+    rig.host.close(rig.now, open.socket).unwrap();
+    rig.ms(500);
+    assert_eq!(rig.host.tcp_occupancy().connections, 1);
+    rig.advance(Duration::from_secs(60));
+    rig.assert_empty_but_listener();
+}
