@@ -73,7 +73,9 @@ impl Conn<'_> {
 
     /// RFC 9293 3.10.7.4: the send window, by Linux's rule for which segment is newer (no SND.WL2 needed).
     fn update_send_window(&mut self, seg: &Segment) -> bool {
-        let window = u32::from(seg.window) << self.tcb.snd_scale();
+        // Never scaled on a SYN (RFC 7323 2.2), which comes here when both sides opened at once.
+        let syn = seg.has(wire::tcp::Flags::SYN);
+        let window = u32::from(seg.window) << if syn { 0 } else { self.tcb.snd_scale() };
         let newer = seg.ack.gt(self.tcb.snd_una)
             || seg.seq.gt(self.tcb.snd_wl1)
             || (seg.seq == self.tcb.snd_wl1 && (window > self.tcb.snd_wnd || window == 0));
@@ -98,6 +100,9 @@ impl Conn<'_> {
         let bytes = (acked as usize).min(self.act.sent.len());
         core.pool.pull_front(&mut self.act.sent, bytes);
         // What the peer had SACKed before was counted when it was SACKed.
+        if !self.tcb.has(flag::SACK) && !self.repairing() {
+            self.act.sacked_bytes = 0; // the duplicate ACKs before meant reordering, not loss
+        }
         let before = self.act.sacked_bytes;
         self.tcb.snd_una = seg.ack;
         self.trim_scoreboard();
@@ -167,7 +172,13 @@ impl Conn<'_> {
     /// segment that has left the network (RFC 6582).
     fn note_duplicate(&mut self, seg: &Segment, flight: u32, window_moved: bool, sacked: u32) {
         let pure = seg.len == 0 && seg.sequence_len() == 0 && !window_moved;
-        if flight == 0 || !(pure || sacked > 0) {
+        // With SACK only new SACK information makes a duplicate ACK (RFC 6675 2).
+        let duplicate = if self.tcb.has(flag::SACK) {
+            sacked > 0
+        } else {
+            pure
+        };
+        if flight == 0 || !duplicate {
             return;
         }
         self.tcb.dup_acks = self.tcb.dup_acks.saturating_add(1);

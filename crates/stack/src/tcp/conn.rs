@@ -223,7 +223,9 @@ impl Conn<'_> {
             0
         };
         let buffer = self.profile.options.receive_buffer;
-        let room = (buffer + buffer / 16).saturating_sub(self.act.recv.len() as u32);
+        let room = buffer
+            .saturating_add(buffer / 16)
+            .saturating_sub(self.act.recv.len() as u32);
         let mut field = window.div_ceil(1 << scale);
         if field << scale > room {
             field = window >> scale;

@@ -237,8 +237,8 @@ impl Conn<'_> {
             return arrival;
         }
         self.tcb.probes = 0;
+        self.update_timestamp(core, seg);
         self.tcb.last_received = core.now.millis() as u32;
-        self.update_timestamp(seg);
         let mut established = false;
         if self.tcb.state == State::SynReceived {
             if !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.tcb.snd_nxt)) {
@@ -265,6 +265,7 @@ impl Conn<'_> {
         };
         if established {
             outcome.raise |= Ready::WRITABLE;
+            outcome.send = true; // a FIN may wait: closed while the SYNs crossed
         }
         if self.tcb.outstanding() == 0 && !self.act.unsent.is_empty() {
             self.act.stuck_since = core.now; // RFC 9293 MUST-37: the peer is alive, however long its window stays closed
@@ -459,7 +460,8 @@ impl Conn<'_> {
         let (window, nxt) = (self.tcb.rcv_wnd(), self.tcb.rcv_nxt);
         let len = seg.sequence_len();
         if len == 0 {
-            return seg.seq == nxt || (window > 0 && seg.seq.in_window(nxt, window));
+            // A sender that has filled the window speaks at its right edge: its ACKs count (as Linux).
+            return seg.seq.in_window(nxt, window + 1);
         }
         if window == 0 {
             return seg.seq == nxt;
@@ -470,10 +472,11 @@ impl Conn<'_> {
     }
 
     /// RFC 7323 4.3: TS.Recent follows segments that reach the left edge of what was last acknowledged.
-    fn update_timestamp(&mut self, seg: &Segment) {
+    fn update_timestamp(&mut self, core: &Core, seg: &Segment) {
+        let silent = (core.now.millis() as u32).wrapping_sub(self.tcb.last_received);
         if self.tcb.has(flag::TIMESTAMPS)
             && let Some((tsval, _)) = seg.timestamps
-            && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) >= 0
+            && ((tsval.wrapping_sub(self.tcb.ts_recent) as i32) >= 0 || silent >= PAWS_IDLE_MS)
             && seg.seq.le(self.tcb.last_ack_sent)
         {
             self.tcb.ts_recent = tsval;

@@ -90,9 +90,7 @@ impl Tcp {
         };
         let Some(path) = path else {
             // No route now: try again as if the segment had been lost.
-            if conn.act.rto_at == Instant::FAR
-                && (conn.tcb.outstanding() > 0 || !conn.act.unsent.is_empty())
-            {
+            if conn.act.rto_at == Instant::FAR && conn.waits_to_send() {
                 conn.act.rto_at = core.now + conn.tcb.rto();
             }
             conn.tcb.flags &= !(flag::ACK_NOW | flag::RETRANSMIT | flag::PROBE);
@@ -131,7 +129,13 @@ impl Conn<'_> {
             0
         };
         let fits = payload_for_mtu(way.path.mtu, self.tcb.remote.is_v4(), options);
-        self.tcb.mss = self.tcb.mss.min(fits);
+        if fits < self.tcb.mss {
+            // The initial window was one of segments as long as the peer would take.
+            if self.tcb.cwnd == initial_window(u32::from(self.tcb.mss)) {
+                self.tcb.cwnd = initial_window(u32::from(fits));
+            }
+            self.tcb.mss = fits;
+        }
         if self.tcb.has(flag::ACK_NOW) && self.must_report_ranges() {
             // Selective ACKs travel on a segment of their own, so that data segments keep their size.
             used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
@@ -223,7 +227,15 @@ impl Conn<'_> {
         !self.tcb.has(flag::CORK) && (self.tcb.has(flag::NODELAY) || self.tcb.outstanding() == 0)
     }
 
-    fn fin_due(&self) -> bool {
+    /// Whether something is in flight or waits to be: a connection of which that is true needs a timer.
+    fn waits_to_send(&self) -> bool {
+        matches!(self.tcb.state, State::SynSent | State::SynReceived)
+            || self.tcb.outstanding() > 0
+            || !self.act.unsent.is_empty()
+            || self.fin_due()
+    }
+
+    pub(crate) fn fin_due(&self) -> bool {
         self.tcb.state.fin_queued() && !self.tcb.has(flag::FIN_SENT) && self.act.unsent.is_empty()
     }
 
@@ -395,6 +407,7 @@ impl Conn<'_> {
         // Losing a segment for want of memory is like losing it on the wire: what it acknowledged stays owed.
         let Some((chain, facts)) = built else {
             if data.is_none() {
+                self.tcb.flags |= flag::ACK_DELAYED;
                 self.act.ack_at = self.act.ack_at.min(core.now + super::conn::ACK_DELAY);
                 self.tcb.flags &= !flag::ACK_NOW;
             }

@@ -38,7 +38,14 @@ impl Conn<'_> {
     pub(crate) fn detect_loss(&mut self, core: &mut Core) -> bool {
         let mss = u32::from(self.tcb.mss);
         let edge = if self.tcb.has(flag::SACK) {
-            self.lost_below((DUP_THRESH - 1) * mss + 1)
+            let edge = self.lost_below((DUP_THRESH - 1) * mss + 1);
+            if edge == self.tcb.snd_una && u32::from(self.tcb.dup_acks) >= DUP_THRESH {
+                // RFC 6675 5 (1): segments shorter than the MSS are missed, too.
+                self.hole(edge, self.clip(edge + mss))
+                    .map_or(edge, |(_, end)| end)
+            } else {
+                edge
+            }
         } else if u32::from(self.tcb.dup_acks) >= DUP_THRESH {
             // Without SACK only the first segment is known to be missing (RFC 6582).
             self.clip(self.tcb.snd_una + mss)
@@ -102,6 +109,7 @@ impl Conn<'_> {
             // RFC 6582 3.2 step 3: a partial ACK says that the next segment is missing too.
             self.act.lost_edge = self.clip(self.tcb.snd_una + u32::from(self.tcb.mss));
             self.act.high_rxt = self.tcb.snd_una;
+            self.tcb.flags |= flag::RETRANSMIT;
             self.act.sacked_bytes = self.act.sacked_bytes.min(
                 self.tcb
                     .outstanding()

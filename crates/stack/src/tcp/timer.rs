@@ -17,6 +17,7 @@ use crate::stats::Count;
 use super::Tcp;
 use super::conn::{Conn, Outcome};
 use super::record::{Active, State, Tcb, flag};
+use super::rtt::RTO_MAX;
 
 /// R2 of RFC 9293 3.8.3 for data: timeouts in a row before giving up (Linux's tcp_retries2).
 const RETRIES_DATA: u8 = 15;
@@ -73,8 +74,12 @@ impl Tcp {
             arm_no_later(core, tcb, again, index);
         }
         let idle = tcb.active == super::NONE;
-        if idle && matches!(tcb.state, State::FinWait1 | State::Closing | State::LastAck) {
-            // The FIN found no active part to be sent with.
+        let owes = matches!(
+            tcb.state,
+            State::SynSent | State::FinWait1 | State::Closing | State::LastAck
+        );
+        if idle && owes {
+            // The SYN or FIN found no active part to be sent with.
             return self.queue_send(index);
         }
         let profile = self.profiles.get(tcb.profile);
@@ -150,11 +155,15 @@ impl Conn<'_> {
                 self.tcb.flags |= flag::OVERRIDE;
             } else {
                 self.tcb.flags |= flag::PROBE;
-                self.tcb.probes = self.tcb.probes.saturating_add(1);
             }
+            self.tcb.probes = self.tcb.probes.saturating_add(1);
             // RFC 9293 3.8.6.1 (MUST-36): first probe after one RTO, then backed off exponentially.
             self.tcb.backoff = self.tcb.backoff.saturating_add(1);
             self.act.rto_at = core.now + self.tcb.rto();
+        } else if self.fin_due() {
+            // There was no route for the FIN, or no memory.
+            self.tcb.probes = self.tcb.probes.saturating_add(1);
+            self.tcb.backoff = self.tcb.backoff.saturating_add(1);
         }
         Outcome::SEND
     }
@@ -169,12 +178,15 @@ impl Conn<'_> {
             return stuck >= limit;
         }
         let most = match self.tcb.state {
-            State::SynSent | State::SynReceived => RETRIES_SYN,
+            State::SynSent | State::SynReceived => return self.tcb.backoff >= RETRIES_SYN,
             _ if self.tcb.has(flag::ORPHAN) => RETRIES_ORPHAN,
             _ => RETRIES_DATA,
         };
         if self.tcb.outstanding() > 0 {
-            self.tcb.backoff >= most
+            // A peer that closed its window on what is in flight, and says so, is alive too.
+            let silent = (now.millis() as u32).wrapping_sub(self.tcb.last_received);
+            let waits = self.tcb.snd_wnd == 0 && u128::from(silent) < 2 * RTO_MAX.as_millis();
+            self.tcb.backoff >= most && !waits
         } else {
             self.tcb.probes >= most
         }

@@ -394,3 +394,58 @@ fn peek_leaves_the_bytes() {
     assert_eq!(rig.host.tcp_peek(open.socket, &mut buffer), Ok(4));
     assert_eq!(rig.read(open.socket), Ok(b"look".to_vec()));
 }
+
+/// RFC 6675 5 (1): three SACKs of new data mean loss even when the segments are short.
+#[test]
+fn short_segments_are_repaired_without_a_timeout() {
+    let mut rig = Rig::new();
+    let syn = Options {
+        mss: Some(1460),
+        sack_permitted: true,
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&nodelay(), syn);
+    for _ in 0..5 {
+        rig.write(&open, b"ten bytes.");
+        rig.expect();
+    }
+    for n in 2..5 {
+        let mut sack = wire::tcp::Sack {
+            len: 1,
+            ..Default::default()
+        };
+        sack.blocks[0] = (open.host + 10, open.host + 10 * n);
+        let options = Options {
+            sack,
+            ..Options::default()
+        };
+        rig.send_with(open.peer, open.host, ACK, &[], options);
+    }
+    let again = rig.expect();
+    assert!(again.seq == open.host && again.data == b"ten bytes.");
+    rig.silence();
+}
+
+/// Without SACK, duplicate ACKs that were only reordering leave nothing behind that would swell the window.
+#[test]
+fn reordered_acks_do_not_swell_the_window_without_sack() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[0; 1_000_000]);
+    let mut edge = open.host;
+    let mut una = open.host;
+    for _ in 0..8 {
+        while let Some(seg) = rig.next() {
+            edge = edge.max(seg.seq + seg.data.len() as u32);
+        }
+        rig.send(open.peer, una, ACK, &[]);
+        rig.send(open.peer, una, ACK, &[]);
+        una += 1460;
+        rig.send(open.peer, una, ACK, &[]);
+    }
+    while let Some(seg) = rig.next() {
+        edge = edge.max(seg.seq + seg.data.len() as u32);
+    }
+    // Ten segments, one more for each of 8 ACKs (slow start), two that limited transmit lent.
+    assert!(edge - una <= 20 * 1460, "{} in flight", (edge - una) / 1460);
+}

@@ -387,3 +387,43 @@ fn two_listeners_cannot_share_a_port() {
     );
     assert!(listen(&mut rig, "0.0.0.0:81").is_ok());
 }
+
+/// Closed while the SYNs crossed: the FIN follows when the open is complete (RFC 9293 3.10.4).
+#[test]
+fn closing_in_syn_received_sends_the_fin() {
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    let mss = Options {
+        mss: Some(1460),
+        ..Options::default()
+    };
+    rig.send_to(syn.src_port, 300, 0, SYN, &[], mss);
+    rig.expect();
+    rig.host.close(rig.now, socket).unwrap();
+    rig.silence();
+    let none = Options::default();
+    rig.send_to(syn.src_port, 301, syn.seq + 1, ACK, &[], none.clone());
+    let fin = rig.expect();
+    assert!(fin.is(FIN | ACK) && fin.seq == syn.seq + 1);
+    rig.send_to(syn.src_port, 301, fin.seq + 1, FIN | ACK, &[], none);
+    assert!(rig.expect().is(ACK));
+    rig.advance(core::time::Duration::from_secs(61));
+    rig.assert_empty();
+}
+
+/// The peer takes longer segments than the path: the initial window is one of segments that fit (RFC 6928).
+#[test]
+fn a_large_mss_does_not_swell_the_initial_window() {
+    let mut rig = Rig::new();
+    let syn = Options {
+        mss: Some(65_000),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&TcpOptions::default(), syn);
+    rig.write(&open, &[0; 100_000]);
+    let mut bytes = 0;
+    while let Some(seg) = rig.next() {
+        bytes += seg.data.len();
+    }
+    assert!(bytes <= 14_600, "{bytes}");
+}

@@ -246,3 +246,41 @@ fn out_of_order_floods_are_bounded() {
     rig.pump();
     rig.assert_empty_but_listener();
 }
+
+/// A sender that has filled our window speaks at its right edge; what it acknowledges there counts.
+#[test]
+fn an_ack_at_the_right_edge_of_the_window_counts() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: 4096,
+        ..nodelay()
+    };
+    let open = rig.accepted(&options);
+    rig.write(&open, b"x");
+    rig.expect();
+    // 4096 bytes are in flight to us, the first segment of them lost.
+    rig.send(open.peer + 4096, open.host + 1, ACK, &[]);
+    rig.silence();
+    rig.ms(1000);
+    assert_eq!(rig.host.stats().counts.get(Count::TcpTimeouts), 0);
+}
+
+#[test]
+fn timestamps_from_before_a_long_silence_are_forgotten() {
+    // RFC 7323 5.5
+    let mut rig = Rig::new();
+    let stamped = |tsval: u32| Options {
+        timestamps: Some((tsval, 0)),
+        ..Options::default()
+    };
+    let syn = Options {
+        mss: Some(1460),
+        ..stamped(10)
+    };
+    let open = rig.accepted_with(&TcpOptions::default(), syn);
+    rig.advance(Duration::from_secs(25 * 24 * 3600));
+    let old = 10 + (1 << 31) + 5;
+    rig.send_with(open.peer, open.host, ACK, b"a", stamped(old));
+    rig.send_with(open.peer + 1, open.host, ACK, b"b", stamped(old + 1));
+    assert_eq!(rig.read(open.socket), Ok(b"ab".to_vec()));
+}
