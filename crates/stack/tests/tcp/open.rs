@@ -402,7 +402,7 @@ fn closing_in_syn_received_sends_the_fin() {
     rig.host.close(rig.now, socket).unwrap();
     rig.silence();
     let none = Options::default();
-    rig.send_to(syn.src_port, 301, syn.seq + 1, ACK, &[], none.clone());
+    rig.send_to(syn.src_port, 301, syn.seq + 1, ACK, &[], none);
     let fin = rig.expect();
     assert!(fin.is(FIN | ACK) && fin.seq == syn.seq + 1);
     rig.send_to(syn.src_port, 301, fin.seq + 1, FIN | ACK, &[], none);
