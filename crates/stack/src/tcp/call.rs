@@ -16,7 +16,7 @@ use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
 use super::segment::flow_bytes;
 use super::synchronise::initial_window;
-use super::timer::{FIN_WAIT_2, arm_no_later};
+use super::timer::{FIN_WAIT_2, arm_no_later, sync};
 use super::{KIND_CONNECTION, Tcp, flow_index};
 
 /// Local and remote address and port of a connection.
@@ -222,12 +222,18 @@ impl Tcp {
             self.queue_send(index);
             return Ok(taken);
         }
-        self.settle(core, index);
         if wanted == 0 {
-            Ok(0)
-        } else {
-            Err(SocketError::WouldBlock)
+            self.settle(core, index);
+            return Ok(0);
         }
+        if let Some(conn) = self.conn(index)
+            && conn.act.rto_at == base::Instant::FAR
+        {
+            // No memory at all, and nothing in flight whose ACK would bring the writer back: a timer does.
+            conn.act.rto_at = core.now + conn.tcb.rto();
+            sync(core, conn.tcb, conn.act, index);
+        }
+        Err(SocketError::WouldBlock)
     }
 
     /// Whether there is something to read, or what to return instead.

@@ -12,6 +12,7 @@ use base::Instant;
 use crate::context::{Core, TimerKind};
 use crate::error::SocketError;
 use crate::net::Net;
+use crate::socket::Ready;
 use crate::stats::Count;
 
 use super::Tcp;
@@ -108,7 +109,9 @@ impl Tcp {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if let Some(keepalive) = self.profiles.get(tcb.profile).options.keepalive {
+        if tcb.state != State::Closed
+            && let Some(keepalive) = self.profiles.get(tcb.profile).options.keepalive
+        {
             tcb.last_received = core.now.millis() as u32;
             arm_no_later(core, tcb, core.now + keepalive.idle, index);
         }
@@ -160,6 +163,13 @@ impl Conn<'_> {
             // RFC 9293 3.8.6.1 (MUST-36): first probe after one RTO, then backed off exponentially.
             self.tcb.backoff = self.tcb.backoff.saturating_add(1);
             self.act.rto_at = core.now + self.tcb.rto();
+        } else if self.tcb.has(flag::WANT_WRITE) {
+            // The pool was empty, and no ACK of ours will come to say that it is not any more.
+            self.tcb.flags &= !flag::WANT_WRITE;
+            return Outcome {
+                raise: Ready::WRITABLE,
+                ..Outcome::default()
+            };
         } else if self.fin_due() {
             // There was no route for the FIN, or no memory.
             self.tcb.probes = self.tcb.probes.saturating_add(1);

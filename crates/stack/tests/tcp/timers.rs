@@ -255,3 +255,25 @@ fn the_window_restarts_after_idle() {
     assert_eq!(burst, 10);
     let _ = SYN;
 }
+
+/// A writer that finds the pool empty, with nothing of its own in flight, is called back all the same.
+#[test]
+fn a_writer_waiting_for_memory_is_not_forgotten() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.events.clear();
+    let mut hoard = base::Chain::default();
+    let all = vec![0; rig.host.pool().capacity() as usize * base::BLOCK];
+    rig.host.pool_mut().append_bytes(&mut hoard, &all);
+    assert_eq!(rig.host.pool().available(), 0);
+    assert_eq!(
+        rig.host.tcp_send(rig.now, open.socket, b"x"),
+        Err(SocketError::WouldBlock)
+    );
+    rig.host.pool_mut().free(hoard);
+    rig.ms(1500);
+    let event = rig.events.pop_back().expect("an event");
+    assert!(event.ready.contains(Ready::WRITABLE));
+    rig.write(&open, b"x");
+    assert_eq!(rig.expect().data, b"x");
+}
