@@ -411,6 +411,9 @@ impl Running {
     }
 
     fn end(mut self) -> Host {
+        // What this turn has brought about already is not held against the host.
+        let now = self.now();
+        self.transmit(now);
         self.out.clear(self.host.pool_mut());
         self.port.release(self.host.pool_mut());
         self.host
