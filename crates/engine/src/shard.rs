@@ -29,6 +29,10 @@ use crate::thread::ShardHandle;
 
 /// Events given to the application in one turn; what is beyond waits for the next.
 const EVENTS_A_TURN: usize = 4 * BATCH;
+/// Times a turn asks the ports again when they had much to give.
+const ROUNDS_A_TURN: usize = 8;
+/// Frames at once that hint at more behind them; a port of super-frames gives few at a time.
+const MUCH: usize = 4;
 /// Batches sent to one port in one turn.
 const TRANSMITS_A_TURN: usize = 16;
 /// How soon to look again at a port that had no room, or that has no descriptor to sleep on.
@@ -345,13 +349,23 @@ impl<A: App> Shard<A> {
         work
     }
 
+    /// Takes what the ports have, in rounds over all of them, until a round brings little. Timers come after: an ACK that
+    /// waits in a device must be heard before the timeout it answers.
     fn receive(&mut self) -> bool {
         let mut any = false;
-        for slot in &mut self.ports {
-            if slot.port.receive(self.host.pool_mut(), &mut slot.rx) > 0 {
-                any = true;
-                self.host
-                    .handle_batch(self.now, slot.interface, &mut slot.rx);
+        for _ in 0..ROUNDS_A_TURN {
+            let mut much = false;
+            for slot in &mut self.ports {
+                let received = slot.port.receive(self.host.pool_mut(), &mut slot.rx);
+                much |= received >= MUCH;
+                if received > 0 {
+                    any = true;
+                    self.host
+                        .handle_batch(self.now, slot.interface, &mut slot.rx);
+                }
+            }
+            if !much {
+                break;
             }
         }
         any

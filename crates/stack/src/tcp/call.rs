@@ -43,7 +43,7 @@ impl Tcp {
         // RFC 9293 MUST-46: no connections to broadcast or multicast addresses.
         if remote_port == 0
             || remote.is_multicast()
-            || remote.is_broadcast()
+            || net.is_broadcast(&remote)
             || remote.is_unspecified()
         {
             return Err(SocketError::InvalidInput);

@@ -13,7 +13,7 @@ use crate::socket::Ready;
 use crate::stats::{Count, Drop};
 
 use super::conn::{Conn, End, Outcome};
-use super::output::{build, ip_meta};
+use super::output::{Marks, build, ip_meta};
 use super::record::{State, flag};
 use super::segment::{Segment, flow_bytes, parse};
 use super::{INDEX_MASK, KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Tcp};
@@ -112,7 +112,7 @@ impl Tcp {
             options: Options::default(),
         };
         core.count(Count::TcpResetsOut);
-        self.send_stateless(core, net, &repr, &seg.src, &seg.dst);
+        self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), Marks::DEFAULT);
     }
 
     /// Sends a segment that no connection owns.
@@ -121,8 +121,8 @@ impl Tcp {
         core: &mut Core,
         net: &mut Net,
         repr: &Repr,
-        remote: &Addr,
-        local: &Addr,
+        (remote, local): (&Addr, &Addr),
+        marks: Marks,
     ) {
         let Some(path) = self.paths.get(core, net, remote, local) else {
             return;
@@ -132,7 +132,7 @@ impl Tcp {
             return core.stats.drops.add(Drop::PoolEmpty);
         };
         core.count(Count::TcpSegmentsOut);
-        let meta = ip_meta(&path, remote, 64, 0);
+        let meta = ip_meta(&path, remote, marks);
         net.send(core, &path, &meta, chain, facts);
     }
 
@@ -157,7 +157,8 @@ impl Tcp {
             options: Options::default(),
         };
         core.count(Count::TcpResetsOut);
-        self.send_stateless(core, net, &repr, &remote, &local);
+        let marks = Marks::of(&self.profiles.get(tcb.profile).options);
+        self.send_stateless(core, net, &repr, (&remote, &local), marks);
     }
 
     /// An ICMP error about a segment of ours (RFC 9293 3.9.2.2, RFC 5927): believed only when it quotes data in flight; hard

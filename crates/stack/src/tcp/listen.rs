@@ -19,7 +19,7 @@ use crate::socket::{Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
 use super::conn::QUICK_ACKS;
-use super::output::{announced_mss, window_shift};
+use super::output::{Marks, announced_mss, window_shift};
 use super::profile::TcpOptions;
 use super::record::{HalfOpen, NONE, State, Tcb, flag, half};
 use super::rtt::{RTO_INITIAL, RTO_MAX};
@@ -29,6 +29,17 @@ use super::{KIND_CONNECTION, KIND_HALF_OPEN, List, Tcp, flow_index};
 
 /// Linux's tcp_synack_retries.
 const RETRIES_SYN_ACK: u8 = 5;
+/// A SYN that comes again so soon is a copy, not a call for another answer.
+const ANSWER_GAP: core::time::Duration = core::time::Duration::from_millis(200);
+
+impl HalfOpen {
+    /// How long its SYN-ACK is waited for before it is sent again (RFC 6298 5.5).
+    fn pace(&self) -> core::time::Duration {
+        RTO_INITIAL
+            .saturating_mul(1 << self.retries.min(7))
+            .min(RTO_MAX)
+    }
+}
 
 /// One listener.
 #[derive(Debug)]
@@ -265,6 +276,7 @@ impl Tcp {
         let (local, remote) = (profile.local, h.remote);
         let limit = profile.options.max_segment;
         let buffer = profile.options.receive_buffer;
+        let marks = Marks::of(&profile.options);
         let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
         let tsval = (core.now.millis() as u32).wrapping_add(self.timestamp_offset(&flow));
         let mut repr = Repr {
@@ -283,17 +295,15 @@ impl Tcp {
                 ..Options::default()
             },
         };
-        let backed_off = RTO_INITIAL
-            .saturating_mul(1 << h.retries.min(7))
-            .min(RTO_MAX);
+        let pace = h.pace();
         let mtu = self
             .paths
             .get(core, net, &remote, &local)
             .map_or(1280, |path| path.mtu);
         repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), limit));
-        self.send_stateless(core, net, &repr, &remote, &local);
+        self.send_stateless(core, net, &repr, (&remote, &local), marks);
         let timer = core
-            .arm(core.now + backed_off, TimerKind::SynReceived, index, 0)
+            .arm(core.now + pace, TimerKind::SynReceived, index, 0)
             .unwrap_or(TimerId::NONE);
         if let Some(h) = self.halves.at_mut(index) {
             h.timer = timer;
@@ -302,6 +312,25 @@ impl Tcp {
             // Without a timer it could stay for ever.
             self.forget_half_open(core, index);
         }
+    }
+
+    /// The SYN came again, so its answer was lost or is on its way. Answering counts as the retransmission that was due next,
+    /// so that SYNs by the thousand neither get as many answers nor keep the record alive.
+    fn answer_again(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let Some(h) = self.halves.at_mut(index) else {
+            return;
+        };
+        let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
+        let since_last = h.pace().saturating_sub(due - core.now);
+        if h.retries >= RETRIES_SYN_ACK || since_last < ANSWER_GAP {
+            return core.stats.drops.add(Drop::TcpDuplicate);
+        }
+        h.retries += 1;
+        h.flags |= half::RETRANSMITTED;
+        core.wheel
+            .cancel(core::mem::replace(&mut h.timer, TimerId::NONE));
+        core.count(Count::TcpRetransmits);
+        self.send_syn_ack(core, net, index);
     }
 
     /// The SYN-ACK was not answered in time.
@@ -363,13 +392,7 @@ impl Tcp {
         if seg.has(Flags::SYN) {
             core.pool.free(data);
             if seg.seq == h.irs {
-                // The SYN again: its answer was lost. The timer's own pace limits how often it is answered.
-                let timer = h.timer;
-                core.wheel.cancel(timer);
-                if let Some(h) = self.halves.at_mut(index) {
-                    h.flags |= half::RETRANSMITTED;
-                }
-                return self.send_syn_ack(core, net, index);
+                return self.answer_again(core, net, index);
             }
             return core.stats.drops.add(Drop::TcpUnexpected);
         }

@@ -15,6 +15,7 @@ use crate::stats::Count;
 
 use super::Tcp;
 use super::conn::Conn;
+use super::profile::TcpOptions;
 use super::record::{NONE, State, flag};
 use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
@@ -420,7 +421,7 @@ impl Conn<'_> {
         self.act.unacked_in = 0;
         core.count(Count::TcpSegmentsOut);
         let options = &self.profile.options;
-        let meta = ip_meta(&way.path, &self.tcb.remote, options.ttl, options.tos);
+        let meta = ip_meta(&way.path, &self.tcb.remote, Marks::of(options));
         way.net.send(core, &way.path, &meta, chain, facts);
         true
     }
@@ -470,8 +471,7 @@ impl Conn<'_> {
         let meta = ip_meta(
             &way.path,
             &self.tcb.remote,
-            self.profile.options.ttl,
-            self.profile.options.tos,
+            Marks::of(&self.profile.options),
         );
         way.net.send(core, &way.path, &meta, chain, facts);
         1
@@ -513,13 +513,32 @@ pub(crate) fn window_shift(buffer: u32) -> u8 {
         .unwrap_or(14)
 }
 
-pub(crate) fn ip_meta(path: &Path, remote: &wire::Addr, ttl: u8, tos: u8) -> IpMeta {
+/// What the application may set in the IP header (RFC 9293 MUST-48, MUST-49).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    ttl: u8,
+    tos: u8,
+}
+
+impl Marks {
+    /// For segments that belong to no socket.
+    pub(crate) const DEFAULT: Self = Self { ttl: 64, tos: 0 };
+
+    pub(crate) fn of(options: &TcpOptions) -> Self {
+        Self {
+            ttl: options.ttl,
+            tos: options.tos,
+        }
+    }
+}
+
+pub(crate) fn ip_meta(path: &Path, remote: &wire::Addr, marks: Marks) -> IpMeta {
     IpMeta {
         src: path.src,
         dst: *remote,
         protocol: PROTOCOL,
-        ttl,
-        tos,
+        ttl: marks.ttl,
+        tos: marks.tos,
         dont_fragment: true,
         ident: None,
     }

@@ -13,6 +13,7 @@ use crate::net::Net;
 use crate::socket::Ready;
 use crate::stats::{Count, Drop};
 
+use super::output::Marks;
 use super::record::{NONE, TimeWait, flag};
 use super::segment::{Segment, flow_bytes};
 use super::{KIND_CONNECTION, KIND_TIME_WAIT, List, Tcp, flow_index};
@@ -229,7 +230,8 @@ impl Tcp {
                 ..Options::default()
             },
         };
-        self.send_stateless(core, net, &repr, &remote, &local);
+        let marks = Marks::of(&self.profiles.get(w.profile).options);
+        self.send_stateless(core, net, &repr, (&remote, &local), marks);
     }
 
     /// A segment for a connection in TIME-WAIT.

@@ -284,3 +284,33 @@ fn timestamps_from_before_a_long_silence_are_forgotten() {
     rig.send_with(open.peer + 1, open.host, ACK, b"b", stamped(old + 1));
     assert_eq!(rig.read(open.socket), Ok(b"ab".to_vec()));
 }
+
+#[test]
+fn repeated_syns_get_few_answers_and_do_not_keep_the_record() {
+    let mut rig = Rig::new();
+    rig.listen(8, &TcpOptions::default());
+    let mut answers = 0;
+    for _ in 0..2000 {
+        rig.send(999, 0, SYN, &[]);
+        while rig.next().is_some() {
+            answers += 1;
+        }
+        rig.ms(100);
+    }
+    assert!(answers <= 60, "{answers} answers in 200 s");
+    rig.advance(Duration::from_secs(70));
+    while rig.next().is_some() {}
+    assert_eq!(rig.host.tcp_occupancy().half_open, 0);
+}
+
+#[test]
+fn no_connection_to_a_broadcast_address() {
+    // RFC 9293 MUST-46
+    let mut rig = Rig::new();
+    for to in ["10.0.0.255:80", "255.255.255.255:80", "224.0.0.1:80"] {
+        let connected =
+            rig.host
+                .tcp_connect(rig.now, to.parse().unwrap(), None, &TcpOptions::default());
+        assert_eq!(connected, Err(SocketError::InvalidInput), "{to}");
+    }
+}
