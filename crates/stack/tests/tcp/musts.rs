@@ -230,6 +230,7 @@ fn groups_cannot_be_connected_to() {
     let mut rig = Rig::new();
     for to in [
         "255.255.255.255:80",
+        "10.0.0.255:80",
         "224.0.0.1:80",
         "[ff02::1]:80",
         "0.0.0.0:80",
@@ -265,6 +266,11 @@ fn type_of_service_and_ttl_are_the_applications() {
         .unwrap();
     rig.host.tcp_send(rig.now, socket, b"more").unwrap();
     assert_eq!(rig.expect().tos, 0x20);
+    // A listener's answers carry them, too.
+    rig.listen(8, &options);
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    assert_eq!((answer.tos, answer.ttl), (0xb8, 17));
 }
 
 #[test]

@@ -302,15 +302,3 @@ fn repeated_syns_get_few_answers_and_do_not_keep_the_record() {
     while rig.next().is_some() {}
     assert_eq!(rig.host.tcp_occupancy().half_open, 0);
 }
-
-#[test]
-fn no_connection_to_a_broadcast_address() {
-    // RFC 9293 MUST-46
-    let mut rig = Rig::new();
-    for to in ["10.0.0.255:80", "255.255.255.255:80", "224.0.0.1:80"] {
-        let connected =
-            rig.host
-                .tcp_connect(rig.now, to.parse().unwrap(), None, &TcpOptions::default());
-        assert_eq!(connected, Err(SocketError::InvalidInput), "{to}");
-    }
-}
