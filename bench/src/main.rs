@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let mut args = Args::parse();
     if args.smoke {
         args.runs = 1;
-        args.seconds = 0.1;
+        args.seconds = 0.4;
     }
     if !(0.01..=3600.0).contains(&args.seconds) {
         eprintln!("bench: --seconds must be from 0.01 to 3600");
