@@ -427,7 +427,10 @@ fn session(
         }
         let peer = scope.spawn(|| peer(&gauge));
         wait_for(|| gauge.is_going() || peer.is_finished() || subject.is_finished());
-        gauge.sweep(if peer.is_finished() { 0.0 } else { seconds });
+        if !peer.is_finished() && !subject.is_finished() {
+            gauge.sweep(seconds);
+        }
+        gauge.finish();
         let seen = peer.join().map_err(panicked)?;
         gauge.stop();
         let measured = subject.join().map_err(panicked)?;

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::measure::{thread_cpu, wall};
 
@@ -15,12 +15,17 @@ const MEASURE: u8 = 1;
 const DONE: u8 = 2;
 const STOP: u8 = 3;
 
+/// The measured side and its peer.
+const THREADS: u8 = 2;
+
 /// Shared by the threads of one run.
 #[derive(Default)]
 pub(crate) struct Gauge {
     phase: AtomicU8,
     ready: AtomicBool,
     going: AtomicBool,
+    /// Threads that have begun to measure.
+    begun: AtomicU8,
 }
 
 impl Gauge {
@@ -44,11 +49,20 @@ impl Gauge {
         self.going.load(Ordering::Acquire)
     }
 
-    /// Warms up for a moment, then lets everybody measure for `seconds`; peers end afterwards.
+    /// Warms up for a moment, then lets everybody measure for `seconds`.
     pub(crate) fn sweep(&self, seconds: f64) {
         thread::sleep(Duration::from_secs_f64((seconds / 4.0).clamp(0.1, 0.4)));
         self.phase.store(MEASURE, Ordering::Release);
+        // On a busy machine a thread may not run for longer than a short run lasts.
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while self.begun.load(Ordering::Acquire) < THREADS && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
         thread::sleep(Duration::from_secs_f64(seconds));
+    }
+
+    /// Peers end.
+    pub(crate) fn finish(&self) {
         self.phase.store(DONE, Ordering::Release);
     }
 
@@ -166,6 +180,7 @@ impl<'g> Meter<'g> {
     fn change(&mut self, phase: u8, work: u64) {
         if phase == MEASURE {
             self.begin = Stamp::now(work);
+            self.gauge.begun.fetch_add(1, Ordering::Release);
         } else if self.seen == MEASURE {
             self.end = Stamp::now(work);
         }
