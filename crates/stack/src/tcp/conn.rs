@@ -17,7 +17,7 @@ pub(crate) const ACK_DELAY: core::time::Duration = core::time::Duration::from_mi
 /// Segments acknowledged at once at the start of a connection, so that the peer's slow start is fed.
 pub(crate) const QUICK_ACKS: u8 = 16;
 /// RFC 5961 7, as Linux: an unacceptable segment is answered at most so often per connection.
-const CHALLENGE_INTERVAL_MS: u32 = 500;
+pub(crate) const CHALLENGE_INTERVAL_MS: u32 = 500;
 
 /// All parts of one connection.
 pub(crate) struct Conn<'a> {

@@ -96,20 +96,10 @@ impl Tcp {
         if seg.has(Flags::RST) {
             return;
         }
-        let (seq, ack) = if seg.has(Flags::ACK) {
-            (seg.ack, None)
+        let repr = if seg.has(Flags::ACK) {
+            seg.answer(seg.ack, None, Flags::RST)
         } else {
-            (Seq(0), Some(seg.end().0))
-        };
-        let repr = Repr {
-            src_port: seg.dst_port,
-            dst_port: seg.src_port,
-            seq: seq.0,
-            ack,
-            flags: Flags::RST,
-            window: 0,
-            urgent: 0,
-            options: Options::default(),
+            seg.answer(Seq(0), Some(seg.end()), Flags::RST)
         };
         core.count(Count::TcpResetsOut);
         self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), Marks::DEFAULT);
@@ -383,7 +373,7 @@ impl Conn<'_> {
                 },
             ));
         }
-        if !self.acceptable(seg) {
+        if !seg.acceptable(self.tcb.rcv_nxt, self.tcb.rcv_wnd()) {
             if seg.has(Flags::RST) {
                 return Some((Drop::TcpOutOfWindow, Arrival::default()));
             }
@@ -454,22 +444,6 @@ impl Conn<'_> {
             core.count(Count::TcpChallengeAcksLimited);
             Arrival::default()
         }
-    }
-
-    /// RFC 9293 3.4 table 6, with MUST-66: even a closed window admits ACK and RST at its edge.
-    fn acceptable(&self, seg: &Segment) -> bool {
-        let (window, nxt) = (self.tcb.rcv_wnd(), self.tcb.rcv_nxt);
-        let len = seg.sequence_len();
-        if len == 0 {
-            // A sender that has filled the window speaks at its right edge: its ACKs count (as Linux).
-            return seg.seq.in_window(nxt, window + 1);
-        }
-        if window == 0 {
-            return seg.seq == nxt;
-        }
-        seg.seq.in_window(nxt, window)
-            || (seg.end() + u32::MAX).in_window(nxt, window)
-            || (seg.seq.lt(nxt) && seg.end().gt(nxt))
     }
 
     /// RFC 7323 4.3: TS.Recent follows segments that reach the left edge of what was last acknowledged.

@@ -18,7 +18,7 @@ use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
-use super::conn::QUICK_ACKS;
+use super::conn::{CHALLENGE_INTERVAL_MS, QUICK_ACKS};
 use super::output::{Marks, announced_mss, window_shift};
 use super::profile::TcpOptions;
 use super::record::{HalfOpen, NONE, State, Tcb, flag, half};
@@ -247,6 +247,7 @@ impl Tcp {
                 0
             },
             retries: 0,
+            challenged: 0,
         };
         let Some(key) = self.halves.insert(record) else {
             self.profiles.release(profile);
@@ -326,11 +327,47 @@ impl Tcp {
             return core.stats.drops.add(Drop::TcpDuplicate);
         }
         h.retries += 1;
-        h.flags |= half::RETRANSMITTED;
         core.wheel
             .cancel(core::mem::replace(&mut h.timer, TimerId::NONE));
         core.count(Count::TcpRetransmits);
         self.send_syn_ack(core, net, index);
+    }
+
+    /// The window a half-open connection offers, in bytes: that of its SYN-ACK.
+    fn first_window(&self, h: &HalfOpen) -> u32 {
+        let buffer = self.profiles.get(h.profile).options.receive_buffer;
+        buffer.min(65_535)
+    }
+
+    /// An unacceptable segment is answered with an ACK (RFC 9293 3.10.7.4 first), at most every 500 ms (RFC 5961 7).
+    fn challenge_half_open(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
+        let now = core.now.millis();
+        let Some(h) = self.halves.at_mut(index) else {
+            return;
+        };
+        let since = u32::from((now as u16).wrapping_sub(h.challenged));
+        if h.flags & half::CHALLENGED != 0 && since < CHALLENGE_INTERVAL_MS {
+            return core.count(Count::TcpChallengeAcksLimited);
+        }
+        h.challenged = now as u16;
+        h.flags |= half::CHALLENGED;
+        core.count(Count::TcpChallengeAcks);
+        let Some(h) = self.halves.at(index) else {
+            return;
+        };
+        let options = &self.profiles.get(h.profile).options;
+        let marks = Marks::of(options);
+        let shift = if h.scale == 0xff {
+            0
+        } else {
+            window_shift(options.receive_buffer)
+        };
+        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        let tsval = (now as u32).wrapping_add(self.timestamp_offset(&flow));
+        let mut repr = seg.answer(h.iss + 1, Some(h.irs + 1), Flags(0));
+        repr.window = (self.first_window(h) >> shift) as u16;
+        repr.options.timestamps = (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent));
+        self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), marks);
     }
 
     /// The SYN-ACK was not answered in time.
@@ -343,7 +380,6 @@ impl Tcp {
             return self.forget_half_open(core, index);
         }
         h.retries += 1;
-        h.flags |= half::RETRANSMITTED;
         core.count(Count::TcpRetransmits);
         self.send_syn_ack(core, net, index);
     }
@@ -380,39 +416,39 @@ impl Tcp {
             return core.pool.free(data);
         };
         let expected = h.irs + 1;
-        if seg.has(Flags::RST) {
-            core.drop_packet(data, Drop::TcpUnexpected);
-            // RFC 5961 3.2: exactly the expected number, else silence (a challenge would cost memory we do not spend here).
-            if seg.seq == expected {
-                core.count(Count::TcpResetsIn);
-                self.forget_half_open(core, index);
-            }
-            return;
-        }
-        if seg.has(Flags::SYN) {
+        let plain = !seg.has(Flags::ACK) && !seg.has(Flags::RST);
+        if seg.has(Flags::SYN) && plain && seg.seq == h.irs {
             core.pool.free(data);
-            if seg.seq == h.irs {
-                return self.answer_again(core, net, index);
-            }
-            return core.stats.drops.add(Drop::TcpUnexpected);
+            return self.answer_again(core, net, index);
         }
         let paws = h.flags & half::TIMESTAMPS != 0
+            && !seg.has(Flags::RST)
             && seg
                 .timestamps
                 .is_some_and(|(tsval, _)| (tsval.wrapping_sub(h.ts_recent) as i32) < 0);
-        let window = self
-            .profiles
-            .get(h.profile)
-            .options
-            .receive_buffer
-            .min(65_535);
-        if !seg.has(Flags::ACK)
-            || paws
-            || !(seg.seq == expected || seg.seq.in_window(expected, window))
-        {
-            return core.drop_packet(data, Drop::TcpOutOfWindow);
+        let acks_our_syn = seg.ack == h.iss + 1;
+        if paws || !seg.acceptable(expected, self.first_window(h)) {
+            core.drop_packet(data, Drop::TcpOutOfWindow);
+            if !seg.has(Flags::RST) {
+                self.challenge_half_open(core, net, index, seg);
+            }
+            return;
         }
-        if seg.ack != h.iss + 1 {
+        if seg.has(Flags::RST) && seg.seq == expected {
+            core.drop_packet(data, Drop::TcpUnexpected);
+            core.count(Count::TcpResetsIn);
+            return self.forget_half_open(core, index);
+        }
+        if seg.has(Flags::RST) || seg.has(Flags::SYN) {
+            // RFC 5961 3.2 and 4.2: whoever really started again answers the challenge with an exact reset, and its next SYN
+            // finds the listener. RFC 9293 would go back to LISTEN at once, whoever sent it.
+            core.drop_packet(data, Drop::TcpChallenged);
+            return self.challenge_half_open(core, net, index, seg);
+        }
+        if !seg.has(Flags::ACK) {
+            return core.drop_packet(data, Drop::TcpNoAck);
+        }
+        if !acks_our_syn {
             core.drop_packet(data, Drop::TcpBadAck);
             return self.send_reset(core, net, seg);
         }

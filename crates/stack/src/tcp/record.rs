@@ -379,15 +379,18 @@ pub(crate) struct HalfOpen {
     pub(crate) scale: u8,
     /// `half::` bits.
     pub(crate) flags: u8,
+    /// SYN-ACKs sent again; the next timeout is backed off so often.
     pub(crate) retries: u8,
+    /// Millisecond (low 16 bits) of the last ACK sent against an unacceptable segment. The record lives for less than 65 s.
+    pub(crate) challenged: u16,
 }
 
 /// Bits of [`HalfOpen::flags`].
 pub(crate) mod half {
     pub(crate) const TIMESTAMPS: u8 = 1;
     pub(crate) const SACK: u8 = 2;
-    /// The SYN-ACK was retransmitted: its round trip is no sample (Karn).
-    pub(crate) const RETRANSMITTED: u8 = 4;
+    /// An ACK was sent against an unacceptable segment, at `challenged`.
+    pub(crate) const CHALLENGED: u8 = 4;
 }
 
 /// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.

@@ -3,7 +3,7 @@
 //! What does not live here: what a segment means to a connection (`input`).
 
 use base::{Chain, Pool, Seq};
-use wire::tcp::{Flags, Options, Packet};
+use wire::tcp::{Flags, Options, Packet, Repr};
 use wire::{Addr, checksum};
 
 use crate::net::Datagram;
@@ -47,6 +47,35 @@ impl Segment {
     #[inline]
     pub(crate) fn end(&self) -> Seq {
         self.seq + self.sequence_len()
+    }
+
+    /// RFC 9293 3.4 table 6, with MUST-66: even a closed window admits ACK and RST at its edge.
+    #[inline]
+    pub(crate) fn acceptable(&self, nxt: Seq, window: u32) -> bool {
+        if self.sequence_len() == 0 {
+            // A sender that has filled the window speaks at its right edge: its ACKs count (as Linux).
+            return self.seq.in_window(nxt, window + 1);
+        }
+        if window == 0 {
+            return self.seq == nxt;
+        }
+        self.seq.in_window(nxt, window)
+            || (self.end() + u32::MAX).in_window(nxt, window)
+            || (self.seq.lt(nxt) && self.end().gt(nxt))
+    }
+
+    /// A header for an answer to this segment: no window, no options.
+    pub(crate) fn answer(&self, seq: Seq, ack: Option<Seq>, flags: Flags) -> Repr {
+        Repr {
+            src_port: self.dst_port,
+            dst_port: self.src_port,
+            seq: seq.0,
+            ack: ack.map(|ack| ack.0),
+            flags,
+            window: 0,
+            urgent: 0,
+            options: Options::default(),
+        }
     }
 }
 

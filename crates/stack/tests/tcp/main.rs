@@ -3,6 +3,7 @@
 
 mod close;
 mod data;
+mod half_open;
 mod icmp;
 mod musts;
 mod open;

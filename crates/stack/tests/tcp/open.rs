@@ -277,6 +277,7 @@ fn a_wrong_final_ack_is_reset_and_a_reset_ends_it() {
     let reset = rig.expect();
     assert!(reset.is(RST) && reset.seq == answer.seq + 2);
     rig.send(1001, 0, RST, &[]);
+    assert!(rig.expect().is(ACK), "challenged: not the exact number");
     rig.send(1000, 0, RST, &[]);
     rig.send(1000, answer.seq + 1, ACK, &[]);
     assert!(rig.expect().is(RST), "the half-open connection is gone");
