@@ -8,7 +8,7 @@ use core::fmt;
 pub enum SocketError {
     /// Another socket owns the address (EADDRINUSE).
     AddrInUse,
-    /// The address is not one of this host's (EADDRNOTAVAIL).
+    /// The address is not one of this host's, or no port of it is left (EADDRNOTAVAIL).
     AddrNotAvailable,
     /// The socket is connected already (EISCONN).
     AlreadyConnected,
@@ -50,7 +50,7 @@ impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AddrInUse => "address already in use",
-            Self::AddrNotAvailable => "address is not one of this host's",
+            Self::AddrNotAvailable => "address is not one of this host's, or has no port left",
             Self::AlreadyConnected => "socket is already connected",
             Self::BadSocket => "no such socket",
             Self::BrokenPipe => "broken pipe",

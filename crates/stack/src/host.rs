@@ -300,10 +300,11 @@ impl Host {
         self.tcp.defaults().clone()
     }
 
-    /// Opens a listener. The unspecified IPv6 address serves IPv4 too, as on Linux.
+    /// Opens a listener, for port 0 on an ephemeral port that no listener has: [`Host::local_addr`] tells which. The
+    /// unspecified IPv6 address serves IPv4 too, as on Linux.
     ///
     /// # Errors
-    /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `InvalidInput` for port 0, `NoBuffers`.
+    /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `NoBuffers`.
     pub fn tcp_listen(
         &mut self,
         now: Instant,
@@ -313,16 +314,14 @@ impl Host {
     ) -> Result<SocketId, SocketError> {
         self.core.now = now;
         let addr = Addr::from(local.ip());
-        if local.port() == 0 {
-            return Err(SocketError::InvalidInput);
-        }
         if !addr.is_unspecified() && !self.net.is_local(&addr) {
             return Err(SocketError::AddrNotAvailable);
         }
         let dual = addr == Addr::UNSPECIFIED_V6;
         let backlog = u32::try_from(backlog).unwrap_or(u32::MAX).clamp(1, 65_535);
+        let local = (addr, local.port());
         self.tcp
-            .listen(addr, local.port(), backlog, options.clone(), dual)
+            .listen(&mut self.core, local, backlog, options.clone(), dual)
     }
 
     /// Takes the oldest connection out of a listener's queue, with its peer's address.

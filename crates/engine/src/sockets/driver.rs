@@ -10,7 +10,6 @@ mod listener;
 mod tcp;
 mod udp;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -71,9 +70,6 @@ pub struct Driver {
     stopping: bool,
     /// Sockets to be looked at again although nothing will tell.
     stalled: Vec<u64>,
-    /// Where listeners that ask for any port find one, and where the search goes on.
-    ports: RangeInclusive<u16>,
-    next_port: u16,
     /// TCP sockets in the table.
     connections: u32,
 }
@@ -112,8 +108,6 @@ impl Driver {
             scratch: None,
             stopping: false,
             stalled: Vec::new(),
-            ports: config.ephemeral_ports.0..=config.ephemeral_ports.1,
-            next_port: config.ephemeral_ports.0,
             connections: 0,
         };
         (driver, sockets)
@@ -188,23 +182,15 @@ impl Driver {
         }
     }
 
-    /// The ephemeral ports, once each, beginning behind the one found last.
-    fn free_ports(&mut self) -> impl Iterator<Item = u16> + use<'_> {
-        let (first, last) = (*self.ports.start(), *self.ports.end());
-        let next = self.next_port.clamp(first, last);
-        (next..=last)
-            .chain(first..next)
-            .inspect(|&port| self.next_port = port.wrapping_add(1))
-    }
-
     /// The first notice about a socket: asks the stack for it.
     fn introduce(&mut self, cx: &mut ShardCx<'_>, subject: Subject) {
         let made = match &subject {
             Subject::Tcp(shared) => {
                 TcpEntry::connect(cx, shared).map(|entry| (entry.id(), Entry::Tcp(entry)))
             }
-            Subject::Listener(shared) => ListenerEntry::listen(cx, shared, self.free_ports())
-                .map(|entry| (entry.id(), Entry::Listener(entry))),
+            Subject::Listener(shared) => {
+                ListenerEntry::listen(cx, shared).map(|entry| (entry.id(), Entry::Listener(entry)))
+            }
             Subject::Udp(shared) => {
                 UdpEntry::bind(cx, shared).map(|entry| (entry.id(), Entry::Udp(entry)))
             }

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: waiting; every call returns at once.
 
-use base::{Chain, siphash};
+use base::Chain;
 use wire::Addr;
 
 use crate::context::Core;
@@ -31,7 +31,8 @@ impl Tcp {
     /// Starts to connect from `local` (port 0: an ephemeral one) to `remote`.
     ///
     /// # Errors
-    /// `AddrInUse` when the 4-tuple or every ephemeral port is taken, `NoBuffers` when a table is full, routing errors.
+    /// `AddrInUse` when the 4-tuple is taken, `AddrNotAvailable` when every ephemeral port is, `NoBuffers` when a table is full,
+    /// routing errors.
     pub(crate) fn connect(
         &mut self,
         core: &mut Core,
@@ -82,10 +83,10 @@ impl Tcp {
         Ok(SocketId::new(SocketKind::Tcp, key))
     }
 
-    /// A free local port: the one asked for, or an ephemeral one by RFC 6056's double hash (MUST-43 to 45 chose the address).
+    /// A free local port: the one asked for, or an ephemeral one (MUST-43 to 45 chose the address).
     fn choose_port(
         &mut self,
-        _core: &mut Core,
+        core: &mut Core,
         remote: (&Addr, u16),
         local: (&Addr, u16),
     ) -> Result<u16, SocketError> {
@@ -96,19 +97,17 @@ impl Tcp {
                 Err(SocketError::AddrInUse)
             };
         }
-        let (first, last) = self.ephemeral;
-        let range = u32::from(last.saturating_sub(first)) + 1;
-        let mix = siphash(&self.port_key, &flow_bytes(remote.0, remote.1, local.0, 0));
-        let slot = (mix >> 32) as usize % self.port_table.len();
-        for _ in 0..range {
-            let counter = self.port_table[slot];
-            self.port_table[slot] = counter.wrapping_add(1);
-            let port = first + ((mix as u32).wrapping_add(u32::from(counter)) % range) as u16;
-            if !self.port_listens(port) && self.tuple_free(remote, (local.0, port)) {
-                return Ok(port);
-            }
-        }
-        Err(SocketError::AddrInUse)
+        let order = self
+            .local_ports
+            .order(&flow_bytes(remote.0, remote.1, local.0, 0));
+        let port = order
+            .iter()
+            .find(|&port| {
+                !self.local_ports.listens(port) && self.tuple_free(remote, (local.0, port))
+            })
+            .ok_or(SocketError::AddrNotAvailable)?;
+        self.local_ports.taken(&order, port, &mut core.rng);
+        Ok(port)
     }
 
     fn tuple_free(&self, remote: (&Addr, u16), local: (&Addr, u16)) -> bool {

@@ -67,22 +67,30 @@ fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
 }
 
 impl Tcp {
-    /// Opens a listener on `local:port`; the unspecified address serves all. `dual` makes the IPv6 wildcard serve IPv4, too.
+    /// Opens a listener on `local:port`, for port 0 on an ephemeral one that no listener has; the unspecified address serves
+    /// all. `dual` makes the IPv6 wildcard serve IPv4, too.
     pub(crate) fn listen(
         &mut self,
-        local: Addr,
-        port: u16,
+        core: &mut Core,
+        (local, port): (Addr, u16),
         backlog: u32,
         options: TcpOptions,
         dual: bool,
     ) -> Result<SocketId, SocketError> {
-        let overlaps = |other: &Listener| {
-            other.port == port
-                && (other.local == local
-                    || (dual && other.local == Addr::UNSPECIFIED_V4)
-                    || (other.dual && local == Addr::UNSPECIFIED_V4))
+        let port = match port {
+            0 => self
+                .local_ports
+                .random_order(&mut core.rng)
+                .iter()
+                .find(|&port| !self.local_ports.listens(port))
+                .ok_or(SocketError::AddrInUse)?,
+            port => port,
         };
-        if self.listeners.iter().any(|(_, l)| overlaps(l)) {
+        let wildcard_v6 = self.listener_at(&Addr::UNSPECIFIED_V6, port);
+        let overlaps = self.listener_at(&local, port).is_some()
+            || (dual && self.listener_at(&Addr::UNSPECIFIED_V4, port).is_some())
+            || (local == Addr::UNSPECIFIED_V4 && wildcard_v6.is_some_and(|(_, l)| l.dual));
+        if overlaps {
             return Err(SocketError::AddrInUse);
         }
         let hash = self.ports.hash(&port_bytes(&local, port));
@@ -107,12 +115,8 @@ impl Tcp {
             self.listeners.remove(key);
             return Err(SocketError::NoBuffers);
         }
+        self.local_ports.add_listener(port);
         Ok(SocketId::new(SocketKind::Listener, key))
-    }
-
-    /// Whether a listener occupies this port, on any address.
-    pub(super) fn port_listens(&self, port: u16) -> bool {
-        self.listeners.iter().any(|(_, l)| l.port == port)
     }
 
     fn listener_index(&self, id: SocketId) -> Result<u32, SocketError> {
@@ -152,23 +156,24 @@ impl Tcp {
         } else {
             Addr::UNSPECIFIED_V6
         };
-        let find = |local: &Addr, dual: bool| {
-            let hash = self.ports.hash(&port_bytes(local, port));
-            self.ports.find(hash, |i| {
-                self.listeners
-                    .at(i)
-                    .is_some_and(|l| l.local == *local && l.port == port && (!dual || l.dual))
-            })
-        };
-        find(dst, false)
-            .or_else(|| find(&wildcard, false))
+        self.listener_at(dst, port)
+            .or_else(|| self.listener_at(&wildcard, port))
             .or_else(|| {
-                if dst.is_v4() {
-                    find(&Addr::UNSPECIFIED_V6, true)
-                } else {
-                    None
-                }
+                self.listener_at(&Addr::UNSPECIFIED_V6, port)
+                    .filter(|(_, l)| dst.is_v4() && l.dual)
             })
+            .map(|(index, _)| index)
+    }
+
+    /// The listener bound to exactly this.
+    fn listener_at(&self, local: &Addr, port: u16) -> Option<(u32, &Listener)> {
+        let hash = self.ports.hash(&port_bytes(local, port));
+        let index = self.ports.find(hash, |i| {
+            self.listeners
+                .at(i)
+                .is_some_and(|l| l.local == *local && l.port == port)
+        })?;
+        self.listeners.at(index).map(|l| (index, l))
     }
 
     /// A segment for no connection: a SYN may open one, everything else is refused (RFC 9293 3.10.7.1 and 3.10.7.2).
@@ -642,6 +647,7 @@ impl Tcp {
         if let Some(l) = self.listeners.remove_at(listener) {
             let hash = self.ports.hash(&port_bytes(&l.local, l.port));
             self.ports.remove(hash, listener);
+            self.local_ports.remove_listener(l.port);
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod input;
 mod listen;
 mod output;
 mod path;
+mod ports;
 mod profile;
 mod receive;
 mod record;
@@ -115,12 +116,9 @@ pub(crate) struct Tcp {
     wait_timer: bool,
     defaults: TcpOptions,
     time_wait_ms: u32,
-    ephemeral: (u16, u16),
     isn_key: SipKey,
     offset_key: SipKey,
-    port_key: SipKey,
-    /// RFC 6056 3.3.4: counters of the double-hash port selection.
-    port_table: [u16; 64],
+    local_ports: ports::LocalPorts,
 }
 
 impl Tcp {
@@ -128,10 +126,7 @@ impl Tcp {
         let flows = config.tcp_connections + config.tcp_half_open + config.tcp_time_wait;
         // Each purpose has a key of its own, none of which can be computed from another or from what the host sends.
         let keys = [1, 2, 3, 4, 5].map(|purpose| SipKey::derive(seed, purpose));
-        let mut port_table = [0; 64];
-        for slot in &mut port_table {
-            *slot = core.rng.u32() as u16;
-        }
+        let local_ports = ports::LocalPorts::new(config.ephemeral_ports, keys[4], &mut core.rng);
         Self {
             conns: Slab::with_capacity(config.tcp_connections),
             actives: Slab::with_capacity(config.tcp_active),
@@ -151,11 +146,9 @@ impl Tcp {
             wait_timer: false,
             defaults: TcpOptions::with_buffers(config.tcp_receive_buffer, config.tcp_send_buffer),
             time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
-            ephemeral: config.ephemeral_ports,
             isn_key: keys[2],
             offset_key: keys[3],
-            port_key: keys[4],
-            port_table,
+            local_ports,
         }
     }
 

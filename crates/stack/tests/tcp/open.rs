@@ -363,7 +363,7 @@ fn ports_are_chosen_apart_and_freed() {
         None,
         &TcpOptions::default(),
     );
-    assert_eq!(more, Err(SocketError::AddrInUse));
+    assert_eq!(more, Err(SocketError::AddrNotAvailable));
     let other = rig.host.tcp_connect(
         rig.now,
         "10.0.0.2:5001".parse().unwrap(),
@@ -371,6 +371,60 @@ fn ports_are_chosen_apart_and_freed() {
         &TcpOptions::default(),
     );
     assert!(other.is_ok(), "another destination has all ports");
+}
+
+/// A port with a listener is nobody's ephemeral port, and is one again when the listener is closed.
+#[test]
+fn a_listeners_port_is_not_chosen() {
+    let mut rig = Rig::with(stack::Config {
+        ephemeral_ports: (40_000, 40_003),
+        ..config()
+    });
+    let mut listen = |at: &str| {
+        rig.host
+            .tcp_listen(rig.now, at.parse().unwrap(), 8, &TcpOptions::default())
+            .unwrap()
+    };
+    let listeners = ["10.0.0.1:40000", "[::]:40001", "0.0.0.0:40003"].map(&mut listen);
+    let connect = |rig: &mut Rig| {
+        let to = "10.0.0.2:5000".parse().unwrap();
+        let socket = rig
+            .host
+            .tcp_connect(rig.now, to, None, &TcpOptions::default())?;
+        rig.host.local_addr(socket)
+    };
+    assert_eq!(connect(&mut rig).unwrap().port(), 40_002);
+    assert_eq!(connect(&mut rig), Err(SocketError::AddrNotAvailable));
+    rig.host.close(rig.now, listeners[1]).unwrap();
+    assert_eq!(connect(&mut rig).unwrap().port(), 40_001);
+}
+
+/// Port 0 is any ephemeral port without a listener, whatever the family.
+#[test]
+fn a_listener_on_port_0_finds_a_free_one() {
+    let mut rig = Rig::with(stack::Config {
+        ephemeral_ports: (40_000, 40_003),
+        ..config()
+    });
+    let mut ports = std::collections::BTreeSet::new();
+    for at in ["0.0.0.0:0", "[::]:0", "10.0.0.1:0", "[::1]:0"] {
+        let at: std::net::SocketAddr = at.parse().unwrap();
+        let listener = rig
+            .host
+            .tcp_listen(rig.now, at, 8, &TcpOptions::default())
+            .unwrap();
+        let local = rig.host.local_addr(listener).unwrap();
+        assert_eq!(local.ip(), at.ip());
+        ports.insert(local.port());
+    }
+    assert_eq!(ports, (40_000..=40_003).collect());
+    let more = rig.host.tcp_listen(
+        rig.now,
+        "0.0.0.0:0".parse().unwrap(),
+        8,
+        &TcpOptions::default(),
+    );
+    assert_eq!(more, Err(SocketError::AddrInUse));
 }
 
 #[test]

@@ -21,35 +21,16 @@ pub(super) struct ListenerEntry {
     inherited: TcpOptions,
 }
 
-fn open(
-    cx: &mut ShardCx<'_>,
-    shared: &ListenerShared,
-    ports: impl Iterator<Item = u16>,
-    options: &TcpOptions,
-) -> Result<SocketId, SocketError> {
-    let mut local = shared.bind;
-    if local.port() != 0 {
-        return cx.host.tcp_listen(cx.now, local, shared.backlog, options);
-    }
-    for port in ports {
-        local.set_port(port);
-        match cx.host.tcp_listen(cx.now, local, shared.backlog, options) {
-            Err(SocketError::AddrInUse) => {}
-            decided => return decided,
-        }
-    }
-    Err(SocketError::AddrInUse)
-}
-
 impl ListenerEntry {
-    /// Listens where the application asked; for port 0, on the first of `ports` that is free.
+    /// Listens where the application asked.
     pub(super) fn listen(
         cx: &mut ShardCx<'_>,
         shared: &Arc<ListenerShared>,
-        ports: impl Iterator<Item = u16>,
     ) -> Result<Self, SocketError> {
         let options = shared.state().options.clone();
-        let id = open(cx, shared, ports, &options)?;
+        let id = cx
+            .host
+            .tcp_listen(cx.now, shared.bind, shared.backlog, &options)?;
         let local = cx.host.local_addr(id).unwrap_or(shared.bind);
         let mut state = shared.state();
         state.local = Some(local);
