@@ -551,6 +551,7 @@ impl Tcp {
             return Err(SocketError::BadSocket);
         };
         let old = tcb.profile;
+        let writable = self.readiness(index).contains(Ready::WRITABLE);
         let profile = self.profiles.get(old);
         let (local, mut options) = (profile.local, profile.options.clone());
         change(&mut options);
@@ -569,6 +570,16 @@ impl Tcp {
             tcb.flags & !flag::NODELAY
         };
         self.start_keepalive(core, index);
+        // A larger send buffer opens room to write, a larger receive buffer the window.
+        if !writable && self.readiness(index).contains(Ready::WRITABLE) {
+            self.raise(index, Ready::WRITABLE);
+        }
+        if self.conns.at(index).is_some_and(|tcb| tcb.active != NONE)
+            && let Some(conn) = self.conn(index)
+            && conn.window_update_due()
+        {
+            conn.tcb.ack_now();
+        }
         self.queue_send(index);
         Ok(())
     }

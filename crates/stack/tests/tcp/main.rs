@@ -5,6 +5,7 @@ mod close;
 mod data;
 mod half_open;
 mod icmp;
+mod memory;
 mod musts;
 mod open;
 mod rig;
