@@ -128,7 +128,9 @@ impl Tcp {
         }
         match tcb.state {
             state if state.sends() => Ok(()),
-            State::SynSent | State::SynReceived => Err(SocketError::WouldBlock),
+            State::SynSent | State::SynReceived if !tcb.has(flag::WRITE_SHUT) => {
+                Err(SocketError::WouldBlock)
+            }
             _ => Err(SocketError::BrokenPipe),
         }
     }
@@ -413,7 +415,7 @@ impl Tcp {
         let Some(tcb) = self.conns.at_mut(index) else {
             return Err(SocketError::BadSocket);
         };
-        if matches!(tcb.state, State::Closed | State::SynSent) {
+        if tcb.state == State::Closed {
             return Err(SocketError::NotConnected);
         }
         if read {
@@ -427,7 +429,7 @@ impl Tcp {
         Ok(())
     }
 
-    /// Queues our FIN behind the data (RFC 9293 3.10.4).
+    /// Queues our FIN behind the data, or behind the handshake (RFC 9293 3.10.4).
     fn queue_fin(&mut self, index: u32) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
@@ -435,6 +437,10 @@ impl Tcp {
         tcb.state = match tcb.state {
             State::Established => State::FinWait1,
             State::CloseWait => State::LastAck,
+            State::SynSent | State::SynReceived => {
+                tcb.flags |= flag::WRITE_SHUT;
+                return;
+            }
             _ => return,
         };
         self.queue_send(index);

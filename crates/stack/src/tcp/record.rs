@@ -128,6 +128,8 @@ pub(crate) mod flag {
     pub(crate) const OVERRIDE: u32 = 1 << 19;
     /// Something new was acknowledged: the path's first hop works (RFC 4861 7.3.1).
     pub(crate) const PROGRESS: u32 = 1 << 20;
+    /// The application has shut down writing before the connection was established: a FIN follows the handshake.
+    pub(crate) const WRITE_SHUT: u32 = 1 << 21;
     /// Where the number of the pending error is kept, see `Tcb::error`.
     pub(crate) const ERROR_SHIFT: u32 = 24;
 }

@@ -129,7 +129,7 @@ impl Conn<'_> {
 
     /// Our SYN is acknowledged: data may flow.
     pub(crate) fn established(&mut self, core: &mut Core, seg: &Segment) {
-        self.tcb.state = if self.tcb.has(flag::ORPHAN) {
+        self.tcb.state = if self.tcb.has(flag::WRITE_SHUT) {
             State::FinWait1
         } else {
             State::Established

@@ -53,6 +53,17 @@ pub(crate) fn arm_no_later(core: &mut Core, tcb: &mut Tcb, deadline: Instant, in
     }
 }
 
+impl Tcb {
+    /// R2 of RFC 9293 3.8.3 (MUST-20): timeouts in a row before a connection is given up.
+    fn retries(&self) -> u8 {
+        match self.state {
+            State::SynSent | State::SynReceived => RETRIES_SYN,
+            _ if self.has(flag::ORPHAN) => RETRIES_ORPHAN,
+            _ => RETRIES_DATA,
+        }
+    }
+}
+
 impl Tcp {
     /// The timer of connection `index` went off.
     pub(crate) fn on_timer(&mut self, core: &mut Core, net: &mut Net, index: u32) {
@@ -80,8 +91,7 @@ impl Tcp {
             State::SynSent | State::FinWait1 | State::Closing | State::LastAck
         );
         if idle && owes {
-            // The SYN or FIN found no active part to be sent with.
-            return self.queue_send(index);
+            return self.wait_for_active(core, net, index);
         }
         let profile = self.profiles.get(tcb.profile);
         if idle && profile.options.keepalive.is_none() {
@@ -102,6 +112,23 @@ impl Tcp {
             self.reset_peer(core, net, index);
         }
         self.conclude(core, net, index, outcome);
+    }
+
+    /// A SYN or FIN found no active part to be sent with: it is tried again, and given up, as if it had been lost.
+    #[cold]
+    fn wait_for_active(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let none = self.conn(index).is_none();
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        if none && tcb.backoff >= tcb.retries() {
+            core.count(Count::TcpGivenUp);
+            self.reset_peer(core, net, index);
+            let outcome = Outcome::closed(Some(SocketError::TimedOut));
+            return self.conclude(core, net, index, outcome);
+        }
+        tcb.backoff = if none { tcb.backoff + 1 } else { 0 };
+        self.queue_send(index);
     }
 
     /// Arms the keepalive of a connection that has just been given it, or has just been established with it.
@@ -187,12 +214,10 @@ impl Conn<'_> {
         {
             return stuck >= limit;
         }
-        let most = match self.tcb.state {
-            State::SynSent | State::SynReceived => return self.tcb.backoff >= RETRIES_SYN,
-            _ if self.tcb.has(flag::ORPHAN) => RETRIES_ORPHAN,
-            _ => RETRIES_DATA,
-        };
-        if self.tcb.outstanding() > 0 {
+        let most = self.tcb.retries();
+        if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
+            self.tcb.backoff >= most
+        } else if self.tcb.outstanding() > 0 {
             // A peer that closed its window on what is in flight, and says so, is alive too.
             let silent = (now.millis() as u32).wrapping_sub(self.tcb.last_received);
             let waits = self.tcb.snd_wnd == 0 && u128::from(silent) < 2 * RTO_MAX.as_millis();

@@ -1,6 +1,8 @@
 //! Opening: RFC 9293 3.5, 3.10.7.1 to 3.10.7.4, and the options of a SYN.
 
-use stack::{Drop, Ready, SocketError, State, TcpOptions};
+use core::time::Duration;
+
+use stack::{Drop, Ready, Shutdown, SocketError, State, TcpOptions};
 use wire::tcp::Options;
 
 use crate::rig::{ACK, FIN, RST, Rig, SYN, config};
@@ -464,6 +466,72 @@ fn closing_in_syn_received_sends_the_fin() {
     assert!(rig.expect().is(ACK));
     rig.advance(core::time::Duration::from_secs(61));
     rig.assert_empty();
+}
+
+/// Writing is shut down before the handshake ends: the FIN follows it (RFC 9293 3.10.4).
+#[test]
+fn a_shutdown_before_the_handshake_ends_is_not_lost() {
+    for crossing in [false, true] {
+        let mut rig = Rig::new();
+        let (socket, syn) = rig.connect(&TcpOptions::default());
+        let none = Options::default();
+        let port = syn.src_port;
+        if crossing {
+            rig.send_to(port, 300, 0, SYN, &[], none);
+            assert!(rig.expect().is(SYN | ACK));
+        }
+        let shut = rig.host.tcp_shutdown(rig.now, socket, Shutdown::Write);
+        assert_eq!(shut, Ok(()));
+        rig.silence();
+        let late = rig.host.tcp_send(rig.now, socket, b"late");
+        assert_eq!(late, Err(SocketError::BrokenPipe));
+        let (seq, flags) = if crossing {
+            (301, ACK)
+        } else {
+            (300, SYN | ACK)
+        };
+        rig.send_to(port, seq, syn.seq + 1, flags, &[], none);
+        let fin = rig.expect();
+        assert!(fin.is(FIN | ACK) && fin.seq == syn.seq + 1 && fin.ack == 301);
+        assert_eq!(rig.host.tcp_state(socket), Ok(State::FinWait1));
+        rig.send_to(port, 301, fin.seq + 1, ACK, b"half closed", none);
+        assert_eq!(rig.read(socket), Ok(b"half closed".to_vec()));
+    }
+}
+
+/// Neither a SYN nor its timeout needs memory that is not there.
+#[test]
+fn a_syn_that_finds_no_memory_is_given_up_or_sent_late() {
+    let mut rig = Rig::with(stack::Config {
+        tcp_active: 1,
+        ..config()
+    });
+    let busy = rig.accepted(&TcpOptions::default());
+    rig.send(busy.peer, busy.host, ACK, b"unread");
+    rig.expect();
+    let connect = |rig: &mut Rig| {
+        let remote = "10.0.0.2:5000".parse().unwrap();
+        let options = TcpOptions::default();
+        rig.host.tcp_connect(rig.now, remote, None, &options)
+    };
+    let socket = connect(&mut rig).unwrap();
+    rig.advance(Duration::from_secs(300));
+    rig.silence();
+    let event = rig.events.pop_back().unwrap();
+    assert!(event.socket == socket && event.ready.contains(Ready::ERROR));
+    assert_eq!(rig.host.take_error(socket), Some(SocketError::TimedOut));
+
+    connect(&mut rig).unwrap();
+    rig.advance(Duration::from_secs(10));
+    rig.silence();
+    rig.read(busy.socket).unwrap();
+    let late = (0..200).find_map(|_| {
+        rig.ms(50);
+        rig.next()
+    });
+    assert!(late.is_some_and(|seg| seg.is(SYN)));
+    rig.ms(1100);
+    assert!(rig.expect().is(SYN), "the first timeout is the initial one");
 }
 
 /// The peer takes longer segments than the path: the initial window is one of segments that fit (RFC 6928).
