@@ -110,7 +110,7 @@ impl Conn<'_> {
         self.measure(core.now, seg);
         self.tcb.backoff = 0;
         self.tcb.dup_acks = 0;
-        self.tcb.flags |= flag::PROGRESS;
+        self.tcb.flags = self.tcb.flags & !flag::REPAIRED | flag::PROGRESS;
         let delivered = acked.saturating_sub(counted) + sacked;
         self.grow(core.now, delivered, flight);
         if self.repairing() {
@@ -127,23 +127,15 @@ impl Conn<'_> {
         self.tcb.has(flag::FIN_SENT) && left == 0
     }
 
-    /// Takes a round-trip sample: of the segment being timed, else by the echoed timestamp (RFC 7323 4.1), which is right even
-    /// for retransmitted segments but has only millisecond grain.
+    /// Takes a round-trip sample: of the segment being timed, else by the echoed timestamp.
     fn measure(&mut self, now: Instant, seg: &Segment) {
         if self.act.rtt_at != Instant::FAR {
             if seg.ack.ge(self.act.rtt_seq) {
                 self.tcb.sample_rtt(now - self.act.rtt_at);
                 self.act.rtt_at = Instant::FAR;
             }
-        } else if self.tcb.has(flag::TIMESTAMPS)
-            && let Some((_, echoed)) = seg.timestamps
-            && echoed != 0
-        {
-            let ms = self.tcb.tsval(now).wrapping_sub(echoed);
-            if ms < 1 << 20 && self.repairing() {
-                self.tcb
-                    .sample_rtt(core::time::Duration::from_millis(u64::from(ms.max(1))));
-            }
+        } else if self.repairing() {
+            self.tcb.sample_echo(now, seg);
         }
     }
 
@@ -176,7 +168,8 @@ impl Conn<'_> {
         let duplicate = if self.tcb.has(flag::SACK) {
             sacked > 0
         } else {
-            pure
+            // RFC 6582 3.2 step 2: none count until something above the last repair is acknowledged.
+            pure && !self.tcb.has(flag::REPAIRED)
         };
         if flight == 0 || !duplicate {
             return;

@@ -373,6 +373,9 @@ impl Conn<'_> {
                 },
             ));
         }
+        if self.exact_reset(seg) {
+            return Some(self.on_reset(core));
+        }
         if !seg.acceptable(self.tcb.rcv_nxt, self.tcb.rcv_wnd()) {
             if seg.has(Flags::RST) {
                 return Some((Drop::TcpOutOfWindow, Arrival::default()));
@@ -396,7 +399,7 @@ impl Conn<'_> {
             ));
         }
         if seg.has(Flags::RST) {
-            return Some(self.on_reset(core, seg));
+            return Some((Drop::TcpChallenged, self.challenge(core))); // RFC 5961 3.2
         }
         if seg.has(Flags::SYN) {
             // RFC 5961 4.2: a SYN in a synchronized state gets a challenge ACK, whatever its number.
@@ -412,11 +415,18 @@ impl Conn<'_> {
         None
     }
 
-    /// RFC 5961 3.2: a reset counts only at exactly the next expected number; elsewhere in the window it is challenged.
-    fn on_reset(&mut self, core: &mut Core, seg: &Segment) -> (Drop, Arrival) {
-        if seg.seq != self.tcb.rcv_nxt {
-            return (Drop::TcpChallenged, self.challenge(core));
-        }
+    /// Whether a reset has a number that counts (RFC 5961 3.2): exactly the next expected one. Behind the peer's FIN also the
+    /// FIN's own: a peer that died before our ACK reached it sends that (as Linux).
+    fn exact_reset(&self, seg: &Segment) -> bool {
+        let ended = matches!(
+            self.tcb.state,
+            State::CloseWait | State::Closing | State::LastAck
+        );
+        seg.has(Flags::RST)
+            && (seg.seq == self.tcb.rcv_nxt || (ended && seg.seq + 1 == self.tcb.rcv_nxt))
+    }
+
+    fn on_reset(&mut self, core: &mut Core) -> (Drop, Arrival) {
         core.count(Count::TcpResetsIn);
         let error = match self.tcb.state {
             State::SynReceived => Some(SocketError::ConnectionRefused),

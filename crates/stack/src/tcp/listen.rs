@@ -24,7 +24,6 @@ use super::profile::TcpOptions;
 use super::record::{HalfOpen, NONE, State, Tcb, flag, half};
 use super::rtt::{RTO_INITIAL, RTO_MAX};
 use super::segment::{Segment, flow_bytes};
-use super::synchronise::initial_window;
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, List, Tcp, flow_index};
 
 /// Linux's tcp_synack_retries.
@@ -507,19 +506,11 @@ impl Tcp {
             .min(profile.options.max_segment.unwrap_or(u16::MAX))
             .saturating_sub(options)
             .max(36);
-        tcb.cwnd = initial_window(u32::from(tcb.mss));
         tcb.quick_acks = QUICK_ACKS;
         tcb.last_received = core.now.millis() as u32;
         tcb.last_sent = tcb.last_received;
-        // The round trip of the SYN-ACK, by its timestamp when the peer echoes it (RFC 7323 4); Karn without.
-        if tcb.has(flag::TIMESTAMPS)
-            && let Some((_, echoed)) = seg.timestamps
-        {
-            let ms = tcb.tsval(core.now).wrapping_sub(echoed);
-            if ms < 1 << 20 {
-                tcb.sample_rtt(core::time::Duration::from_millis(u64::from(ms.max(1))));
-            }
-        }
+        tcb.sample_echo(core.now, seg); // Karn without timestamps: a half-open connection does not time its SYN-ACK
+        tcb.begin(h.retries);
         let (listener, timer) = (u32::from(h.listener), h.timer);
         tcb.token = u64::from(listener);
         let key = self.conns.insert(tcb)?;

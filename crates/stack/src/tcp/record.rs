@@ -130,6 +130,8 @@ pub(crate) mod flag {
     pub(crate) const PROGRESS: u32 = 1 << 20;
     /// The application has shut down writing before the connection was established: a FIN follows the handshake.
     pub(crate) const WRITE_SHUT: u32 = 1 << 21;
+    /// Without SACK: a repair ended with nothing above it acknowledged, so duplicate ACKs may be of its own retransmissions.
+    pub(crate) const REPAIRED: u32 = 1 << 22;
     /// Where the number of the pending error is kept, see `Tcb::error`.
     pub(crate) const ERROR_SHIFT: u32 = 24;
 }

@@ -99,6 +99,9 @@ impl Conn<'_> {
             self.tcb.dup_acks = 0;
             if !self.tcb.has(flag::SACK) {
                 self.act.sacked_bytes = 0;
+                if self.tcb.snd_una == self.act.recover {
+                    self.tcb.flags |= flag::REPAIRED;
+                }
             }
             return;
         }

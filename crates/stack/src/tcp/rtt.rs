@@ -4,7 +4,11 @@
 
 use core::time::Duration;
 
-use super::record::Tcb;
+use base::Instant;
+
+use super::record::{Tcb, flag};
+use super::segment::Segment;
+use super::synchronise::initial_window;
 
 /// Lower bound of the timeout: Linux's 200 ms instead of RFC 6298's 1 s.
 pub(crate) const RTO_MIN: Duration = Duration::from_millis(200);
@@ -13,7 +17,39 @@ pub(crate) const RTO_MAX: Duration = Duration::from_secs(120);
 /// Before the first sample (RFC 6298 2.1).
 pub(crate) const RTO_INITIAL: Duration = Duration::from_secs(1);
 
+/// What the timeout is at least when data begins after a handshake that needed retransmissions and gave no sample
+/// (RFC 6298 5.7).
+const RTO_AFTER_LOST_SYN: Duration = Duration::from_secs(3);
+
 impl Tcb {
+    /// The handshake is over, after `retries` retransmissions of our SYN: sets the initial window and timeout.
+    pub(crate) fn begin(&mut self, retries: u8) {
+        // RFC 5681 3.1: a lost SYN means a window of one segment. RFC 6928 2: one may have been sent again too early.
+        let mss = u32::from(self.mss);
+        self.cwnd = if retries > 1 {
+            mss
+        } else {
+            initial_window(mss)
+        };
+        if retries > 0 && self.srtt == 0 {
+            self.rttvar = RTO_AFTER_LOST_SYN.as_micros() as u32;
+        }
+    }
+
+    /// Takes the round trip an echoed timestamp tells (RFC 7323 4.1): right even for retransmitted segments, but with only
+    /// millisecond grain.
+    pub(crate) fn sample_echo(&mut self, now: Instant, seg: &Segment) {
+        if self.has(flag::TIMESTAMPS)
+            && let Some((_, echoed)) = seg.timestamps
+            && echoed != 0
+        {
+            let ms = self.tsval(now).wrapping_sub(echoed);
+            if ms < 1 << 20 {
+                self.sample_rtt(Duration::from_millis(u64::from(ms.max(1))));
+            }
+        }
+    }
+
     /// Takes one sample (RFC 6298 2.2, 2.3): alpha 1/8, beta 1/4.
     pub(crate) fn sample_rtt(&mut self, rtt: Duration) {
         let us = u32::try_from(rtt.as_micros())
@@ -35,10 +71,11 @@ impl Tcb {
         Duration::from_micros(u64::from(self.srtt >> 3))
     }
 
-    /// The timeout with backoff (RFC 6298 2.3, 5.5): SRTT + max(RTO_MIN, 4 * RTTVAR), doubled per timeout in a row.
+    /// The timeout with backoff (RFC 6298 2.3, 5.5): SRTT + max(RTO_MIN, 4 * RTTVAR), doubled per timeout in a row. Before the
+    /// first sample RTTVAR only says whether a SYN was lost.
     pub(crate) fn rto(&self) -> Duration {
         let base = if self.srtt == 0 {
-            RTO_INITIAL
+            RTO_INITIAL.max(Duration::from_micros(u64::from(self.rttvar)))
         } else {
             self.srtt() + Duration::from_micros(u64::from(self.rttvar)).max(RTO_MIN)
         };

@@ -143,14 +143,12 @@ impl Conn<'_> {
         self.tcb.snd_wnd = u32::from(seg.window) << shift;
         self.tcb.max_wnd = self.tcb.snd_wnd;
         self.tcb.snd_wl1 = seg.seq;
-        self.tcb.cwnd = initial_window(u32::from(self.tcb.mss));
-        if self.act.rtt_at != Instant::FAR && self.tcb.backoff == 0 {
+        if self.act.rtt_at == Instant::FAR {
+            self.tcb.sample_echo(core.now, seg);
+        } else {
             self.tcb.sample_rtt(core.now - self.act.rtt_at);
         }
-        if self.tcb.backoff > 0 {
-            // RFC 5681 3.1: a lost SYN means a window of one segment.
-            self.tcb.cwnd = u32::from(self.tcb.mss);
-        }
+        self.tcb.begin(self.tcb.backoff);
         self.tcb.backoff = 0;
         self.act.rtt_at = Instant::FAR;
         self.act.rto_at = Instant::FAR;

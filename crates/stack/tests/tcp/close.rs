@@ -316,3 +316,20 @@ fn a_delayed_ack_does_not_end_fin_wait_2() {
     rig.advance(Duration::from_secs(60));
     rig.assert_empty_but_listener();
 }
+
+/// A peer that died before it saw our ACK of its FIN resets with the FIN's own number (as Linux).
+#[test]
+fn a_reset_with_the_number_of_the_fin_counts() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer.wrapping_sub(1), open.host, RST, &[]);
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+    rig.send(open.peer, open.host, FIN | ACK, &[]);
+    assert!(rig.expect().is(ACK));
+    rig.send(open.peer.wrapping_sub(1), open.host, RST, &[]);
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::CloseWait));
+    rig.send(open.peer, open.host, RST, &[]);
+    rig.silence();
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Closed));
+    assert_eq!(rig.read(open.socket), Err(SocketError::BrokenPipe));
+}

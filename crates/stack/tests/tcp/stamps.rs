@@ -206,3 +206,38 @@ fn a_partial_ack_brings_the_next_hole() {
     assert_eq!(info.ssthresh, halved, "one reduction for one window");
     assert_eq!(info.unacknowledged, 0);
 }
+
+/// RFC 6582 3.2 step 2: what was sent again needlessly comes back as duplicate ACKs, which are no sign of another loss.
+#[test]
+fn duplicates_of_a_repair_do_not_start_the_next() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    let end = |n: u32| open.host.wrapping_add(n * 1460);
+    let fast = |rig: &Rig| {
+        let counts = &rig.host.stats().counts;
+        counts.get(stack::Count::TcpFastRetransmits)
+    };
+    rig.write(&open, &[1; 14_600]);
+    while rig.next().is_some() {}
+    rig.ms(1100);
+    // All arrived, but the ACKs were lost: five segments are sent again before the sender hears of it.
+    for n in [1, 3] {
+        rig.expect();
+        rig.send(open.peer, end(n), ACK, &[]);
+    }
+    while rig.next().is_some() {}
+    rig.send(open.peer, end(10), ACK, &[]);
+    rig.write(&open, &[2; 7300]);
+    while rig.next().is_some() {}
+    for _ in 0..5 {
+        rig.send(open.peer, end(10), ACK, &[]);
+    }
+    assert_eq!((fast(&rig), rig.next()), (0, None));
+    // Behind that a loss is a loss again.
+    rig.send(open.peer, end(11), ACK, &[]);
+    while rig.next().is_some() {}
+    for _ in 0..3 {
+        rig.send(open.peer, end(11), ACK, &[]);
+    }
+    assert_eq!((fast(&rig), rig.expect().seq), (1, end(11)));
+}

@@ -277,3 +277,78 @@ fn a_writer_waiting_for_memory_is_not_forgotten() {
     rig.write(&open, b"x");
     assert_eq!(rig.expect().data, b"x");
 }
+
+/// RFC 6298 5.7: a handshake that needed retransmissions, and gave no sample, has not shown that 1 s is enough.
+#[test]
+fn after_a_lost_syn_the_timeout_is_three_seconds() {
+    let stamped = |tsval, echo| Options {
+        mss: Some(1460),
+        timestamps: Some((tsval, echo)),
+        ..Options::default()
+    };
+    let seconds = |rig: &Rig, socket| rig.host.tcp_info(socket).unwrap().rto.as_secs();
+
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    rig.ms(1100);
+    rig.expect();
+    let none = Options::default();
+    rig.send_to(syn.src_port, 300, syn.seq + 1, SYN | ACK, &[], none);
+    rig.expect();
+    assert_eq!(seconds(&rig, socket), 3);
+    rig.host.tcp_send(rig.now, socket, b"lost").unwrap();
+    rig.expect();
+    rig.ms(2900);
+    rig.silence();
+    rig.ms(200);
+    assert_eq!(rig.expect().data, b"lost");
+
+    // A timestamp tells which SYN was answered, and so how long a round trip is.
+    let mut rig = Rig::new();
+    let (socket, _) = rig.connect(&TcpOptions::default());
+    rig.ms(1100);
+    let syn = rig.expect();
+    rig.ms(50);
+    let options = stamped(9, syn.options.timestamps.unwrap().0);
+    rig.send_to(syn.src_port, 300, syn.seq + 1, SYN | ACK, &[], options);
+    assert_eq!(seconds(&rig, socket), 0);
+
+    for (options, expected) in [(none, 3), (stamped(9, 0), 0)] {
+        let mut rig = Rig::new();
+        let listener = rig.listen(8, &TcpOptions::default());
+        rig.send_with(999, 0, SYN, &[], options);
+        rig.ms(1100);
+        rig.expect();
+        let again = rig.expect();
+        let timestamps = again.options.timestamps.map(|(value, _)| (10, value));
+        let options = Options { timestamps, ..none };
+        rig.send_with(1000, again.seq + 1, ACK, &[], options);
+        let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+        assert_eq!(seconds(&rig, socket), expected);
+    }
+}
+
+/// RFC 5681 3.1, RFC 6928 2: one SYN may have been sent again too early; two mean loss.
+#[test]
+fn lost_syns_shrink_the_initial_window() {
+    for (seconds, cwnd) in [(0, 14_600), (2, 14_600), (4, 1460)] {
+        let mut rig = Rig::new();
+        let listener = rig.listen(8, &TcpOptions::default());
+        let options = Options {
+            mss: Some(1460),
+            ..Options::default()
+        };
+        rig.send_with(999, 0, SYN, &[], options);
+        rig.advance(Duration::from_secs(seconds));
+        let seq = rig.expect().seq;
+        rig.send(1000, seq + 1, ACK, &[]);
+        let (passive, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+        assert_eq!(rig.host.tcp_info(passive).unwrap().cwnd, cwnd);
+
+        let mut rig = Rig::new();
+        let (active, syn) = rig.connect(&TcpOptions::default());
+        rig.advance(Duration::from_secs(seconds));
+        rig.send_to(syn.src_port, 300, syn.seq + 1, SYN | ACK, &[], options);
+        assert_eq!(rig.host.tcp_info(active).unwrap().cwnd, cwnd);
+    }
+}
