@@ -612,10 +612,11 @@ impl Tcp {
             .ok_or(SocketError::BadSocket)
     }
 
-    /// Takes the pending error (SO_ERROR).
+    /// Takes the pending error, else the soft one (SO_ERROR, MUST-47).
     pub(crate) fn take_error(&mut self, id: SocketId) -> Result<Option<SocketError>, SocketError> {
         let index = self.live(id)?;
-        Ok(self.conns.at_mut(index).and_then(Tcb::take_error))
+        let tcb = self.conns.at_mut(index).ok_or(SocketError::BadSocket)?;
+        Ok(tcb.take_error().or_else(|| tcb.take_soft_error()))
     }
 
     /// Local and remote address and port.

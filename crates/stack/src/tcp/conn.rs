@@ -139,31 +139,43 @@ impl Tcb {
 
     /// Keeps an error for the application; the first one stays.
     pub(crate) fn set_error(&mut self, error: SocketError) {
-        if self.flags >> flag::ERROR_SHIFT == 0
-            && let Some(at) = ERRORS.iter().position(|e| *e == error)
-        {
-            self.flags |= (at as u32 + 1) << flag::ERROR_SHIFT;
+        if self.error().is_none() {
+            self.flags |= number(error) << flag::ERROR_SHIFT;
         }
     }
 
     /// The pending error.
     pub(crate) fn error(&self) -> Option<SocketError> {
-        let number = self.flags >> flag::ERROR_SHIFT;
-        number
-            .checked_sub(1)
-            .and_then(|at| ERRORS.get(at as usize))
-            .copied()
+        named(self.flags >> flag::ERROR_SHIFT)
     }
 
-    /// Takes the pending error (SO_ERROR).
+    /// Takes the pending error.
     pub(crate) fn take_error(&mut self) -> Option<SocketError> {
         let error = self.error();
         self.flags &= (1 << flag::ERROR_SHIFT) - 1;
         error
     }
+
+    /// Keeps what ICMP said of a connection that goes on all the same (MUST-47, MUST-56); the last word counts.
+    pub(crate) fn set_soft_error(&mut self, error: SocketError) {
+        self.flags = self.flags & !flag::SOFT_ERROR | number(error) << flag::SOFT_SHIFT;
+    }
+
+    /// Takes the soft error.
+    pub(crate) fn take_soft_error(&mut self) -> Option<SocketError> {
+        let error = named((self.flags & flag::SOFT_ERROR) >> flag::SOFT_SHIFT);
+        self.flags &= !flag::SOFT_ERROR;
+        error
+    }
+
+    /// The connection is given up: for the reason ICMP gave, if it did (as Linux).
+    pub(crate) fn timed_out(&mut self) -> Outcome {
+        let error = self.take_soft_error().unwrap_or(SocketError::TimedOut);
+        Outcome::closed(Some(error))
+    }
 }
 
-/// Errors a connection can keep, by number.
+/// Errors a connection can keep; the number of one is its place here, from 1. At most 15.
 const ERRORS: [SocketError; 9] = [
     SocketError::ConnectionReset,
     SocketError::ConnectionRefused,
@@ -175,6 +187,16 @@ const ERRORS: [SocketError; 9] = [
     SocketError::NotSupported,
     SocketError::NoBuffers,
 ];
+
+fn number(error: SocketError) -> u32 {
+    let at = ERRORS.iter().position(|e| *e == error);
+    at.map_or(0, |at| at as u32 + 1)
+}
+
+fn named(number: u32) -> Option<SocketError> {
+    let at = number.checked_sub(1)?;
+    ERRORS.get(at as usize).copied()
+}
 
 impl Conn<'_> {
     /// Bytes the application may still write.

@@ -169,12 +169,12 @@ impl Tcp {
         else {
             return core.stats.drops.add(Drop::TcpReportIgnored);
         };
-        let Some(conn) = self.conn(index) else { return };
-        if seq.lt(conn.tcb.snd_una) || seq.ge(conn.tcb.snd_nxt) {
-            core.stats.drops.add(Drop::TcpReportIgnored);
-            return self.settle(core, index);
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        if seq.lt(tcb.snd_una) || seq.ge(tcb.snd_nxt) {
+            return core.stats.drops.add(Drop::TcpReportIgnored);
         }
-        let connecting = conn.tcb.state == State::SynSent;
         let error = match report.kind {
             ReportKind::TooBig { mtu } => {
                 let mtu = net.pmtu_update(core, report.remote, mtu);
@@ -192,10 +192,10 @@ impl Tcp {
             ReportKind::NetUnreachable => SocketError::NetworkUnreachable,
             _ => SocketError::HostUnreachable,
         };
-        if connecting {
+        if tcb.state == State::SynSent {
             self.conclude(core, net, index, Outcome::closed(Some(error)));
         } else {
-            self.settle(core, index);
+            tcb.set_soft_error(error);
         }
     }
 }
@@ -228,6 +228,7 @@ impl Conn<'_> {
             return arrival;
         }
         self.tcb.probes = 0;
+        self.tcb.flags &= !flag::SOFT_ERROR; // whatever it was about, something works
         self.update_timestamp(core, seg);
         self.tcb.last_received = core.now.millis() as u32;
         let mut established = false;

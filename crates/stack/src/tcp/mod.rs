@@ -344,6 +344,7 @@ impl Tcp {
             self.flows.remove(hash, flow_index(KIND_CONNECTION, index));
         }
         tcb.state = State::Closed;
+        tcb.flags &= !flag::SOFT_ERROR;
         if let Some(error) = error {
             tcb.set_error(error);
         }

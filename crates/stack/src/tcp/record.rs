@@ -132,8 +132,11 @@ pub(crate) mod flag {
     pub(crate) const WRITE_SHUT: u32 = 1 << 21;
     /// Without SACK: a repair ended with nothing above it acknowledged, so duplicate ACKs may be of its own retransmissions.
     pub(crate) const REPAIRED: u32 = 1 << 22;
+    /// Where the number of the last soft error is kept, four bits.
+    pub(crate) const SOFT_SHIFT: u32 = 24;
+    pub(crate) const SOFT_ERROR: u32 = 15 << SOFT_SHIFT;
     /// Where the number of the pending error is kept, see `Tcb::error`.
-    pub(crate) const ERROR_SHIFT: u32 = 24;
+    pub(crate) const ERROR_SHIFT: u32 = 28;
 }
 
 /// One connection: what every segment touches (first line) and what answering or sending touches (second line).

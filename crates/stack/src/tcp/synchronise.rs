@@ -13,7 +13,7 @@ use crate::stats::{Count, Drop};
 use super::conn::{Conn, End, Outcome};
 use super::input::Arrival;
 use super::output::window_shift;
-use super::record::{State, flag};
+use super::record::{Repair, State, flag};
 use super::segment::Segment;
 
 /// IW10 (RFC 6928): min(10 * MSS, max(2 * MSS, 14600)).
@@ -152,6 +152,7 @@ impl Conn<'_> {
         self.tcb.backoff = 0;
         self.act.rtt_at = Instant::FAR;
         self.act.rto_at = Instant::FAR;
+        self.act.repair = Repair::Open; // a SYN too big for the path was sent again
         self.act.stuck_since = Instant::FAR;
         self.tcb.last_received = core.now.millis() as u32;
         self.tcb.last_sent = self.tcb.last_received;
@@ -168,7 +169,7 @@ impl Conn<'_> {
         if self.tcb.outstanding() == 0 {
             return;
         }
-        self.act.repair = super::record::Repair::Loss;
+        self.act.repair = Repair::Loss;
         self.act.recover = self.tcb.snd_nxt;
         self.act.high_rxt = self.tcb.snd_una;
         self.act.lost_edge = self.tcb.snd_nxt;

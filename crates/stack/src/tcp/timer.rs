@@ -10,7 +10,6 @@ use core::time::Duration;
 use base::Instant;
 
 use crate::context::{Core, TimerKind};
-use crate::error::SocketError;
 use crate::net::Net;
 use crate::socket::Ready;
 use crate::stats::Count;
@@ -123,8 +122,8 @@ impl Tcp {
         };
         if none && tcb.backoff >= tcb.retries() {
             core.count(Count::TcpGivenUp);
+            let outcome = tcb.timed_out();
             self.reset_peer(core, net, index);
-            let outcome = Outcome::closed(Some(SocketError::TimedOut));
             return self.conclude(core, net, index, outcome);
         }
         tcb.backoff = if none { tcb.backoff + 1 } else { 0 };
@@ -169,7 +168,7 @@ impl Conn<'_> {
     /// The retransmission timer, or the persist timer when nothing is in flight.
     fn on_retransmission_timer(&mut self, core: &mut Core) -> Outcome {
         if self.gives_up(core.now) {
-            return Outcome::closed(Some(SocketError::TimedOut));
+            return self.tcb.timed_out();
         }
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             self.tcb.backoff += 1;
@@ -247,7 +246,7 @@ impl Conn<'_> {
     fn on_keepalive(&mut self, core: &mut Core) -> Outcome {
         let limit = self.profile.options.keepalive.map_or(u8::MAX, |k| k.probes);
         if self.tcb.probes >= limit {
-            return Outcome::closed(Some(SocketError::TimedOut));
+            return self.tcb.timed_out();
         }
         self.tcb.probes += 1;
         self.tcb.flags |= flag::PROBE;

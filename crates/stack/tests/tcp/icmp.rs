@@ -1,6 +1,8 @@
 //! What ICMP says about a connection: RFC 9293 3.9.2.2, RFC 5927, RFC 1191.
 
-use stack::{Drop, SocketError, State, TcpOptions};
+use core::time::Duration;
+
+use stack::{Drop, Ready, SocketError, State, TcpOptions};
 use wire::Addr;
 
 use crate::rig::{ACK, Open, Rig, in_ip};
@@ -22,6 +24,7 @@ fn error(rig: &mut Rig, head: [u8; 8], port: u16, seq: u32) {
     rig.raw(&frame);
 }
 
+const NET: [u8; 8] = [3, 0, 0, 0, 0, 0, 0, 0];
 const HOST: [u8; 8] = [3, 1, 0, 0, 0, 0, 0, 0];
 const PORT: [u8; 8] = [3, 3, 0, 0, 0, 0, 0, 0];
 const QUENCH: [u8; 8] = [4, 0, 0, 0, 0, 0, 0, 0];
@@ -108,4 +111,36 @@ fn segments_shrink_to_the_path_and_are_sent_again() {
         at = at.wrapping_add(segment.data.len() as u32);
     }
     assert!(at != open.host, "at once, without waiting for the timer");
+}
+
+#[test]
+fn soft_errors_are_kept_and_are_the_reason_of_a_timeout() {
+    // RFC 9293 MUST-47, as Linux: SO_ERROR tells, and the last word before the end counts
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    error(&mut rig, HOST, 80, open.host);
+    assert_eq!(
+        rig.host.take_error(open.socket),
+        Some(SocketError::HostUnreachable)
+    );
+    assert_eq!(rig.host.take_error(open.socket), None);
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+    error(&mut rig, HOST, 80, open.host);
+    error(&mut rig, NET, 80, open.host);
+    rig.advance(Duration::from_secs(1400));
+    assert!(rig.events.iter().any(|e| e.ready.contains(Ready::ERROR)));
+    assert_eq!(
+        rig.read(open.socket),
+        Err(SocketError::NetworkUnreachable),
+        "the reason, not only that it took too long"
+    );
+    assert_eq!(rig.host.take_error(open.socket), None);
+
+    // What was overcome is forgotten.
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    error(&mut rig, HOST, 80, open.host);
+    rig.send(open.peer, open.host + 1460, ACK, &[]);
+    rig.advance(Duration::from_secs(1400));
+    assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
 }
