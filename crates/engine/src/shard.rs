@@ -406,10 +406,11 @@ impl<A: App> Shard<A> {
                 let more = self
                     .host
                     .poll_transmit(self.now, slot.interface, &mut slot.tx);
-                if slot.tx.is_empty() {
-                    break;
+                // Nothing for this port, but more: for others, or for this host itself. No time to sleep.
+                any |= more && slot.tx.is_empty();
+                if !slot.tx.is_empty() {
+                    any |= slot.port.transmit(self.host.pool_mut(), &mut slot.tx) > 0;
                 }
-                any |= slot.port.transmit(self.host.pool_mut(), &mut slot.tx) > 0;
                 if !more || !slot.tx.is_empty() {
                     break;
                 }

@@ -247,7 +247,8 @@ impl Host {
     // ---- what should happen ----
 
     /// Fills the batch with frames to transmit on an interface. Returns whether more is waiting, for this interface or to be
-    /// built.
+    /// built: call again then, even if the batch was left empty. What is built for other interfaces meanwhile waits in their
+    /// queues, and what finds no room there waits to be built until they are polled.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
@@ -259,8 +260,13 @@ impl Host {
             .net
             .transmit_queue(interface)
             .map_or(0, |queue| queue.len());
-        if waiting < BATCH && self.tcp.wants_transmit() {
-            self.tcp.transmit(&mut self.core, &mut self.net, BATCH);
+        self.tcp.follow_paths(&self.net);
+        let build = waiting < BATCH && self.tcp.wants_transmit(interface);
+        if build {
+            self.tcp
+                .transmit(&mut self.core, &mut self.net, interface, BATCH);
+        }
+        if build || self.net.loops_back() {
             self.drain_internal();
         }
         let Some(queue) = self.net.transmit_queue(interface) else {
@@ -275,7 +281,7 @@ impl Host {
                 break;
             }
         }
-        !queue.is_empty() || self.tcp.wants_transmit()
+        !queue.is_empty() || self.net.loops_back() || self.tcp.wants_transmit(interface)
     }
 
     /// The next socket whose readiness changed.

@@ -52,10 +52,16 @@ pub(crate) use interface::Interface;
 pub use interface::InterfaceConfig;
 pub(crate) use neighbour::{NeighbourId, Neighbours};
 pub use neighbour::{NeighbourInfo, NeighbourState};
+pub(crate) use path::INTERFACES;
 pub use route::RouteOrigin;
 
 /// Headroom a transport leaves before its header, for the headers of the layers below.
 pub(crate) const HEADROOM: usize = 128;
+
+/// Frames of one interface's queue that transports may fill: what is taken at once, and what is built meanwhile.
+const TRANSPORT_QUEUE: usize = 3 * base::BATCH;
+/// A transport may exceed [`Net::room`] by so many frames.
+pub(crate) const TRANSPORT_SLACK: usize = 3;
 
 /// Names one interface of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -183,7 +189,7 @@ pub(crate) struct Path {
     /// The path MTU now: never more than the link's.
     pub(crate) mtu: u16,
     pub(crate) neighbour: NeighbourId,
-    pub(crate) epoch: u16,
+    pub(crate) epoch: u64,
 }
 
 /// Why there is no path.
@@ -228,7 +234,7 @@ pub(crate) struct Net {
     /// Frames any queue of an interface, or the loopback, may hold.
     queue_max: usize,
     reports: VecDeque<Report>,
-    epoch: u16,
+    epoch: u64,
 }
 
 impl Net {
@@ -265,15 +271,15 @@ impl Net {
         }
     }
 
-    /// Changes whenever a path handed out before may be wrong.
+    /// Changes whenever a path handed out before may be wrong, and never comes again: 2^64 changes do not happen.
     #[inline]
-    pub(crate) fn epoch(&self) -> u16 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
 
     /// A path handed out before may be wrong from now on.
     pub(super) fn changed(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
+        self.epoch += 1;
     }
 
     /// Believes a [`ReportKind::TooBig`]; returns the path MTU from now on.
@@ -323,6 +329,27 @@ impl Net {
         self.interfaces
             .get_mut(usize::from(interface.0))
             .map(|interface| &mut interface.queue)
+    }
+
+    /// Frames a transport may still queue for an interface. The rest of the queue is for what nothing holds back: answers,
+    /// ARP, datagrams. A transport that finds no room waits until the interface's queue was polled.
+    #[inline]
+    pub(crate) fn room(&self, interface: InterfaceId) -> usize {
+        let (queued, most) = self
+            .interfaces
+            .get(usize::from(interface.0))
+            .map_or((self.loopback.len(), self.queue_max), |interface| {
+                (interface.queue.len(), interface.queue_max)
+            });
+        most.saturating_sub(TRANSPORT_SLACK)
+            .clamp(1, TRANSPORT_QUEUE)
+            .saturating_sub(queued)
+    }
+
+    /// Whether packets to this host itself wait.
+    #[inline]
+    pub(crate) fn loops_back(&self) -> bool {
+        !self.loopback.is_empty()
     }
 
     /// Takes the oldest packet this host sent to itself, to be given to [`Net::input`].

@@ -12,7 +12,7 @@ use crate::context::Core;
 use crate::error::ConfigError;
 
 /// Interfaces a host can have.
-const INTERFACES: usize = 64;
+pub(crate) const INTERFACES: usize = 64;
 /// The least MTU an interface may have: what every host must take (RFC 791 3.1).
 const MIN_MTU: usize = 576;
 

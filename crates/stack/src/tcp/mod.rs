@@ -10,7 +10,8 @@
 //! [`Conn`], a view of one connection's parts; what it does to the world comes back as an [`Outcome`] which `Tcp` carries out.
 //!
 //! **A byte out.** Whatever makes a connection want to speak (data written, ACK owed, window opened, timer due) links it once
-//! into the send list. [`Tcp::transmit`] walks that list only: it retransmits, sends new data as the windows allow, or sends a
+//! into the send list; one that finds the queue of its interface full waits in that interface's list until the queue was
+//! polled, so that a bound is back-pressure, not a loss. [`Tcp::transmit`] walks that list only: it retransmits, sends new data as the windows allow, or sends a
 //! bare ACK, and arms the one timer of the connection for its earliest deadline. So an ACK and the reply of an application that
 //! runs in the same turn leave in one segment, and a burst of segments is answered by one ACK.
 //!
@@ -56,7 +57,7 @@ use wire::Addr;
 use crate::config::Config;
 use crate::context::Core;
 use crate::error::SocketError;
-use crate::net::Net;
+use crate::net::{INTERFACES, InterfaceId, Net};
 use crate::socket::{Ready, SocketId, SocketKind};
 
 pub use congestion::Congestion;
@@ -95,6 +96,18 @@ impl List {
     };
 }
 
+/// Takes the first connection off a list threaded through `send_link`.
+fn unlink_first(conns: &mut Slab<Tcb>, list: &mut List) -> Option<u32> {
+    let index = list.head;
+    let tcb = conns.at_mut(index)?;
+    tcb.flags &= !flag::SEND_QUEUED;
+    list.head = tcb.send_link;
+    if list.head == NONE {
+        list.tail = NONE;
+    }
+    Some(index)
+}
+
 /// All TCP state of one host.
 #[derive(Debug)]
 pub(crate) struct Tcp {
@@ -110,6 +123,10 @@ pub(crate) struct Tcp {
     profiles: Profiles,
     paths: path::Paths,
     send: List,
+    /// Connections that want to speak on an interface whose queue has no room, by interface; the last is the loopback.
+    held: [List; INTERFACES + 1],
+    /// [`Net::epoch`] when they were held: another one may lead them elsewhere.
+    held_epoch: u64,
     ready: List,
     ready_listeners: List,
     wait_queue: List,
@@ -140,6 +157,8 @@ impl Tcp {
             profiles: Profiles::default(),
             paths: path::Paths::new(),
             send: List::EMPTY,
+            held: [List::EMPTY; INTERFACES + 1],
+            held_epoch: 0,
             ready: List::EMPTY,
             ready_listeners: List::EMPTY,
             wait_queue: List::EMPTY,
@@ -241,6 +260,39 @@ impl Tcp {
 
     /// Links a connection into the send list, once.
     fn queue_send(&mut self, index: u32) {
+        let mut list = self.send;
+        self.link_send(&mut list, index);
+        self.send = list;
+    }
+
+    /// Lets a connection wait until the queue of `interface` was polled.
+    fn hold(&mut self, interface: InterfaceId, index: u32) {
+        let at = usize::from(interface.0).min(INTERFACES);
+        let mut list = self.held[at];
+        self.link_send(&mut list, index);
+        self.held[at] = list;
+    }
+
+    /// After a change of routes, connections that wait for one interface may have their way by another.
+    pub(crate) fn follow_paths(&mut self, net: &Net) {
+        if self.held_epoch == net.epoch() {
+            return;
+        }
+        self.held_epoch = net.epoch();
+        for list in &mut self.held {
+            let waiting = core::mem::replace(list, List::EMPTY);
+            if waiting.head == NONE {
+                continue;
+            }
+            match self.conns.at_mut(self.send.tail) {
+                Some(last) if self.send.tail != NONE => last.send_link = waiting.head,
+                _ => self.send.head = waiting.head,
+            }
+            self.send.tail = waiting.tail;
+        }
+    }
+
+    fn link_send(&mut self, list: &mut List, index: u32) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
@@ -249,28 +301,30 @@ impl Tcp {
         }
         tcb.flags |= flag::SEND_QUEUED;
         tcb.send_link = NONE;
-        let tail = core::mem::replace(&mut self.send.tail, index);
+        let tail = core::mem::replace(&mut list.tail, index);
         match self.conns.at_mut(tail) {
             Some(last) if tail != NONE => last.send_link = index,
-            _ => self.send.head = index,
+            _ => list.head = index,
         }
     }
 
-    fn pop_send(&mut self) -> Option<u32> {
-        let index = self.send.head;
-        let tcb = self.conns.at_mut(index)?;
-        tcb.flags &= !flag::SEND_QUEUED;
-        self.send.head = tcb.send_link;
-        if self.send.head == NONE {
-            self.send.tail = NONE;
+    /// The next connection that wants to speak: one held back for `interface` if that has room again, else of the send list.
+    fn pop_send(&mut self, net: &Net, interface: InterfaceId) -> Option<u32> {
+        for interface in [interface, InterfaceId::LOOPBACK] {
+            let list = &mut self.held[usize::from(interface.0).min(INTERFACES)];
+            if list.head != NONE && net.room(interface) > 0 {
+                return unlink_first(&mut self.conns, list);
+            }
         }
-        Some(index)
+        unlink_first(&mut self.conns, &mut self.send)
     }
 
-    /// Whether a transmit pass has something to do.
+    /// Whether a transmit pass for `interface` has something to do.
     #[inline]
-    pub(crate) fn wants_transmit(&self) -> bool {
+    pub(crate) fn wants_transmit(&self, interface: InterfaceId) -> bool {
         self.send.head != NONE
+            || self.held[usize::from(interface.0).min(INTERFACES)].head != NONE
+            || self.held[INTERFACES].head != NONE
     }
 
     /// Links a socket into the ready list, once. Orphans have nobody to tell.

@@ -10,7 +10,7 @@ use wire::checksum;
 use wire::tcp::{Flags, Options, Repr};
 
 use crate::context::Core;
-use crate::net::{HEADROOM, IpMeta, Net, Path};
+use crate::net::{HEADROOM, InterfaceId, IpMeta, Net, Path};
 use crate::stats::Count;
 
 use super::Tcp;
@@ -53,13 +53,19 @@ struct Way<'a> {
 }
 
 impl Tcp {
-    /// One transmit pass: visits connections that want to speak, until none does or `room` frames are queued. Returns whether
-    /// some still want to.
-    pub(crate) fn transmit(&mut self, core: &mut Core, net: &mut Net, room: usize) -> bool {
+    /// One transmit pass: visits connections that want to speak, those held back for `interface` first, until none does or
+    /// `room` frames are queued.
+    pub(crate) fn transmit(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        interface: InterfaceId,
+        room: usize,
+    ) {
         let mut left = room;
         while left > 0 {
-            let Some(index) = self.pop_send() else {
-                return false;
+            let Some(index) = self.pop_send(net, interface) else {
+                return;
             };
             let quota = left.min(QUOTA);
             let (used, more) = self.visit(core, net, index, quota);
@@ -68,7 +74,6 @@ impl Tcp {
                 self.queue_send(index);
             }
         }
-        self.wants_transmit()
     }
 
     fn visit(&mut self, core: &mut Core, net: &mut Net, index: u32, quota: usize) -> (usize, bool) {
@@ -81,6 +86,14 @@ impl Tcp {
         }
         let (remote, local) = (tcb.remote, self.profiles.get(tcb.profile).local);
         let path = self.paths.get(core, net, &remote, &local);
+        let room = path.map_or(quota, |path| net.room(path.interface));
+        if let Some(path) = path
+            && room == 0
+        {
+            self.hold(path.interface, index);
+            return (0, false);
+        }
+        let quota = quota.min(room);
         let Some(mut conn) = self.conn(index) else {
             // No active part to be had now. Data and ACKs come back with the peer's retransmission; a FIN nobody else asks for.
             if let Some(tcb) = self.conns.at_mut(index) {
@@ -118,7 +131,7 @@ impl Tcp {
 }
 
 impl Conn<'_> {
-    /// Sends what may be sent, at most `quota` frames. Returns how many.
+    /// Sends what may be sent, at most `quota` frames, and `TRANSPORT_SLACK` that carry no data. Returns how many.
     fn send_pass(&mut self, core: &mut Core, way: &mut Way<'_>, quota: usize) -> usize {
         let mut used = 0;
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {

@@ -1,8 +1,97 @@
 //! Buffers, queues and packet memory: what happens at their limits, and when the limits move.
 
-use stack::{Ready, SocketError, TcpOptions};
+use base::{Batch, Instant, Offloads};
+use stack::{
+    Config, Drop, Host, InterfaceConfig, InterfaceId, Ready, Route, SocketError, TcpOptions,
+};
+use wire::Mac;
 
-use crate::rig::{ACK, Rig};
+use crate::rig::{ACK, Rig, config};
+
+/// Two interfaces, 10.0.0.1/24 and 10.0.1.1/24, with a neighbour 2 on each; queues of 64 frames.
+fn two_homed() -> (Host, [InterfaceId; 2], Instant) {
+    let now = Instant::from_secs(1);
+    let config = Config {
+        transmit_queue: 64,
+        ..config()
+    };
+    let mut host = Host::new(config, 1, now).unwrap();
+    let mac = |n: u8| Mac([2, 0, 0, 0, 0, n]);
+    let interfaces = [0u8, 1].map(|n| {
+        let interface = InterfaceConfig {
+            name: format!("test{n}"),
+            mac: mac(n),
+            mtu: 1500,
+            offloads: Offloads::NONE,
+        };
+        let id = host.add_interface(now, interface).unwrap();
+        let cidr = format!("10.0.{n}.1/24").parse().unwrap();
+        host.add_address(now, id, cidr).unwrap();
+        let neighbour = format!("10.0.{n}.2").parse().unwrap();
+        host.set_neighbour(now, id, neighbour, mac(9)).unwrap();
+        id
+    });
+    (host, interfaces, now)
+}
+
+/// Polls one interface until nothing more comes of it; returns the TCP segments it sent.
+fn drain(host: &mut Host, now: Instant, interface: InterfaceId) -> usize {
+    let mut segments = 0;
+    loop {
+        let mut batch = Batch::new();
+        let more = host.poll_transmit(now, interface, &mut batch);
+        let frames = batch.len();
+        while let Some(packet) = batch.pop_front() {
+            segments += usize::from(host.pool().first(&packet.chain)[12..14] == [8, 0]);
+            host.pool_mut().free(packet.chain);
+        }
+        if frames == 0 && !more {
+            return segments;
+        }
+    }
+}
+
+fn connect_to(host: &mut Host, now: Instant, remote: &str, count: usize) {
+    for _ in 0..count {
+        let remote = remote.parse().unwrap();
+        host.tcp_connect(now, remote, None, &TcpOptions::default())
+            .unwrap();
+    }
+}
+
+/// Frames for an interface that nobody polls yet are not built and dropped: their connections wait.
+#[test]
+fn a_full_queue_holds_connections_back() {
+    let (mut host, [a, b], now) = two_homed();
+    connect_to(&mut host, now, "10.0.1.2:80", 500);
+    connect_to(&mut host, now, "10.0.0.2:80", 500);
+    assert_eq!(drain(&mut host, now, a), 500, "others are not held up");
+    assert_eq!(host.stats().drops.get(Drop::TransmitQueueFull), 0);
+    assert_eq!(drain(&mut host, now, b), 500);
+    // The loopback has no poll of its own.
+    connect_to(&mut host, now, "127.0.0.1:80", 500);
+    assert_eq!(drain(&mut host, now, a), 0);
+    assert_eq!(host.stats().drops.get(Drop::TcpNoSocket), 500);
+    assert_eq!(host.stats().drops.get(Drop::TransmitQueueFull), 0);
+}
+
+/// What waits for one interface leaves by another when its route does.
+#[test]
+fn connections_held_back_follow_their_route() {
+    let (mut host, [a, b], now) = two_homed();
+    connect_to(&mut host, now, "10.0.1.2:80", 200);
+    drain(&mut host, now, a);
+    let route = Route {
+        dst: "10.0.1.2/32".parse().unwrap(),
+        via: Some("10.0.0.2".parse::<core::net::IpAddr>().unwrap().into()),
+        interface: a,
+        metric: 0,
+    };
+    host.add_route(now, route).unwrap();
+    let moved = drain(&mut host, now, a);
+    assert!(moved > 100, "{moved}");
+    assert_eq!(moved + drain(&mut host, now, b), 200);
+}
 
 /// A larger send buffer is room to write, which somebody waits for.
 #[test]

@@ -114,6 +114,16 @@ fn the_caller_may_say_by_which_interface() {
 }
 
 #[test]
+fn an_epoch_never_comes_again() {
+    let mut rig = Rig::new();
+    let path = route(&mut rig, "192.168.7.9").unwrap();
+    for _ in 0..1 << 17 {
+        rig.net.changed();
+        assert_ne!(rig.net.epoch(), path.epoch);
+    }
+}
+
+#[test]
 fn addresses_and_routes_come_and_go_together() {
     let mut rig = Rig::new();
     let epoch = rig.net.epoch();
