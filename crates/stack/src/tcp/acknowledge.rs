@@ -61,8 +61,7 @@ impl Conn<'_> {
         } else if seg.ack == una {
             self.note_duplicate(seg, flight, window_moved, sacked);
         }
-        if (flight > 0 || self.repairing()) && self.tcb.outstanding() > 0 && self.detect_loss(core)
-        {
+        if (flight > 0 || self.repairing()) && self.tcb.outstanding() > 0 && self.detect_loss() {
             out.send = true;
         }
         if sacked > 0 {

@@ -154,6 +154,7 @@ impl Conn<'_> {
             // Selective ACKs travel on a segment of their own, so that data segments keep their size.
             used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
         }
+        self.confirm_loss(core);
         while used < quota && self.retransmit_next(core, way) {
             used += 1;
         }

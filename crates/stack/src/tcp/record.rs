@@ -132,6 +132,8 @@ pub(crate) mod flag {
     pub(crate) const WRITE_SHUT: u32 = 1 << 21;
     /// Without SACK: a repair ended with nothing above it acknowledged, so duplicate ACKs may be of its own retransmissions.
     pub(crate) const REPAIRED: u32 = 1 << 22;
+    /// An ACK says that something is lost: the transmit pass sees whether one that came with it says otherwise.
+    pub(crate) const SUSPECT: u32 = 1 << 23;
     /// Where the number of the last soft error is kept, four bits.
     pub(crate) const SOFT_SHIFT: u32 = 24;
     pub(crate) const SOFT_ERROR: u32 = 15 << SOFT_SHIFT;

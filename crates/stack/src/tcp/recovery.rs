@@ -33,11 +33,11 @@ impl Conn<'_> {
         out
     }
 
-    /// Looks at the scoreboard after an ACK that did not end a repair: starts fast recovery when something is lost, widens what
-    /// is held lost while repairing. Returns whether there is something to send again.
-    pub(crate) fn detect_loss(&mut self, core: &mut Core) -> bool {
+    /// Up to where the ACKs so far say that unsacked data is lost: DupThresh of them, or of segments' worth of bytes, were
+    /// reported above it. `snd_una` when nothing is.
+    fn lost_up_to(&self) -> Seq {
         let mss = u32::from(self.tcb.mss);
-        let edge = if self.tcb.has(flag::SACK) {
+        if self.tcb.has(flag::SACK) {
             let edge = self.lost_below((DUP_THRESH - 1) * mss + 1);
             if edge == self.tcb.snd_una && u32::from(self.tcb.dup_acks) >= DUP_THRESH {
                 // RFC 6675 5 (1): segments shorter than the MSS are missed, too.
@@ -51,10 +51,16 @@ impl Conn<'_> {
             self.clip(self.tcb.snd_una + mss)
         } else {
             self.tcb.snd_una
-        };
+        }
+    }
+
+    /// Looks at the scoreboard after an ACK that did not end a repair: widens what is held lost while repairing, and notes that
+    /// a repair may have to begin. Returns whether the transmit pass is wanted.
+    pub(crate) fn detect_loss(&mut self) -> bool {
+        let edge = self.lost_up_to();
         match self.act.repair {
             Repair::Open if edge.gt(self.tcb.snd_una) => {
-                self.enter_recovery(core, edge);
+                self.tcb.flags |= flag::SUSPECT;
                 true
             }
             Repair::Recovery | Repair::Loss
@@ -65,6 +71,19 @@ impl Conn<'_> {
             }
             Repair::Open => false,
             Repair::Recovery | Repair::Loss => true,
+        }
+    }
+
+    /// Begins fast recovery if what was held lost still is: reordering looks like loss until the late segment's ACK is heard,
+    /// which may have come in the same batch. The threshold is counted in ACKs as ever (RFC 5681 3.2, RFC 6675 5).
+    pub(crate) fn confirm_loss(&mut self, core: &mut Core) {
+        if !self.tcb.has(flag::SUSPECT) {
+            return;
+        }
+        self.tcb.flags &= !flag::SUSPECT;
+        let edge = self.lost_up_to();
+        if self.act.repair == Repair::Open && edge.gt(self.tcb.snd_una) {
+            self.enter_recovery(core, edge);
         }
     }
 

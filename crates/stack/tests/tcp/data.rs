@@ -299,6 +299,48 @@ fn three_duplicate_acks_bring_the_lost_segment() {
     assert!(info.cwnd < 14_600, "the window shrank to {}", info.cwnd);
 }
 
+/// Segments 2, 3, 4, 1 arrive at the peer together, and its four ACKs here: nothing was lost.
+#[test]
+fn reordering_told_of_in_one_batch_is_no_loss() {
+    for sack_permitted in [false, true] {
+        let mut rig = Rig::new();
+        let syn = Options {
+            sack_permitted,
+            ..SACK_SYN
+        };
+        let open = rig.accepted_with(&TcpOptions::default(), syn);
+        rig.write(&open, &[1; 14_600]);
+        while rig.next().is_some() {}
+        let seg = |n: u32| open.host + n * 1460;
+        let ack = |rig: &Rig, to: u32, blocks: &[(u32, u32)]| {
+            let mut options = Options::default();
+            for &(from, to) in blocks.iter().filter(|_| sack_permitted) {
+                options.sack.push((seg(from), seg(to)));
+            }
+            rig.frame(80, open.peer, seg(to), ACK, &[], options)
+        };
+        let acks = [
+            ack(&rig, 0, &[(1, 2)]),
+            ack(&rig, 0, &[(1, 3)]),
+            ack(&rig, 0, &[(1, 4)]),
+            ack(&rig, 4, &[]),
+        ];
+        let before = rig.host.tcp_info(open.socket).unwrap().cwnd;
+        rig.arrive_together(&acks);
+        rig.silence();
+        assert!(rig.host.tcp_info(open.socket).unwrap().cwnd >= before);
+        // Without the last one it is a loss.
+        let acks = [
+            ack(&rig, 4, &[(5, 6)]),
+            ack(&rig, 4, &[(5, 7)]),
+            ack(&rig, 4, &[(5, 8)]),
+        ];
+        rig.arrive_together(&acks);
+        assert_eq!(rig.expect().seq, seg(4));
+        assert!(rig.host.tcp_info(open.socket).unwrap().cwnd < before);
+    }
+}
+
 #[test]
 fn sack_repairs_several_holes_in_one_round_trip() {
     // RFC 6675
