@@ -202,7 +202,8 @@ macro_rules! stream_options {
             /// `InvalidInput` for other values; the host has stopped.
             pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
                 let ttl = crate::tcp::ttl(ttl)?;
-                self.$socket().set_options(|options| options.ttl = ttl)
+                self.$socket()
+                    .set_options(|options| options.ttl = Some(ttl))
             }
 
             /// The time to live (hop limit) of packets sent.
@@ -210,7 +211,7 @@ macro_rules! stream_options {
             /// # Errors
             /// None; the result is that of std's method.
             pub fn ttl(&self) -> io::Result<u32> {
-                Ok(self.$socket().options().ttl.into())
+                Ok(self.$socket().options().ttl.map_or(64, u32::from))
             }
 
             /// SO_LINGER. Nought makes the last drop reset the connection. Any other time changes nothing: dropping never
@@ -429,7 +430,7 @@ impl TcpListener {
         let ttl = self::ttl(ttl)?;
         self.listener
             .socket
-            .set_options(|options| options.ttl = ttl)
+            .set_options(|options| options.ttl = Some(ttl))
     }
 
     /// The time to live (hop limit) of accepted connections.
@@ -437,7 +438,7 @@ impl TcpListener {
     /// # Errors
     /// None; the result is that of std's method.
     pub fn ttl(&self) -> io::Result<u32> {
-        Ok(self.listener.socket.options().ttl.into())
+        Ok(self.listener.socket.options().ttl.map_or(64, u32::from))
     }
 
     /// Changes any options accepted connections begin with.

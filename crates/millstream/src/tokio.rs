@@ -180,7 +180,7 @@ impl TcpListener {
     /// `InvalidInput` for other values; the host has stopped.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         let ttl = crate::tcp::ttl(ttl)?;
-        self.socket.set_options(|options| options.ttl = ttl)
+        self.socket.set_options(|options| options.ttl = Some(ttl))
     }
 
     /// The time to live (hop limit) of accepted connections.
@@ -188,6 +188,6 @@ impl TcpListener {
     /// # Errors
     /// None; the result is that of tokio's method.
     pub fn ttl(&self) -> io::Result<u32> {
-        Ok(self.socket.options().ttl.into())
+        Ok(self.socket.options().ttl.map_or(64, u32::from))
     }
 }

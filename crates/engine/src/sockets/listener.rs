@@ -229,7 +229,7 @@ impl TcpListenerSocket {
         }
         let mut options = state.options.clone();
         change(&mut options);
-        if options.ttl == 0 {
+        if options.ttl == Some(0) {
             return Err(io_error(SocketError::InvalidInput));
         }
         state.options = options;

@@ -473,7 +473,7 @@ impl TcpSocket {
         }
         let mut options = state.options.clone();
         change(&mut options);
-        if options.ttl == 0 {
+        if options.ttl == Some(0) {
             return Err(io_error(SocketError::InvalidInput));
         }
         if options != state.options {

@@ -40,6 +40,7 @@ impl Net {
             Some(ident) => u32::from(ident),
             None => self.idents.next(&meta.src, &meta.dst),
         };
+        let label = self.label(core, meta, &chain);
         core.count(Count::Fragmented);
         let total = chain.len();
         let mut offset = 0;
@@ -50,6 +51,7 @@ impl Net {
             let cut = Cut {
                 offset: offset as u16,
                 more: offset + piece.len() < total,
+                label,
             };
             offset += piece.len();
             self.send_piece(core, path, meta, piece, ident, cut);
@@ -86,7 +88,7 @@ impl Net {
             }
         }
         match core.pool.prepend(&mut piece, header_len(v4), HEADROOM) {
-            Some(header) => emit_ip(header, &meta, len, ident as u16, cut, 0),
+            Some(header) => emit_ip(header, &meta, len, ident as u16, cut),
             None => return core.drop_packet(piece, Drop::PoolEmpty),
         }
         let Some(from) = self.interfaces.get(usize::from(path.interface.0)) else {

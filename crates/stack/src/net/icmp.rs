@@ -17,8 +17,6 @@ use crate::stats::{Count, Drop};
 
 /// Every ICMP header spoken here.
 const HEADER: usize = icmpv4::HEADER_LEN;
-/// The time to live of what this host says by itself over IPv4 (RFC 1700).
-const DEFAULT_TTL: u8 = 64;
 /// Internetwork control: the precedence of ICMPv4 errors (RFC 1812 4.3.2.5).
 const ERROR_TOS: u8 = 0xc0;
 /// MTUs in use, to guess from when an old router names none (RFC 1191 7).
@@ -115,7 +113,6 @@ impl Net {
             interface,
             src: to,
             dst,
-            group,
             l4,
             tos,
             mut chain,
@@ -131,7 +128,7 @@ impl Net {
             *check = [0; 2];
         }
         // RFC 1122 3.2.2.6: from the address the request was for, with its type of service; but no mark of congestion.
-        let from = (!group).then_some(dst);
+        let from = Some(dst).filter(|dst| self.is_local(dst));
         core.count(Count::EchoAnswered);
         self.send_icmp(core, interface, from, to, tos & !3, chain);
         Input::Done
@@ -171,11 +168,7 @@ impl Net {
             } else {
                 protocol::ICMPV6
             },
-            ttl: if v4 {
-                DEFAULT_TTL
-            } else {
-                self.default_hop_limit(path.interface)
-            },
+            ttl: path.hop_limit,
             tos,
             dont_fragment: false,
             ident: None,
@@ -277,8 +270,11 @@ impl Net {
         core.count(Count::IcmpErrorsHeard);
         match (report.protocol, kind) {
             (protocol::TCP | protocol::UDP, _) => Input::Report(report),
-            // Nobody above sends echoes: what was too big is an answer of ours.
-            (protocol::ICMPV4 | protocol::ICMPV6, ReportKind::TooBig { mtu }) => {
+            // Nobody above sends echoes: what was too big is an answer of ours. Those over IPv4 may be fragmented on their way, so
+            // that no honest router complains of one.
+            (protocol::ICMPV6, ReportKind::TooBig { mtu })
+                if report.l4[0] == icmpv6::kind::ECHO_REPLY =>
+            {
                 self.pmtu_update(core, report.remote, mtu);
                 Input::Done
             }

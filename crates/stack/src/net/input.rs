@@ -10,7 +10,7 @@
 
 use base::{Chain, Checksum, Facts, Packet};
 use wire::ethernet::{self, EtherType};
-use wire::{Addr, ipv4, ipv6, protocol};
+use wire::{Addr, ipv4, ipv6, protocol, vlan};
 
 use super::address::Class;
 use super::{Datagram, Input, InterfaceId, Net};
@@ -145,13 +145,19 @@ impl Net {
         if interface == InterfaceId::LOOPBACK {
             return self.ip_input(core, interface, chain, &facts, false);
         }
-        let reason = match self.check_link(core, interface, &mut chain) {
+        let checked = self.check_link(core, interface, &mut chain);
+        let checked = checked.and_then(|(kind, group)| {
+            core.pool.pull_front(&mut chain, ethernet::HEADER_LEN);
+            match kind {
+                EtherType::VLAN => untag(core, &mut chain).map(|kind| (kind, group)),
+                kind => Ok((kind, group)),
+            }
+        });
+        let reason = match checked {
             Ok((EtherType::IPV4 | EtherType::IPV6, group)) => {
-                core.pool.pull_front(&mut chain, ethernet::HEADER_LEN);
                 return self.ip_input(core, interface, chain, &facts, group);
             }
             Ok((EtherType::ARP, _)) => {
-                core.pool.pull_front(&mut chain, ethernet::HEADER_LEN);
                 self.arp_input(core, interface, chain);
                 return Input::Done;
             }
@@ -255,6 +261,10 @@ impl Net {
     ) -> Result<bool, Drop> {
         let loopback = interface == InterfaceId::LOOPBACK;
         if dst.is_multicast() {
+            // RFC 4291 2.7: scope 0 is reserved; what has interface-local scope never crosses a link.
+            if !loopback && !dst.is_v4() && dst.0[1] & 0xf < 2 {
+                return Err(Drop::IpNotMember);
+            }
             let joined = loopback || self.membership.is_member(interface, dst);
             return if joined {
                 Ok(true)
@@ -300,6 +310,21 @@ pub(super) struct Arrival {
     pub(super) gso_size: u16,
     /// It was fragmented on its way.
     pub(super) reassembled: bool,
+}
+
+/// Takes off a tag that only tells a frame's priority (802.1Q 6.9), as Linux does, and gives the type of what follows. Frames of
+/// a VLAN are not for this interface.
+fn untag(core: &mut Core, chain: &mut Chain) -> Result<EtherType, Drop> {
+    if !core.pool.make_contiguous(chain, vlan::TAG_LEN) {
+        return Err(Drop::EthernetTruncated);
+    }
+    let tag = vlan::Packet::new(core.pool.first(chain)).map_err(|_| Drop::EthernetTruncated)?;
+    if tag.vid() != 0 {
+        return Err(Drop::EthernetUnknownType);
+    }
+    let kind = tag.ethertype();
+    core.pool.pull_front(chain, vlan::TAG_LEN);
+    Ok(kind)
 }
 
 #[inline]

@@ -18,6 +18,7 @@ mod icmp;
 mod ident;
 mod input;
 mod interface;
+mod label;
 mod limit;
 #[cfg(test)]
 mod link_tests;
@@ -188,6 +189,8 @@ pub(crate) struct Path {
     pub(crate) next_hop: Addr,
     /// The path MTU now: never more than the link's.
     pub(crate) mtu: u16,
+    /// The TTL or hop limit to send with when nobody asks for another.
+    pub(crate) hop_limit: u8,
     pub(crate) neighbour: NeighbourId,
     pub(crate) epoch: u64,
 }
@@ -230,6 +233,7 @@ pub(crate) struct Net {
     reassembly: reassembly::Reassembly,
     limits: limit::Limits,
     idents: ident::Idents,
+    labels: label::Labels,
     loopback: VecDeque<Packet>,
     /// Frames any queue of an interface, or the loopback, may hold.
     queue_max: usize,
@@ -264,6 +268,7 @@ impl Net {
             ),
             limits: limit::Limits::new(config.icmp_rate, key(b"ICMP limits")),
             idents: ident::Idents::new(key(b"identifications"), &mut core.rng),
+            labels: label::Labels::new(&secret),
             loopback: VecDeque::with_capacity(config.transmit_queue),
             queue_max: config.transmit_queue,
             reports: VecDeque::with_capacity(64),

@@ -45,23 +45,18 @@ fn cuts(offloads: &Offloads, kind: GsoKind) -> bool {
     offered && offloads.tx_checksum
 }
 
-/// What a piece of a packet says of its place (RFC 791 3.2).
+/// What a piece of a packet says of its place (RFC 791 3.2), and of the whole.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cut {
     pub(super) offset: u16,
     pub(super) more: bool,
+    /// The flow label of the whole (RFC 6437 3).
+    pub(super) label: u32,
 }
 
 /// Writes the IP header in front of `len` bytes.
 #[inline]
-pub(super) fn emit_ip(
-    header: &mut [u8],
-    meta: &IpMeta,
-    len: usize,
-    ident: u16,
-    cut: Cut,
-    label: u32,
-) {
+pub(super) fn emit_ip(header: &mut [u8], meta: &IpMeta, len: usize, ident: u16, cut: Cut) {
     if meta.dst.is_v4() {
         let repr = ipv4::Repr {
             src: meta.src,
@@ -84,7 +79,7 @@ pub(super) fn emit_ip(
             next_header: meta.protocol,
             hop_limit: meta.ttl,
             traffic_class: meta.tos,
-            flow_label: label,
+            flow_label: cut.label,
             payload_len: len,
         };
         repr.emit(header);
@@ -133,18 +128,20 @@ impl Net {
         {
             return core.drop_packet(chain, Drop::PoolEmpty);
         }
+        let label = self.label(core, meta, &chain);
         let Some(header) = core.pool.push_front(&mut chain, ethernet::HEADER_LEN + ip) else {
             return core.drop_packet(chain, Drop::PoolEmpty);
         };
         emit_ethernet(header, interface.mac, known.unwrap_or(Mac::ZERO), v4);
-        let label = facts.flow_hash & 0x000f_ffff;
         emit_ip(
             &mut header[ethernet::HEADER_LEN..],
             meta,
             len,
             ident,
-            Cut::default(),
-            label,
+            Cut {
+                label,
+                ..Cut::default()
+            },
         );
         shift(&mut facts, (ethernet::HEADER_LEN + ip) as u16);
         if !interface.offloads.tx_checksum && facts.checksum != Checksum::Unknown {
@@ -156,6 +153,17 @@ impl Net {
             Some(_) => self.transmit(core, path.interface, frame),
             None => self.send_unknown(core, path.interface, &path.next_hop, frame),
         }
+    }
+
+    /// The flow label of a packet whose chain begins with the transport header.
+    #[inline]
+    pub(super) fn label(&self, core: &Core, meta: &IpMeta, chain: &Chain) -> u32 {
+        if meta.dst.is_v4() {
+            return 0;
+        }
+        let transport = core.pool.first(chain);
+        self.labels
+            .of(&meta.src, &meta.dst, meta.protocol, transport)
     }
 
     /// Puts a finished frame on the interface's queue.
@@ -195,12 +203,36 @@ impl Net {
         core: &mut Core,
         interface: InterfaceId,
         meta: &IpMeta,
-        mut chain: Chain,
-        mut facts: Facts,
+        chain: Chain,
+        facts: Facts,
     ) {
         if interface != InterfaceId::LOOPBACK {
             return core.drop_packet(chain, Drop::OutNoInterface);
         }
+        self.send_to_self(core, meta, chain, facts);
+    }
+
+    /// Whether this host itself is among those who hear what is sent to `dst` on this path.
+    #[inline]
+    pub(crate) fn hears(&self, path: &Path, dst: &Addr) -> bool {
+        if path.interface == InterfaceId::LOOPBACK {
+            return false;
+        }
+        if dst.is_multicast() {
+            self.membership.is_member(path.interface, dst)
+        } else {
+            self.is_broadcast(dst)
+        }
+    }
+
+    /// Gives a packet back to this host as if it had received it: arguments as for [`Net::send`].
+    pub(crate) fn send_to_self(
+        &mut self,
+        core: &mut Core,
+        meta: &IpMeta,
+        mut chain: Chain,
+        mut facts: Facts,
+    ) {
         let v4 = meta.dst.is_v4();
         let len = chain.len();
         if !length_fits(v4, len) {
@@ -211,7 +243,7 @@ impl Net {
         }
         let ip = header_len(v4);
         match core.pool.prepend(&mut chain, ip, HEADROOM) {
-            Some(header) => emit_ip(header, meta, len, 0, Cut::default(), 0),
+            Some(header) => emit_ip(header, meta, len, 0, Cut::default()),
             None => return core.drop_packet(chain, Drop::PoolEmpty),
         }
         shift(&mut facts, ip as u16);

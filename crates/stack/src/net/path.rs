@@ -16,6 +16,9 @@ pub(crate) const INTERFACES: usize = 64;
 /// The least MTU an interface may have: what every host must take (RFC 791 3.1).
 const MIN_MTU: usize = 576;
 
+/// The time to live of what nobody gave another (RFC 1700).
+pub(super) const DEFAULT_TTL: u8 = 64;
+
 /// Which way, before source and MTU are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Way {
@@ -69,6 +72,7 @@ impl Net {
             src,
             next_hop: way.next_hop,
             mtu: link.min(self.path_mtus.get(core.now, &dst)),
+            hop_limit: self.default_hop_limit(way.interface, dst.is_v4()),
             neighbour,
             epoch: self.epoch,
         })
@@ -86,6 +90,7 @@ impl Net {
             src: src.unwrap_or(own),
             next_hop: dst,
             mtu: u16::MAX,
+            hop_limit: DEFAULT_TTL,
             neighbour: NeighbourId::NONE,
             epoch: self.epoch,
         }

@@ -17,7 +17,7 @@ use crate::context::{Core, TimerKind};
 const AGE: Duration = Duration::from_secs(600);
 /// Linux's `min_pmtu`: forged reports cannot make packets smaller than what practically every link carries.
 const FLOOR_V4: u16 = 552;
-/// RFC 8201 4: a node MUST NOT go below the minimum link MTU.
+/// The minimum link MTU: no path has less (RFC 8200 5).
 const FLOOR_V6: u16 = ipv6::MIN_MTU as u16;
 const NONE: u32 = u32::MAX;
 
@@ -67,9 +67,13 @@ impl PathMtus {
     /// A packet of more than `mtu` bytes was too big for the path. Returns the path MTU to use; never less than the family's
     /// floor, never more than before (RFC 8201 4: a report MUST NOT raise the estimate).
     pub(super) fn too_big(&mut self, core: &mut Core, addr: &Addr, mtu: u32) -> u16 {
-        let floor = if addr.is_v4() { FLOOR_V4 } else { FLOOR_V6 };
-        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).max(floor);
         let known = self.get(core.now, addr);
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        // RFC 8201 4: a report of less than the minimum link MTU MUST be discarded.
+        if !addr.is_v4() && mtu < FLOOR_V6 {
+            return known;
+        }
+        let mtu = if addr.is_v4() { mtu.max(FLOOR_V4) } else { mtu };
         let mtu = mtu.min(known);
         if mtu < u16::MAX {
             self.set(core, addr, mtu);

@@ -11,6 +11,7 @@ use base::{Instant, SipKey, Slab, TimerId};
 use wire::ndp::{Opt, OptionBuf, Options, Preference, PrefixInfo, Repr, RouterAdvert};
 use wire::{Addr, Cidr, ipv6};
 
+use super::path::DEFAULT_TTL;
 use super::slaac::until;
 use super::{InterfaceId, Net, Route};
 use crate::config::Config;
@@ -124,7 +125,7 @@ impl Net {
             interval: INTERVAL,
             timer: TimerId::NONE,
             default: None,
-            hop_limit: 64,
+            hop_limit: DEFAULT_TTL,
         };
         self.discovery
             .links
@@ -138,12 +139,14 @@ impl Net {
         }
     }
 
-    /// The hop limit to send with by default on a link: what a router says, or 64.
-    pub(crate) fn default_hop_limit(&self, interface: InterfaceId) -> u8 {
+    /// The hop limit to send with by default on a link: for IPv6 what a router says.
+    #[inline]
+    pub(super) fn default_hop_limit(&self, interface: InterfaceId, v4: bool) -> u8 {
         self.discovery
             .links
             .get(usize::from(interface.0))
-            .map_or(64, |link| link.hop_limit)
+            .filter(|_| !v4)
+            .map_or(DEFAULT_TTL, |link| link.hop_limit)
     }
 
     /// The link-local address may be used: ask for routers (RFC 4861 6.3.7).
@@ -243,13 +246,17 @@ impl Net {
         let Some(link) = self.discovery.link(interface) else {
             return Some(Drop::NdpIgnored);
         };
-        if advert.hop_limit != 0 {
+        let hops_changed = advert.hop_limit != 0 && advert.hop_limit != link.hop_limit;
+        if hops_changed {
             link.hop_limit = advert.hop_limit;
         }
         // RFC 4861 6.3.7, RFC 7559 2: one default router is enough.
         if advert.router_lifetime != 0 && link.timer.is_some() {
             core.wheel
                 .cancel(core::mem::replace(&mut link.timer, TimerId::NONE));
+        }
+        if hops_changed {
+            self.changed();
         }
         let millis = |value: u32, low| {
             Some(Duration::from_millis(u64::from(value.clamp(low, LONGEST)))).filter(|_| value != 0)

@@ -530,13 +530,13 @@ pub(crate) fn window_shift(buffer: u32) -> u8 {
 /// What the application may set in the IP header (RFC 9293 MUST-48, MUST-49).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Marks {
-    ttl: u8,
+    ttl: Option<u8>,
     tos: u8,
 }
 
 impl Marks {
     /// For segments that belong to no socket.
-    pub(crate) const DEFAULT: Self = Self { ttl: 64, tos: 0 };
+    pub(crate) const DEFAULT: Self = Self { ttl: None, tos: 0 };
 
     pub(crate) fn of(options: &TcpOptions) -> Self {
         Self {
@@ -551,7 +551,8 @@ pub(crate) fn ip_meta(path: &Path, remote: &wire::Addr, marks: Marks) -> IpMeta 
         src: path.src,
         dst: *remote,
         protocol: PROTOCOL,
-        ttl: marks.ttl,
+        // RFC 4861 6.3.4: what the link's router says, if the application says nothing.
+        ttl: marks.ttl.unwrap_or(path.hop_limit),
         tos: marks.tos,
         dont_fragment: true,
         ident: None,

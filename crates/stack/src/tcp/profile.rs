@@ -47,8 +47,8 @@ pub struct TcpOptions {
     pub user_timeout: Option<Duration>,
     /// SO_LINGER: `Some(0)` resets on close; other values close as `None` does, without waiting.
     pub linger: Option<Duration>,
-    /// Time to live or hop limit.
-    pub ttl: u8,
+    /// Time to live or hop limit; the host's or the router's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
+    pub ttl: Option<u8>,
     /// Type of service or traffic class.
     pub tos: u8,
     /// Bytes that may wait to be sent or acknowledged.
@@ -78,7 +78,7 @@ impl Default for TcpOptions {
             keepalive: None,
             user_timeout: None,
             linger: None,
-            ttl: 64,
+            ttl: None,
             tos: 0,
             send_buffer: 1 << 20,
             receive_buffer: 1 << 20,

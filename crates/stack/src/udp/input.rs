@@ -85,12 +85,21 @@ impl Udp {
         {
             return core.drop_packet(payload, Drop::UdpNoSocket);
         }
-        let refused = socket
-            .queue
-            .push(core, &mut self.nodes, note, payload, size);
-        socket.overflowed += u64::from(refused);
-        if !socket.queue.is_empty() {
-            core.count(Count::UdpDelivered);
+        let datagrams = if size == 0 {
+            1
+        } else {
+            payload.len().div_ceil(size).max(1) as u64
+        };
+        let refused = u64::from(
+            socket
+                .queue
+                .push(core, &mut self.nodes, note, payload, size),
+        );
+        socket.overflowed += refused;
+        if refused < datagrams {
+            core.stats
+                .counts
+                .add_n(Count::UdpDelivered, datagrams - refused);
             self.ready.raise(&mut self.sockets, at, Ready::READABLE);
         }
     }

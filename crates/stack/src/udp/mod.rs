@@ -50,6 +50,8 @@ pub struct UdpOptions {
     pub tos: u8,
     /// Time to live of multicasts (IP_MULTICAST_TTL).
     pub multicast_ttl: u8,
+    /// Hear one's own multicasts, as any of this host that joined the group does (IP_MULTICAST_LOOP).
+    pub multicast_loop: bool,
     /// Where multicasts go out; by route when `None` (IP_MULTICAST_IF).
     pub multicast_interface: Option<InterfaceId>,
     /// Never fragment: what exceeds the path MTU is refused (IP_PMTUDISC_DO, IPV6_DONTFRAG).
@@ -70,6 +72,7 @@ impl Default for UdpOptions {
             ttl: None,
             tos: 0,
             multicast_ttl: 1,
+            multicast_loop: true,
             multicast_interface: None,
             dont_fragment: false,
             receive_errors: false,

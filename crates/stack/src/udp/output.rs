@@ -6,22 +6,28 @@ use base::{Chain, Checksum, Facts};
 use wire::{Addr, checksum};
 
 use super::Udp;
+use super::socket::scope;
 use crate::SocketError;
 use crate::context::Core;
-use crate::net::{HEADROOM, IpMeta, Net, Path, RouteError};
+use crate::net::{HEADROOM, InterfaceId, IpMeta, Net, Path, RouteError};
 use crate::socket::SocketId;
 use crate::stats::Count;
 
 const HEADER_LEN: usize = wire::udp::HEADER_LEN;
 const PROTOCOL: u8 = 17;
-/// Linux's default time to live (RFC 1700).
-const DEFAULT_TTL: u8 = 64;
 
 pub(super) fn route_error(error: RouteError) -> SocketError {
     match error {
         RouteError::NoRoute => SocketError::NetworkUnreachable,
         RouteError::NoSource | RouteError::SourceNotLocal => SocketError::AddrNotAvailable,
     }
+}
+
+/// The source a socket of this address sends from; `None` when it may be any. A group's or broadcast address is nobody's
+/// source. One that this host has no more is asked for all the same: it may not be exchanged for another behind the
+/// application's back.
+pub(super) fn source(net: &Net, local: &Addr) -> Option<Addr> {
+    Some(*local).filter(|addr| addr.is_unicast() && !net.is_broadcast(addr))
 }
 
 impl Udp {
@@ -39,24 +45,7 @@ impl Udp {
         if let Some(error) = socket.error.take() {
             return Err(error);
         }
-        let (dst, port, interface) = match &to {
-            Some(to) => {
-                let zone = match to {
-                    SocketAddr::V6(v6) if v6.scope_id() != 0 => {
-                        u8::try_from(v6.scope_id() - 1).ok()
-                    }
-                    _ => None,
-                };
-                let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
-                (
-                    self.destination(net, socket, to)?,
-                    to.port(),
-                    zone.map(crate::net::InterfaceId),
-                )
-            }
-            None if socket.connected() => (socket.remote, socket.remote_port, None),
-            None => return Err(SocketError::NotConnected),
-        };
+        let (dst, port, interface) = self.target(net, at, to.as_ref())?;
         let path = self.path(core, net, at, dst, interface)?;
         let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
         let (options, local_port) = (socket.options, socket.local_port);
@@ -70,20 +59,15 @@ impl Udp {
         if length > longest || (options.dont_fragment && !fits) {
             return Err(SocketError::MessageTooLong);
         }
-        let chain = fill(core, payload).ok_or(SocketError::NoBuffers)?;
-        let header = wire::udp::Repr {
+        let ports = wire::udp::Repr {
             src_port: local_port,
             dst_port: port,
         };
-        let bytes = core.pool.first_mut(&chain);
-        header.emit(&mut bytes[..HEADER_LEN], payload.len());
-        let sum = checksum::pseudo(&path.src, &dst, PROTOCOL, length as u32).fold();
-        bytes[6..8].copy_from_slice(&sum.to_be_bytes());
+        let chain = build(core, &path.src, &dst, ports, payload).ok_or(SocketError::NoBuffers)?;
         let ttl = match options.ttl {
             _ if dst.is_multicast() => options.multicast_ttl,
             Some(ttl) => ttl,
-            None if dst.is_v4() => DEFAULT_TTL,
-            None => net.default_hop_limit(path.interface),
+            None => path.hop_limit,
         };
         let meta = IpMeta {
             src: path.src,
@@ -103,8 +87,30 @@ impl Udp {
             ..Facts::default()
         };
         core.count(Count::UdpSent);
+        // As on Linux this host hears what it says to a group it is in, and its own broadcasts.
+        if net.hears(&path, &dst)
+            && (options.multicast_loop || !dst.is_multicast())
+            && let Some(copy) = build(core, &path.src, &dst, ports, payload)
+        {
+            net.send_to_self(core, &meta, copy, facts);
+        }
         net.send(core, &path, &meta, chain, facts);
         Ok(payload.len())
+    }
+
+    /// Where a datagram goes: address, port, and the link if the address names one.
+    fn target(
+        &self,
+        net: &Net,
+        at: u32,
+        to: Option<&SocketAddr>,
+    ) -> Result<(Addr, u16, Option<InterfaceId>), SocketError> {
+        let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
+        match to {
+            Some(to) => Ok((self.destination(net, socket, to)?, to.port(), scope(to))),
+            None if socket.connected() => Ok((socket.remote, socket.remote_port, None)),
+            None => Err(SocketError::NotConnected),
+        }
     }
 
     /// The way to `dst`: the one used last time if it still stands.
@@ -114,7 +120,7 @@ impl Udp {
         net: &mut Net,
         at: u32,
         dst: Addr,
-        interface: Option<crate::net::InterfaceId>,
+        interface: Option<InterfaceId>,
     ) -> Result<Path, SocketError> {
         let socket = self.sockets.at_mut(at).ok_or(SocketError::BadSocket)?;
         if let Some((to, path)) = socket.path
@@ -128,11 +134,28 @@ impl Udp {
         if dst.is_multicast() {
             interface = interface.or(socket.options.multicast_interface);
         }
-        let src = Some(socket.local).filter(|a| !a.is_unspecified() && net.is_local(a));
+        let src = source(net, &socket.local);
         let path = net.route(core, dst, src, interface).map_err(route_error)?;
         socket.path = Some((dst, path));
         Ok(path)
     }
+}
+
+/// A datagram with the sum of its pseudo-header in place of its checksum; `None` when the pool is empty.
+fn build(
+    core: &mut Core,
+    src: &Addr,
+    dst: &Addr,
+    ports: wire::udp::Repr,
+    payload: &[u8],
+) -> Option<Chain> {
+    let chain = fill(core, payload)?;
+    let bytes = core.pool.first_mut(&chain);
+    ports.emit(&mut bytes[..HEADER_LEN], payload.len());
+    let length = (HEADER_LEN + payload.len()) as u32;
+    let sum = checksum::pseudo(src, dst, PROTOCOL, length).fold();
+    bytes[6..8].copy_from_slice(&sum.to_be_bytes());
+    Some(chain)
 }
 
 /// A chain of `payload` behind room for the UDP header, with headroom for the rest; `None` when the pool is empty.

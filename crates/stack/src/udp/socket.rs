@@ -12,7 +12,7 @@ use crate::net::{InterfaceId, Net};
 use crate::socket::{Ready, SocketId, SocketKind};
 
 /// The link a socket address speaks of: zone 0 is none, zone n the interface n - 1.
-fn scope(addr: &SocketAddr) -> Option<InterfaceId> {
+pub(super) fn scope(addr: &SocketAddr) -> Option<InterfaceId> {
     match addr {
         SocketAddr::V6(v6) => v6
             .scope_id()
@@ -119,7 +119,7 @@ impl Udp {
         let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
         let dst = self.destination(net, socket, &remote)?;
         let interface = scope(&remote).or(socket.scope);
-        let src = Some(socket.bound).filter(|a| !a.is_unspecified() && net.is_local(a));
+        let src = super::output::source(net, &socket.bound);
         let interface = if dst.is_multicast() {
             interface.or(socket.options.multicast_interface)
         } else {

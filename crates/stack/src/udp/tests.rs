@@ -101,6 +101,7 @@ const PLAIN: UdpOptions = UdpOptions {
     ttl: None,
     tos: 0,
     multicast_ttl: 1,
+    multicast_loop: true,
     multicast_interface: None,
     dont_fragment: false,
     receive_errors: false,

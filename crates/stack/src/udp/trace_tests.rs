@@ -8,7 +8,7 @@ use wire::{Addr, Mac, checksum};
 
 use super::UdpOptions;
 use crate::socket::{Ready, SocketId};
-use crate::stats::Drop;
+use crate::stats::{Count, Drop};
 use crate::{Config, Host, InterfaceConfig, InterfaceId, SocketError};
 
 const IF: InterfaceId = InterfaceId(0);
@@ -440,6 +440,48 @@ fn multicast() {
     }
 }
 
+/// As on Linux a host hears its own multicasts, if it is in the group and does not say otherwise, and its own broadcasts.
+#[test]
+fn own_groups_are_heard() {
+    for (group, any, own) in [
+        ("239.1.2.3", "0.0.0.0", "10.0.0.1:8"),
+        ("[ff15::5]", "[::]", "[fd00::1]:8"),
+        ("10.0.0.255", "0.0.0.0", "10.0.0.1:8"),
+    ] {
+        let mut p = Pair::new();
+        let to = format!("{group}:7");
+        let ip = at(&to).ip();
+        let options = UdpOptions {
+            broadcast: true,
+            ..UdpOptions::default()
+        };
+        let sender = p.bind(0, &format!("{any}:8"), options);
+        let mine = p.plain(0, &format!("{any}:7"));
+        let theirs = p.plain(1, &format!("{any}:7"));
+        if ip.is_multicast() {
+            p.hosts[1].udp_join(p.now, theirs, IF, ip).unwrap();
+            assert_eq!(p.send(0, sender, b"x", &to), Ok(1));
+            assert_eq!(p.recv(0, mine), Err(SocketError::WouldBlock), "not joined");
+            p.recv(1, theirs).unwrap();
+            p.hosts[0].udp_join(p.now, mine, IF, ip).unwrap();
+        }
+        for payload in [vec![3; 5], vec![4; 5000]] {
+            assert_eq!(p.send(0, sender, &payload, &to), Ok(payload.len()));
+            assert_eq!(p.recv(0, mine).unwrap(), (payload.clone(), at(own)));
+            assert_eq!(p.recv(1, theirs).unwrap(), (payload, at(own)));
+            assert_eq!(p.recv(1, theirs), Err(SocketError::WouldBlock), "once");
+        }
+        p.hosts[0]
+            .udp_set_options(sender, |o| o.multicast_loop = false)
+            .unwrap();
+        p.send(0, sender, b"x", &to).unwrap();
+        assert_eq!(p.recv(0, mine).is_ok(), !ip.is_multicast());
+        p.recv(1, theirs).unwrap();
+        p.pass(5_000);
+        p.empty();
+    }
+}
+
 /// RFC 3493 3.7: one socket for both families, unless it says otherwise.
 #[test]
 fn dual_stack() {
@@ -570,6 +612,22 @@ fn source_is_the_bound_address() {
         let client = p.plain(0, &format!("{own}:1000"));
         p.send(0, client, b"x", "10.0.0.2:7").unwrap();
         assert_eq!(p.recv(1, server).unwrap().1, at(&format!("{own}:1000")));
+        // An address that was taken away is not exchanged for another one.
+        let connected = p.plain(0, "0.0.0.0:0");
+        p.hosts[0]
+            .udp_connect(now, connected, at("10.0.0.2:7"))
+            .unwrap();
+        let gone = p.hosts[0].local_addr(connected).unwrap().ip();
+        p.hosts[0].remove_address(now, IF, gone.into()).unwrap();
+        assert_eq!(
+            p.send(0, connected, b"x", ""),
+            Err(SocketError::AddrNotAvailable)
+        );
+        assert_eq!(p.recv(1, server), Err(SocketError::WouldBlock));
+        let cidr = format!("{gone}/24").parse().unwrap();
+        p.hosts[0].add_address(now, IF, cidr).unwrap();
+        assert_eq!(p.send(0, connected, b"x", ""), Ok(1));
+        p.recv(1, server).unwrap();
     }
 }
 
@@ -719,6 +777,10 @@ fn flood() {
     assert!(p.drops(1, Drop::UdpReceiveBufferFull) > 2800);
     let info = p.hosts[1].udp_sockets().next().unwrap();
     assert!(info.queued <= 20_000 && info.overflowed > 2800);
+    // Each was delivered or dropped, never both.
+    let delivered = p.hosts[1].stats().counts.get(Count::UdpDelivered);
+    assert_eq!(delivered + p.drops(1, Drop::UdpReceiveBufferFull), 3000);
+    assert_eq!(info.overflowed + delivered, 3000);
     assert!(p.hosts[1].poll_event().is_some());
     assert!(p.hosts[1].poll_event().is_none());
     p.hosts[1].close(p.now, server).unwrap();

@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
-use stack::{Keepalive, Ready, SocketError, State, TcpOptions};
+use stack::{Config, Keepalive, Ready, SocketError, State, TcpOptions};
 use wire::tcp::{Options, Repr, Sack};
 use wire::{Addr, ndp};
 
-use crate::rig::{ACK, Flags, Open, PSH, REMOTE, RST, Rig, SYN, in_ip, nodelay, packet};
+use crate::rig::{ACK, Flags, Open, PSH, REMOTE, RST, Rig, SYN, config, in_ip, nodelay, packet};
 
 fn plain(src_port: u16, seq: u32, ack: Option<u32>, flags: Flags, window: u16) -> Repr {
     Repr {
@@ -69,21 +69,7 @@ fn syn_received_remembers_where_it_came_from() {
 #[test]
 fn over_ipv6_the_mss_is_announced_and_defaults_to_1220() {
     // MUST-15, MUST-67
-    let mut rig = Rig::new();
-    rig.add_address("fd00::1/64");
-    let (peer, ours): (Addr, Addr) = ("fd00::2".parse().unwrap(), "fd00::1".parse().unwrap());
-    // The peer asks for us, and so is known.
-    let mut options = ndp::OptionBuf::<8>::default();
-    assert!(options.push(&ndp::Opt::SourceMac(wire::Mac([2, 0, 0, 0, 0, 2]))));
-    let ask = ndp::Repr::NeighborSolicit {
-        target: ours,
-        options: options.options(),
-    };
-    let mut message = vec![0; ask.buffer_len()];
-    ask.emit(&mut message);
-    wire::icmpv6::fill_checksum(&mut message, &peer, &ours);
-    rig.raw(&in_ip(58, &message, peer, ours));
-
+    let (mut rig, peer, ours) = beside_an_ipv6_peer();
     let at: core::net::SocketAddr = "[fd00::1]:80".parse().unwrap();
     let listener = rig
         .host
@@ -98,6 +84,64 @@ fn over_ipv6_the_mss_is_announced_and_defaults_to_1220() {
     let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
     rig.host.tcp_send(rig.now, socket, &[1; 4000]).unwrap();
     assert_eq!(rig.expect().data.len(), 1220);
+}
+
+#[test]
+fn the_hop_limit_is_the_routers() {
+    // RFC 4861 6.3.4: CurHopLimit, which is 64 until a router says otherwise, and follows what it says.
+    let (mut rig, peer, ours) = beside_an_ipv6_peer();
+    let at: core::net::SocketAddr = "[fd00::1]:80".parse().unwrap();
+    let listener = rig.host.tcp_listen(rig.now, at, 8, &nodelay()).unwrap();
+    rig.raw(&packet(&plain(9, 999, None, SYN, 65_535), &[], peer, ours));
+    let answer = rig.expect();
+    assert_eq!(answer.ttl, 64);
+    let ack = plain(9, 1000, Some(answer.seq + 1), Flags(0), 65_535);
+    rig.raw(&packet(&ack, &[], peer, ours));
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    let advert = ndp::Repr::RouterAdvert {
+        advert: ndp::RouterAdvert {
+            hop_limit: 99,
+            ..ndp::RouterAdvert::default()
+        },
+        options: ndp::Options::NONE,
+    };
+    let router = "fe80::99".parse().unwrap();
+    icmpv6(&mut rig, &advert, router, Addr::ALL_NODES);
+    rig.host.tcp_send(rig.now, socket, b"data").unwrap();
+    assert_eq!(rig.expect().ttl, 99);
+    // New ones, too; but what the application says goes first.
+    rig.raw(&packet(&plain(7, 1, None, SYN, 65_535), &[], peer, ours));
+    rig.host
+        .tcp_set_options(rig.now, socket, |options| options.ttl = Some(5))
+        .unwrap();
+    rig.host.tcp_send(rig.now, socket, b"data").unwrap();
+    assert_eq!(rig.expect().ttl, 99);
+    assert_eq!(rig.expect().ttl, 5);
+}
+
+fn icmpv6(rig: &mut Rig, message: &ndp::Repr<'_>, src: Addr, dst: Addr) {
+    let mut bytes = vec![0; message.buffer_len()];
+    message.emit(&mut bytes);
+    wire::icmpv6::fill_checksum(&mut bytes, &src, &dst);
+    rig.raw(&in_ip(58, &bytes, src, dst));
+}
+
+/// A host that listens to routers, and a peer that asked for it and so is known.
+fn beside_an_ipv6_peer() -> (Rig, Addr, Addr) {
+    let mut rig = Rig::with(Config {
+        accept_router_advertisements: true,
+        ..config()
+    });
+    rig.add_address("fd00::1/64");
+    let (peer, ours): (Addr, Addr) = ("fd00::2".parse().unwrap(), "fd00::1".parse().unwrap());
+    let mut options = ndp::OptionBuf::<8>::default();
+    assert!(options.push(&ndp::Opt::SourceMac(wire::Mac([2, 0, 0, 0, 0, 2]))));
+    let ask = ndp::Repr::NeighborSolicit {
+        target: ours,
+        options: options.options(),
+    };
+    icmpv6(&mut rig, &ask, peer, ours);
+    (rig, peer, ours)
 }
 
 #[test]
@@ -249,7 +293,7 @@ fn type_of_service_and_ttl_are_the_applications() {
     let mut rig = Rig::new();
     let options = TcpOptions {
         tos: 0xb8,
-        ttl: 17,
+        ttl: Some(17),
         ..nodelay()
     };
     let (socket, syn) = rig.connect(&options);
@@ -266,6 +310,12 @@ fn type_of_service_and_ttl_are_the_applications() {
         .unwrap();
     rig.host.tcp_send(rig.now, socket, b"more").unwrap();
     assert_eq!(rig.expect().tos, 0x20);
+    // Without, it is the default.
+    rig.host
+        .tcp_set_options(rig.now, socket, |options| options.ttl = None)
+        .unwrap();
+    rig.host.tcp_send(rig.now, socket, b"less").unwrap();
+    assert_eq!(rig.expect().ttl, 64);
     // A listener's answers carry them, too.
     rig.listen(8, &options);
     rig.send(999, 0, SYN, &[]);

@@ -76,10 +76,22 @@ fn advertisement_is_taken() {
         retrans_timer: 2_000,
         ..ADVERT
     };
+    let epoch = rig.net.epoch();
     rig.ra("fe80::99", advert, &[Opt::SourceMac(PEER), Opt::Mtu(1400)]);
     assert_eq!(rig.routes(), ["::/0 via fe80::99"]);
-    assert_eq!(rig.net.default_hop_limit(IF), 99);
+    assert_eq!(rig.net.default_hop_limit(IF, false), 99);
     assert_eq!(rig.net.interfaces[0].mtu_v6, 1400);
+    // Paths handed out before are looked up anew, and have both; IPv4 is not concerned.
+    assert_ne!(rig.net.epoch(), epoch);
+    let path = |rig: &mut Rig, dst: &str| {
+        let path = rig.net.route(&mut rig.core, ip(dst), None, Some(IF));
+        path.map(|path| (path.hop_limit, path.mtu)).unwrap()
+    };
+    assert_eq!(path(&mut rig, "fe80::77"), (99, 1400));
+    rig.add("10.0.0.1/24");
+    rig.pass(20_000);
+    rig.frames();
+    assert_eq!(path(&mut rig, "10.0.0.2"), (64, 1500));
     let known = rig.net.neighbours.iter(rig.core.now).next().unwrap();
     assert_eq!(
         (known.addr, known.mac, known.router, known.state),
@@ -89,7 +101,10 @@ fn advertisement_is_taken() {
     rig.ra("fe80::99", ADVERT, &[Opt::Mtu(1279)]);
     rig.ra("fe80::99", ADVERT, &[Opt::Mtu(1501)]);
     assert_eq!(
-        (rig.net.default_hop_limit(IF), rig.net.interfaces[0].mtu_v6),
+        (
+            rig.net.default_hop_limit(IF, false),
+            rig.net.interfaces[0].mtu_v6
+        ),
         (99, 1400)
     );
     // Twice the retransmission time.

@@ -397,6 +397,41 @@ fn a_report_about_an_echo_reply_lowers_the_path_mtu() {
         .route(&mut rig.core, ip(remote), None, None)
         .unwrap();
     assert_eq!(path.mtu, 1300);
+    // What this host does not send cannot have been too big: requests, and IPv4's answers, which may be fragmented.
+    let request = echo(US[1], remote, &pattern(1400));
+    let message = error(1, router, [2, 0, 0, 0, 0, 0, 5, 0], &request[..1000]);
+    assert!(matches!(rig.receive(&framed(&message)), Input::Done));
+    let path = rig
+        .net
+        .route(&mut rig.core, ip(remote), None, None)
+        .unwrap();
+    assert_eq!(path.mtu, 1300);
+    let remote = "203.0.113.5";
+    let reply = icmp(US[0], remote, &[&[0; 8][..], &pattern(1400)].concat());
+    let message = error(0, "198.51.100.1", [3, 4, 0, 0, 0, 0, 4, 0], &reply[..500]);
+    assert!(matches!(rig.receive(&framed(&message)), Input::Done));
+    let path = rig
+        .net
+        .route(&mut rig.core, ip(remote), None, None)
+        .unwrap();
+    assert_eq!(path.mtu, 1500);
+    rig.idle();
+}
+
+#[test]
+fn an_echo_for_one_host_in_a_frame_for_many_is_answered_from_where_it_was_sent_to() {
+    // RFC 4443 4.2: the source of the answer MUST be the unicast destination of the request.
+    let mut rig = Rig::new();
+    rig.add_address(IF0, "fd00::aaaa/64");
+    rig.pass(10);
+    rig.frames(IF0);
+    for dst in [US[1], "fd00::aaaa"] {
+        let all = ip("ff02::1").multicast_mac().unwrap();
+        let input = rig.receive(&framed_to(all, &echo(THEM[1], dst, b"x")));
+        assert!(matches!(input, Input::Done));
+        let frames = rig.frames(IF0);
+        assert_eq!(frames[0][22..38], ip(dst).0);
+    }
     rig.idle();
 }
 

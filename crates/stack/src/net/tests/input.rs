@@ -74,6 +74,37 @@ fn groups_are_taken_when_joined() {
             Drop::IpNotMember,
         );
     }
+    // Even if joined, for an application of this host may use it to talk to others (RFC 4291 2.7).
+    for dst in ["ff01::1:3", "ff00::1:3"] {
+        assert!(rig.net.join_group(&mut rig.core, IF0, &ip(dst)));
+        rig.dropped(
+            &framed_to(mac(dst), &udp(THEM[1], dst, b"x")),
+            Drop::IpNotMember,
+        );
+    }
+    rig.idle();
+}
+
+#[test]
+fn priority_tags_are_passed_over() {
+    // 802.1Q 6.9: a tag of VLAN 0 says how urgent a frame is, not where it belongs.
+    let mut rig = Rig::new();
+    let tagged = |frame: &[u8], tpid: u16, tag: u16| {
+        let mut out = frame[..12].to_vec();
+        out.extend_from_slice(&tpid.to_be_bytes());
+        out.extend_from_slice(&tag.to_be_bytes());
+        out.extend_from_slice(&frame[12..]);
+        out
+    };
+    for n in 0..2 {
+        let frame = framed(&udp(THEM[n], US[n], b"urgent"));
+        rig.delivered(&tagged(&frame, 0x8100, 0xe000));
+        // Another VLAN is somebody else's, and so is a tag within a tag.
+        rig.dropped(&tagged(&frame, 0x8100, 0xe001), Drop::EthernetUnknownType);
+        let twice = tagged(&tagged(&frame, 0x8100, 0), 0x8100, 0);
+        rig.dropped(&twice, Drop::EthernetUnknownType);
+        rig.dropped(&tagged(&frame, 0x8100, 0)[..15], Drop::EthernetTruncated);
+    }
     rig.idle();
 }
 

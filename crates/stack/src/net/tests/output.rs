@@ -61,6 +61,9 @@ fn a_datagram_becomes_a_frame() {
                 // RFC 6864 4.1: an atomic datagram needs no identification.
                 set_u16(&mut expected, 6, 0x4000);
                 mend(&mut expected);
+            } else {
+                // The flow label has a test of its own.
+                expected[1..4].copy_from_slice(&frames[0][15..18]);
             }
             assert_eq!(
                 frames,
@@ -383,14 +386,15 @@ fn an_echo_to_oneself_is_answered() {
 fn no_atomic_fragments_are_made() {
     // RFC 8021 4, RFC 8200 5: whatever a router says of its MTU, a packet that fits 1280 bytes has no fragment header.
     let mut rig = Rig::new();
-    for mtu in [1279, 576, 0] {
+    for mtu in [1280, 1279, 576, 0] {
         assert_eq!(rig.net.pmtu_update(&mut rig.core, ip(THEM[1]), mtu), 1280);
         for len in [1, 1232] {
             let data = pattern(len);
             send(&mut rig, US[1], THEM[1], &data, false);
             let frames = rig.frames(IF0);
             assert_eq!(frames.len(), 1);
-            assert_eq!(frames[0][14..], udp(US[1], THEM[1], &data));
+            assert_eq!(frames[0][20], 17);
+            assert_eq!(frames[0][22..], udp(US[1], THEM[1], &data)[8..]);
         }
     }
     rig.idle();
@@ -413,5 +417,41 @@ fn nothing_leaves_with_a_ttl_of_zero() {
     }
     assert_eq!(rig.core.stats.drops.get(Drop::OutTtl), 2);
     assert!(rig.frames(IF0).is_empty());
+    rig.idle();
+}
+
+/// The flow labels of frames.
+fn labels(frames: &[Vec<u8>]) -> Vec<u32> {
+    let label = |frame: &Vec<u8>| ipv6::Packet::new(&frame[14..]).unwrap().flow_label();
+    frames.iter().map(label).collect()
+}
+
+#[test]
+fn a_flow_keeps_its_label() {
+    // RFC 6437 3: the same for all packets of a flow, fragments too; not 0; unlike others', and not to be guessed.
+    let mut rig = Rig::new();
+    let mut sent = |dst: &str, len| {
+        send(&mut rig, US[1], dst, &pattern(len), false);
+        labels(&rig.frames(IF0))
+    };
+    let first = sent(THEM[1], 10)[0];
+    assert!((1..1 << 20).contains(&first));
+    for len in [0, 1000, 9000] {
+        assert!(sent(THEM[1], len).iter().all(|&label| label == first));
+    }
+    assert_ne!(sent("2001:db8::7", 10)[0], first);
+    // Answers to echoes: one flow, whatever they carry.
+    let mut answers = Vec::new();
+    for data in [&b"one"[..], b"two two"] {
+        let _ = rig.receive(&framed(&echo(THEM[1], US[1], data)));
+        answers.extend(labels(&rig.frames(IF0)));
+    }
+    assert_eq!(answers.len(), 2);
+    assert_eq!(answers[0], answers[1]);
+    assert!(answers[0] != 0 && answers[0] != first);
+    // Another start, another key.
+    rig.net.labels = label::Labels::new(&SipKey([8; 16]));
+    send(&mut rig, US[1], THEM[1], b"x", true);
+    assert_ne!(labels(&rig.frames(IF0)), [first]);
     rig.idle();
 }

@@ -259,7 +259,14 @@ fn path_mtus_go_down_to_a_floor_and_come_back() {
         assert_eq!(rig.net.pmtu_update(&mut rig.core, ip(dst), 1450), 1400);
         assert_eq!(rig.net.pmtu_update(&mut rig.core, ip(dst), 70_000), 1400);
         assert_eq!(rig.net.epoch(), epoch);
-        assert_eq!(rig.net.pmtu_update(&mut rig.core, ip(dst), 0), floor);
+        // What cannot be is not believed for IPv6 (RFC 8201 4), and taken for the floor for IPv4.
+        let below = rig.net.pmtu_update(&mut rig.core, ip(dst), 0);
+        assert_eq!(below, if ip(dst).is_v4() { floor } else { 1400 });
+        assert_eq!(
+            rig.net
+                .pmtu_update(&mut rig.core, ip(dst), u32::from(floor)),
+            floor
+        );
         assert_eq!(mtu(&mut rig), floor);
         // Confirmed after five minutes: ten more.
         rig.pass(300);
