@@ -8,6 +8,21 @@ use base::{Chain, Instant, Pool, Rng, SipKey, TimerId, Wheel};
 
 use crate::stats::{Count, Drop, Stats};
 
+/// Who may still take packet memory when it runs low: each only while one part in so many is free. What can wait longest goes
+/// first; the last part is for headers, acknowledgments and retransmissions, without which nothing would ever be freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Keep {
+    /// Data nobody can read yet: out of order.
+    OutOfOrder = 4,
+    /// Data for a reader who has left some unread.
+    Unread = 8,
+    /// Data to be sent behind other data.
+    Unsent = 16,
+    /// Any data.
+    All = 32,
+}
+
 /// Resources shared by all protocols of one host.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -26,6 +41,13 @@ impl Core {
     pub(crate) fn drop_packet(&mut self, chain: Chain, reason: Drop) {
         self.pool.free(chain);
         self.stats.drops.add(reason);
+    }
+
+    /// Blocks of packet memory that may be taken for this purpose.
+    #[inline]
+    pub(crate) fn spare_blocks(&self, keep: Keep) -> u32 {
+        let kept = self.pool.capacity() / keep as u32;
+        self.pool.available().saturating_sub(kept)
     }
 
     /// Counts something worth knowing that is not a drop.

@@ -95,6 +95,8 @@ counters! {
         GsoNotOffered => "gso-not-offered",
         /// The packet pool has no free block.
         PoolEmpty => "pool-empty",
+        /// Received data refused because packet memory runs low: what is left is for sending, and for readers who keep up.
+        PoolLow => "pool-low",
         /// The interface's transmit queue is full.
         TransmitQueueFull => "transmit-queue-full",
         /// A TCP header that is truncated or whose length is wrong.

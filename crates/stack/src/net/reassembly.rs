@@ -19,7 +19,7 @@ use base::{Chain, FlowTable, SipKey, Slab, TimerId};
 use wire::Addr;
 
 use super::InterfaceId;
-use crate::context::{Core, TimerKind};
+use crate::context::{Core, Keep, TimerKind};
 use crate::stats::{Count, Drop};
 
 pub(super) use header::Header;
@@ -182,7 +182,7 @@ impl Reassembly {
 
     /// The datagram's entry, made if need be, with room for one more run of `blocks` blocks.
     fn room(&mut self, core: &mut Core, fragment: &Fragment, blocks: u32) -> Option<u32> {
-        if blocks > self.blocks_max {
+        if blocks > self.blocks_max || core.spare_blocks(Keep::All) == 0 {
             return None;
         }
         let hash = self.index.hash(&fragment.name.bytes());

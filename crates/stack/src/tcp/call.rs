@@ -2,10 +2,10 @@
 //!
 //! What does not live here: waiting; every call returns at once.
 
-use base::Chain;
+use base::{BLOCK, Chain};
 use wire::Addr;
 
-use crate::context::Core;
+use crate::context::{Core, Keep};
 use crate::error::SocketError;
 use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
@@ -22,9 +22,12 @@ use super::{KIND_CONNECTION, Tcp, flow_index};
 /// Local and remote address and port of a connection.
 pub(crate) type Ends = ((Addr, u16), (Addr, u16));
 
-/// Blocks of the pool kept for receiving and acknowledging: writers are held back first.
-fn pool_is_low(core: &Core) -> bool {
-    core.pool.available() < core.pool.capacity() / 16
+/// Bytes a writer may put into packet memory now. One with nothing queued may always write a little, as long as there is any,
+/// for no ACK will call it back.
+fn memory_to_write(core: &Core, empty: bool) -> usize {
+    let spare = core.spare_blocks(Keep::Unsent) as usize * BLOCK;
+    let little = (core.spare_blocks(Keep::All) as usize * BLOCK).min(BLOCK);
+    if empty { spare.max(little) } else { spare }
 }
 
 impl Tcp {
@@ -146,11 +149,11 @@ impl Tcp {
         bytes: &[u8],
     ) -> Result<usize, SocketError> {
         let index = self.live(id)?;
-        self.check_send(core, index)?;
+        let memory = self.check_send(core, index)?;
         let Some(conn) = self.conn(index) else {
             return Err(SocketError::NoBuffers);
         };
-        let room = (conn.send_room() as usize).min(bytes.len());
+        let room = (conn.send_room() as usize).min(bytes.len()).min(memory);
         let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
         self.after_write(core, index, taken, bytes.len())
     }
@@ -167,7 +170,7 @@ impl Tcp {
     ) -> Result<(), (Chain, SocketError)> {
         let checked = self
             .live(id)
-            .and_then(|index| self.check_send(core, index).map(|()| index));
+            .and_then(|index| self.check_send(core, index).map(|_| index));
         let index = match checked {
             Ok(index) => index,
             Err(error) => return Err((chain, error)),
@@ -184,7 +187,8 @@ impl Tcp {
         Ok(())
     }
 
-    fn check_send(&mut self, core: &Core, index: u32) -> Result<(), SocketError> {
+    /// Whether data may be queued to be sent; how many bytes, as far as packet memory goes.
+    fn check_send(&mut self, core: &Core, index: u32) -> Result<usize, SocketError> {
         let Some(tcb) = self.conns.at_mut(index) else {
             return Err(SocketError::BadSocket);
         };
@@ -194,17 +198,17 @@ impl Tcp {
             }
             return Err(error);
         }
-        // A connection with nothing queued may always write a little, else it could wait for ever.
         let empty = tcb.active == NONE
             || self
                 .actives
                 .at(tcb.active)
                 .is_none_or(|a| a.unsent.is_empty() && a.sent.is_empty());
-        if pool_is_low(core) && !empty {
+        let memory = memory_to_write(core, empty);
+        if memory == 0 && !empty {
             tcb.flags |= flag::WANT_WRITE;
             return Err(SocketError::WouldBlock);
         }
-        Ok(())
+        Ok(memory)
     }
 
     fn after_write(

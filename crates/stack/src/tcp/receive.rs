@@ -8,7 +8,7 @@
 
 use base::{Chain, Seq};
 
-use crate::context::Core;
+use crate::context::{Core, Keep};
 use crate::socket::Ready;
 use crate::stats::Drop;
 
@@ -17,6 +17,8 @@ use super::record::{NONE, Range, flag};
 use super::segment::Segment;
 
 const MAX_RANGES: u16 = 128;
+/// A reader who leaves no more unread than this keeps up: he is served for longest when packet memory runs low.
+const KEEPS_UP: usize = 32 * 1024;
 /// Segments up to this size are copied behind the bytes already queued, so that they do not pin a block each.
 const COPY_BELOW: usize = 512;
 
@@ -69,7 +71,11 @@ impl Conn<'_> {
         }
         let end = seq + data.len() as u32;
         if !data.is_empty() {
-            if seq == self.tcb.rcv_nxt {
+            if seq == self.tcb.rcv_nxt && !self.has_memory(core) {
+                // As if lost on the way: the peer slows down and sends it again.
+                core.drop_packet(data, Drop::PoolLow);
+                fin = false;
+            } else if seq == self.tcb.rcv_nxt {
                 raise |= self.accept(core, data, seg.unit);
             } else {
                 self.store(core, seq, data);
@@ -92,6 +98,16 @@ impl Conn<'_> {
             self.tcb.ack_now();
         }
         (raise, finished)
+    }
+
+    /// Whether packet memory allows for more data to be read, so that readers who do not read leave some to everybody else.
+    fn has_memory(&self, core: &Core) -> bool {
+        let keep = if self.act.recv.len() > KEEPS_UP {
+            Keep::Unread
+        } else {
+            Keep::All
+        };
+        core.spare_blocks(keep) > 0
     }
 
     /// In-order data: to the reader, with whatever waited behind it.
@@ -157,8 +173,8 @@ impl Conn<'_> {
     /// Out-of-order data: into the sorted list.
     fn store(&mut self, core: &mut Core, seq: Seq, mut data: Chain) {
         // Memory for what cannot be read yet is the first to go when the pool runs low.
-        if core.pool.available() < core.pool.capacity() / 4 {
-            return core.drop_packet(data, Drop::PoolEmpty);
+        if core.spare_blocks(Keep::OutOfOrder) == 0 {
+            return core.drop_packet(data, Drop::PoolLow);
         }
         let end = seq + data.len() as u32;
         let (mut previous, mut node) = (NONE, self.act.ooo);

@@ -9,7 +9,7 @@ use base::{BLOCK, Chain, Slab};
 use wire::Addr;
 
 use super::NONE;
-use crate::context::Core;
+use crate::context::{Core, Keep};
 use crate::net::InterfaceId;
 use crate::stats::Drop;
 
@@ -101,6 +101,21 @@ impl Queue {
         size: usize,
     ) -> u32 {
         let len = payload.len();
+        let keep = if self.is_empty() {
+            Keep::All
+        } else {
+            Keep::Unread
+        };
+        if core.spare_blocks(keep) == 0 {
+            let count = if size == 0 {
+                1
+            } else {
+                len.div_ceil(size).max(1)
+            };
+            core.pool.free(payload);
+            core.stats.drops.add_n(Drop::PoolLow, count as u64);
+            return count as u32;
+        }
         if size != 0 && len > size {
             return self.push_train(core, nodes, note, payload, size);
         }

@@ -4,9 +4,10 @@ use base::{Batch, Instant, Offloads};
 use stack::{
     Config, Drop, Host, InterfaceConfig, InterfaceId, Ready, Route, SocketError, TcpOptions,
 };
-use wire::Mac;
+use wire::tcp::Options;
+use wire::{Addr, Mac};
 
-use crate::rig::{ACK, Rig, config};
+use crate::rig::{ACK, Open, Rig, SYN, config, in_ip};
 
 /// Two interfaces, 10.0.0.1/24 and 10.0.1.1/24, with a neighbour 2 on each; queues of 64 frames.
 fn two_homed() -> (Host, [InterfaceId; 2], Instant) {
@@ -148,4 +149,113 @@ fn the_window_follows_the_receive_buffer_but_never_shrinks() {
     let ack = rig.expect();
     assert_eq!(ack.ack, open.peer + 2000);
     assert_eq!(ack.ack + u32::from(ack.window), edge, "not taken back");
+}
+
+/// As many connections as `count`, from different ports of the peer, whose windows cover their buffers.
+fn many(rig: &mut Rig, count: u16, options: &TcpOptions) -> Vec<Open> {
+    let listener = rig.listen(usize::from(count), options);
+    let syn = Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        ..Options::default()
+    };
+    let mut opened = Vec::new();
+    for n in 0..count {
+        rig.peer_port = 5000 + n;
+        rig.send_with(999, 0, SYN, &[], syn);
+        let answer = rig.expect();
+        rig.send(1000, answer.seq + 1, ACK, &[]);
+        let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+        opened.push(Open {
+            socket,
+            host: answer.seq + 1,
+            peer: 1000,
+        });
+    }
+    opened
+}
+
+/// Readers who do not read cannot take all packet memory: others receive, send and acknowledge as ever, and what was refused
+/// comes again once they read.
+#[test]
+fn readers_who_do_not_read_leave_memory_to_others() {
+    let mut rig = Rig::new();
+    let opened = many(&mut rig, 8, &TcpOptions::default());
+    let (others, idle) = opened.split_at(7);
+    let mut acked = [1000u32; 7];
+    for round in 0..700u32 {
+        for (n, open) in others.iter().enumerate() {
+            rig.peer_port = 5000 + n as u16;
+            rig.send(1000 + round * 1460, open.host, ACK, &[1; 1460]);
+            while let Some(ack) = rig.next() {
+                acked[n] = ack.ack;
+            }
+        }
+    }
+    let pool = rig.host.pool();
+    assert!(pool.available() >= pool.capacity() / 8);
+    assert!(rig.host.stats().drops.get(Drop::PoolLow) > 100);
+    // One that keeps up is not disturbed.
+    rig.peer_port = 5007;
+    let open = &idle[0];
+    for n in 0..100u32 {
+        rig.send(1000 + n * 1460, open.host, ACK, &[2; 1460]);
+        assert_eq!(rig.read(open.socket), Ok(vec![2; 1460]));
+    }
+    assert_eq!(rig.write(open, &[3; 14_600]), 14_600);
+    let mut sent = 0;
+    while let Some(segment) = rig.next() {
+        sent += segment.data.len();
+    }
+    assert_eq!(sent, 14_600);
+    // Nor is one that did not, once it does.
+    rig.peer_port = 5000;
+    let got = rig.read(others[0].socket).unwrap();
+    assert_eq!(1000 + got.len() as u32, acked[0]);
+    rig.send(acked[0], others[0].host, ACK, &[1; 1460]);
+    assert_eq!(rig.read(others[0].socket), Ok(vec![1; 1460]));
+}
+
+/// The same for datagrams.
+#[test]
+fn datagrams_nobody_reads_leave_memory_to_others() {
+    let mut rig = Rig::new();
+    let sockets: Vec<_> = (0..40u16)
+        .map(|n| {
+            let at = format!("10.0.0.1:{}", 7000 + n).parse().unwrap();
+            let options = stack::UdpOptions::default();
+            rig.host.udp_bind(rig.now, at, &options).unwrap()
+        })
+        .collect();
+    for n in 0..100 * 40u16 {
+        let mut datagram = vec![0; 1400];
+        datagram[..2].copy_from_slice(&9u16.to_be_bytes());
+        datagram[2..4].copy_from_slice(&(7000 + n % 40).to_be_bytes());
+        datagram[4..6].copy_from_slice(&1400u16.to_be_bytes());
+        let (src, dst) = (Addr::v4(10, 0, 0, 2), Addr::v4(10, 0, 0, 1));
+        let frame = in_ip(17, &datagram, src, dst);
+        rig.raw(&frame);
+    }
+    let pool = rig.host.pool();
+    assert!(pool.available() >= pool.capacity() / 8);
+    assert!(rig.host.stats().drops.get(Drop::PoolLow) > 0);
+    assert!(rig.host.udp_recv(sockets[39], &mut [0; 2000]).is_ok());
+}
+
+/// A writer with a huge buffer leaves memory to others, too.
+#[test]
+fn a_great_write_leaves_memory_to_others() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        send_buffer: 1 << 28,
+        ..TcpOptions::default()
+    };
+    let opened = many(&mut rig, 2, &options);
+    let taken = rig.write(&opened[0], &vec![1; 1 << 23]);
+    let pool = rig.host.pool();
+    assert!(pool.available() >= pool.capacity() / 16 - 8 && taken > 3 << 20);
+    // Another may still say a little.
+    assert_eq!(rig.write(&opened[1], &[2; 100]), 100);
+    let sent = core::iter::from_fn(|| rig.next()).filter(|s| s.data == [2; 100]);
+    assert_eq!(sent.count(), 1);
 }
