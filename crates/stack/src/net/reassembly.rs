@@ -6,7 +6,8 @@
 //! common order cost a constant each.
 //!
 //! Invariant: runs of a datagram are disjoint, do not touch, and ascend; there are at most [`RUNS`] of them.
-//! Invariant: datagrams, runs and blocks held are bounded; the oldest datagram makes room.
+//! Invariant: datagrams, runs and blocks held are bounded; of the oldest datagrams one from the greediest source makes room,
+//! so that a flood displaces itself.
 //! Invariant: a datagram in which anything overlaps is dead: whatever of it comes until its timeout is dropped (RFC 5722 4).
 
 mod header;
@@ -32,6 +33,10 @@ const TIMEOUT_V6: Duration = Duration::from_secs(60);
 const RUNS: u16 = 64;
 /// The longest datagram, headers included for IPv4 and without the first 40 bytes for IPv6.
 const LONGEST: u32 = 65_535;
+/// Oldest datagrams among which the one that makes room is sought.
+const CANDIDATES: usize = 16;
+/// Accounts of what sources hold, found by a keyed hash of the source.
+const SHARES: usize = 256;
 const NONE: u32 = u32::MAX;
 
 /// Which datagram a fragment is of (RFC 791 3.2; RFC 8200 4.5, where the protocol is not part of it and is 0 here).
@@ -123,6 +128,8 @@ struct Entry {
     ecn: u8,
     dead: bool,
     group: bool,
+    /// The account of its source.
+    share: u8,
     older: u32,
     newer: u32,
 }
@@ -135,6 +142,8 @@ pub(super) struct Reassembly {
     runs: Slab<Run>,
     blocks: u32,
     blocks_max: u32,
+    /// Datagrams and blocks held by the sources of each account.
+    shares: [u32; SHARES],
     oldest: u32,
     newest: u32,
 }
@@ -149,6 +158,7 @@ impl Reassembly {
             runs: Slab::with_capacity(datagrams.saturating_mul(16).max(u32::from(RUNS) * 2)),
             blocks: 0,
             blocks_max: blocks.max(1),
+            shares: [0; SHARES],
             oldest: NONE,
             newest: NONE,
         }
@@ -203,9 +213,7 @@ impl Reassembly {
             }
         };
         while self.blocks + blocks > self.blocks_max || self.runs.is_full() {
-            let oldest = self.oldest;
-            self.evict(core);
-            if oldest == at {
+            if self.evict(core) == at {
                 return None;
             }
         }
@@ -213,6 +221,7 @@ impl Reassembly {
     }
 
     fn create(&mut self, core: &mut Core, fragment: &Fragment, hash: u64) -> Option<u32> {
+        let share = self.index.hash(&fragment.name.src.0) as u8;
         let entry = Entry {
             name: fragment.name,
             timer: TimerId::NONE,
@@ -227,6 +236,7 @@ impl Reassembly {
             ecn: 0,
             dead: false,
             group: fragment.group,
+            share,
             older: self.newest,
             newer: NONE,
         };
@@ -247,6 +257,7 @@ impl Reassembly {
         if let Some(entry) = self.entries.at_mut(at) {
             entry.timer = timer.unwrap_or(TimerId::NONE);
         }
+        self.shares[usize::from(share)] += 1;
         match self.entries.at_mut(self.newest) {
             Some(newest) => newest.newer = at,
             None => self.oldest = at,
@@ -301,6 +312,7 @@ impl Reassembly {
         entry.group |= fragment.group;
         entry.blocks += blocks;
         self.blocks += blocks;
+        self.shares[usize::from(entry.share)] += blocks;
         if fragment.offset == 0 {
             entry.header = Some(fragment.header);
             entry.interface = fragment.interface;
@@ -495,7 +507,9 @@ impl Reassembly {
         let Some(entry) = self.entries.at_mut(at) else {
             return 0;
         };
-        self.blocks -= core::mem::take(&mut entry.blocks);
+        let blocks = core::mem::take(&mut entry.blocks);
+        self.blocks -= blocks;
+        self.shares[usize::from(entry.share)] -= blocks;
         entry.header = None;
         entry.runs = 0;
         entry.last_run = NONE;
@@ -518,6 +532,7 @@ impl Reassembly {
             return;
         };
         core.wheel.cancel(entry.timer);
+        self.shares[usize::from(entry.share)] -= 1;
         self.index.remove(self.index.hash(&entry.name.bytes()), at);
         match self.entries.at_mut(entry.older) {
             Some(older) => older.newer = entry.newer,
@@ -529,9 +544,23 @@ impl Reassembly {
         }
     }
 
+    /// Makes room: of the few oldest datagrams, that whose source holds most goes. Returns which it was.
     #[cold]
-    fn evict(&mut self, core: &mut Core) {
-        self.remove(core, self.oldest, Some(Drop::ReassemblyFull));
+    fn evict(&mut self, core: &mut Core) -> u32 {
+        let (mut victim, mut most) = (self.oldest, 0);
+        let mut at = self.oldest;
+        for _ in 0..CANDIDATES {
+            let Some(entry) = self.entries.at(at) else {
+                break;
+            };
+            let held = self.shares[usize::from(entry.share)];
+            if held > most {
+                (victim, most) = (at, held);
+            }
+            at = entry.newer;
+        }
+        self.remove(core, victim, Some(Drop::ReassemblyFull));
+        victim
     }
 
     /// A datagram's time is up. Gives it back if its first fragment had come, for its sender is told then.

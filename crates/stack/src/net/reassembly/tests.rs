@@ -344,6 +344,45 @@ fn floods_hold_no_more_than_allowed_and_the_oldest_goes() {
     assert_eq!(core.pool.in_use(), 0);
 }
 
+/// A flood of datagrams that never end displaces itself, whether it is of many datagrams or of many tiny pieces.
+#[test]
+fn a_flood_displaces_itself() {
+    for v4 in [true, false] {
+        for tiny in [false, true] {
+            let mut core = core(256);
+            let mut table = table(32, 64);
+            let stranger = |n: u32| Name {
+                src: if v4 {
+                    Addr::v4(10, 0, 0, 66)
+                } else {
+                    "fd00::66".parse().unwrap()
+                },
+                ..name(v4, n)
+            };
+            for n in 0..200 {
+                let ident = n % 20;
+                let first = fragment(&mut core, name(v4, ident), 0, true, &[1; 1000]);
+                assert!(matches!(table.add(&mut core, first), Outcome::Held));
+                for m in 0..100 {
+                    let (ident, offset) = if tiny { (n, 8 * m) } else { (100 * n + m, 0) };
+                    let piece = fragment(&mut core, stranger(ident), offset, true, &[2; 8]);
+                    assert!(matches!(table.add(&mut core, piece), Outcome::Held));
+                }
+                let last = fragment(&mut core, name(v4, ident), 1000, false, &[1; 500]);
+                let Outcome::Complete(chain) = table.add(&mut core, last) else {
+                    panic!("displaced: tiny {tiny}, {n}");
+                };
+                assert_eq!(data(&mut core, v4, chain), [1; 1500]);
+                let (datagrams, _, blocks) = table.held();
+                assert!(datagrams <= 32 && blocks <= 64);
+                assert_eq!(table.shares.iter().sum::<u32>(), datagrams + blocks);
+            }
+            clear(&mut core, &mut table);
+            assert!(table.shares.iter().all(|&held| held == 0));
+        }
+    }
+}
+
 #[test]
 fn eviction_spares_the_newest() {
     let mut core = core(64);
