@@ -28,6 +28,8 @@ struct Heads {
     /// Where the number of the protocol stands.
     named_at: u32,
     group: bool,
+    /// It has the router alert option of multicast listener discovery (RFC 2711).
+    alert: bool,
 }
 
 /// What a fragment's headers said beyond that.
@@ -117,6 +119,7 @@ impl Net {
             len,
             named_at: 9,
             group,
+            alert: false,
         };
         let first = packet.fragment_offset() == 0;
         check_options(&packet).map_err(|refusal| (refusal, first.then_some(heads)))?;
@@ -184,12 +187,14 @@ impl Net {
             len,
             named_at: 6,
             group,
+            alert: false,
         };
         let walked = ext::walk(packet.next_header(), packet.payload())
             .map_err(|error| (refuse(error, &dst), Some(heads)))?;
         heads.protocol = walked.transport;
         heads.l4 = ipv6::HEADER_LEN + walked.offset;
         heads.named_at = walked.named_at as u32;
+        heads.alert = walked.router_alert == Some(0);
         // Only duplicate address detection and listener reports have no source (RFC 4291 2.5.2).
         if src.is_unspecified() && walked.transport != protocol::ICMPV6 {
             return Err(only(Drop::IpSource));
@@ -360,7 +365,9 @@ impl Net {
                 Input::Datagram(datagram)
             }
             protocol::ICMPV4 if v4 => self.icmpv4_input(core, datagram),
-            protocol::ICMPV6 if !v4 => self.icmpv6_input(core, datagram, arrival.reassembled),
+            protocol::ICMPV6 if !v4 => {
+                self.icmpv6_input(core, datagram, arrival.reassembled, heads.alert)
+            }
             protocol::IGMP if v4 => {
                 self.igmp_input(core, datagram);
                 Input::Done

@@ -63,6 +63,7 @@ impl Net {
         core: &mut Core,
         mut datagram: Datagram,
         fragmented: bool,
+        alert: bool,
     ) -> Input {
         let l4 = usize::from(datagram.l4);
         let len = (datagram.chain.len() - l4) as u32;
@@ -96,7 +97,7 @@ impl Net {
                 if matches!(head.kind, kind::ROUTER_SOLICIT..=kind::REDIRECT) {
                     self.ndp_input(core, datagram);
                 } else {
-                    self.mld_input(core, datagram);
+                    self.mld_input(core, datagram, alert);
                 }
                 Input::Done
             }

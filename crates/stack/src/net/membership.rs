@@ -477,7 +477,7 @@ impl Net {
     }
 
     /// A multicast listener message, its ICMPv6 checksum verified.
-    pub(super) fn mld_input(&mut self, core: &mut Core, datagram: Datagram) {
+    pub(super) fn mld_input(&mut self, core: &mut Core, datagram: Datagram, alert: bool) {
         let bytes = core
             .pool
             .first(&datagram.chain)
@@ -489,9 +489,9 @@ impl Net {
         if packet.kind() != icmpv6::kind::MLD_QUERY {
             return core.drop_packet(datagram.chain, Drop::MembershipIgnored);
         }
-        // RFC 9777 6.2: from a link-local address, hop limit 1.
+        // RFC 9777 6.2: from a link-local address, hop limit 1, with router alert.
         match mld::Query::parse(&packet, datagram.ttl) {
-            Ok(query) if datagram.src.is_link_local() => {
+            Ok(query) if alert && datagram.src.is_link_local() => {
                 core.pool.free(datagram.chain);
                 let version = if query.v2 {
                     igmp::Version::V3

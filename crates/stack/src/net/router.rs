@@ -18,10 +18,10 @@ use crate::config::Config;
 use crate::context::{Core, TimerKind};
 use crate::stats::{Count, Drop};
 
-/// RFC 4861 10 MAX_RTR_SOLICITATIONS.
-const SOLICITATIONS: u8 = 3;
-/// RFC 4861 10 RTR_SOLICITATION_INTERVAL, from which the interval doubles (RFC 7559 2).
+/// RFC 4861 10 RTR_SOLICITATION_INTERVAL, from which the interval doubles (RFC 7559 2: IRT).
 const INTERVAL: Duration = Duration::from_secs(4);
+/// The longest it gets (RFC 7559 2: MRT); there is no last solicitation.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 /// RFC 4861 10 MAX_RTR_SOLICITATION_DELAY, in milliseconds.
 const DELAY: u32 = 1000;
 /// RFC 4861 6.2.1: no reachable time is longer.
@@ -46,8 +46,7 @@ const REDIRECT: u16 = 3;
 /// What the host does about discovery on one link.
 #[derive(Debug, Clone, Copy)]
 struct Link {
-    /// Solicitations sent so far.
-    sent: u8,
+    /// Until the next solicitation.
     interval: Duration,
     timer: TimerId,
     /// The router behind the default route that is installed.
@@ -121,7 +120,6 @@ impl Net {
     /// An interface was added.
     pub(super) fn interface_added(&mut self, core: &mut Core, interface: InterfaceId) {
         let new = Link {
-            sent: 0,
             interval: INTERVAL,
             timer: TimerId::NONE,
             default: None,
@@ -162,7 +160,6 @@ impl Net {
             SOLICIT,
         );
         if let Some(link) = self.discovery.link(interface) {
-            link.sent = 0;
             link.interval = INTERVAL;
             if let Some(old) = timer.map(|timer| core::mem::replace(&mut link.timer, timer))
                 && old.is_some()
@@ -199,24 +196,18 @@ impl Net {
             return;
         };
         link.timer = TimerId::NONE;
-        if link.sent >= SOLICITATIONS {
-            return;
-        }
-        link.sent += 1;
         // RFC 7559 2: doubled each time, with a tenth of jitter either way.
         let tenth = link.interval.as_millis() as u32 / 10;
         let wait = link.interval - Duration::from_millis(u64::from(tenth))
             + Duration::from_millis(u64::from(core.rng.below(2 * tenth + 1)));
-        link.interval *= 2;
-        if link.sent < SOLICITATIONS {
-            let timer = core.arm(
-                core.now + wait,
-                TimerKind::Router,
-                u32::from(interface.0),
-                SOLICIT,
-            );
-            link.timer = timer.unwrap_or(TimerId::NONE);
-        }
+        link.interval = (link.interval * 2).min(LONGEST_INTERVAL);
+        let timer = core.arm(
+            core.now + wait,
+            TimerKind::Router,
+            u32::from(interface.0),
+            SOLICIT,
+        );
+        link.timer = timer.unwrap_or(TimerId::NONE);
         let (Some(own), Some(src)) = (
             self.mac(interface),
             self.link_source(interface, &Addr::ALL_ROUTERS, None),

@@ -141,7 +141,10 @@ fn ipv4_conflicts_while_probing() {
         (arp::Operation::Request, "10.0.0.1", "10.0.0.1"),
         (arp::Operation::Request, "0.0.0.0", "10.0.0.1"),
     ] {
-        let mut rig = Rig::settled(config());
+        let mut rig = Rig::settled(Config {
+            accept_router_advertisements: false,
+            ..config()
+        });
         rig.add("10.0.0.1/24");
         rig.arp(op, (OWN, sender), (Mac::ZERO, target));
         assert_eq!(

@@ -112,3 +112,26 @@ fn queries_are_answered() {
         "{said:?}"
     );
 }
+
+/// RFC 9777 6.2: a query without router alert, or from no neighbour, does not count.
+#[test]
+fn queries_of_strangers_are_not_answered() {
+    let mut rig = Rig::settled(quick());
+    rig.net.join_group(&mut rig.core, IF, &ip("ff15::1"));
+    rig.pass(5_000);
+    rig.frames();
+    let mut query = [0; 28];
+    query[..2].copy_from_slice(&[130, 0]);
+    query[4] = 1;
+    let (from, to) = (ip("fe80::99"), ip("ff02::1"));
+    icmpv6::fill_checksum(&mut query, &from, &to);
+    let mut bytes = header(to.multicast_mac().unwrap(), EtherType::IPV6);
+    bytes.resize(54, 0);
+    ipv6::Repr::new(from, to, 58, 1, query.len()).emit(&mut bytes[14..]);
+    bytes.extend_from_slice(&query);
+    rig.inject(&bytes);
+    query[2..4].fill(0);
+    rig.ip("fd00::99", "ff02::1", 1, 58, &query);
+    assert!(rig.pass(2_100).is_empty());
+    assert_eq!(rig.drops(Drop::MembershipInvalid), 2);
+}

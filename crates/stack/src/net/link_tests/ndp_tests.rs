@@ -155,7 +155,10 @@ fn ipv6_address_is_probed_and_announced() {
 #[test]
 fn ipv6_conflicts_while_probing() {
     for advertised in [false, true] {
-        let mut rig = Rig::settled(config());
+        let mut rig = Rig::settled(Config {
+            accept_router_advertisements: false,
+            ..config()
+        });
         rig.add("fd00::1/64");
         if advertised {
             rig.na("fd00::1", "ff02::1", "fd00::1", "O", Some(PEER));

@@ -37,7 +37,7 @@ fn slaac(rig: &Rig) -> Vec<(Addr, AddressState)> {
 fn solicits_routers() {
     let mut rig = Rig::new(config());
     let said: Vec<_> = rig
-        .pass(120_000)
+        .pass(20_000)
         .into_iter()
         .filter(|(_, text)| text.contains("router solicitation"))
         .collect();
@@ -55,7 +55,25 @@ fn solicits_routers() {
             && (72..=88).contains(&(said[2].0 - said[1].0)),
         "{said:?}"
     );
-    // An answer ends it.
+    // Nobody answered: ever more slowly, but not slower than once an hour (RFC 7559 2), for ever.
+    let said = rig.pass(48 * 3_600_000);
+    let times: Vec<_> = said
+        .iter()
+        .filter(|(_, text)| text.contains("router solicitation"))
+        .map(|(at, _)| *at)
+        .collect();
+    assert!((50..60).contains(&times.len()), "{times:?}");
+    for pair in times.windows(2).skip(12) {
+        assert!((32_400..=39_600).contains(&(pair[1] - pair[0])));
+    }
+    // A late answer ends it.
+    rig.ra("fe80::99", ADVERT, &[]);
+    assert!(
+        rig.pass(7_200_000)
+            .iter()
+            .all(|(_, text)| !text.contains("router solicitation"))
+    );
+    // So does an early one.
     let mut rig = Rig::new(config());
     rig.pass(3_500);
     rig.ra("fe80::99", ADVERT, &[]);
