@@ -28,7 +28,7 @@ pub mod wheel;
 pub use counters::{Counter, Tally};
 pub use flow::{FlowTable, Full};
 pub use packet::{BATCH, Batch, Checksum, Facts, Gso, GsoKind, Offloads, Packet};
-pub use pool::{BLOCK, Chain, Pool};
+pub use pool::{BLOCK, Chain, Cursor, Pool};
 pub use ring::{Consumer, FrameRx, FrameTx, Producer, frames, spsc};
 pub use rng::Rng;
 pub use seq::Seq;

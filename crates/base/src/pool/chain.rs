@@ -2,8 +2,8 @@
 
 use super::{BLOCK, Chain, NIL, Pool, Segment};
 
-/// A place in a chain from which [`Pool::share_at`] goes on, so that sending a long queue piece by piece does not
-/// walk it from the front each time.
+/// A place in a chain from which [`Pool::share_at`] and [`Pool::append_copy_at`] go on, so that sending a long queue
+/// piece by piece does not walk it from the front each time.
 ///
 /// It stays right while the chain is appended to, shared or split before it, and while bytes before it are pulled off
 /// the front. Truncating the chain at or before it, making it contiguous, or pulling off the segment it stands in
@@ -227,25 +227,35 @@ impl Pool {
         offset: usize,
         len: usize,
     ) -> usize {
-        let (mut skip, mut left) = (offset, len.min(self.tail_room(chain)));
+        match self.cursor(from, offset) {
+            Some(mut cursor) => self.append_copy_at(chain, &mut cursor, len),
+            None => 0,
+        }
+    }
+
+    /// As [`Pool::append_copy`] from the cursor on, which moves behind what was copied.
+    pub fn append_copy_at(&mut self, chain: &mut Chain, from: &mut Cursor, len: usize) -> usize {
+        let mut left = len.min(self.tail_room(chain));
         let wanted = left;
-        let mut at = from.head;
-        while at != NIL && left > 0 {
-            let segment = self.segments[at as usize];
-            at = segment.next;
-            let here = usize::from(segment.len);
-            if skip >= here {
-                skip -= here;
+        while left > 0 {
+            let segment = self.segments[from.segment as usize];
+            let n = left.min(usize::from(
+                (segment.off + segment.len).saturating_sub(from.off),
+            ));
+            if n == 0 {
+                if segment.next == NIL {
+                    break;
+                }
+                *from = self.front_of(segment.next);
                 continue;
             }
-            let n = left.min(here - skip);
-            let start = segment.range().start + skip;
+            let start = segment.range().start + usize::from(from.off - segment.off);
             let end = self.segments[chain.tail as usize].range().end;
             self.bytes.copy_within(start..start + n, end);
             self.segments[chain.tail as usize].len += n as u16;
             chain.len += n as u32;
+            from.off += n as u16;
             left -= n;
-            skip = 0;
         }
         wanted - left
     }
@@ -322,16 +332,41 @@ impl Pool {
             return None;
         }
         if offset == 0 {
-            return Some(Cursor {
-                segment: chain.head,
-                off: self.segments[chain.head as usize].off,
-            });
+            return Some(self.front_of(chain.head));
         }
         let (segment, inside) = self.locate(chain, offset);
         Some(Cursor {
             segment,
             off: self.segments[segment as usize].off + inside,
         })
+    }
+
+    #[inline]
+    fn front_of(&self, segment: u32) -> Cursor {
+        Cursor {
+            segment,
+            off: self.segments[segment as usize].off,
+        }
+    }
+
+    /// The place `n` bytes behind the cursor, and how many segments had to be passed to get there. None if the chain ends
+    /// before.
+    pub fn seek(&self, cursor: &Cursor, n: usize) -> Option<(Cursor, usize)> {
+        let (mut place, mut left, mut passed) = (*cursor, n, 0);
+        loop {
+            let segment = self.segments[place.segment as usize];
+            let here = usize::from((segment.off + segment.len).saturating_sub(place.off));
+            if left <= here {
+                place.off += left as u16;
+                return Some((place, passed));
+            }
+            if segment.next == NIL {
+                return None;
+            }
+            left -= here;
+            passed += 1;
+            place = self.front_of(segment.next);
+        }
     }
 
     /// As [`Pool::share`] from the cursor on, which moves behind the shared bytes. None, with the cursor unmoved, if
@@ -361,10 +396,7 @@ impl Pool {
                 );
                 place.off += n as u16;
             } else if segment.next != NIL {
-                place = Cursor {
-                    segment: segment.next,
-                    off: self.segments[segment.next as usize].off,
-                };
+                place = self.front_of(segment.next);
             } else {
                 self.free(shared);
                 return None;

@@ -295,6 +295,7 @@ pub(crate) fn release_queues(
     act.rto_at = Instant::FAR;
     act.ack_at = Instant::FAR;
     act.repair = Repair::Open;
+    act.resent = None;
     act.dsack = None;
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn core() -> Core {
 }
 
 /// One connection outside any table.
-struct Bench {
+pub(crate) struct Bench {
     tcb: Tcb,
     act: Active,
     ranges: Slab<Range>,
@@ -34,7 +34,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(start: u32) -> Self {
+    pub(crate) fn new(start: u32) -> Self {
         let mut profiles = Profiles::default();
         let profile = profiles
             .acquire(Addr::v4(10, 0, 0, 2), &TcpOptions::default())
@@ -56,7 +56,7 @@ impl Bench {
         }
     }
 
-    fn conn(&mut self) -> Conn<'_> {
+    pub(crate) fn conn(&mut self) -> Conn<'_> {
         Conn {
             tcb: &mut self.tcb,
             act: &mut self.act,

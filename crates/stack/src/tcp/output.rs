@@ -5,7 +5,7 @@
 //! Invariant: never beyond the peer's window (but for probes), the congestion window, the MSS or the path MTU.
 //! Invariant: every segment but the first SYN carries an ACK, and timestamps once negotiated (RFC 7323 3.2).
 
-use base::{Chain, Checksum, Facts, Gso, GsoKind, Instant, Seq};
+use base::{Chain, Checksum, Cursor, Facts, Gso, GsoKind, Instant, Seq};
 use wire::checksum;
 use wire::tcp::{Flags, Options, Repr};
 
@@ -42,6 +42,13 @@ const HEADERS_V6: u16 = 60;
 pub(crate) fn payload_for_mtu(mtu: u16, v4: bool, options: u16) -> u16 {
     let headers = if v4 { HEADERS_V4 } else { HEADERS_V6 };
     mtu.saturating_sub(headers + options).max(36)
+}
+
+/// The bytes of a segment: `len` of `queue`, from a place on that moves behind them.
+pub(crate) struct Payload<'a> {
+    queue: &'a Chain,
+    from: &'a mut Cursor,
+    len: usize,
 }
 
 /// What a visit to one connection needs besides the connection.
@@ -269,7 +276,15 @@ impl Conn<'_> {
             return self.out_of_memory(core.now);
         };
         let seq = self.tcb.snd_nxt;
-        let sent = self.emit(core, way, seq, flags, Some((&part, 0, len as usize)));
+        let Some(mut from) = core.pool.cursor(&part, 0) else {
+            return false; // no bytes
+        };
+        let data = Payload {
+            queue: &part,
+            from: &mut from,
+            len: len as usize,
+        };
+        let sent = self.emit(core, way, seq, flags, Some(data));
         core.pool.append(&mut self.act.sent, part);
         self.tcb.snd_nxt = seq + len + u32::from(fin);
         if fin {
@@ -331,7 +346,6 @@ impl Conn<'_> {
         self.act.high_rxt = end;
         self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
         core.count(Count::TcpRetransmits);
-        let offset = start.dist(self.tcb.snd_una) as usize;
         let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
         let fin = end.gt(data_end);
         let len = end.dist(start) as usize - usize::from(fin);
@@ -340,17 +354,53 @@ impl Conn<'_> {
         } else {
             Flags::PSH
         };
-        let sent = core::mem::take(&mut self.act.sent);
         let ok = if len == 0 {
             self.emit(core, way, start, Flags::FIN, None)
         } else {
-            self.emit(core, way, start, flags, Some((&sent, offset, len)))
+            self.emit_again(core, way, start, flags, len)
         };
-        self.act.sent = sent;
         if self.act.rto_at == Instant::FAR {
             self.act.rto_at = core.now + self.tcb.rto();
         }
         self.tcb.last_sent = core.now.millis() as u32;
+        ok
+    }
+
+    /// Sends bytes from `sent` again. The queue is walked from where the retransmission before this one ended, so that a repair
+    /// walks it once, not from its head for every segment.
+    fn emit_again(
+        &mut self,
+        core: &mut Core,
+        way: &mut Way<'_>,
+        start: Seq,
+        flags: Flags,
+        len: usize,
+    ) -> bool {
+        let una = self.tcb.snd_una;
+        let (known, from) = match self.act.resent.take() {
+            Some((seq, from)) if seq.gt(una) && seq.le(start) => (seq, Some(from)),
+            _ => (una, core.pool.cursor(&self.act.sent, 0)),
+        };
+        let place = from.and_then(|from| core.pool.seek(&from, start.dist(known) as usize));
+        let Some((mut from, _passed)) = place else {
+            debug_assert!(false, "what is in flight is in the queue");
+            return false;
+        };
+        #[cfg(test)]
+        {
+            self.act.passed += _passed;
+        }
+        let sent = core::mem::take(&mut self.act.sent);
+        let data = Payload {
+            queue: &sent,
+            from: &mut from,
+            len,
+        };
+        let ok = self.emit(core, way, start, flags, Some(data));
+        self.act.sent = sent;
+        if ok {
+            self.act.resent = Some((start + len as u32, from));
+        }
         ok
     }
 
@@ -384,14 +434,14 @@ impl Conn<'_> {
         self.tcb.snd_wnd > 0 && self.tcb.outstanding() == 0 && !self.act.unsent.is_empty()
     }
 
-    /// Builds one frame and hands it to IP: `data` is (queue, offset, length). Everything an ACK settles is settled here.
+    /// Builds one frame and hands it to IP. Everything an ACK settles is settled here.
     fn emit(
         &mut self,
         core: &mut Core,
         way: &mut Way<'_>,
         seq: Seq,
         flags: Flags,
-        data: Option<(&Chain, usize, usize)>,
+        data: Option<Payload<'_>>,
     ) -> bool {
         let mut options = Options::default();
         if self.tcb.has(flag::TIMESTAMPS) {
@@ -411,6 +461,7 @@ impl Conn<'_> {
             urgent: 0,
             options,
         };
+        let bare = data.is_none();
         let built = build(
             core,
             &repr,
@@ -421,7 +472,7 @@ impl Conn<'_> {
         );
         // Losing a segment for want of memory is like losing it on the wire: what it acknowledged stays owed.
         let Some((chain, facts)) = built else {
-            if data.is_none() {
+            if bare {
                 self.tcb.flags |= flag::ACK_DELAYED;
                 self.act.ack_at = self.act.ack_at.min(core.now + super::conn::ACK_DELAY);
                 self.tcb.flags &= !flag::ACK_NOW;
@@ -567,13 +618,12 @@ pub(crate) fn build(
     path: &Path,
     remote: &wire::Addr,
     mss: u32,
-    data: Option<(&Chain, usize, usize)>,
+    data: Option<Payload<'_>>,
 ) -> Option<(Chain, Facts)> {
     let header_len = repr.header_len();
     let mut chain = core.pool.alloc(HEADROOM)?;
-    let total = header_len + data.map_or(0, |(_, _, len)| len);
+    let total = header_len + data.as_ref().map_or(0, |data| data.len);
     {
-        let copied = data.filter(|(_, _, len)| *len <= COPY_UP_TO);
         let Some(bytes) = core.pool.push_back(&mut chain, header_len) else {
             core.pool.free(chain);
             return None;
@@ -581,17 +631,19 @@ pub(crate) fn build(
         repr.emit(bytes);
         let partial = checksum::pseudo(&path.src, remote, PROTOCOL, total as u32).fold();
         bytes[16..18].copy_from_slice(&partial.to_be_bytes());
-        if let Some((queue, offset, len)) = copied {
-            if core.pool.append_copy(&mut chain, queue, offset, len) != len {
+        if let Some(Payload { queue, from, len }) = data {
+            let whole = if len <= COPY_UP_TO {
+                core.pool.append_copy_at(&mut chain, from, len) == len
+            } else if let Some(shared) = core.pool.share_at(queue, from, len) {
+                core.pool.append(&mut chain, shared);
+                true
+            } else {
+                false
+            };
+            if !whole {
                 core.pool.free(chain);
                 return None;
             }
-        } else if let Some((queue, offset, len)) = data {
-            let Some(shared) = core.pool.share(queue, offset, len) else {
-                core.pool.free(chain);
-                return None;
-            };
-            core.pool.append(&mut chain, shared);
         }
     }
     let mut facts = Facts {
@@ -615,4 +667,64 @@ pub(crate) fn build(
         };
     }
     Some((chain, facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::tcp::conn_tests::{Bench, core};
+    use wire::Addr;
+
+    /// A repair walks the queue of sent bytes once, however many segments it sends again, while ACKs free its front.
+    #[test]
+    fn a_repair_walks_the_queue_once() {
+        let mut core = core();
+        let mut net = Net::new(&Config::default(), &mut core);
+        let path = net
+            .route(&mut core, Addr::LOOPBACK_V4, None, None)
+            .expect("the loopback");
+        let mut way = Way {
+            net: &mut net,
+            path,
+            tso: false,
+        };
+        let mut bench = Bench::new(u32::MAX - 20_000);
+        let mut conn = bench.conn();
+        let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+        core.pool.append_bytes(&mut conn.act.sent, &bytes);
+        let una = conn.tcb.snd_una;
+        conn.sack(una + 40_500, una + 50_000);
+        conn.timeout(&mut core);
+        conn.tcb.cwnd = 1 << 20;
+        let (mut again, mut acked) = (0, 0);
+        loop {
+            let next = conn.next_retransmission(1000);
+            if !conn.retransmit_next(&mut core, &mut way) {
+                break;
+            }
+            let (start, end) = next.expect("something was sent");
+            let (_, frame) = way.net.loopback_pop().expect("a frame");
+            let frame = {
+                let contents: Vec<u8> = core.pool.slices(&frame.chain).flatten().copied().collect();
+                core.pool.free(frame.chain);
+                contents
+            };
+            let from = start.dist(una) as usize;
+            assert_eq!(frame[40..], bytes[from..from + end.dist(start) as usize]);
+            again += 1;
+            if again % 7 == 0 {
+                // Up to the middle of a segment, then past all that was sent again.
+                acked = from + if again % 2 == 0 { 1000 } else { 100 };
+                let freed = una + acked as u32;
+                core.pool
+                    .pull_front(&mut conn.act.sent, freed.dist(conn.tcb.snd_una) as usize);
+                conn.tcb.snd_una = freed;
+                conn.trim_scoreboard();
+            }
+        }
+        assert_eq!(again, 91);
+        assert!(acked > 90_000);
+        assert!(conn.act.passed <= 60, "{} of 49 blocks", conn.act.passed);
+    }
 }

@@ -8,7 +8,7 @@
 //! Invariant: records name each other by index, never by pointer, so that one day they can live in shared memory.
 //! Invariant: sizes are asserted at compile time; growing one is a decision, not an accident.
 
-use base::{Chain, Instant, Seq, TimerId};
+use base::{Chain, Cursor, Instant, Seq, TimerId};
 use wire::Addr;
 
 use super::congestion::Control;
@@ -293,6 +293,11 @@ pub(crate) struct Active {
     pub(crate) high_rxt: Seq,
     /// Everything unsacked below is held lost.
     pub(crate) lost_edge: Seq,
+    /// While a loss is being repaired: where in `sent` the last retransmission ended, as long as that is above `snd_una`.
+    pub(crate) resent: Option<(Seq, Cursor)>,
+    /// Segments of `sent` passed to find what to send again.
+    #[cfg(test)]
+    pub(crate) passed: usize,
     /// Segment whose round trip is being timed, and since when (`Instant::FAR`: none).
     pub(crate) rtt_seq: Seq,
     pub(crate) rtt_at: Instant,
@@ -330,6 +335,9 @@ impl Active {
             recover: Seq(0),
             high_rxt: Seq(0),
             lost_edge: Seq(0),
+            resent: None,
+            #[cfg(test)]
+            passed: 0,
             rtt_seq: Seq(0),
             rtt_at: Instant::FAR,
             rto_at: Instant::FAR,

@@ -115,6 +115,7 @@ impl Conn<'_> {
                     .min(self.tcb.ssthresh.max(2 * u32::from(self.tcb.mss)));
             }
             self.act.repair = Repair::Open;
+            self.act.resent = None;
             self.tcb.dup_acks = 0;
             if !self.tcb.has(flag::SACK) {
                 self.act.sacked_bytes = 0;
@@ -162,6 +163,7 @@ impl Conn<'_> {
             self.act.sacked_bytes = 0;
         }
         self.act.repair = Repair::Loss;
+        self.act.resent = None;
         self.act.recover = self.tcb.snd_nxt;
         self.act.high_rxt = self.tcb.snd_una;
         self.act.lost_edge = self.tcb.snd_nxt;
