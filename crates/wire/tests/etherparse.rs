@@ -1,15 +1,15 @@
 //! Agreement with etherparse, a parser written by others: on what we emit, on what it emits, and on any bytes.
 
 use etherparse::{
-    IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice,
-    NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TcpOptionElement, TcpSlice, TransportSlice,
-    UdpSlice,
+    Icmpv4Slice, Icmpv4Type, Icmpv6Slice, Icmpv6Type, IpNumber, Ipv4HeaderSlice,
+    Ipv6ExtensionsSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, NetSlice, PacketBuilder,
+    SlicedPacket, TcpHeader, TcpOptionElement, TcpSlice, TransportSlice, UdpSlice,
 };
 use proptest::prelude::*;
 use wire::{
     Addr, EtherType, Mac, arp, checksum, ethernet, icmpv4, icmpv6, ipv4,
     ipv6::{self, ext},
-    protocol, tcp, udp, vlan,
+    ndp, protocol, tcp, udp, vlan,
 };
 
 const SRC_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -110,6 +110,96 @@ fn same_tcp_options(ours: &tcp::Packet<'_>, theirs: &TcpSlice<'_>) {
     }
     assert_eq!(ours.next(), None);
     assert!(!ours.malformed());
+}
+
+/// What etherparse read, in our words; `None` for what one of us does not know.
+fn read_v4(theirs: Icmpv4Type, code: u8) -> Option<icmpv4::Repr> {
+    use etherparse::icmpv4::{DestUnreachableHeader, ParameterProblemHeader};
+    Some(match theirs {
+        Icmpv4Type::EchoRequest(echo) => icmpv4::Repr::EchoRequest {
+            ident: echo.id,
+            seq: echo.seq,
+        },
+        Icmpv4Type::EchoReply(echo) => icmpv4::Repr::EchoReply {
+            ident: echo.id,
+            seq: echo.seq,
+        },
+        Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FragmentationNeeded {
+            next_hop_mtu,
+        }) => icmpv4::Repr::FragmentationNeeded { mtu: next_hop_mtu },
+        Icmpv4Type::DestinationUnreachable(_) => icmpv4::Repr::Unreachable { code },
+        Icmpv4Type::Redirect(redirect) => icmpv4::Repr::Redirect {
+            code,
+            gateway: redirect.gateway_internet_address,
+        },
+        Icmpv4Type::TimeExceeded(_) => icmpv4::Repr::TimeExceeded { code },
+        Icmpv4Type::ParameterProblem(ParameterProblemHeader::PointerIndicatesError(pointer)) => {
+            icmpv4::Repr::ParameterProblem { code: 0, pointer }
+        }
+        _ => return None,
+    })
+}
+
+/// The same for IPv6.
+fn read_v6(theirs: Icmpv6Type) -> Option<icmpv6::Repr> {
+    Some(match theirs {
+        Icmpv6Type::EchoRequest(echo) => icmpv6::Repr::EchoRequest {
+            ident: echo.id,
+            seq: echo.seq,
+        },
+        Icmpv6Type::EchoReply(echo) => icmpv6::Repr::EchoReply {
+            ident: echo.id,
+            seq: echo.seq,
+        },
+        Icmpv6Type::DestinationUnreachable(code) => icmpv6::Repr::Unreachable {
+            code: code.code_u8(),
+        },
+        Icmpv6Type::PacketTooBig { mtu } => icmpv6::Repr::PacketTooBig { mtu },
+        Icmpv6Type::TimeExceeded(code) => icmpv6::Repr::TimeExceeded {
+            code: code.code_u8(),
+        },
+        Icmpv6Type::ParameterProblem(problem) => icmpv6::Repr::ParameterProblem {
+            code: problem.code.code_u8(),
+            pointer: problem.pointer,
+        },
+        _ => return None,
+    })
+}
+
+/// Advertisements say the same to both.
+fn same_advertisement(message: &[u8]) {
+    let ours = icmpv6::Packet::new(message).unwrap();
+    let theirs = Icmpv6Slice::from_slice(message).unwrap().icmp_type();
+    let (src, dst) = (
+        "fe80::1".parse().unwrap(),
+        "fd00::2".parse::<Addr>().unwrap(),
+    );
+    match (theirs, ndp::Repr::parse(&ours, 255, &src, &dst)) {
+        (
+            Icmpv6Type::NeighborAdvertisement(theirs),
+            Ok(ndp::Repr::NeighborAdvert {
+                router,
+                solicited,
+                override_,
+                ..
+            }),
+        ) => assert_eq!(
+            (router, solicited, override_),
+            (theirs.router, theirs.solicited, theirs.r#override)
+        ),
+        (Icmpv6Type::RouterAdvertisement(theirs), Ok(ndp::Repr::RouterAdvert { advert, .. })) => {
+            assert_eq!(
+                (advert.hop_limit, advert.managed, advert.other),
+                (
+                    theirs.cur_hop_limit,
+                    theirs.managed_address_config,
+                    theirs.other_config
+                )
+            );
+            assert_eq!(advert.router_lifetime, theirs.router_lifetime);
+        }
+        (theirs, ours) => panic!("{theirs:?} {ours:?}"),
+    }
 }
 
 proptest! {
@@ -258,6 +348,63 @@ proptest! {
             icmpv4::fill_checksum(&mut ours[at..]);
         }
         prop_assert_eq!(&ours[at..], &theirs[at..]);
+    }
+
+    #[test]
+    fn any_icmpv4_bytes(
+        kind in prop_oneof![0u8..13, any::<u8>()],
+        code in 0u8..17,
+        rest in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let bytes = [&[kind, code][..], &rest].concat();
+        let (ours, theirs) = match (icmpv4::Packet::new(&bytes), Icmpv4Slice::from_slice(&bytes)) {
+            (Ok(ours), Ok(theirs)) => (ours, theirs),
+            // Timestamps have a longer header there.
+            (ours, theirs) => {
+                prop_assert!(theirs.is_err() && (ours.is_err() || matches!(kind, 13 | 14)));
+                return Ok(());
+            }
+        };
+        prop_assert_eq!((ours.kind(), ours.code()), (theirs.type_u8(), theirs.code_u8()));
+        prop_assert_eq!(ours.checksum(), theirs.checksum());
+        if theirs.header_len() == icmpv4::HEADER_LEN {
+            prop_assert_eq!(ours.payload(), theirs.payload());
+        }
+        if let Some(expected) = read_v4(theirs.icmp_type(), code) {
+            prop_assert_eq!(icmpv4::Repr::parse(&ours), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn any_icmpv6_bytes(
+        kind in prop_oneof![0u8..5, 128u8..138, any::<u8>()],
+        code in 0u8..8,
+        rest in prop::collection::vec(any::<u8>(), 0..60),
+        options in 0usize..4,
+        (a, b) in any::<([u8; 16], [u8; 16])>(),
+    ) {
+        let mut bytes = [&[kind, code][..], &rest].concat();
+        let (src, dst) = addresses(true, a, b);
+        let (Ok(ours), Ok(theirs)) = (icmpv6::Packet::new(&bytes), Icmpv6Slice::from_slice(&bytes)) else {
+            prop_assert!(bytes.len() < icmpv6::HEADER_LEN);
+            return Ok(());
+        };
+        prop_assert_eq!((ours.kind(), ours.code()), (theirs.type_u8(), theirs.code_u8()));
+        prop_assert_eq!((ours.checksum(), ours.payload()), (theirs.checksum(), theirs.payload()));
+        prop_assert_eq!(ours.verify_checksum(&src, &dst), theirs.is_checksum_valid(src.0, dst.0));
+        if let Some(expected) = read_v6(theirs.icmp_type()) {
+            prop_assert_eq!(icmpv6::Repr::parse(&ours), Ok(expected));
+        }
+        // And once its checksum is right.
+        icmpv6::fill_checksum(&mut bytes, &src, &dst);
+        prop_assert!(Icmpv6Slice::from_slice(&bytes).unwrap().is_checksum_valid(src.0, dst.0));
+        // Advertisements, with options that are well formed.
+        for (kind, len) in [(icmpv6::kind::ROUTER_ADVERT, 16), (icmpv6::kind::NEIGHBOR_ADVERT, 24)] {
+            bytes.resize(len, 0xfd);
+            (bytes[0], bytes[1], bytes[8]) = (kind, 0, 0xfd);
+            bytes.extend_from_slice(&[200, 1, 0, 0, 0, 0, 0, 0].repeat(options));
+            same_advertisement(&bytes);
+        }
     }
 
     #[test]
