@@ -167,14 +167,9 @@ fn read_v6(theirs: Icmpv6Type) -> Option<icmpv6::Repr> {
 }
 
 /// Advertisements say the same to both.
-fn same_advertisement(message: &[u8]) {
-    let ours = icmpv6::Packet::new(message).unwrap();
-    let theirs = Icmpv6Slice::from_slice(message).unwrap().icmp_type();
-    let (src, dst) = (
-        "fe80::1".parse().unwrap(),
-        "fd00::2".parse::<Addr>().unwrap(),
-    );
-    match (theirs, ndp::Repr::parse(&ours, 255, &src, &dst)) {
+fn same_advertisement(ours: &icmpv6::Packet<'_>, theirs: Icmpv6Type, dst: &Addr) {
+    let src = Addr::link_local([1; 8]);
+    match (theirs, ndp::Repr::parse(ours, 255, &src, dst)) {
         (
             Icmpv6Type::NeighborAdvertisement(theirs),
             Ok(ndp::Repr::NeighborAdvert {
@@ -403,7 +398,8 @@ proptest! {
             bytes.resize(len, 0xfd);
             (bytes[0], bytes[1], bytes[8]) = (kind, 0, 0xfd);
             bytes.extend_from_slice(&[200, 1, 0, 0, 0, 0, 0, 0].repeat(options));
-            same_advertisement(&bytes);
+            let theirs = Icmpv6Slice::from_slice(&bytes).unwrap().icmp_type();
+            same_advertisement(&icmpv6::Packet::new(&bytes).unwrap(), theirs, &dst);
         }
     }
 
