@@ -21,8 +21,6 @@ const PROBES_V6: u8 = 1;
 const PROBES_V4: u8 = 3;
 /// RFC 4861 10 MAX_RTR_SOLICITATION_DELAY, RFC 5227 1.1 PROBE_WAIT: before the first probe, in milliseconds.
 const WAIT: u32 = 1000;
-/// RFC 4861 10 RETRANS_TIMER.
-const RETRANS: Duration = Duration::from_secs(1);
 /// RFC 5227 1.1 ANNOUNCE_WAIT.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 /// RFC 5227 1.1 ANNOUNCE_INTERVAL.
@@ -172,7 +170,8 @@ impl Net {
             // RFC 5227 1.1 PROBE_MIN to PROBE_MAX.
             (true, true) => Duration::from_millis(1000 + u64::from(core.rng.below(1000))),
             (true, false) => ANNOUNCE_WAIT,
-            (false, _) => RETRANS,
+            // RFC 4862 5.4.2: RetransTimer, which a router may set.
+            (false, _) => self.neighbours.retrans(interface),
         };
         self.step(core, index, Phase::Probing(sent + 1), wait);
     }
@@ -205,7 +204,7 @@ impl Net {
             ANNOUNCE_INTERVAL
         } else {
             self.ndp_advertise(core, interface, addr, &Addr::ALL_NODES, None, false);
-            RETRANS
+            self.neighbours.retrans(interface)
         };
         if sent + 1 < ANNOUNCEMENTS {
             self.step(core, index, Phase::Announcing(sent + 1), interval);

@@ -275,6 +275,23 @@ fn large_datagrams() {
     }
 }
 
+/// The largest datagram to a neighbour nobody has asked for yet: all of its fragments wait for the answer.
+#[test]
+fn the_first_datagram_may_be_large() {
+    for (_, b, any) in ENDS {
+        let mut p = Pair::new();
+        let server = p.plain(1, &format!("{any}:7"));
+        let client = p.plain(0, &format!("{any}:0"));
+        let most = if any == "0.0.0.0" { 65_507 } else { 65_527 };
+        assert_eq!(
+            p.send(0, client, &vec![7; most], &format!("{b}:7")),
+            Ok(most)
+        );
+        assert_eq!(p.recv(1, server).map(|(bytes, _)| bytes.len()), Ok(most));
+        p.empty();
+    }
+}
+
 /// RFC 1122 4.1.3.1, 4.1.3.3: port unreachable reaches a connected socket, once; an unconnected one only if it asked.
 #[test]
 fn refused() {

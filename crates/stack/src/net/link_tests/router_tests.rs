@@ -151,6 +151,28 @@ fn advertisement_is_taken() {
     assert!(deaf.routes().is_empty());
 }
 
+/// RFC 4862 5.4.2: duplicate detection waits as long as the link's router says an answer takes.
+#[test]
+fn the_retransmission_time_holds_for_duplicate_detection() {
+    let mut rig = Rig::settled(config());
+    let advert = RouterAdvert {
+        retrans_timer: 3_000,
+        ..ADVERT
+    };
+    rig.ra("fe80::99", advert, &[]);
+    rig.add("fd00::1/64");
+    let said = rig.pass(20_000);
+    let said: Vec<_> = said
+        .into_iter()
+        .filter(|(_, text)| text.contains("NDP"))
+        .collect();
+    assert!(
+        said[0].1.contains("solicitation") && said[1].1.contains("advertisement"),
+        "{said:?}"
+    );
+    assert_eq!(said[1].0 - said[0].0, 30);
+}
+
 /// RFC 4861 6.3.6, RFC 4191: the better router is used; one that does not answer, or is none any more, is left.
 #[test]
 fn chooses_routers() {

@@ -45,8 +45,8 @@ const REDRAW: Duration = Duration::from_secs(2 * 3600);
 const ARP_LOCK: Duration = Duration::from_secs(1);
 /// Entries in use that making room may pass over.
 const SECOND_CHANCES: u32 = 8;
-/// Packets that may wait for one neighbour.
-const QUEUE_PACKETS: u8 = 16;
+/// Packets that may wait for one neighbour (Linux's `unres_qlen`): all fragments of the largest datagram are fewer.
+const QUEUE_PACKETS: u8 = 101;
 /// Bytes that may wait for one neighbour (Linux's `unres_qlen_bytes`).
 const QUEUE_BYTES: u32 = 208 * 1024;
 const NONE: u32 = u32::MAX;
@@ -210,6 +210,13 @@ impl Neighbours {
         let entry = self.entries.at(id.0)?;
         (now < entry.fresh_until && entry.interface == interface && entry.addr == *addr)
             .then_some(entry.mac)
+    }
+
+    /// How long an answer is waited for on `interface` (RFC 4861 6.3.2 RetransTimer).
+    pub(super) fn retrans(&self, interface: InterfaceId) -> Duration {
+        self.timing
+            .get(usize::from(interface.0))
+            .map_or(RETRANS, |timing| timing.retrans)
     }
 
     /// The times of `interface`, made on first use.

@@ -131,10 +131,7 @@ impl Neighbours {
     pub(super) fn overdue(&self, now: Instant) -> Option<u32> {
         let oldest = self.lists.oldest(List::Resolving)?;
         let entry = self.entries.at(oldest)?;
-        let retrans = self
-            .timing
-            .get(usize::from(entry.interface.0))
-            .map_or(super::RETRANS, |t| t.retrans);
+        let retrans = self.retrans(entry.interface);
         (now >= entry.since + retrans).then_some(oldest)
     }
 

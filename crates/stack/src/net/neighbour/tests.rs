@@ -505,10 +505,10 @@ fn permanent_stays() {
 #[test]
 fn queues_are_bounded() {
     let mut t = Test::new(64);
-    for _ in 0..40 {
+    for _ in 0..125 {
         t.send(&addr(2));
     }
-    assert_eq!(t.table.waiting_total(), (16, 1600));
+    assert_eq!(t.table.waiting_total(), (101, 10_100));
     assert_eq!(t.core.stats.drops.get(Drop::NeighbourQueueFull), 24);
     t.audit();
     let mut t = Test::new(64);
