@@ -86,6 +86,9 @@ impl Conn<'_> {
             // The window opened or closed with nothing in flight: probing starts afresh.
             self.tcb.backoff = 0;
             self.act.rto_at = Instant::FAR;
+            if window > 0 {
+                self.act.stuck_since = Instant::FAR;
+            }
         }
         self.tcb.snd_wl1 = seg.seq;
         self.tcb.snd_wnd = window;

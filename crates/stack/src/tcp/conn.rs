@@ -297,6 +297,7 @@ pub(crate) fn release_queues(
     act.repair = Repair::Open;
     act.resent = None;
     act.dsack = None;
+    act.fin = None;
 }
 
 /// Frees a list of ranges and their bytes.

@@ -227,10 +227,6 @@ impl Conn<'_> {
             core.drop_packet(data, reason);
             return arrival;
         }
-        self.tcb.probes = 0;
-        self.tcb.flags &= !flag::SOFT_ERROR; // whatever it was about, something works
-        self.update_timestamp(core, seg);
-        self.tcb.last_received = core.now.millis() as u32;
         let mut established = false;
         if self.tcb.state == State::SynReceived {
             if !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.tcb.snd_nxt)) {
@@ -250,6 +246,7 @@ impl Conn<'_> {
                 return Arrival::send();
             }
         };
+        self.heard(core, seg);
         let mut outcome = Outcome {
             send: acked.send,
             raise: acked.raise,
@@ -258,9 +255,6 @@ impl Conn<'_> {
         if established {
             outcome.raise |= Ready::WRITABLE;
             outcome.send = true; // a FIN may wait: closed while the SYNs crossed
-        }
-        if self.tcb.outstanding() == 0 && !self.act.unsent.is_empty() {
-            self.act.stuck_since = core.now; // RFC 9293 MUST-37: the peer is alive, however long its window stays closed
         }
         if acked.fin
             && let Some(end) = self.fin_acknowledged(core.now)
@@ -381,9 +375,10 @@ impl Conn<'_> {
             if seg.has(Flags::RST) {
                 return Some((Drop::TcpOutOfWindow, Arrival::default()));
             }
-            if seg.len > 0 && seg.end().le(self.tcb.rcv_nxt) {
+            let occupies = seg.sequence_len() > 0 && !seg.has(Flags::SYN);
+            if occupies && seg.end().le(self.tcb.rcv_nxt) {
                 // A duplicate whose ACK was lost: the sender waits for it (RFC 9293 3.10.7.4), and learns by D-SACK.
-                if self.tcb.has(flag::SACK) {
+                if self.tcb.has(flag::SACK) && seg.len > 0 {
                     self.act.dsack = Some((seg.seq, seg.seq + seg.len));
                 }
                 self.tcb.ack_now();
@@ -404,10 +399,6 @@ impl Conn<'_> {
         }
         if seg.has(Flags::SYN) {
             // RFC 5961 4.2: a SYN in a synchronized state gets a challenge ACK, whatever its number.
-            if self.tcb.state == State::SynReceived {
-                self.tcb.ack_now();
-                return Some((Drop::TcpUnexpected, Arrival::send()));
-            }
             return Some((Drop::TcpChallenged, self.challenge(core)));
         }
         if !seg.has(Flags::ACK) {
@@ -455,6 +446,14 @@ impl Conn<'_> {
             core.count(Count::TcpChallengeAcksLimited);
             Arrival::default()
         }
+    }
+
+    /// The peer said something credible: it is alive, and whatever a soft error was about, something works.
+    fn heard(&mut self, core: &Core, seg: &Segment) {
+        self.tcb.probes = 0;
+        self.tcb.flags &= !flag::SOFT_ERROR;
+        self.update_timestamp(core, seg);
+        self.tcb.last_received = core.now.millis() as u32;
     }
 
     /// RFC 7323 4.3: TS.Recent follows segments that reach the left edge of what was last acknowledged.

@@ -149,7 +149,7 @@ impl Tcp {
     }
 
     /// Finds the listener for a destination: exact address first, then the wildcard of its family, then a dual one.
-    fn listener_for(&self, dst: &Addr, port: u16) -> Option<u32> {
+    pub(super) fn listener_for(&self, dst: &Addr, port: u16) -> Option<u32> {
         let wildcard = if dst.is_v4() {
             Addr::UNSPECIFIED_V4
         } else {
@@ -204,7 +204,7 @@ impl Tcp {
     }
 
     /// Makes a half-open connection of a SYN and answers it, with `iss` if given. Data on the SYN is ignored (no Fast Open yet).
-    fn half_open(
+    pub(super) fn half_open(
         &mut self,
         core: &mut Core,
         net: &mut Net,
@@ -321,10 +321,16 @@ impl Tcp {
 
     /// The SYN came again, so its answer was lost or is on its way. Answering counts as the retransmission that was due next,
     /// so that SYNs by the thousand neither get as many answers nor keep the record alive.
-    fn answer_again(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+    fn answer_again(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
         let Some(h) = self.halves.at_mut(index) else {
             return;
         };
+        if h.flags & half::TIMESTAMPS != 0
+            && let Some((tsval, _)) = seg.timestamps
+            && (tsval.wrapping_sub(h.ts_recent) as i32) > 0
+        {
+            h.ts_recent = tsval;
+        }
         let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
         let since_last = h.pace().saturating_sub(due - core.now);
         if h.retries >= RETRIES_SYN_ACK || since_last < ANSWER_GAP {
@@ -423,7 +429,7 @@ impl Tcp {
         let plain = !seg.has(Flags::ACK) && !seg.has(Flags::RST);
         if seg.has(Flags::SYN) && plain && seg.seq == h.irs {
             core.pool.free(data);
-            return self.answer_again(core, net, index);
+            return self.answer_again(core, net, index, seg);
         }
         let paws = h.flags & half::TIMESTAMPS != 0
             && !seg.has(Flags::RST)
@@ -663,15 +669,5 @@ impl Tcp {
             at = next;
         }
         self.ready_listeners = kept;
-    }
-
-    /// A SYN that opens a connection again which is in TIME-WAIT: to the listener of its port, if there is one. Its numbers
-    /// start above those used before (RFC 6191 2, RFC 1122 4.2.2.13), by Linux's margin.
-    pub(super) fn reopen(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, used: Seq) {
-        let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) else {
-            core.stats.drops.add(Drop::TcpNoSocket);
-            return self.send_reset(core, net, seg);
-        };
-        self.half_open(core, net, listener, seg, Some(used + 65_537));
     }
 }

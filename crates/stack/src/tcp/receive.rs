@@ -87,6 +87,9 @@ impl Conn<'_> {
         if fin {
             self.act.fin = Some(end);
         }
+        if self.act.fin.is_some_and(|at| at.lt(self.tcb.rcv_nxt)) {
+            self.act.fin = None; // the peer has said otherwise
+        }
         let finished = self.act.fin == Some(self.tcb.rcv_nxt);
         if finished {
             self.act.fin = None;

@@ -367,6 +367,7 @@ impl Active {
             && self.ack_at == Instant::FAR
             && self.repair == Repair::Open
             && self.dsack.is_none()
+            && self.fin.is_none()
     }
 }
 

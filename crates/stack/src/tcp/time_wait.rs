@@ -262,27 +262,28 @@ impl Tcp {
             }
             return;
         }
-        // RFC 6191 and RFC 1122 4.2.2.13: a SYN that is newer by timestamp or by sequence number opens the connection again.
-        if seg.has(Flags::SYN)
-            && !seg.has(Flags::ACK)
-            && !paws
-            && (seg.seq.gt(w.rcv_nxt) || newer.is_some_and(|d| d > 0))
-        {
-            let above = w.snd_nxt;
+        // RFC 6191 2 and RFC 1122 4.2.2.13: a SYN that is newer by timestamp or by sequence number opens the connection again,
+        // if someone listens. Our numbers start above those used before, by Linux's margin.
+        let plain = seg.has(Flags::SYN) && !seg.has(Flags::ACK) && !seg.has(Flags::FIN);
+        let opens = plain && !paws && (seg.seq.gt(w.rcv_nxt) || newer.is_some_and(|d| d > 0));
+        let first = w.snd_nxt + 65_537;
+        if opens && let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) {
             self.retire_wait(now, index);
-            return self.reopen(core, net, seg, above);
+            return self.half_open(core, net, listener, seg, Some(first));
         }
         core.stats.drops.add(Drop::TcpTimeWait);
-        let in_order = seg.seq.le(w.rcv_nxt);
-        if seg.has(Flags::FIN) && !paws && in_order {
-            w.link |= RESTARTED;
-            w.expires = now.wrapping_add(self.time_wait_ms); // RFC 9293: restart the 2 MSL timeout
-        }
-        if let Some((tsval, _)) = seg.timestamps
-            && newer.is_some_and(|d| d > 0)
-            && in_order
+        // Only the peer's last segment says something; anyone may guess a number below it.
+        if let Some(w) = self.waits.at_mut(index)
+            && seg.end() == w.rcv_nxt
+            && !paws
         {
-            w.ts_recent = tsval;
+            if seg.has(Flags::FIN) {
+                w.link |= RESTARTED;
+                w.expires = now.wrapping_add(self.time_wait_ms); // RFC 9293: restart the 2 MSL timeout
+            }
+            if let Some((tsval, _)) = seg.timestamps.filter(|_| w.timestamps()) {
+                w.ts_recent = tsval;
+            }
         }
         // Only what occupies sequence space, or is out of place, is acknowledged: a bare ACK never is, or two would loop.
         if seg.sequence_len() > 0 {

@@ -333,3 +333,89 @@ fn a_reset_with_the_number_of_the_fin_counts() {
     assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Closed));
     assert_eq!(rig.read(open.socket), Err(SocketError::BrokenPipe));
 }
+
+/// A FIN whose ACK was lost comes again: each time it is acknowledged at once.
+#[test]
+fn a_repeated_fin_is_acknowledged_each_time() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, FIN | ACK, &[]);
+    for _ in 0..4 {
+        let ack = rig.expect();
+        assert!(ack.is(ACK) && ack.ack == open.peer + 1);
+        rig.ms(100);
+        rig.send(open.peer, open.host, FIN | ACK, &[]);
+    }
+}
+
+/// TIME-WAIT of a connection, with timestamps from 100: the peer's next number, and ours.
+fn time_wait(rig: &mut Rig) -> (u32, u32) {
+    let syn = Options {
+        timestamps: Some((100, 0)),
+        mss: Some(1460),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&TcpOptions::default(), syn);
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    rig.send_with(open.peer, fin.seq + 1, FIN | ACK, &[], stamp(120));
+    rig.expect();
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+    (open.peer + 1, fin.seq + 1)
+}
+
+fn stamp(value: u32) -> Options {
+    Options {
+        timestamps: Some((value, 1)),
+        ..Options::default()
+    }
+}
+
+/// A SYN nobody would take does not end TIME-WAIT: it is answered with an ACK, as any other old segment.
+#[test]
+fn a_syn_for_nobody_leaves_time_wait_alone() {
+    let mut rig = Rig::new();
+    let (peer, _) = time_wait(&mut rig);
+    rig.send_with(peer + 1000, 0, SYN | FIN, &[], stamp(130));
+    assert!(rig.expect().is(ACK));
+
+    let mut rig = Rig::new();
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    let (port, none) = (syn.src_port, Options::default());
+    rig.send_to(port, 300, syn.seq + 1, SYN | ACK, &[], none);
+    rig.expect();
+    rig.host.close(rig.now, socket).unwrap();
+    let fin = rig.expect();
+    rig.send_to(port, 301, fin.seq + 1, FIN | ACK, &[], none);
+    rig.expect();
+    rig.send_to(port, 5000, 0, SYN, &[], none);
+    let answer = rig.expect();
+    assert!(answer.is(ACK) && answer.ack == 302);
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+}
+
+/// Numbers from the past, which anyone may guess, neither prolong TIME-WAIT nor move its timestamp.
+#[test]
+fn only_the_last_segment_of_the_peer_speaks_in_time_wait() {
+    let mut rig = Rig::new();
+    let (peer, host) = time_wait(&mut rig);
+    rig.advance(Duration::from_secs(50));
+    rig.send_with(
+        peer.wrapping_sub(70_000),
+        host,
+        FIN | ACK,
+        &[],
+        stamp(90_000),
+    );
+    assert!(rig.expect().is(ACK));
+    rig.send_with(peer.wrapping_sub(70_000), host, ACK, &[], stamp(90_000));
+    rig.send_with(500, 0, SYN, &[], stamp(130));
+    assert!(rig.expect().is(SYN | ACK), "130 is newer than 120");
+
+    let mut rig = Rig::new();
+    let (peer, host) = time_wait(&mut rig);
+    rig.advance(Duration::from_secs(50));
+    rig.send_with(peer.wrapping_sub(70_000), host, FIN | ACK, &[], stamp(121));
+    rig.advance(Duration::from_secs(11));
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 0);
+}

@@ -1,6 +1,6 @@
 //! Data in both directions: order, windows, acknowledgments, Nagle, silly windows, fast retransmit.
 
-use stack::{Ready, SocketError, TcpOptions};
+use stack::{Ready, SocketError, State, TcpOptions};
 use wire::tcp::{Options, Sack};
 
 use crate::rig::{ACK, FIN, PSH, Rig, nodelay};
@@ -490,4 +490,16 @@ fn reordered_acks_do_not_swell_the_window_without_sack() {
     }
     // Ten segments, one more for each of 8 ACKs (slow start), two that limited transmit lent.
     assert!(edge - una <= 20 * 1460, "{} in flight", (edge - una) / 1460);
+}
+
+/// A FIN that overtakes the last data, with nothing between them, is not forgotten.
+#[test]
+fn a_fin_that_overtakes_the_data_counts_when_they_come() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer + 4, open.host, FIN | ACK, &[]);
+    assert_eq!(rig.expect().ack, open.peer);
+    rig.send(open.peer, open.host, ACK, b"last");
+    assert_eq!(rig.expect().ack, open.peer + 5);
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::CloseWait));
 }

@@ -92,3 +92,21 @@ fn unacceptable_segments_in_syn_received_get_an_ack() {
     let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
     assert_eq!(rig.read(socket), Ok(b"hello".to_vec()));
 }
+
+/// A SYN that comes again brings its own time, so that its answer tells the client the right round trip (RFC 7323 4.3).
+#[test]
+fn a_repeated_syn_is_echoed() {
+    let mut rig = Rig::new();
+    rig.listen(8, &TcpOptions::default());
+    let stamped = |tsval| Options {
+        timestamps: Some((tsval, 0)),
+        ..Options::default()
+    };
+    for tsval in [1000, 1700, 1500] {
+        rig.send_with(999, 0, SYN, &[], stamped(tsval));
+        let echo = rig.expect().options.timestamps.map(|t| t.1);
+        assert_eq!(echo, Some(tsval.max(if tsval == 1500 { 1700 } else { 0 })));
+        rig.ms(700);
+        while rig.next().is_some() {}
+    }
+}

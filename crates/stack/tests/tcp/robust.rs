@@ -302,3 +302,41 @@ fn repeated_syns_get_few_answers_and_do_not_keep_the_record() {
     while rig.next().is_some() {}
     assert_eq!(rig.host.tcp_occupancy().half_open, 0);
 }
+
+/// RFC 5961 5.2 goes first: what acknowledges nothing credible says nothing of the time, either.
+#[test]
+fn a_segment_with_a_bad_ack_does_not_move_the_timestamp() {
+    let mut rig = Rig::new();
+    let stamped = |tsval: u32| Options {
+        timestamps: Some((tsval, 0)),
+        ..Options::default()
+    };
+    let syn = Options {
+        mss: Some(1460),
+        ..stamped(1000)
+    };
+    let open = rig.accepted_with(&TcpOptions::default(), syn);
+    let forged = stamped(1_000_000_000);
+    rig.send_with(open.peer, open.host + 5000, ACK, b"evil", forged);
+    assert!(rig.expect().is(ACK));
+    rig.send_with(open.peer, open.host, ACK, b"good", stamped(1010));
+    assert_eq!(rig.read(open.socket), Ok(b"good".to_vec()));
+}
+
+/// SYNs in SYN-RECEIVED after a simultaneous open are challenged like others.
+#[test]
+fn syns_in_syn_received_get_few_answers() {
+    let mut rig = Rig::new();
+    let (_, syn) = rig.connect(&TcpOptions::default());
+    let none = Options::default();
+    rig.send_to(syn.src_port, 300, 0, SYN, &[], none);
+    rig.expect();
+    let mut answers = 0;
+    for i in 0..100 {
+        rig.send_to(syn.src_port, 301 + i, 0, SYN, &[], none);
+        while rig.next().is_some() {
+            answers += 1;
+        }
+    }
+    assert!(answers <= 1, "{answers}");
+}

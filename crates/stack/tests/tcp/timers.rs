@@ -352,3 +352,38 @@ fn lost_syns_shrink_the_initial_window() {
         assert_eq!(rig.host.tcp_info(active).unwrap().cwnd, cwnd);
     }
 }
+
+/// The user's timeout also bounds how long data waits for a closed window (RFC 5482 3, tcp(7)), however alive the peer is.
+#[test]
+fn the_users_timeout_bounds_a_closed_window() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        user_timeout: Some(Duration::from_secs(30)),
+        ..nodelay()
+    };
+    rig.window = 1000;
+    let open = rig.accepted(&options);
+    let state = |rig: &Rig| rig.host.tcp_state(open.socket).unwrap();
+    let mut sent = 0;
+    let mut wait = |rig: &mut Rig, seconds: u64| {
+        for _ in 0..seconds {
+            rig.ms(1000);
+            while let Some(seg) = rig.next().filter(|seg| !seg.has(RST)) {
+                sent += seg.data.len() as u32;
+                rig.send(open.peer, open.host + sent, ACK, &[]);
+            }
+        }
+    };
+    rig.write(&open, &[1; 3000]);
+    rig.window = 0;
+    wait(&mut rig, 20);
+    assert_eq!(state(&rig), State::Established);
+    // The window opens for a while: from there it counts anew.
+    rig.window = 1000;
+    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    rig.window = 0;
+    wait(&mut rig, 20);
+    assert_eq!(state(&rig), State::Established);
+    wait(&mut rig, 40);
+    assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
+}
