@@ -252,6 +252,10 @@ impl Net {
         let Some((quote, kind)) = message.and_then(|message| read_error(v4, message, head)) else {
             return dropped(core, datagram, Drop::IcmpQuote);
         };
+        // RFC 8201 4: a report of less than the minimum link MTU MUST be discarded.
+        if !v4 && matches!(kind, ReportKind::TooBig { mtu } if mtu < ipv6::MIN_MTU as u32) {
+            return dropped(core, datagram, Drop::IcmpIgnored);
+        }
         // Only the host it was sent from is told, at the address it was sent from.
         if datagram.group || quote.src != datagram.dst || !self.is_local(&quote.src) {
             return dropped(core, datagram, Drop::IcmpNotOurs);

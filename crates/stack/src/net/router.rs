@@ -312,6 +312,9 @@ impl Net {
                     failed: false,
                     timer: TimerId::NONE,
                 };
+                if self.discovery.routers.is_full() {
+                    self.forget_silent_router(core);
+                }
                 match self.discovery.routers.insert(new) {
                     Some(key) => key.index,
                     None => return core.count(Count::AdvertisedTooMuch),
@@ -326,6 +329,19 @@ impl Net {
         let end = until(core.now, u32::from(advert.router_lifetime));
         rearm(core, &mut router.timer, end, index, ROUTER);
         self.choose_router(interface);
+    }
+
+    /// Makes room for a new router in place of one that did not answer: a flood of made-up ones may not shut out the real one.
+    fn forget_silent_router(&mut self, core: &mut Core) {
+        let silent = self
+            .discovery
+            .routers
+            .iter()
+            .find(|(_, router)| router.failed)
+            .map(|(_, router)| (router.interface, router.addr));
+        if let Some((interface, addr)) = silent {
+            self.router_lost(core, interface, &addr);
+        }
     }
 
     fn router_index(&self, interface: InterfaceId, addr: &Addr) -> Option<u32> {

@@ -354,6 +354,37 @@ fn advertisement_flood_is_bounded() {
     assert!(rig.core.stats.counts.get(Count::AdvertisedTooMuch) > 0);
 }
 
+/// A flood of routers that do not exist does not shut out the one that does: it takes the place of one that did not answer.
+#[test]
+fn a_real_router_finds_its_place() {
+    let mut rig = Rig::settled(config());
+    for n in 0..40u32 {
+        let src = format!("fe80::bad:{:x}", n + 1);
+        rig.ra(
+            &src,
+            ADVERT,
+            &[Opt::SourceMac(Mac([2, 0, 0, 0, 1, n as u8]))],
+        );
+    }
+    rig.ra("fe80::99", ADVERT, &[Opt::SourceMac(PEER)]);
+    assert!(rig.routes()[0].contains("fe80::bad:"));
+    // The one in use is found out, and it says so again (RFC 4861 6.2.4).
+    let gateway = rig.routes()[0].trim_start_matches("::/0 via ").to_string();
+    rig.send("fe80::9", "fd99::1", &gateway);
+    rig.pass(20_000);
+    rig.ra("fe80::99", ADVERT, &[Opt::SourceMac(PEER)]);
+    for _ in 0..20 {
+        let gateway = rig.routes()[0].trim_start_matches("::/0 via ").to_string();
+        rig.send("fe80::9", "fd99::1", &gateway);
+        for _ in 0..10 {
+            rig.pass(1_000);
+            let own = rig.link_local().to_string();
+            rig.na("fe80::99", &own, "fe80::99", "RS", None);
+        }
+    }
+    assert_eq!(rig.routes(), ["::/0 via fe80::99"]);
+}
+
 /// RFC 7217: identifiers avoid the reserved ones and depend on everything they should.
 #[test]
 fn interface_identifiers() {

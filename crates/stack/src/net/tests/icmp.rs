@@ -370,6 +370,17 @@ fn errors_that_are_not_believed() {
         *broken.last_mut().unwrap() ^= 1;
         rig.dropped(&framed(&broken), Drop::IcmpChecksum);
     }
+    // A link no IPv6 packet can pass, which a connected socket would hear of.
+    let quoted = udp(US[1], "2001:db8:5::5", &pattern(1400));
+    rig.dropped(
+        &framed(&error(
+            1,
+            "2001:db8::1",
+            [2, 0, 0, 0, 0, 0, 4, 0xff],
+            &quoted[..1000],
+        )),
+        Drop::IcmpIgnored,
+    );
     // To a group.
     let quoted = udp("10.0.0.255", "203.0.113.5", b"x");
     let message = icmp(
