@@ -24,6 +24,8 @@ pub(crate) struct Cubic {
     k_ms: u32,
     /// Bytes acknowledged that have not yet moved the window.
     credit: u32,
+    /// Bytes acknowledged that have not yet moved `w_est`.
+    est_credit: u64,
 }
 
 /// Cube root of an integer, rounded down, by Newton's method.
@@ -46,6 +48,7 @@ impl Cubic {
         self.epoch = Some(now);
         self.w_est = window.cwnd;
         self.credit = 0;
+        self.est_credit = 0;
         if window.cwnd < self.w_max {
             // K = cbrt((W_max - cwnd) / C) in segments and seconds, C = 0.4; in milliseconds: cbrt(x * 10^9).
             let segments_milli =
@@ -96,8 +99,13 @@ impl Algorithm for Cubic {
         } else {
             (1, 1)
         };
-        let grow =
-            u64::from(acked) * u64::from(window.mss) * num / (u64::from(window.cwnd.max(1)) * den);
+        self.est_credit += u64::from(acked);
+        let (rise, run) = (
+            u64::from(window.mss) * num,
+            u64::from(window.cwnd.max(1)) * den,
+        );
+        let grow = self.est_credit * rise / run;
+        self.est_credit -= (grow * run / rise).min(self.est_credit);
         self.w_est = self.w_est.saturating_add(grow as u32);
         // Growth toward W_cubic(t + RTT), at most half a window per round trip (RFC 9438 4.4).
         let target = self
@@ -120,7 +128,9 @@ impl Algorithm for Cubic {
     }
 
     fn on_timeout(&mut self, window: &Window, flight: u32, _now: Instant) -> u32 {
-        self.reduce(window, flight)
+        let ssthresh = self.reduce(window, flight);
+        self.w_max = 0; // RFC 9438 4.8: K will be 0, W_max the window when congestion avoidance begins
+        ssthresh
     }
 
     fn on_idle(&mut self) {

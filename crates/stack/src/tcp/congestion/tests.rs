@@ -104,6 +104,44 @@ fn cubic_is_no_slower_than_reno_in_small_windows() {
 }
 
 #[test]
+fn cubic_keeps_up_with_reno_in_large_windows_on_short_paths() {
+    let mut cubic = Cubic::default();
+    let mut w = window(4000 * MSS, 4000 * MSS);
+    w.ssthresh = cubic.on_loss(&w, w.cwnd, Instant::ZERO);
+    w.cwnd = w.ssthresh;
+    for i in 0..200 {
+        let mut left = w.cwnd;
+        while left > 0 {
+            let part = left.min(2 * MSS);
+            let ack = Ack {
+                now: Instant::from_millis(i),
+                acked: part,
+                srtt: Duration::from_millis(1),
+            };
+            cubic.on_ack(&mut w, &ack);
+            left -= part;
+        }
+    }
+    let grown = (w.cwnd - w.ssthresh) / MSS;
+    assert!(grown >= 200 * 9 / 17 - 5, "{grown} segments in 200 trips");
+}
+
+#[test]
+fn cubic_forgets_its_maximum_after_a_timeout() {
+    // RFC 9438 4.8: K is 0 and W_max the window when congestion avoidance begins
+    let mut cubic = Cubic::default();
+    let mut w = window(1000 * MSS, 1000 * MSS);
+    w.ssthresh = cubic.on_timeout(&w, w.cwnd, Instant::ZERO);
+    assert_eq!(w.ssthresh, 700 * MSS);
+    w.cwnd = w.ssthresh;
+    let mut control = Control::Cubic(cubic);
+    round_trips(&mut control, &mut w, 0, 30);
+    // Convex from the start: 0.4 * 3^3 segments after three seconds, where a concave start would have gained over 200.
+    let grown = w.cwnd / MSS - 700;
+    assert!((8..60).contains(&grown), "{grown}");
+}
+
+#[test]
 fn cubic_converges_fast_when_its_share_shrinks() {
     let mut cubic = Cubic::default();
     let mut w = window(1000 * MSS, 1000 * MSS);
