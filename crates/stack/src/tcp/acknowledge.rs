@@ -110,7 +110,7 @@ impl Conn<'_> {
         self.trim_scoreboard();
         let counted = before.saturating_sub(self.act.sacked_bytes);
         self.measure(core.now, seg);
-        self.tcb.backoff = 0;
+        self.act.timeouts = 0;
         self.tcb.dup_acks = 0;
         self.tcb.flags = self.tcb.flags & !flag::REPAIRED | flag::PROGRESS;
         let delivered = acked.saturating_sub(counted) + sacked;

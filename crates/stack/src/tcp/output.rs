@@ -241,12 +241,17 @@ impl Conn<'_> {
         0
     }
 
-    /// Nagle (RFC 9293 3.7.4) and cork: may a segment shorter than the MSS leave?
+    /// Nagle (RFC 9293 3.7.4) and cork: may a segment shorter than the MSS leave? Of what is in flight only another short one
+    /// holds it back (Minshall's variant, as Linux): else the end of each message would wait for its beginning.
     fn may_send_partial(&self) -> bool {
         if self.tcb.state.fin_queued() {
             return true;
         }
-        !self.tcb.has(flag::CORK) && (self.tcb.has(flag::NODELAY) || self.tcb.outstanding() == 0)
+        let short_in_flight = self
+            .act
+            .small
+            .is_some_and(|end| end.gt(self.tcb.snd_una) && end.le(self.tcb.snd_nxt));
+        !self.tcb.has(flag::CORK) && (self.tcb.has(flag::NODELAY) || !short_in_flight)
     }
 
     /// Whether something is in flight or waits to be: a connection of which that is true needs a timer.
@@ -287,6 +292,9 @@ impl Conn<'_> {
         let sent = self.emit(core, way, seq, flags, Some(data));
         core.pool.append(&mut self.act.sent, part);
         self.tcb.snd_nxt = seq + len + u32::from(fin);
+        if !len.is_multiple_of(u32::from(self.tcb.mss)) {
+            self.act.small = Some(seq + len);
+        }
         if fin {
             self.tcb.flags |= flag::FIN_SENT;
         }
@@ -359,8 +367,9 @@ impl Conn<'_> {
         } else {
             self.emit_again(core, way, start, flags, len)
         };
-        if self.act.rto_at == Instant::FAR {
-            self.act.rto_at = core.now + self.tcb.rto();
+        // RFC 6675 6: the first of a repair gets a timeout of its own, not what is left of the lost segment's.
+        if urgent || self.act.rto_at == Instant::FAR {
+            self.act.rto_at = self.next_timeout(core.now);
         }
         self.tcb.last_sent = core.now.millis() as u32;
         ok

@@ -197,7 +197,7 @@ pub(crate) struct Tcb {
     pub(crate) last_sent: u32,
     /// The owner's word, or the listener's index while unaccepted.
     pub(crate) token: u64,
-    /// Retransmission timeouts in a row.
+    /// How often the timeout was doubled, until there is a new sample (RFC 6298 5.5).
     pub(crate) backoff: u8,
     pub(crate) dup_acks: u8,
     /// Segments still to be acknowledged at once (Linux's quick ACK mode).
@@ -305,6 +305,10 @@ pub(crate) struct Active {
     pub(crate) rto_at: Instant,
     /// When the delayed ACK is due.
     pub(crate) ack_at: Instant,
+    /// Retransmission timeouts since something was last acknowledged, for R2 (RFC 9293 3.8.3).
+    pub(crate) timeouts: u8,
+    /// End of the last segment sent that was shorter than the MSS.
+    pub(crate) small: Option<Seq>,
     /// When the oldest byte in flight (or first zero window) was first unanswered; for R2 and the user timeout.
     pub(crate) stuck_since: Instant,
     pub(crate) control: Control,
@@ -342,6 +346,8 @@ impl Active {
             rtt_at: Instant::FAR,
             rto_at: Instant::FAR,
             ack_at: Instant::FAR,
+            timeouts: 0,
+            small: None,
             stuck_since: Instant::FAR,
             control,
             rcv_mss: 536,

@@ -145,7 +145,7 @@ impl Conn<'_> {
     pub(crate) fn timeout(&mut self, core: &mut Core) {
         core.count(Count::TcpTimeouts);
         let window = self.tcb.window();
-        if self.tcb.backoff == 0 {
+        if self.act.timeouts == 0 {
             // RFC 5681 (4): once per loss, not for each backed-off timeout.
             self.tcb.ssthresh =
                 self.act
@@ -158,6 +158,7 @@ impl Conn<'_> {
         }
         self.tcb.cwnd = u32::from(self.tcb.mss);
         self.tcb.backoff = self.tcb.backoff.saturating_add(1);
+        self.act.timeouts = self.act.timeouts.saturating_add(1);
         self.tcb.dup_acks = 0;
         if !self.tcb.has(flag::SACK) {
             self.act.sacked_bytes = 0;

@@ -55,6 +55,8 @@ impl Tcb {
         let us = u32::try_from(rtt.as_micros())
             .unwrap_or(u32::MAX)
             .clamp(1, 1 << 27);
+        // Not before: a path that has become slow would never be measured (Karn's algorithm, RFC 6298 5).
+        self.backoff = 0;
         if self.srtt == 0 {
             self.srtt = us << 3;
             self.rttvar = us << 1;

@@ -143,12 +143,13 @@ impl Conn<'_> {
         self.tcb.snd_wnd = u32::from(seg.window) << shift;
         self.tcb.max_wnd = self.tcb.snd_wnd;
         self.tcb.snd_wl1 = seg.seq;
+        let retries = self.tcb.backoff;
         if self.act.rtt_at == Instant::FAR {
             self.tcb.sample_echo(core.now, seg);
         } else {
             self.tcb.sample_rtt(core.now - self.act.rtt_at);
         }
-        self.tcb.begin(self.tcb.backoff);
+        self.tcb.begin(retries);
         self.tcb.backoff = 0;
         self.act.rtt_at = Instant::FAR;
         self.act.rto_at = Instant::FAR;

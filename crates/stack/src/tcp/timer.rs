@@ -157,7 +157,9 @@ impl Conn<'_> {
         }
         if self.act.rto_at <= core.now {
             self.act.rto_at = Instant::FAR;
-            return self.on_retransmission_timer(core);
+            let mut due = self.on_retransmission_timer(core);
+            due.send |= outcome.send;
+            return due;
         }
         if self.keepalive_at(core.now).is_some_and(|at| at <= core.now) {
             return self.on_keepalive(core);
@@ -172,13 +174,13 @@ impl Conn<'_> {
         }
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             self.tcb.backoff += 1;
-            self.act.rto_at = core.now + self.tcb.rto();
+            self.act.rto_at = self.next_timeout(core.now);
             self.tcb.flags |= flag::RETRANSMIT;
             return Outcome::SEND;
         }
         if self.tcb.outstanding() > 0 {
             self.timeout(core);
-            self.act.rto_at = core.now + self.tcb.rto();
+            self.act.rto_at = self.next_timeout(core.now);
         } else if !self.act.unsent.is_empty() {
             if self.override_window_rules() {
                 self.tcb.flags |= flag::OVERRIDE;
@@ -188,7 +190,7 @@ impl Conn<'_> {
             self.tcb.probes = self.tcb.probes.saturating_add(1);
             // RFC 9293 3.8.6.1 (MUST-36): first probe after one RTO, then backed off exponentially.
             self.tcb.backoff = self.tcb.backoff.saturating_add(1);
-            self.act.rto_at = core.now + self.tcb.rto();
+            self.act.rto_at = self.next_timeout(core.now);
         } else if self.tcb.has(flag::WANT_WRITE) {
             // The pool was empty, and no ACK of ours will come to say that it is not any more.
             self.tcb.flags &= !flag::WANT_WRITE;
@@ -205,7 +207,8 @@ impl Conn<'_> {
     }
 
     /// R2 of RFC 9293 3.8.3 (MUST-20): too many timeouts, or the user's limit. A peer that answers probes with a closed window
-    /// is alive, and is waited for (MUST-37): its ACKs keep moving `stuck_since`.
+    /// is alive, and is waited for (MUST-37): its ACKs keep moving `stuck_since`. But not for ever once the application has
+    /// closed: then only until the timeout can grow no more, as on Linux.
     fn gives_up(&self, now: Instant) -> bool {
         let stuck = now - self.act.stuck_since;
         if self.act.stuck_since != Instant::FAR
@@ -214,15 +217,28 @@ impl Conn<'_> {
             return stuck >= limit;
         }
         let most = self.tcb.retries();
+        let orphan = self.tcb.has(flag::ORPHAN);
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             self.tcb.backoff >= most
         } else if self.tcb.outstanding() > 0 {
             // A peer that closed its window on what is in flight, and says so, is alive too.
             let silent = (now.millis() as u32).wrapping_sub(self.tcb.last_received);
             let waits = self.tcb.snd_wnd == 0 && u128::from(silent) < 2 * RTO_MAX.as_millis();
-            self.tcb.backoff >= most && !waits
+            self.act.timeouts >= most && (orphan || !waits)
         } else {
             self.tcb.probes >= most
+                || (orphan && self.tcb.backoff >= most && self.tcb.rto() >= RTO_MAX)
+        }
+    }
+
+    /// When the timer is due next: not after the user's limit.
+    pub(crate) fn next_timeout(&self, now: Instant) -> Instant {
+        let at = now + self.tcb.rto();
+        match self.profile.options.user_timeout {
+            Some(limit) if self.act.stuck_since != Instant::FAR => {
+                at.min(self.act.stuck_since + limit)
+            }
+            _ => at,
         }
     }
 
@@ -239,7 +255,10 @@ impl Conn<'_> {
         let silent = Duration::from_millis(u64::from(
             (now.millis() as u32).wrapping_sub(self.tcb.last_received),
         ));
-        let due = keepalive.idle + keepalive.interval * u32::from(self.tcb.probes);
+        let between = keepalive
+            .interval
+            .saturating_mul(u32::from(self.tcb.probes));
+        let due = keepalive.idle.saturating_add(between);
         Some(now + due.saturating_sub(silent))
     }
 
@@ -252,5 +271,27 @@ impl Conn<'_> {
         self.tcb.flags |= flag::PROBE;
         core.count(Count::TcpKeepaliveProbes);
         Outcome::SEND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tcp::conn_tests::{Bench, core};
+
+    use super::*;
+
+    /// A writer who is called back does not make the ACK forgotten that is due at the same time.
+    #[test]
+    fn two_deadlines_at_once_are_both_kept() {
+        let mut core = core();
+        let mut bench = Bench::new(1000);
+        let conn = &mut bench.conn();
+        conn.tcb.snd_nxt = conn.tcb.snd_una;
+        conn.tcb.flags |= flag::ACK_DELAYED | flag::WANT_WRITE;
+        conn.act.ack_at = core.now;
+        conn.act.rto_at = core.now;
+        let outcome = conn.on_deadline(&mut core);
+        assert!(outcome.send && outcome.raise == Ready::WRITABLE);
+        assert!(conn.tcb.has(flag::ACK_NOW));
     }
 }

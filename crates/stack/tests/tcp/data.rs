@@ -227,6 +227,27 @@ fn nagle_holds_the_second_small_segment() {
     );
 }
 
+/// Only a small segment in flight holds back another (Minshall's variant of Nagle, as Linux): the end of a message does not
+/// wait for its beginning.
+#[test]
+fn the_end_of_a_message_does_not_wait_for_its_beginning() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    let sizes = |rig: &mut Rig| -> Vec<usize> {
+        core::iter::from_fn(|| rig.next())
+            .map(|segment| segment.data.len())
+            .collect()
+    };
+    rig.write(&open, &[1; 2000]);
+    assert_eq!(sizes(&mut rig), [1460, 540]);
+    rig.write(&open, &[1; 100]);
+    assert_eq!(sizes(&mut rig), []);
+    rig.write(&open, &[1; 1400]);
+    assert_eq!(sizes(&mut rig), [1460]);
+    rig.send(open.peer, open.host + 2000, ACK, &[]);
+    assert_eq!(sizes(&mut rig), [40]);
+}
+
 #[test]
 fn cork_holds_partial_segments() {
     let mut rig = Rig::new();

@@ -380,10 +380,13 @@ fn the_last_segment_of_what_is_queued_is_pushed() {
     rig.write(&open, &[1; 3000]);
     let first = [rig.expect(), rig.expect()];
     assert!(first.iter().all(|s| s.data.len() == 1460 && !s.has(PSH)));
-    rig.silence();
-    rig.send(open.peer, open.host + 2920, ACK, &[]);
     let last = rig.expect();
     assert!(last.data.len() == 80 && last.has(PSH));
+    rig.write(&open, b"more");
+    rig.silence();
+    rig.send(open.peer, open.host + 3000, ACK, &[]);
+    let last = rig.expect();
+    assert!(last.data == b"more" && last.has(PSH));
 }
 
 #[test]

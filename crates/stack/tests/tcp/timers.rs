@@ -80,8 +80,8 @@ fn karn_a_retransmitted_segment_is_no_sample() {
     assert_eq!(rig.host.tcp_info(open.socket).unwrap().rtt, Duration::ZERO);
     assert_eq!(
         rig.host.tcp_info(open.socket).unwrap().backoff,
-        0,
-        "an ACK of new data ends the backoff"
+        1,
+        "the timeout stays backed off until there is a sample"
     );
 }
 
@@ -140,6 +140,93 @@ fn a_closed_window_without_answers_ends() {
     assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
 }
 
+/// Nobody is left to wait for a window that never opens: what the peer answers does not keep a closed socket's data for ever.
+#[test]
+fn a_closed_window_does_not_keep_a_closed_socket() {
+    let mut rig = Rig::new();
+    let open = closed_window(&mut rig);
+    rig.host.close(rig.now, open.socket).unwrap();
+    for _ in 0..60 {
+        rig.advance(Duration::from_secs(30));
+        while let Some(probe) = rig.next() {
+            if !probe.has(RST) {
+                rig.send(open.peer, open.host + 1000, ACK, &[]);
+            }
+        }
+    }
+    rig.assert_empty_but_listener();
+}
+
+/// An application may ask for any time.
+#[test]
+fn endless_keepalive_times_do_no_harm() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        keepalive: Some(Keepalive {
+            idle: Duration::from_secs(1),
+            interval: Duration::MAX,
+            probes: 255,
+        }),
+        user_timeout: Some(Duration::MAX),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.write(&open, b"x");
+    rig.expect();
+    rig.send(open.peer, open.host + 1, ACK, b"y");
+    rig.advance(Duration::from_secs(100_000));
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+}
+
+/// RFC 6298 5: the backed-off timeout stays until there is a new sample, else a path that became slow would have a timeout for
+/// everything that is sent.
+#[test]
+fn a_backed_off_timeout_stays_until_a_sample() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, b"a");
+    rig.expect();
+    rig.ms(100);
+    rig.send(open.peer, open.host + 1, ACK, &[]);
+    rig.write(&open, b"b");
+    let sent = times(&mut rig, 1);
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    assert!((300..350).contains(&sent[1]) && (900..1000).contains(&sent[2]));
+    // The round trip is a second now.
+    rig.send(open.peer, open.host + 2, ACK, &[]);
+    rig.write(&open, b"c");
+    rig.expect();
+    rig.ms(1000);
+    rig.silence();
+    rig.send(open.peer, open.host + 3, ACK, &[]);
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.backoff, 0, "a sample");
+    assert!(info.rto > Duration::from_secs(1));
+}
+
+/// RFC 6675 6: the retransmission gets a timeout of its own, not the rest of the lost segment's.
+#[test]
+fn a_fast_retransmission_is_given_its_time() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, &[1; 1460]);
+    rig.expect();
+    rig.ms(100);
+    rig.send(open.peer, open.host + 1460, ACK, &[]);
+    rig.write(&open, &[1; 14_600]);
+    while rig.next().is_some() {}
+    rig.ms(250);
+    for _ in 0..3 {
+        rig.send(open.peer, open.host + 1460, ACK, &[]);
+    }
+    assert_eq!(rig.expect().seq, open.host + 1460);
+    while rig.next().is_some() {}
+    rig.ms(290);
+    rig.silence();
+    rig.ms(60);
+    assert_eq!(rig.expect().seq, open.host + 1460);
+}
+
 #[test]
 fn keepalive_probes_an_idle_peer_and_gives_up() {
     // RFC 9293 3.8.4: off by default, only when idle, an unanswered probe alone is no death
@@ -196,7 +283,10 @@ fn the_users_timeout_is_kept() {
     };
     let open = rig.accepted(&options);
     rig.write(&open, b"hello?");
-    rig.advance(Duration::from_secs(20));
+    rig.expect();
+    rig.advance(Duration::from_millis(4_900));
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+    rig.ms(200); // not when the next backed-off timeout would have been
     assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
 }
 
