@@ -82,6 +82,11 @@ impl Tcp {
             self.profiles.release(profile);
             return Err(SocketError::NoBuffers);
         }
+        if let Some(tcb) = self.conns.at_mut(key.index) {
+            // Should the interface never ask for frames, the attempt ends all the same.
+            let again = core.now + tcb.rto();
+            arm_no_later(core, tcb, again, key.index);
+        }
         self.queue_send(key.index);
         Ok(SocketId::new(SocketKind::Tcp, key))
     }

@@ -326,6 +326,9 @@ impl Conn<'_> {
 
     fn send_fin(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
         let seq = self.tcb.snd_nxt;
+        if self.tcb.outstanding() == 0 {
+            self.tcb.backoff = 0; // it counted what kept the FIN from being sent
+        }
         self.emit(core, way, seq, Flags::FIN, None);
         self.tcb.snd_nxt = seq + 1;
         self.tcb.flags |= flag::FIN_SENT;
@@ -534,6 +537,7 @@ impl Conn<'_> {
             self.tcb.last_ack_sent = self.tcb.rcv_nxt;
         }
         if first {
+            self.tcb.backoff = 0; // it counted what kept the SYN from being sent
             self.act.rtt_at = core.now;
             self.act.rtt_seq = self.tcb.snd_nxt;
             self.act.stuck_since = core.now;

@@ -90,7 +90,7 @@ impl Tcp {
             State::SynSent | State::FinWait1 | State::Closing | State::LastAck
         );
         if idle && owes {
-            return self.wait_for_active(core, net, index);
+            return self.wait_to_send(core, net, index);
         }
         let profile = self.profiles.get(tcb.profile);
         if idle && profile.options.keepalive.is_none() {
@@ -113,20 +113,22 @@ impl Tcp {
         self.conclude(core, net, index, outcome);
     }
 
-    /// A SYN or FIN found no active part to be sent with: it is tried again, and given up, as if it had been lost.
+    /// A SYN or FIN could not be sent yet, for want of an active part or of an interface that takes frames: it is tried again,
+    /// and given up, as if it had been lost.
     #[cold]
-    fn wait_for_active(&mut self, core: &mut Core, net: &mut Net, index: u32) {
-        let none = self.conn(index).is_none();
+    fn wait_to_send(&mut self, core: &mut Core, net: &mut Net, index: u32) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if none && tcb.backoff >= tcb.retries() {
+        if tcb.backoff >= tcb.retries() {
             core.count(Count::TcpGivenUp);
             let outcome = tcb.timed_out();
             self.reset_peer(core, net, index);
             return self.conclude(core, net, index, outcome);
         }
-        tcb.backoff = if none { tcb.backoff + 1 } else { 0 };
+        tcb.backoff += 1;
+        let again = core.now + tcb.rto();
+        arm_no_later(core, tcb, again, index);
         self.queue_send(index);
     }
 

@@ -534,6 +534,21 @@ fn a_syn_that_finds_no_memory_is_given_up_or_sent_late() {
     assert!(rig.expect().is(SYN), "the first timeout is the initial one");
 }
 
+/// An interface that takes no frames, ever, does not hold a connect for ever.
+#[test]
+fn a_syn_that_finds_no_interface_is_given_up() {
+    let mut rig = Rig::new();
+    let remote = "10.0.0.2:5000".parse().unwrap();
+    let options = TcpOptions::default();
+    let connected = rig.host.tcp_connect(rig.now, remote, None, &options);
+    let until = rig.now + Duration::from_secs(300);
+    while let Some(at) = rig.host.next_deadline().filter(|at| *at < until) {
+        rig.host.handle_timers(at);
+    }
+    let error = rig.host.take_error(connected.unwrap());
+    assert_eq!(error, Some(SocketError::TimedOut));
+}
+
 /// The peer takes longer segments than the path: the initial window is one of segments that fit (RFC 6928).
 #[test]
 fn a_large_mss_does_not_swell_the_initial_window() {
