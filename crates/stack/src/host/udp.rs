@@ -62,10 +62,27 @@ impl Host {
         payload: &[u8],
         to: Option<SocketAddr>,
     ) -> Result<usize, SocketError> {
+        self.udp_send_from(now, socket, payload, None, to)
+    }
+
+    /// As [`Host::udp_send_to`], from one of this host's addresses, as a server with several answers from the one it was asked
+    /// at: [`Received::to`] (IP_PKTINFO, IPV6_PKTINFO). A group's or the unspecified address leaves the choice to the host.
+    ///
+    /// # Errors
+    /// As [`Host::udp_send_to`]; `AddrNotAvailable` for an address that is not this host's.
+    pub fn udp_send_from(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        payload: &[u8],
+        from: Option<IpAddr>,
+        to: Option<SocketAddr>,
+    ) -> Result<usize, SocketError> {
         self.core.now = now;
+        let from = from.map(Addr::from);
         let sent = self
             .udp
-            .send_to(&mut self.core, &mut self.net, socket, payload, to);
+            .send_to(&mut self.core, &mut self.net, socket, payload, from, to);
         // It may have been for this host itself.
         self.drain_internal();
         sent

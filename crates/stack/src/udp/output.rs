@@ -31,13 +31,15 @@ pub(super) fn source(net: &Net, local: &Addr) -> Option<Addr> {
 }
 
 impl Udp {
-    /// Sends one datagram to `to`, or to the peer when connected. Returns its length.
+    /// Sends one datagram to `to`, or to the peer when connected; from `from`, or the socket's address, or the best. Returns its
+    /// length.
     pub(crate) fn send_to(
         &mut self,
         core: &mut Core,
         net: &mut Net,
         id: SocketId,
         payload: &[u8],
+        from: Option<Addr>,
         to: Option<SocketAddr>,
     ) -> Result<usize, SocketError> {
         let at = self.at(id)?;
@@ -46,7 +48,8 @@ impl Udp {
             return Err(error);
         }
         let (dst, port, interface) = self.target(net, at, to.as_ref())?;
-        let path = self.path(core, net, at, dst, interface)?;
+        let from = from.and_then(|from| source(net, &from));
+        let path = self.path(core, net, at, from, dst, interface)?;
         let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
         let (options, local_port) = (socket.options, socket.local_port);
         let (ip_header, longest) = if dst.is_v4() {
@@ -119,6 +122,7 @@ impl Udp {
         core: &mut Core,
         net: &mut Net,
         at: u32,
+        from: Option<Addr>,
         dst: Addr,
         interface: Option<InterfaceId>,
     ) -> Result<Path, SocketError> {
@@ -126,6 +130,7 @@ impl Udp {
         if let Some((to, path)) = socket.path
             && to == dst
             && path.epoch == net.epoch()
+            && from.is_none_or(|from| from == path.src)
             && interface.is_none_or(|interface| interface == path.interface)
         {
             return Ok(path);
@@ -134,9 +139,12 @@ impl Udp {
         if dst.is_multicast() {
             interface = interface.or(socket.options.multicast_interface);
         }
-        let src = source(net, &socket.local);
+        let src = from.or(source(net, &socket.local));
         let path = net.route(core, dst, src, interface).map_err(route_error)?;
-        socket.path = Some((dst, path));
+        // What one datagram asks for is not what the next gets.
+        if from.is_none() {
+            socket.path = Some((dst, path));
+        }
         Ok(path)
     }
 }

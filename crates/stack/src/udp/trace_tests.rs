@@ -648,6 +648,54 @@ fn source_is_the_bound_address() {
     }
 }
 
+/// RFC 1122 3.3.4.3, 4.1.3.5: a server answers from the address it was asked at, datagram by datagram.
+#[test]
+fn source_is_the_callers_choice() {
+    for (asked, any, client, other) in [
+        ("10.0.0.50", "0.0.0.0", "10.0.0.1", "10.0.0.9"),
+        ("10.0.0.50", "[::]", "10.0.0.1", "fd00::2"),
+        ("fd00::50", "[::]", "fd00::1", "fd00::9"),
+    ] {
+        let mut p = Pair::new();
+        let now = p.now;
+        let cidr = format!("{asked}/64").replace("10.0.0.50/64", "10.0.0.50/24");
+        p.hosts[1]
+            .add_address(now, IF, cidr.parse().unwrap())
+            .unwrap();
+        p.pass(10_000);
+        let server = p.plain(1, &format!("{any}:7"));
+        let client = p.plain(0, &SocketAddr::new(client.parse().unwrap(), 9).to_string());
+        let asked = SocketAddr::new(asked.parse().unwrap(), 7);
+        let usual = SocketAddr::new(
+            if asked.is_ipv4() {
+                "10.0.0.2"
+            } else {
+                "fd00::2"
+            }
+            .parse()
+            .unwrap(),
+            7,
+        );
+        p.send(0, client, b"?", &asked.to_string()).unwrap();
+        let received = p.hosts[1].udp_recv(server, &mut [0; 9]).unwrap();
+        assert_eq!(received.to, asked.ip());
+        let mut answer = |from: Option<core::net::IpAddr>| {
+            let sent = p.hosts[1].udp_send_from(now, server, b"!", from, Some(received.from));
+            p.pump();
+            sent.map(|_| p.recv(0, client).unwrap().1)
+        };
+        assert_eq!(answer(Some(received.to)), Ok(asked));
+        // The next is the host's choice again, and so is it from a group.
+        assert_eq!(answer(None), Ok(usual));
+        assert_eq!(answer(Some(received.to)), Ok(asked));
+        assert_eq!(answer(Some("224.0.0.1".parse().unwrap())), Ok(usual));
+        assert_eq!(
+            answer(Some(other.parse().unwrap())),
+            Err(SocketError::AddrNotAvailable)
+        );
+    }
+}
+
 /// RFC 768: a length that does not fit is malformed; what lies beyond it is padding.
 #[test]
 fn lengths() {
