@@ -14,7 +14,7 @@ use crate::stats::{Count, Drop};
 
 use super::conn::{Conn, End, Outcome};
 use super::output::{Marks, build, ip_meta};
-use super::record::{State, flag};
+use super::record::{State, Tcb, flag};
 use super::segment::{Segment, flow_bytes, parse};
 use super::{INDEX_MASK, KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Tcp};
 
@@ -74,7 +74,13 @@ impl Tcp {
         data: Chain,
     ) {
         let Some(mut conn) = self.conn(index) else {
-            return core.drop_packet(data, Drop::TcpTableFull);
+            core.drop_packet(data, Drop::TcpTableFull);
+            // Everything else comes again. A reset does not, and needs no memory.
+            if let Some(tcb) = self.conns.at_mut(index).filter(|t| t.exact_reset(seg)) {
+                let outcome = tcb.on_reset(core).outcome;
+                self.conclude(core, net, index, outcome);
+            }
+            return;
         };
         let arrival = if conn.tcb.state == State::SynSent {
             conn.synchronise(core, seg, data)
@@ -215,6 +221,38 @@ impl Arrival {
         Self {
             outcome: Outcome::SEND,
             ..Self::default()
+        }
+    }
+}
+
+impl Tcb {
+    /// Whether a reset has a number that counts (RFC 5961 3.2): exactly the next expected one. Behind the peer's FIN also the
+    /// FIN's own: a peer that died before our ACK reached it sends that (as Linux).
+    fn exact_reset(&self, seg: &Segment) -> bool {
+        let ended = matches!(
+            self.state,
+            State::CloseWait | State::Closing | State::LastAck
+        );
+        seg.has(Flags::RST)
+            && self.state != State::SynSent
+            && (seg.seq == self.rcv_nxt || (ended && seg.seq + 1 == self.rcv_nxt))
+    }
+
+    /// A reset that counts ends the connection.
+    fn on_reset(&self, core: &mut Core) -> Arrival {
+        core.count(Count::TcpResetsIn);
+        let error = match self.state {
+            State::SynReceived => Some(SocketError::ConnectionRefused),
+            State::CloseWait => Some(SocketError::BrokenPipe), // as Linux
+            State::Closing | State::LastAck => None,
+            _ => Some(SocketError::ConnectionReset),
+        };
+        Arrival {
+            outcome: Outcome {
+                raise: Ready::ERROR,
+                ..Outcome::closed(error)
+            },
+            ..Arrival::default()
         }
     }
 }
@@ -368,8 +406,8 @@ impl Conn<'_> {
                 },
             ));
         }
-        if self.exact_reset(seg) {
-            return Some(self.on_reset(core));
+        if self.tcb.exact_reset(seg) {
+            return Some((Drop::TcpUnexpected, self.tcb.on_reset(core)));
         }
         if !seg.acceptable(self.tcb.rcv_nxt, self.tcb.rcv_wnd()) {
             if seg.has(Flags::RST) {
@@ -405,37 +443,6 @@ impl Conn<'_> {
             return Some((Drop::TcpNoAck, Arrival::default()));
         }
         None
-    }
-
-    /// Whether a reset has a number that counts (RFC 5961 3.2): exactly the next expected one. Behind the peer's FIN also the
-    /// FIN's own: a peer that died before our ACK reached it sends that (as Linux).
-    fn exact_reset(&self, seg: &Segment) -> bool {
-        let ended = matches!(
-            self.tcb.state,
-            State::CloseWait | State::Closing | State::LastAck
-        );
-        seg.has(Flags::RST)
-            && (seg.seq == self.tcb.rcv_nxt || (ended && seg.seq + 1 == self.tcb.rcv_nxt))
-    }
-
-    fn on_reset(&mut self, core: &mut Core) -> (Drop, Arrival) {
-        core.count(Count::TcpResetsIn);
-        let error = match self.tcb.state {
-            State::SynReceived => Some(SocketError::ConnectionRefused),
-            State::CloseWait => Some(SocketError::BrokenPipe), // as Linux
-            State::Closing | State::LastAck => None,
-            _ => Some(SocketError::ConnectionReset),
-        };
-        (
-            Drop::TcpUnexpected,
-            Arrival {
-                outcome: Outcome {
-                    raise: Ready::ERROR,
-                    ..Outcome::closed(error)
-                },
-                ..Arrival::default()
-            },
-        )
     }
 
     fn challenge(&mut self, core: &mut Core) -> Arrival {

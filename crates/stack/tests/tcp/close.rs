@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Ready, Shutdown, SocketError, State, TcpOptions};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, FIN, RST, Rig, SYN};
+use crate::rig::{ACK, FIN, REMOTE, RST, Rig, SYN, config};
 
 #[test]
 fn the_peer_closes_first() {
@@ -418,4 +418,28 @@ fn only_the_last_segment_of_the_peer_speaks_in_time_wait() {
     rig.send_with(peer.wrapping_sub(70_000), host, FIN | ACK, &[], stamp(121));
     rig.advance(Duration::from_secs(11));
     assert_eq!(rig.host.tcp_occupancy().time_wait, 0);
+}
+
+/// A reset comes once: it is heard even when there is no memory for anything else.
+#[test]
+fn a_reset_needs_no_memory() {
+    let mut rig = Rig::with(stack::Config {
+        tcp_active: 1,
+        ..config()
+    });
+    let idle = rig.accepted(&TcpOptions::default());
+    let remote = REMOTE.parse().unwrap();
+    let options = TcpOptions::default();
+    rig.host
+        .tcp_connect(rig.now, remote, None, &options)
+        .unwrap();
+    assert!(rig.expect().is(SYN), "it has the one active part now");
+    let local = Some("10.0.0.1:4000".parse().unwrap());
+    let waits = rig.host.tcp_connect(rig.now, remote, local, &options);
+    rig.send_to(4000, 0, 0, RST, &[], Options::default());
+    assert_eq!(rig.host.tcp_state(waits.unwrap()), Ok(State::SynSent));
+    rig.send(idle.peer + 1, idle.host, RST, &[]);
+    assert_eq!(rig.host.tcp_state(idle.socket), Ok(State::Established));
+    rig.send(idle.peer, idle.host, RST, &[]);
+    assert_eq!(rig.read(idle.socket), Err(SocketError::ConnectionReset));
 }
