@@ -188,6 +188,7 @@ impl Tcp {
             return Err((chain, SocketError::WouldBlock));
         }
         core.pool.append(&mut conn.act.unsent, chain);
+        self.watch(core, index);
         self.queue_send(index);
         Ok(())
     }
@@ -228,22 +229,27 @@ impl Tcp {
         {
             tcb.flags |= flag::WANT_WRITE;
         }
-        if taken > 0 {
-            self.queue_send(index);
-            return Ok(taken);
-        }
         if wanted == 0 {
             self.settle(core, index);
             return Ok(0);
         }
+        self.watch(core, index);
+        if taken == 0 {
+            return Err(SocketError::WouldBlock);
+        }
+        self.queue_send(index);
+        Ok(taken)
+    }
+
+    /// Lets a timer look after a writer, if none does: should there be no memory at all, and nothing in flight whose ACK would
+    /// bring him back, or an interface that takes no frames, ever. Sending sets it anew.
+    fn watch(&mut self, core: &mut Core, index: u32) {
         if let Some(conn) = self.conn(index)
             && conn.act.rto_at == base::Instant::FAR
         {
-            // No memory at all, and nothing in flight whose ACK would bring the writer back: a timer does.
             conn.act.rto_at = core.now + conn.tcb.rto();
             sync(core, conn.tcb, conn.act, index);
         }
-        Err(SocketError::WouldBlock)
     }
 
     /// Whether there is something to read, or what to return instead.
@@ -354,7 +360,6 @@ impl Tcp {
                 self.settle(core, index);
             }
         }
-        let _ = core;
     }
 
     /// What the socket is ready for (epoll's meanings, Linux's rules).
@@ -432,14 +437,13 @@ impl Tcp {
             self.raise(index, Ready::READABLE);
         }
         if write {
-            self.queue_fin(index);
+            self.queue_fin(core, index);
         }
-        let _ = core;
         Ok(())
     }
 
     /// Queues our FIN behind the data, or behind the handshake (RFC 9293 3.10.4).
-    fn queue_fin(&mut self, index: u32) {
+    fn queue_fin(&mut self, core: &mut Core, index: u32) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
@@ -452,6 +456,9 @@ impl Tcp {
             }
             _ => return,
         };
+        // Should the interface never ask for frames, it ends all the same.
+        let again = core.now + tcb.rto();
+        arm_no_later(core, tcb, again, index);
         self.queue_send(index);
     }
 
@@ -496,7 +503,7 @@ impl Tcp {
                 let deadline = core.now + FIN_WAIT_2;
                 arm_no_later(core, tcb, deadline, index);
             }
-            _ => self.queue_fin(index),
+            _ => self.queue_fin(core, index),
         }
         Ok(())
     }

@@ -298,7 +298,7 @@ impl Conn<'_> {
         if fin {
             self.tcb.flags |= flag::FIN_SENT;
         }
-        self.note_sent(core.now);
+        self.note_sent(core.now, len + u32::from(fin));
         sent || self.out_of_memory(core.now)
     }
 
@@ -309,13 +309,14 @@ impl Conn<'_> {
         false
     }
 
-    /// Times the segment just sent and starts the retransmission timer (RFC 6298 5.1).
-    fn note_sent(&mut self, now: Instant) {
+    /// Times the segment just sent, of `len` numbers, and starts the retransmission timer (RFC 6298 5.1). One that runs though
+    /// nothing was in flight was about what kept this from being sent.
+    fn note_sent(&mut self, now: Instant, len: u32) {
         if self.act.rtt_at == Instant::FAR && !self.repairing() {
             self.act.rtt_at = now;
             self.act.rtt_seq = self.tcb.snd_nxt;
         }
-        if self.act.rto_at == Instant::FAR {
+        if self.act.rto_at == Instant::FAR || self.tcb.outstanding() == len {
             self.act.rto_at = now + self.tcb.rto();
         }
         if self.act.stuck_since == Instant::FAR {
@@ -332,7 +333,7 @@ impl Conn<'_> {
         self.emit(core, way, seq, Flags::FIN, None);
         self.tcb.snd_nxt = seq + 1;
         self.tcb.flags |= flag::FIN_SENT;
-        self.note_sent(core.now);
+        self.note_sent(core.now, 1);
         1
     }
 

@@ -204,6 +204,48 @@ fn a_backed_off_timeout_stays_until_a_sample() {
     assert!(info.rto > Duration::from_secs(1));
 }
 
+/// What waited to be sent, here for the cork, has its whole timeout from when it is.
+#[test]
+fn the_timeout_begins_when_data_is_sent() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host.tcp_set_cork(rig.now, open.socket, true).unwrap();
+    rig.write(&open, b"held");
+    rig.silence();
+    rig.ms(900);
+    rig.silence();
+    rig.host.tcp_set_cork(rig.now, open.socket, false).unwrap();
+    assert_eq!(rig.expect().data, b"held");
+    rig.ms(900);
+    rig.silence();
+    rig.ms(200);
+    assert_eq!(rig.expect().data, b"held");
+}
+
+/// An interface that takes no frames, ever, does not hold what was written for ever.
+#[test]
+fn what_finds_no_interface_is_given_up() {
+    for close in [false, true] {
+        let mut rig = Rig::new();
+        let open = rig.accepted(&TcpOptions::default());
+        if close {
+            rig.host.close(rig.now, open.socket).unwrap();
+        } else {
+            rig.write(&open, b"hello?");
+        }
+        let until = rig.now + Duration::from_secs(3600);
+        while let Some(at) = rig.host.next_deadline().filter(|at| *at < until) {
+            rig.host.handle_timers(at);
+        }
+        if close {
+            rig.pump();
+            rig.assert_empty_but_listener();
+        } else {
+            assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
+        }
+    }
+}
+
 /// RFC 6675 6: the retransmission gets a timeout of its own, not the rest of the lost segment's.
 #[test]
 fn a_fast_retransmission_is_given_its_time() {
