@@ -17,7 +17,7 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub use options::{Opt, OptionBuf, Options, PrefixInfo, Rdnss, option};
+pub use options::{Opt, OptionBuf, Options, PrefixInfo, Rdnss, RouteInfo, option};
 
 /// The hop limit every message is sent with: one that passed a router has less.
 pub const HOP_LIMIT: u8 = 255;
@@ -32,6 +32,27 @@ pub enum Preference {
     Medium,
     /// High.
     High,
+}
+
+impl Preference {
+    /// From the byte it is a part of; `None` for the reserved value.
+    fn from_bits(byte: u8) -> Option<Preference> {
+        match byte >> 3 & 3 {
+            0 => Some(Preference::Medium),
+            1 => Some(Preference::High),
+            3 => Some(Preference::Low),
+            _ => None,
+        }
+    }
+
+    /// In its place in the byte.
+    const fn bits(self) -> u8 {
+        match self {
+            Preference::Medium => 0,
+            Preference::High => 1 << 3,
+            Preference::Low => 3 << 3,
+        }
+    }
 }
 
 /// What a router advertisement says besides its options.
@@ -297,11 +318,7 @@ fn parse_router_advert(word: u32, fixed: &[u8; 8]) -> RouterAdvert {
         hop_limit,
         managed: flags & 0x80 != 0,
         other: flags & 0x40 != 0,
-        preference: match flags >> 3 & 3 {
-            1 => Preference::High,
-            3 => Preference::Low,
-            _ => Preference::Medium,
-        },
+        preference: Preference::from_bits(flags).unwrap_or_default(),
         router_lifetime: word as u16,
         reachable_time: be32(fixed, 0),
         retrans_timer: be32(fixed, 4),
@@ -309,13 +326,9 @@ fn parse_router_advert(word: u32, fixed: &[u8; 8]) -> RouterAdvert {
 }
 
 fn emit_router_advert(advert: &RouterAdvert, bytes: &mut [u8; 16]) {
-    let preference = match advert.preference {
-        Preference::High => 1,
-        Preference::Medium => 0,
-        Preference::Low => 3,
-    };
     bytes[4] = advert.hop_limit;
-    bytes[5] = u8::from(advert.managed) << 7 | u8::from(advert.other) << 6 | preference << 3;
+    bytes[5] =
+        u8::from(advert.managed) << 7 | u8::from(advert.other) << 6 | advert.preference.bits();
     put16(bytes, 6, advert.router_lifetime);
     put32(bytes, 8, advert.reachable_time);
     put32(bytes, 12, advert.retrans_timer);

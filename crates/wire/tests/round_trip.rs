@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use wire::{
-    Addr, EtherType, Mac, arp, ethernet, icmpv4, icmpv6, igmp, ipv4,
+    Addr, Cidr, EtherType, Mac, arp, ethernet, icmpv4, icmpv6, igmp, ipv4,
     ipv6::{self, ext},
     mld, ndp, protocol, tcp, udp, vlan,
 };
@@ -74,7 +74,25 @@ fn ndp_option() -> impl Strategy<Value = Vec<u8>> {
                 one_option(ndp::Opt::PrefixInfo(info))
             },
         );
+    let route = (0u8..=128, 0..3usize, any::<u32>(), v6()).prop_map(
+        |(prefix_len, preference, lifetime, addr)| {
+            let prefix = Cidr::new(addr, prefix_len)
+                .expect("an IPv6 prefix")
+                .network();
+            let preference = [
+                ndp::Preference::Low,
+                ndp::Preference::Medium,
+                ndp::Preference::High,
+            ][preference];
+            one_option(ndp::Opt::RouteInfo(ndp::RouteInfo {
+                prefix,
+                preference,
+                lifetime,
+            }))
+        },
+    );
     prop_oneof![
+        route,
         mac().prop_map(|mac| one_option(ndp::Opt::TargetMac(mac))),
         any::<u32>().prop_map(|mtu| one_option(ndp::Opt::Mtu(mtu))),
         prefix,

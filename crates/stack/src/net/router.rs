@@ -1,4 +1,5 @@
-//! Router discovery (RFC 4861 6.3, RFC 7559): soliciting, default routers and on-link prefixes with their lifetimes, redirects.
+//! Router discovery (RFC 4861 6.3, RFC 4191, RFC 7559): soliciting, default routers, routes and on-link prefixes with their
+//! lifetimes, redirects.
 //!
 //! What does not live here: addresses made of prefixes (`slaac`), the routes themselves (`route`).
 //!
@@ -8,7 +9,7 @@
 use core::time::Duration;
 
 use base::{Instant, SipKey, Slab, TimerId};
-use wire::ndp::{Opt, OptionBuf, Options, Preference, PrefixInfo, Repr, RouterAdvert};
+use wire::ndp::{Opt, OptionBuf, Options, Preference, PrefixInfo, Repr, RouteInfo, RouterAdvert};
 use wire::{Addr, Cidr, ipv6};
 
 use super::path::DEFAULT_TTL;
@@ -67,8 +68,8 @@ struct Router {
 
 #[derive(Debug)]
 struct Prefix {
-    interface: InterfaceId,
-    cidr: Cidr,
+    /// To the link itself, or (RFC 4191) by a router.
+    route: Route,
     timer: TimerId,
 }
 
@@ -179,7 +180,7 @@ impl Net {
             }
             PREFIX => {
                 if let Some(prefix) = self.discovery.prefixes.remove_at(index) {
-                    self.unlearn_route(&prefix_route(prefix.interface, prefix.cidr));
+                    self.unlearn_route(&prefix.route);
                 }
             }
             REDIRECT => {
@@ -268,6 +269,9 @@ impl Net {
         self.default_router(core, interface, from, advert);
         if let Some(mtu) = options.mtu() {
             self.advertised_mtu(interface, mtu);
+        }
+        for info in options.routes() {
+            self.advertised_route(core, interface, from, advert, &info);
         }
         for info in options.prefixes() {
             self.on_link_prefix(core, interface, &info);
@@ -385,6 +389,13 @@ impl Net {
                 self.forget_redirect(core, index);
             }
         }
+        // RFC 4191 3.2: routes by another are better; it will advertise its own again when it is back.
+        for index in 0..PREFIXES {
+            let through = |p: &Prefix| p.route.interface == interface && p.route.via == Some(*addr);
+            if self.discovery.prefixes.at(index).is_some_and(through) {
+                self.forget_prefix(core, index);
+            }
+        }
     }
 
     /// Installs the default route by the best router: one that answers, then by preference, then the one in use.
@@ -432,47 +443,107 @@ impl Net {
         {
             return;
         }
-        let Some(cidr) = Cidr::new(info.prefix, info.prefix_len).map(|cidr| cidr.network()) else {
+        let Some(dst) = Cidr::new(info.prefix, info.prefix_len).map(|cidr| cidr.network()) else {
             return;
         };
-        let same = |p: &Prefix| p.interface == interface && p.cidr == cidr;
+        let route = Route {
+            dst,
+            via: None,
+            interface,
+            metric: PREFIX_METRIC,
+        };
+        self.prefix_route(core, route, info.valid_lifetime);
+    }
+
+    /// RFC 4191 3.1: destinations behind this router; `::/0` says more of it as a default router than the header does.
+    fn advertised_route(
+        &mut self,
+        core: &mut Core,
+        interface: InterfaceId,
+        from: &Addr,
+        advert: &RouterAdvert,
+        info: &RouteInfo,
+    ) {
+        let dst = info.prefix;
+        if dst.prefix() == 0 {
+            let advert = RouterAdvert {
+                preference: info.preference,
+                router_lifetime: u16::try_from(info.lifetime).unwrap_or(u16::MAX),
+                ..*advert
+            };
+            return self.default_router(core, interface, from, &advert);
+        }
+        if dst.addr().is_link_local() || dst.addr().is_multicast() {
+            return;
+        }
+        let route = Route {
+            dst,
+            via: Some(*from),
+            interface,
+            metric: match info.preference {
+                Preference::High => ROUTER_METRIC - 1,
+                Preference::Medium => ROUTER_METRIC,
+                Preference::Low => ROUTER_METRIC + 1,
+            },
+        };
+        self.prefix_route(core, route, info.lifetime);
+    }
+
+    /// A route to a prefix that holds for `lifetime` seconds; 0 takes it back.
+    fn prefix_route(&mut self, core: &mut Core, route: Route, lifetime: u32) {
+        let same = |p: &Prefix| {
+            Route {
+                metric: route.metric,
+                ..p.route
+            } == route
+        };
         let found = self
             .discovery
             .prefixes
             .iter()
             .find(|(_, p)| same(p))
-            .map(|(key, _)| key.index);
-        let index = match found {
-            Some(index) if info.valid_lifetime == 0 => {
-                if let Some(prefix) = self.discovery.prefixes.remove_at(index) {
-                    if prefix.timer.is_some() {
-                        core.wheel.cancel(prefix.timer);
-                    }
-                    self.unlearn_route(&prefix_route(interface, cidr));
-                }
-                return;
+            .map(|(key, p)| (key.index, p.route.metric));
+        if lifetime == 0 {
+            if let Some((index, _)) = found {
+                self.forget_prefix(core, index);
             }
-            Some(index) => index,
-            None if info.valid_lifetime == 0 => return,
+            return;
+        }
+        let index = match found {
+            Some((index, metric)) => {
+                if metric != route.metric {
+                    self.learn_route(route);
+                }
+                index
+            }
             None => {
                 let new = Prefix {
-                    interface,
-                    cidr,
+                    route,
                     timer: TimerId::NONE,
                 };
                 let Some(key) = self.discovery.prefixes.insert(new) else {
                     return core.count(Count::AdvertisedTooMuch);
                 };
-                if !self.learn_route(prefix_route(interface, cidr)) {
+                if !self.learn_route(route) {
                     self.discovery.prefixes.remove(key);
                     return core.count(Count::AdvertisedTooMuch);
                 }
                 key.index
             }
         };
-        let end = until(core.now, info.valid_lifetime);
+        let end = until(core.now, lifetime);
         if let Some(prefix) = self.discovery.prefixes.at_mut(index) {
+            prefix.route = route;
             rearm(core, &mut prefix.timer, end, index, PREFIX);
+        }
+    }
+
+    fn forget_prefix(&mut self, core: &mut Core, index: u32) {
+        if let Some(prefix) = self.discovery.prefixes.remove_at(index) {
+            if prefix.timer.is_some() {
+                core.wheel.cancel(prefix.timer);
+            }
+            self.unlearn_route(&prefix.route);
         }
     }
 
@@ -546,15 +617,6 @@ impl Net {
             }
             self.unlearn_route(&redirect.route);
         }
-    }
-}
-
-fn prefix_route(interface: InterfaceId, dst: Cidr) -> Route {
-    Route {
-        dst,
-        via: None,
-        interface,
-        metric: PREFIX_METRIC,
     }
 }
 

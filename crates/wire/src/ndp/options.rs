@@ -1,8 +1,9 @@
-//! Options of neighbour discovery (RFC 4861 section 4.6, RFC 8106).
+//! Options of neighbour discovery (RFC 4861 section 4.6, RFC 4191, RFC 8106).
 
 use core::fmt;
 
 use super::*;
+use crate::Cidr;
 
 /// Option types (IANA "IPv6 Neighbor Discovery Option Formats").
 pub mod option {
@@ -16,6 +17,8 @@ pub mod option {
     pub const REDIRECTED_HEADER: u8 = 4;
     /// MTU.
     pub const MTU: u8 = 5;
+    /// Route information (RFC 4191).
+    pub const ROUTE_INFO: u8 = 24;
     /// Recursive DNS servers (RFC 8106).
     pub const RDNSS: u8 = 25;
 }
@@ -35,6 +38,17 @@ pub struct PrefixInfo {
     pub preferred_lifetime: u32,
     /// The prefix; bits beyond its length do not count.
     pub prefix: Addr,
+}
+
+/// A route by way of the router that advertises it (RFC 4191 section 2.3).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// Where it leads; bits beyond the prefix are not sent.
+    pub prefix: Cidr,
+    /// Preference among routers.
+    pub preference: Preference,
+    /// Seconds for which it holds; all ones is for ever.
+    pub lifetime: u32,
 }
 
 /// DNS servers a router advertises.
@@ -73,6 +87,8 @@ pub enum Opt<'a> {
     RedirectedHeader(&'a [u8]),
     /// MTU of the link.
     Mtu(u32),
+    /// A route.
+    RouteInfo(RouteInfo),
     /// DNS servers.
     Rdnss(Rdnss<'a>),
     /// Any other type, or one of the above with a length that is not its own.
@@ -96,6 +112,7 @@ impl<'a> Opt<'a> {
                 .try_into()
                 .ok()
                 .map(|data: &[u8; 6]| Opt::Mtu(be32(data, 2))),
+            option::ROUTE_INFO => parse_route_info(data),
             option::RDNSS => {
                 data.split_first_chunk::<6>()
                     .and_then(|(head, rest)| match rest.as_chunks() {
@@ -116,6 +133,7 @@ impl<'a> Opt<'a> {
         match self {
             Opt::SourceMac(_) | Opt::TargetMac(_) | Opt::Mtu(_) => 8,
             Opt::PrefixInfo(_) => 32,
+            Opt::RouteInfo(info) => 8 + usize::from(info.prefix.prefix().div_ceil(64)) * 8,
             Opt::RedirectedHeader(header) => 8 + header.len().next_multiple_of(8).min(2032),
             Opt::Rdnss(rdnss) => 8 + 16 * rdnss.servers.len(),
             Opt::Other { data, .. } => (2 + data.len()).next_multiple_of(8).min(2040),
@@ -141,6 +159,13 @@ impl<'a> Opt<'a> {
             Opt::PrefixInfo(info) => {
                 emit_prefix_info(&info, head_mut(bytes));
                 option::PREFIX_INFO
+            }
+            Opt::RouteInfo(info) => {
+                bytes[2] = info.prefix.prefix();
+                bytes[3] = info.preference.bits();
+                put32(head_mut::<8>(bytes), 4, info.lifetime);
+                fill(&mut bytes[8..], &info.prefix.network().addr().0);
+                option::ROUTE_INFO
             }
             Opt::RedirectedHeader(header) => {
                 fill(&mut bytes[8..], header);
@@ -183,6 +208,23 @@ fn parse_prefix_info<'a>(data: &[u8; 30]) -> Option<Opt<'a>> {
             prefix,
         })
     })
+}
+
+fn parse_route_info<'a>(data: &[u8]) -> Option<Opt<'a>> {
+    let (head, rest) = data.split_first_chunk::<6>()?;
+    // RFC 4191 section 2.3: room for 0, 64 or 128 bits, and no fewer than the prefix has.
+    if !matches!(rest.len(), 0 | 8 | 16) || usize::from(head[0]) > 8 * rest.len() {
+        return None;
+    }
+    let mut octets = [0; 16];
+    fill(&mut octets, rest);
+    let prefix = Cidr::new(Addr(octets), head[0]).filter(|cidr| !cidr.addr().is_v4())?;
+    Some(Opt::RouteInfo(RouteInfo {
+        prefix: prefix.network(),
+        // Its reserved value, unlike that of an advertisement, has the option ignored.
+        preference: Preference::from_bits(head[1])?,
+        lifetime: be32(head, 2),
+    }))
 }
 
 fn emit_prefix_info(info: &PrefixInfo, bytes: &mut [u8; 32]) {
@@ -268,6 +310,17 @@ impl<'a> Options<'a> {
         })
     }
 
+    /// The routes.
+    pub fn routes(&self) -> impl Iterator<Item = RouteInfo> + use<'a> {
+        self.iter().filter_map(|option| {
+            if let Opt::RouteInfo(info) = option {
+                Some(info)
+            } else {
+                None
+            }
+        })
+    }
+
     /// The prefixes.
     pub fn prefixes(&self) -> impl Iterator<Item = PrefixInfo> + use<'a> {
         self.iter().filter_map(|option| {
@@ -294,6 +347,7 @@ impl fmt::Display for Options<'_> {
                 Opt::SourceMac(mac) => write!(f, " source {mac}")?,
                 Opt::TargetMac(mac) => write!(f, " target {mac}")?,
                 Opt::PrefixInfo(info) => write!(f, " prefix {}/{}", info.prefix, info.prefix_len)?,
+                Opt::RouteInfo(info) => write!(f, " route {}", info.prefix)?,
                 Opt::RedirectedHeader(header) => {
                     write!(f, " redirected header len {}", header.len())?
                 }

@@ -271,6 +271,52 @@ fn options_that_make_no_sense() {
 }
 
 #[test]
+fn routes_of_every_length() {
+    // RFC 4191 section 2.3: 8, 16 or 24 bytes, whichever hold the prefix; bits beyond it are ignored.
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&[24, 1, 0, 0b0000_1000, 0, 0, 2, 88]);
+    bytes[8..].copy_from_slice(&"2001:db8:7:8:9:a:b:c".parse::<Addr>().unwrap().0);
+    let mut read = |units: u8, len, preference: u8| {
+        bytes[1..4].copy_from_slice(&[units, len, preference << 3]);
+        match Options::new(&bytes[..usize::from(units) * 8])
+            .unwrap()
+            .iter()
+            .next()
+        {
+            Some(Opt::RouteInfo(info)) => {
+                assert_eq!(info.lifetime, 600);
+                let mut again = [0xaa; 24];
+                let len = Opt::RouteInfo(info).emit(&mut again);
+                let read = Options::new(&again[..len]).unwrap().routes().next();
+                assert_eq!(read, Some(info));
+                Some((info.prefix.to_string(), info.preference))
+            }
+            Some(Opt::Other { kind: 24, .. }) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let route = |text: &str, preference| Some((text.to_string(), preference));
+    assert_eq!(read(1, 0, 1), route("::/0", Preference::High));
+    assert_eq!(read(2, 48, 0), route("2001:db8:7::/48", Preference::Medium));
+    assert_eq!(read(3, 48, 3), route("2001:db8:7::/48", Preference::Low));
+    assert_eq!(
+        read(3, 128, 0),
+        route("2001:db8:7:8:9:a:b:c/128", Preference::Medium)
+    );
+    for (units, len, preference) in [(1, 1, 0), (2, 65, 0), (3, 129, 0), (3, 255, 0), (2, 48, 2)] {
+        assert_eq!(
+            read(units, len, preference),
+            None,
+            "{units} {len} {preference}"
+        );
+    }
+    // An IPv4 prefix in disguise.
+    bytes[8..].copy_from_slice(&Addr::v4(10, 0, 0, 0).0);
+    bytes[1..4].copy_from_slice(&[3, 104, 0]);
+    assert!(Options::new(&bytes).unwrap().routes().next().is_none());
+}
+
+#[test]
 fn long_option_data_is_cut() {
     let data = vec![7; 5000];
     let option = Opt::RedirectedHeader(&data);

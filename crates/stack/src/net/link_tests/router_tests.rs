@@ -385,6 +385,66 @@ fn a_real_router_finds_its_place() {
     assert_eq!(rig.routes(), ["::/0 via fe80::99"]);
 }
 
+/// RFC 4191: routes by way of a router, with preference and lifetime; `::/0` is about the router as a default one.
+#[test]
+fn routes_are_advertised() {
+    let mut rig = Rig::settled(config());
+    let none = RouterAdvert {
+        router_lifetime: 0,
+        ..ADVERT
+    };
+    let route = |prefix: &str, preference, lifetime| {
+        Opt::RouteInfo(ndp::RouteInfo {
+            prefix: prefix.parse().unwrap(),
+            preference,
+            lifetime,
+        })
+    };
+    let medium = Preference::Medium;
+    let (far, mac) = ("2001:db8:7::/48", Opt::SourceMac(PEER));
+    rig.ra("fe80::1:1", none, &[mac, route(far, medium, 600)]);
+    assert_eq!(rig.routes(), ["2001:db8:7::/48 via fe80::1:1"]);
+    // The router that is preferred carries it; with its lifetime the route ends.
+    rig.ra("fe80::1:2", none, &[mac, route(far, Preference::High, 100)]);
+    assert_eq!(next_hop(&mut rig, "2001:db8:7::5"), "fe80::1:2");
+    rig.ra("fe80::1:2", none, &[mac, route(far, Preference::Low, 100)]);
+    assert_eq!(next_hop(&mut rig, "2001:db8:7::5"), "fe80::1:1");
+    rig.ra("fe80::1:2", none, &[mac, route(far, Preference::High, 100)]);
+    rig.pass(101_000);
+    assert_eq!(rig.routes(), ["2001:db8:7::/48 via fe80::1:1"]);
+    // Or when it is taken back, or the router does not answer.
+    rig.ra("fe80::1:1", none, &[mac, route(far, medium, 0)]);
+    assert!(rig.routes().is_empty());
+    rig.ra("fe80::1:1", none, &[mac, route(far, medium, 600)]);
+    rig.send("fe80::9", "2001:db8:7::5", "fe80::1:1");
+    rig.pass(20_000);
+    assert!(rig.routes().is_empty());
+    // A default router after all.
+    rig.ra(
+        "fe80::1:1",
+        none,
+        &[mac, route("::/0", Preference::High, 600)],
+    );
+    rig.ra("fe80::1:2", ADVERT, &[mac]);
+    assert_eq!(rig.routes(), ["::/0 via fe80::1:1"]);
+    // Not what lies on the link anyway, nor more than there is room for.
+    for prefix in ["fe80::/64", "ff00::/8"] {
+        rig.ra("fe80::1:1", none, &[route(prefix, medium, 600)]);
+    }
+    assert!(rig.routes().len() <= 1);
+    for n in 0..500u32 {
+        rig.ra(
+            "fe80::1:2",
+            none,
+            &[route(&format!("2001:db8:{n:x}::/48"), medium, 600)],
+        );
+    }
+    assert_eq!(rig.routes().len(), 64);
+    assert!(rig.core.stats.counts.get(Count::AdvertisedTooMuch) > 0);
+    rig.pass(601_000);
+    assert!(rig.routes().is_empty());
+}
+
 /// RFC 7217: identifiers avoid the reserved ones and depend on everything they should.
 #[test]
 fn interface_identifiers() {
