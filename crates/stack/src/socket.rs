@@ -79,6 +79,8 @@ impl Ready {
     pub const HUP: Self = Self(8);
     /// An error waits to be taken (EPOLLERR).
     pub const ERROR: Self = Self(16);
+    /// Urgent data has been announced and not been read (EPOLLPRI).
+    pub const PRIORITY: Self = Self(32);
 
     /// Whether all bits of `other` are set.
     #[inline]

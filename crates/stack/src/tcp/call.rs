@@ -353,10 +353,13 @@ impl Tcp {
             return self.settle(core, index);
         }
         if let Some(conn) = self.conn(index) {
+            if conn.act.urgent_left(conn.tcb) == 0 {
+                conn.act.urgent = None;
+            }
             if conn.window_update_due() {
                 conn.tcb.ack_now();
                 self.queue_send(index);
-            } else if conn.act.is_spent() {
+            } else if conn.act.is_spent(conn.tcb) {
                 self.settle(core, index);
             }
         }
@@ -376,6 +379,9 @@ impl Tcp {
         }
         if ended {
             ready |= Ready::READ_CLOSED;
+        }
+        if act.is_some_and(|a| a.urgent_left(tcb) > 0) {
+            ready |= Ready::PRIORITY;
         }
         if tcb.state == State::Closed {
             ready |= Ready::HUP | Ready::WRITABLE;
@@ -434,6 +440,9 @@ impl Tcp {
         }
         if read {
             tcb.flags |= flag::READ_SHUT;
+            if let Some(act) = self.actives.at_mut(tcb.active) {
+                act.urgent = None;
+            }
             self.raise(index, Ready::READABLE);
         }
         if write {

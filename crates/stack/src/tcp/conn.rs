@@ -213,6 +213,11 @@ impl Conn<'_> {
             .saturating_sub(self.act.recv.len() as u32)
     }
 
+    /// The next octet the application will read.
+    pub(crate) fn read_edge(&self) -> Seq {
+        self.act.read_edge(self.tcb)
+    }
+
     /// Whether the application should hear that there is room to write: Linux's rule, a third of the buffer is free.
     pub(crate) fn is_writable(&self) -> bool {
         u64::from(self.send_room()) * 3 >= u64::from(self.profile.options.send_buffer)
@@ -298,6 +303,7 @@ pub(crate) fn release_queues(
     act.resent = None;
     act.dsack = None;
     act.fin = None;
+    act.urgent = None;
 }
 
 /// Frees a list of ranges and their bytes.

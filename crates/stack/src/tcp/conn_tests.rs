@@ -79,6 +79,7 @@ fn segment(seq: Seq, len: u32) -> Segment {
         window: 0,
         len,
         unit: len,
+        urgent: None,
         timestamps: None,
         options: None::<Options>,
     }

@@ -38,6 +38,8 @@ pub struct TcpInfo {
     pub unsent: u32,
     /// Received and not read.
     pub unread: u32,
+    /// Of what is unread or on its way: up to the end of the urgent data.
+    pub urgent: u32,
     /// Reported received out of order by the peer.
     pub sacked: u32,
     /// Timeouts in a row.
@@ -91,6 +93,7 @@ impl Tcp {
             unacknowledged: tcb.outstanding(),
             unsent: act.map_or(0, |a| a.unsent.len() as u32),
             unread: act.map_or(0, |a| a.recv.len() as u32),
+            urgent: act.map_or(0, |a| a.urgent_left(tcb)),
             sacked: act.map_or(0, |a| a.sacked_bytes),
             backoff: tcb.backoff,
             timestamps: tcb.has(flag::TIMESTAMPS),

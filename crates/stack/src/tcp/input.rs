@@ -304,6 +304,9 @@ impl Conn<'_> {
                 ..Arrival::default()
             };
         }
+        if seg.urgent.is_some() {
+            outcome.raise |= self.note_urgent(seg);
+        }
         if seg.len > 0 || seg.has(Flags::FIN) {
             return self.arrive_data(core, seg, data, outcome, established);
         }

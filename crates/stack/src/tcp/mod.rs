@@ -227,7 +227,8 @@ impl Tcp {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if !self.actives.at(tcb.active).is_some_and(Active::is_spent) {
+        let act = self.actives.at(tcb.active);
+        if !act.is_some_and(|act| act.is_spent(tcb)) {
             return;
         }
         self.actives.remove_at(tcb.active);

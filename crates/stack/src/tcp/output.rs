@@ -327,9 +327,6 @@ impl Conn<'_> {
 
     fn send_fin(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
         let seq = self.tcb.snd_nxt;
-        if self.tcb.outstanding() == 0 {
-            self.tcb.backoff = 0; // it counted what kept the FIN from being sent
-        }
         self.emit(core, way, seq, Flags::FIN, None);
         self.tcb.snd_nxt = seq + 1;
         self.tcb.flags |= flag::FIN_SENT;

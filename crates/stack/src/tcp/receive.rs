@@ -93,6 +93,7 @@ impl Conn<'_> {
         let finished = self.act.fin == Some(self.tcb.rcv_nxt);
         if finished {
             self.act.fin = None;
+            self.act.urgent = self.act.urgent.filter(|at| at.le(self.tcb.rcv_nxt)); // no more will come
             self.tcb.rcv_nxt += 1;
             self.tcb.flags |= flag::FIN_RECEIVED;
             self.tcb.ack_now();
@@ -111,6 +112,22 @@ impl Conn<'_> {
             Keep::All
         };
         core.spare_blocks(keep) > 0
+    }
+
+    /// RFC 9293 3.10.7.4 sixth: the urgent pointer moves on, with data or without (MUST-66). The application hears of it each
+    /// time (MUST-32); the bytes stay where they are in the stream (RFC 6093 6).
+    #[cold]
+    pub(crate) fn note_urgent(&mut self, seg: &Segment) -> Ready {
+        let advances = |mark: &Seq| {
+            mark.gt(self.read_edge()) && self.act.urgent.is_none_or(|known| mark.gt(known))
+        };
+        match seg.urgent.filter(advances) {
+            Some(mark) if self.tcb.state.receives() && !self.tcb.has(flag::READ_SHUT) => {
+                self.act.urgent = Some(mark);
+                Ready::PRIORITY
+            }
+            _ => Ready::NONE,
+        }
     }
 
     /// In-order data: to the reader, with whatever waited behind it.

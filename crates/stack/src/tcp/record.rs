@@ -316,6 +316,8 @@ pub(crate) struct Active {
     pub(crate) rcv_mss: u16,
     /// A D-SACK to report with the next ACK.
     pub(crate) dsack: Option<(Seq, Seq)>,
+    /// RCV.UP: the octet behind the urgent data, while some of it is unread.
+    pub(crate) urgent: Option<Seq>,
     /// Sequence number of a FIN that came out of order.
     pub(crate) fin: Option<Seq>,
 }
@@ -352,8 +354,22 @@ impl Active {
             control,
             rcv_mss: 536,
             dsack: None,
+            urgent: None,
             fin: None,
         }
+    }
+
+    /// The next octet the application will read.
+    pub(crate) fn read_edge(&self, tcb: &Tcb) -> Seq {
+        Seq(tcb.rcv_nxt.0.wrapping_sub(self.recv.len() as u32))
+    }
+
+    /// Urgent bytes not read yet (RFC 9293 MUST-33).
+    pub(crate) fn urgent_left(&self, tcb: &Tcb) -> u32 {
+        let read = self.read_edge(tcb);
+        self.urgent
+            .filter(|mark| mark.gt(read))
+            .map_or(0, |mark| mark.dist(read))
     }
 
     /// The earliest of its deadlines.
@@ -364,7 +380,7 @@ impl Active {
 
     /// Whether the record holds nothing worth keeping.
     #[inline]
-    pub(crate) fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self, tcb: &Tcb) -> bool {
         self.sent.is_empty()
             && self.unsent.is_empty()
             && self.recv.is_empty()
@@ -374,6 +390,7 @@ impl Active {
             && self.repair == Repair::Open
             && self.dsack.is_none()
             && self.fin.is_none()
+            && self.urgent_left(tcb) == 0
     }
 }
 

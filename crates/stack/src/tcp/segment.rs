@@ -26,6 +26,8 @@ pub(crate) struct Segment {
     pub(crate) len: u32,
     /// Payload bytes of one original segment when a device joined several, else `len`.
     pub(crate) unit: u32,
+    /// The octet behind the urgent data (RFC 9293 3.8.5, MUST-62).
+    pub(crate) urgent: Option<Seq>,
     pub(crate) timestamps: Option<(u32, u32)>,
     /// Options other than timestamps, when there are any.
     pub(crate) options: Option<Options>,
@@ -142,6 +144,10 @@ pub(crate) fn parse(
         ack: Seq(packet.ack()),
         flags: packet.flags(),
         window: packet.window(),
+        urgent: packet
+            .flags()
+            .contains(Flags::URG)
+            .then(|| Seq(packet.seq()) + u32::from(packet.urgent())),
         len,
         unit: if dg.gso_size == 0 {
             len

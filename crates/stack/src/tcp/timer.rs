@@ -209,7 +209,7 @@ impl Conn<'_> {
     }
 
     /// R2 of RFC 9293 3.8.3 (MUST-20): too many timeouts, or the user's limit. A peer that answers probes with a closed window
-    /// is alive, and is waited for (MUST-37): its ACKs keep moving `stuck_since`. But not for ever once the application has
+    /// is alive, and is waited for (MUST-37): its ACKs take `probes` back. But not for ever once the application has
     /// closed: then only until the timeout can grow no more, as on Linux.
     fn gives_up(&self, now: Instant) -> bool {
         let stuck = now - self.act.stuck_since;
