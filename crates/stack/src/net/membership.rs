@@ -73,6 +73,15 @@ fn key(interface: InterfaceId, group: &Addr) -> [u8; 17] {
     key
 }
 
+/// Sees to it that a timer, if it runs, is due by `at`; whether it runs.
+fn sooner(core: &mut Core, timer: TimerId, at: Instant) -> bool {
+    match core.wheel.deadline(timer) {
+        Some(due) if due <= at => true,
+        Some(_) => core.wheel.rearm(timer, at),
+        None => false,
+    }
+}
+
 impl Membership {
     pub(super) fn new(_config: &Config, secret: SipKey) -> Self {
         Self {
@@ -227,13 +236,12 @@ impl Net {
         let Some(group) = self.membership.groups.at_mut(at) else {
             return;
         };
-        if group.timer.is_some() {
-            return;
-        }
         let wait = Duration::from_millis(u64::from(core.rng.below(range.max(1))));
-        group.timer = core
-            .arm(core.now + wait, TimerKind::Membership, at, GROUP)
-            .unwrap_or(TimerId::NONE);
+        if !sooner(core, group.timer, core.now + wait) {
+            group.timer = core
+                .arm(core.now + wait, TimerKind::Membership, at, GROUP)
+                .unwrap_or(TimerId::NONE);
+        }
     }
 
     pub(super) fn membership_timer(&mut self, core: &mut Core, index: u32, extra: u16) {
@@ -430,10 +438,10 @@ impl Net {
             }
             return;
         }
-        if querier.general.is_some() {
+        let wait = Duration::from_millis(u64::from(core.rng.below(millis.max(1))));
+        if sooner(core, querier.general, now + wait) {
             return;
         }
-        let wait = Duration::from_millis(u64::from(core.rng.below(millis.max(1))));
         let index = u32::from(interface.0) << 1 | u32::from(!v4);
         let timer = core.arm(now + wait, TimerKind::Membership, index, GENERAL);
         self.membership.querier(interface, v4).general = timer.unwrap_or(TimerId::NONE);

@@ -135,3 +135,28 @@ fn queries_of_strangers_are_not_answered() {
     assert!(rig.pass(2_100).is_empty());
     assert_eq!(rig.drops(Drop::MembershipInvalid), 2);
 }
+
+/// RFC 9777 6.2, RFC 9776 5.2: of two queries that wait for an answer the more urgent counts.
+#[test]
+fn the_more_urgent_query_counts() {
+    for group in ["::", "ff15::1"] {
+        let mut rig = Rig::settled(quick());
+        rig.net.join_group(&mut rig.core, IF, &ip("ff15::1"));
+        rig.pass(5_000);
+        rig.frames();
+        for max_response in [30_000_000, 500, 30_000_000] {
+            let query = mld::Query {
+                group: ip(group),
+                max_response,
+                v2: true,
+                sources: 0,
+            };
+            let mut bytes = vec![0; query.buffer_len()];
+            query.emit(&mut bytes);
+            rig.ip("fe80::99", "ff02::1", 1, 58, &bytes);
+        }
+        let said = rig.pass(510);
+        assert_eq!(said.len(), 1, "{group}: {said:?}");
+        assert!(said[0].1.contains("ModeIsExclude ff15::1"), "{said:?}");
+    }
+}
