@@ -92,14 +92,20 @@ pub(crate) fn refused(why: &io::Error) -> Error {
         "user namespaces are limited to none: sysctl user.max_user_namespaces=10000, or run as root"
     } else if setting("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
         "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
+    } else if matches!(why.raw_os_error(), Some(libc::ENOSPC | libc::EUSERS)) {
+        "there are as many as this user may have: sysctl user.max_net_namespaces and user.max_user_namespaces say how many"
     } else if why.raw_os_error() == Some(libc::EINVAL) {
         "the kernel lacks user or network namespaces (CONFIG_USER_NS, CONFIG_NET_NS)"
     } else {
         "namespaces are forbidden here, as in many containers: allow them (docker run --privileged) or run outside"
     };
-    let why_text = crate::error::reason(why);
+    // The system's words for a limit of zero are "no space left on device".
+    let why_text = match why.raw_os_error() {
+        Some(libc::ENOSPC | libc::EUSERS) => String::new(),
+        _ => format!("{}; ", crate::error::reason(why)),
+    };
     Error::unavailable(
-        format!("cannot make a private network namespace: {why_text} ({remedy})"),
+        format!("cannot make a private network namespace: {why_text}{remedy}"),
         why.raw_os_error(),
     )
 }
@@ -170,5 +176,20 @@ impl Namespace {
 impl AsFd for Namespace {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_not_a_full_disk() {
+        let refusal = refused(&io::Error::from_raw_os_error(libc::ENOSPC));
+        let said = refusal.to_string();
+        assert!(refusal.is_unavailable());
+        assert!(said.starts_with("cannot make a private network namespace: "));
+        assert!(!said.contains("No space left"), "{said}");
+        assert!(said.contains("sysctl"), "{said}");
     }
 }
