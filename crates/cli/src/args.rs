@@ -2,7 +2,7 @@
 //!
 //! What does not live here: doing it (`demo`, `up`).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -46,7 +46,8 @@ pub(crate) enum Command {
             millstream demo                              http://127.0.0.1:8080 shows the live page\n  \
             curl http://127.0.0.1:8080/bytes/1000000000 | sha256sum\n                                               \
             the digest is the one the page announces\n  \
-            millstream demo --publish 127.0.0.1:9000     another port\n  \
+            millstream demo --publish 9000               http://127.0.0.1:9000 instead\n  \
+            millstream demo --publish 0.0.0.0:8080       for other machines, too\n  \
             millstream demo --once --json > report.json  for scripts: exits with 0 only if all passed\n  \
             millstream demo --once --quick               smaller sizes: a few seconds\n  \
             millstream demo --pcap demo.pcapng           then open the file in Wireshark\n\n\
@@ -82,8 +83,9 @@ pub(crate) enum Command {
 /// `millstream demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Where the page is published on this machine's own network; port 0 takes any free port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    /// Where the page is published on this machine's own network: ADDRESS:PORT, or only a port of
+    /// 127.0.0.1; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) publish: SocketAddr,
     /// What the frames go through: a TAP device, or a packet socket on a cable of two virtual devices
     #[arg(long, value_enum, default_value_t = PortChoice::Auto)]
@@ -100,6 +102,16 @@ pub(crate) struct Demo {
     /// Write every frame to a pcapng file, for Wireshark or tcpdump
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
+}
+
+/// An address and a port, or only a port of this machine's loopback.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let bare = text.strip_prefix("localhost:").unwrap_or(text);
+    let port = bare.parse().map(loopback).ok();
+    port.or_else(|| text.parse().ok()).ok_or_else(|| {
+        "give an address and a port such as 127.0.0.1:8080 or [::1]:8080, or only a port".into()
+    })
 }
 
 /// What the demo's frames go through.
@@ -132,6 +144,27 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_may_be_short() {
+        for text in ["9000", "localhost:9000", "127.0.0.1:9000"] {
+            assert_eq!(address(text).unwrap(), "127.0.0.1:9000".parse().unwrap());
+        }
+        assert_eq!(address("[::]:0").unwrap(), "[::]:0".parse().unwrap());
+        for text in [
+            "",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "99999",
+            "example.org:80",
+        ] {
+            assert!(
+                address(text).unwrap_err().contains("127.0.0.1:8080"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Facts {
         };
         Self {
             millstream: env!("CARGO_PKG_VERSION"),
-            published: format!("http://{published}"),
+            published: publish::url(published),
             port: link.port.facts().name.clone(),
             port_kind: link.kind,
             host: text(&HOST),
@@ -223,7 +223,7 @@ fn show(
     }
     if ended && !args.once {
         if !args.json {
-            writeln!(out, "{} is up until Ctrl-C.", facts.published)?;
+            invite(&mut out, facts, style)?;
         }
         out.flush()?;
         stop.wait();
@@ -265,7 +265,7 @@ fn greet(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
         facts.millstream
     )?;
     if let Some(note) = &facts.note {
-        writeln!(out, "{}", style.paint("33", note))?;
+        writeln!(out, "  {}", style.paint("33", note))?;
     }
     writeln!(out, "  live page  {url}")?;
     writeln!(
@@ -282,6 +282,19 @@ fn greet(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
     )?;
     writeln!(out, "\nSelf-check from the kernel's sockets:")?;
     out.flush()
+}
+
+/// What to do with a host that is up.
+fn invite(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
+    let url = &facts.published;
+    let download = format!("curl {url}/bytes/{} | sha256sum", http::ANNOUNCED);
+    writeln!(
+        out,
+        "\n{} is up until Ctrl-C. Open it in a browser, or try",
+        style.paint("1;36", url)
+    )?;
+    writeln!(out, "  {}", style.paint("1", &download))?;
+    writeln!(out, "and compare with the digest on the page.")
 }
 
 fn print_json(out: &mut impl Write, facts: &Facts, rows: &[Row], stats: Stats) -> io::Result<()> {

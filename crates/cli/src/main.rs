@@ -21,6 +21,7 @@ mod stop;
 mod units;
 mod up;
 mod view;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@
 //! Invariant: a device made here goes away with the port or the namespace it is in.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,9 +65,7 @@ pub(crate) fn demo(choice: PortChoice) -> Result<Link, Failure> {
         PortChoice::Packet => demo_packet(None)?,
         PortChoice::Auto => match demo_tap() {
             Ok(link) => link,
-            Err(error) if error.is_unavailable() => {
-                demo_packet(Some(format!("no TAP device: {error}")))?
-            }
+            Err(error) if error.is_unavailable() => demo_packet(Some(error.to_string()))?,
             Err(error) => return Err(Failure::told(error)),
         },
     };
@@ -115,7 +114,7 @@ fn demo_packet(why: Option<String>) -> Result<Link, Failure> {
         PacketSocket::new(FAR, &options).map_err(Failure::told)
     });
     let socket = opened.map_err(told)??;
-    let note = why.map(|why| format!("using a packet socket on a veth pair instead ({why})"));
+    let note = why.map(|why| format!("a packet socket instead of a TAP device: {why}"));
     Ok(Link {
         port: Box::new(socket),
         kind: "packet",
@@ -169,6 +168,17 @@ pub(crate) fn configured(config: &config::Port) -> Result<Link, Failure> {
             (Box::new(socket), "packet")
         }
     };
+    let mtu = port.facts().mtu;
+    if mtu > usize::from(u16::MAX) {
+        let device = &config.device;
+        return Err(Failure::new(
+            format_args!(
+                "port {:?}: {device} has an MTU of {mtu}, more than IPv4 has room for",
+                config.name
+            ),
+            format_args!("`ip link set {device} mtu 65535`, or use another device"),
+        ));
+    }
     let port = match &config.pcap {
         Some(file) => capture(port, file)?,
         None => port,
@@ -200,5 +210,72 @@ pub(crate) fn capture(
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos() as u64)
     };
+    let out = CaptureFile {
+        out,
+        name: file.display().to_string(),
+        told: false,
+    };
     Ok(Box::new(Capture::new(port, out, SNAPLEN, now)))
+}
+
+/// The file of a capture. A full disk ends the capture and nothing else, so it is said when it happens.
+struct CaptureFile<W: Write> {
+    out: W,
+    name: String,
+    told: bool,
+}
+
+impl<W: Write> CaptureFile<W> {
+    fn tell<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &done
+            && error.kind() != io::ErrorKind::Interrupted
+            && !std::mem::replace(&mut self.told, true)
+        {
+            let what = format_args!("the capture {} ends early: {error}", self.name);
+            eprintln!(
+                "millstream: {}",
+                Failure::new(what, "everything else goes on")
+            );
+        }
+        done
+    }
+}
+
+impl<W: Write> Write for CaptureFile<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.out.write(bytes);
+        self.tell(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.out.flush();
+        self.tell(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_once() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut file = CaptureFile {
+            out: Full,
+            name: "x".into(),
+            told: false,
+        };
+        for _ in 0..2 {
+            assert!(file.write(b"frame").is_err());
+            assert!(file.told);
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //! Invariant: as many relays as [`RELAYS_MAX`] and no more; the kernel's backlog holds the others back.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(address).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                "another program has this port: choose another with --publish 127.0.0.1:PORT"
+                "another program has this port: choose another with --publish PORT, or 0 for any free one"
             }
             io::ErrorKind::AddrNotAvailable => {
                 "this machine does not have that address: use --publish 127.0.0.1:PORT"
@@ -55,6 +55,16 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         )
     })?;
     Ok(listener)
+}
+
+/// Where a browser on this machine finds the listener: one of every address is reached through the loopback.
+pub(crate) fn url(published: SocketAddr) -> String {
+    let ip = match published.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, published.port()))
 }
 
 /// Relays every connection of `listener` to `target`, for ever.
@@ -104,6 +114,18 @@ mod tests {
         let mut back = Vec::new();
         stream.read_to_end(&mut back).await.unwrap();
         assert_eq!(back, b"over the bridge");
+    }
+
+    #[test]
+    fn the_address_shown_is_one_a_browser_can_open() {
+        for (published, shown) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:8080", "http://[::1]:8080"),
+            ("192.0.2.7:8080", "http://192.0.2.7:8080"),
+        ] {
+            assert_eq!(url(published.parse().unwrap()), shown);
+        }
     }
 
     #[test]

@@ -167,6 +167,23 @@ impl Stack {
         })
     }
 
+    /// Why each port is of no use any more, if it is, in the order they were given; None once the host has ended.
+    pub(crate) fn failures(&self) -> Option<Vec<Option<String>>> {
+        let snapshot = self.host.snapshot_with(0).ok()?;
+        Some(
+            snapshot
+                .ports
+                .into_iter()
+                .map(|port| port.failure)
+                .collect(),
+        )
+    }
+
+    /// Whether the host has ended by itself: all its ports have failed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.host.is_stopped()
+    }
+
     /// Ends the host.
     ///
     /// # Errors

@@ -19,9 +19,13 @@ use crate::network;
 use crate::serve::{Plan, PlannedPort, Stack};
 use crate::services::{serve_datagrams, serve_streams};
 use crate::stop::Stop;
+use crate::watch::Watch;
 
 /// How long connections may take to end when the host does.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How often the devices are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs the host, or only checks its file.
 ///
@@ -30,6 +34,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
     let config = read(&args.config)?;
     let routers = folders(&config)?;
+    captures(&config)?;
     if args.check {
         print!("{}", describe(&args.config, &config));
         return Ok(ExitCode::SUCCESS);
@@ -45,6 +50,8 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
             routes: port.routes.clone(),
         });
     }
+    print!("{}", describe(&args.config, &config));
+    println!("Looking whether the addresses are free on the link, some seconds.");
     let services = config.serves.iter().map(service_line).collect();
     let stack = Stack::start(Plan {
         name: config.name.clone(),
@@ -63,13 +70,23 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
         Stop::listen()
             .map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
     })?;
-    print!("{}", describe(&args.config, &config));
     println!("{} is up until Ctrl-C.", config.name);
-    stop.wait();
+    watch(&config, &stack, &stop);
     runtime.shutdown_timeout(FAREWELL);
-    stack.stop()?;
+    let again = "start the host again when the device is back";
+    stack.stop().map_err(|error| Failure::new(error, again))?;
     println!("Stopped.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the end, and tells meanwhile what becomes of the devices.
+fn watch(config: &Config, stack: &Stack, stop: &Stop) {
+    let mut watch = Watch::new(&config.ports);
+    while !stop.wait_for(LOOK) && !stack.is_over() {
+        for line in watch.look(stack) {
+            eprintln!("millstream: {line}");
+        }
+    }
 }
 
 /// Reads and checks the file.
@@ -99,6 +116,23 @@ fn folders(config: &Config) -> Result<Vec<Option<axum::Router>>, Failure> {
         _ => Ok(None),
     };
     config.serves.iter().map(router).collect()
+}
+
+/// Whether the folders captures are to be written to are there.
+fn captures(config: &Config) -> Result<(), Failure> {
+    for file in config.ports.iter().filter_map(|port| port.pcap.as_deref()) {
+        let folder = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if !folder.is_none_or(Path::is_dir) {
+            let what = format_args!("cannot write {}: there is no such folder", file.display());
+            return Err(Failure::new(
+                what,
+                "give `pcap` a file in a folder there is",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn serve_all(

@@ -86,7 +86,7 @@ fn a_wrong_command_line_is_told_with_what_there_is() {
         ),
         (
             &["demo", "--publish", "localhost"],
-            "invalid value 'localhost' for '--publish <ADDR>'",
+            "invalid value 'localhost' for '--publish <ADDR>': give an address and a port such as",
         ),
         (
             &["demo", "--port", "dpdk"],
@@ -159,6 +159,10 @@ fn a_wrong_file_is_told_to_the_column() {
             format!("{port}[[serve]]\nkind = \"http\"\nlisten = \"[::]:80\"\nroot = \"nowhere\"\n"),
             "cannot serve ",
         ),
+        (
+            format!("{port}pcap = \"nowhere/a.pcapng\"\n"),
+            "cannot write ",
+        ),
     ] {
         std::fs::write(path, &text).expect("the file can be written");
         let said = refusal(&["up", "--check", "-c", path]);
@@ -189,7 +193,7 @@ fn a_demo_that_cannot_publish_changes_nothing_and_says_what_to_do() {
     let said = refusal(&["demo", "--publish", &address]);
     assert!(
         said.contains("cannot publish")
-            && said.ends_with("choose another with --publish 127.0.0.1:PORT"),
+            && said.ends_with("choose another with --publish PORT, or 0 for any free one"),
         "{said}"
     );
 }

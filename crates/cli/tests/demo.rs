@@ -202,6 +202,43 @@ fn get(to: SocketAddr, path: &str) -> String {
 }
 
 #[test]
+fn a_host_tells_what_becomes_of_its_device() {
+    netns::in_private!(|| {
+        netns::link::create_veth("near", "far").expect("a cable");
+        for end in ["near", "far"] {
+            netns::link::disable_ipv6(end).expect("the kernel keeps out");
+            netns::link::set_up(end).expect("on");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("host.toml");
+        let port = "[[port]]\nname = \"lan\"\nkind = \"packet\"\ndevice = \"far\"\naddresses = [\"fd78::2/64\"]\n";
+        std::fs::write(&file, port).expect("the file can be written");
+        let mut up = Running::start(&["up", "-c", file.to_str().expect("UTF-8")]);
+        let mut out = BufReader::new(up.0.stdout.take().expect("piped"));
+        up.read_to(&mut out, "is up until Ctrl-C")
+            .expect("it starts");
+        let mut err = BufReader::new(up.0.stderr.take().expect("piped")).lines();
+        let mut told = || err.next().expect("a line").expect("readable");
+
+        netns::link::set_down("far").expect("off");
+        let line = told();
+        assert!(
+            line.starts_with("millstream: port \"lan\": far is switched off"),
+            "{line}"
+        );
+        netns::link::set_up("far").expect("on");
+        assert_eq!(told(), "millstream: port \"lan\": far is up again");
+        netns::link::delete("far").expect("removed");
+        let line = told();
+        assert!(
+            line.contains("interface far is gone") && line.contains("; start the host again"),
+            "{line}"
+        );
+        assert_eq!(up.exit_within(Duration::from_secs(10)), Some(2));
+    });
+}
+
+#[test]
 fn a_host_from_the_example_file_serves_the_kernel() {
     netns::in_private!(|| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tap.toml");

@@ -256,8 +256,7 @@ fn await_address(host: &Host, address: Cidr, name: &str, end: Instant) -> Result
         let late = Instant::now() >= end;
         if late || error.kind() != ErrorKind::AddrNotAvailable {
             let why = if late {
-                "another machine on the link seems to have it; choose another, or switch duplicate detection off"
-                    .to_owned()
+                "another machine on the link seems to have it; choose another".to_owned()
             } else {
                 error.to_string()
             };

@@ -160,11 +160,7 @@ impl PacketSocket {
             {
                 return;
             }
-            let line = format!(
-                "interface {} is gone: {}; open it again",
-                self.facts.name,
-                reason(&why)
-            );
+            let line = format!("interface {} is gone: {}", self.facts.name, reason(&why));
             self.failure = Some(PortError::new(line).with_errno(&why));
         }
     }

@@ -158,11 +158,11 @@ impl Tap {
     #[inline]
     fn give_up(&mut self, why: Option<io::Error>) {
         if let (Some(why), None) = (why, &self.failure) {
-            let line = format!(
-                "TAP {} is gone: {}; open it again",
-                self.facts.name,
-                reason(&why)
-            );
+            let reason = match why.raw_os_error() {
+                Some(libc::EBADFD) => "it was removed".to_owned(),
+                _ => reason(&why),
+            };
+            let line = format!("TAP {} is gone: {reason}", self.facts.name);
             self.failure = Some(PortError::new(line).with_errno(&why));
         }
     }
