@@ -163,10 +163,11 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     )
 }
 
-/// A unicast address a host may have.
+/// A unicast address a host may have: not the one of the subnet itself, nor its broadcast address (RFC 1122 3.2.1.3).
 fn is_assignable(cidr: &Cidr) -> bool {
     let addr = cidr.addr();
-    addr.is_unicast() && !addr.is_loopback() && Some(addr) != cidr.broadcast()
+    let subnet = cidr.broadcast().is_some() && *cidr == cidr.network();
+    addr.is_unicast() && !addr.is_loopback() && Some(addr) != cidr.broadcast() && !subnet
 }
 
 /// Whether a listener on this address can get anything at all, given the host's addresses.

@@ -62,7 +62,7 @@ pub(super) async fn parallel(
     let took = start.elapsed();
     let bytes = (n * len) as u64;
     Ok(Finding {
-        detail: format!("all opened in {}, all bytes equal", units::duration(opened)),
+        detail: format!("all opened in {}, bytes equal", units::duration(opened)),
         measures: vec![
             ("connections", n as f64),
             ("open_milliseconds", micros(opened) / 1e3),
@@ -160,7 +160,7 @@ pub(super) async fn cycles(
     let (median, late) = (quantile(&times, 0.5), quantile(&times, 0.99));
     Ok(Finding {
         detail: format!(
-            "{}/s, median {}, 99th percentile {}",
+            "{}/s, p50 {}, p99 {}",
             units::count(rate as u64),
             units::duration(median),
             units::duration(late)
@@ -216,7 +216,7 @@ pub(super) async fn datagrams(to: SocketAddr, n: u64, gauge: &Gauge) -> io::Resu
     let median = quantile(&times, 0.5);
     Ok(Finding {
         detail: format!(
-            "{0} of {0} came back, median {1}",
+            "{0} of {0}, median {1}",
             units::count(n),
             units::duration(median)
         ),

@@ -201,8 +201,8 @@ fn plan_load(target: Target, sizes: Sizes) -> Vec<(Row, Task)> {
     let upload = format!("upload {amount}, digest");
     let connections = units::count(sizes.parallel as u64);
     let each = units::bytes(sizes.parallel_bytes as u64);
-    let parallel = format!("{connections} connections, {each} echoed on each");
-    let cycles = format!("{} times open, request, close", units::count(sizes.cycles));
+    let parallel = format!("{connections} at once, {each} echoed");
+    let cycles = format!("{} open-request-close", units::count(sizes.cycles));
     let row = |id, name: &str, unit, task| (Row::new(id, name, unit), task);
     let (outward, inward) = ("throughput, host to kernel", "throughput, kernel to host");
     let (milliseconds, connections) = (Unit::Milliseconds, Unit::Connections);

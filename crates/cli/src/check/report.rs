@@ -138,7 +138,7 @@ fn ended_line(row: &Row, style: Style, names: usize) -> String {
     } else {
         style.paint("31", &row.detail)
     };
-    let took = style.paint("2", &format!("{:>9}", units::duration(row.took)));
+    let took = style.paint("2", &format!("{:>8}", units::duration(row.took)));
     format!("  {mark}  {:names$}  {took}  {detail}", row.name)
 }
 
@@ -167,7 +167,7 @@ fn moving_line(row: &Row, beat: usize, names: usize) -> String {
     };
     let took = units::duration(row.took);
     format!(
-        "  {spinner}  {:names$}  {took:>9}  {bar} {amount}",
+        "  {spinner}  {:names$}  {took:>8}  {bar} {amount}",
         row.name
     )
 }

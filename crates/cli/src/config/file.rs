@@ -40,9 +40,8 @@ struct PortText {
     mtu: Option<Spanned<i64>>,
     pcap: Option<Spanned<String>>,
     dhcp: Option<Spanned<toml::Value>>,
-    #[serde(default)]
-    addresses: Vec<Spanned<String>>,
-    kernel_addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    addresses: Option<Many>,
+    kernel_addresses: Option<Many>,
     gateway: Option<Many>,
     #[serde(default)]
     routes: Vec<RouteText>,
@@ -113,7 +112,7 @@ impl<'de> Deserialize<'de> for OneOrList {
 pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Complaint> {
     let file: FileText = toml::from_str(text).map_err(|error| Complaint {
         span: error.span(),
-        message: error.message().replace('\n', ", "),
+        message: in_words(error.message()),
     })?;
     let name = match file.name {
         Some(name) => non_empty(name, "name")?,
@@ -148,6 +147,22 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Complaint> {
     })
 }
 
+/// The parser's message as one line, in the words of TOML's users instead of serde's.
+fn in_words(message: &str) -> String {
+    let words = [
+        (
+            "expected a sequence",
+            "expected a list, such as [[port]] or [\"a\", \"b\"]",
+        ),
+        ("expected i64", "expected a whole number"),
+        ("invalid type: map", "invalid type: table"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("\n", ", "),
+    ];
+    let replace = |text: String, (from, to): (&str, &str)| text.replace(from, to);
+    words.into_iter().fold(message.to_owned(), replace)
+}
+
 /// What may be there only once.
 #[derive(Default)]
 struct Taken {
@@ -159,15 +174,7 @@ struct Taken {
 }
 
 fn check_port(text: PortText, folder: &Path, taken: &mut Taken) -> Result<Port, Complaint> {
-    let dhcp = text
-        .dhcp
-        .filter(|dhcp| !matches!(dhcp.as_ref(), toml::Value::String(off) if off == "off"));
-    if let Some(dhcp) = dhcp {
-        return Err(Complaint::at(
-            dhcp.span(),
-            "DHCP is not there yet: say dhcp = \"off\" and give addresses and gateway",
-        ));
-    }
+    check_dhcp(text.dhcp)?;
     let kind = match text.kind.as_ref().as_str() {
         "tap" => PortKind::Tap,
         "packet" => PortKind::Packet,
@@ -197,13 +204,16 @@ fn check_port(text: PortText, folder: &Path, taken: &mut Taken) -> Result<Port, 
     let kernel_addresses = match text.kernel_addresses {
         Some(list) if kind == PortKind::Packet => {
             let message = "kernel_addresses are for kind = \"tap\": the kernel's addresses of a real device are its own";
-            return Err(Complaint::at(list.span(), message));
+            let at = list.0.first().map_or(name_span, Spanned::span);
+            return Err(Complaint::at(at, message));
         }
-        Some(list) => check_addresses(list.into_inner(), taken)?,
-        None => Vec::new(),
+        list => check_addresses(list, taken)?,
     };
-    let on_link =
-        |addr: &Addr| addr.is_link_local() || addresses.iter().any(|cidr| cidr.contains(*addr));
+    let on_link = |addr: &Addr| {
+        let own = addresses.iter().any(|cidr| cidr.addr() == *addr);
+        let near = |cidr: &Cidr| cidr.contains(*addr);
+        !own && (addr.is_link_local() || addresses.iter().any(near))
+    };
     let gateways = check_gateways(text.gateway, &on_link)?;
     let check = |route| check_route(route, &on_link);
     let routes = text
@@ -227,6 +237,18 @@ fn check_port(text: PortText, folder: &Path, taken: &mut Taken) -> Result<Port, 
         gateways,
         routes,
     })
+}
+
+fn check_dhcp(dhcp: Option<Spanned<toml::Value>>) -> Result<(), Complaint> {
+    match dhcp {
+        Some(dhcp) if !matches!(dhcp.as_ref(), toml::Value::String(off) if off == "off") => {
+            Err(Complaint::at(
+                dhcp.span(),
+                "DHCP is not there yet: say dhcp = \"off\" and give addresses and gateway",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_device(device: Spanned<String>, taken: &mut Taken) -> Result<String, Complaint> {
@@ -285,9 +307,9 @@ fn check_mtu(mtu: Option<Spanned<i64>>, kind: PortKind) -> Result<Option<u16>, C
     }
 }
 
-fn check_addresses(list: Vec<Spanned<String>>, taken: &mut Taken) -> Result<Vec<Cidr>, Complaint> {
+fn check_addresses(list: Option<Many>, taken: &mut Taken) -> Result<Vec<Cidr>, Complaint> {
     let mut addresses = Vec::new();
-    for text in list {
+    for text in list.map(|many| many.0).unwrap_or_default() {
         let cidr: Cidr = parse(&text, "")?;
         if !is_assignable(&cidr) {
             let message = format!("{cidr} is not an address one host can have");
@@ -327,7 +349,7 @@ fn check_hop(text: &Spanned<String>, on_link: &dyn Fn(&Addr) -> bool) -> Result<
     let addr: Addr = parse(text, "")?;
     if !addr.is_unicast() || !on_link(&addr) {
         let message = format!(
-            "{addr} is not reachable directly: it must lie in one of this port's addresses"
+            "{addr} is not a neighbour: a router's address lies in a subnet of this port's addresses, and is not one of them"
         );
         return Err(Complaint::at(text.span(), message));
     }
@@ -393,7 +415,7 @@ fn check_serve(
     Ok(Serve { kind, listen })
 }
 
-/// `[::]` takes IPv4 too, as on Linux.
+/// Whoever listens on an unspecified address has its port on all addresses, and `[::]` takes IPv4 too, as on Linux.
 fn check_dual(
     address: &SocketAddr,
     text: &Spanned<String>,
@@ -402,7 +424,7 @@ fn check_dual(
     let other = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        _ => return Ok(()),
+        _ => return check_covered(address, text, taken),
     };
     if taken
         .listeners
@@ -414,7 +436,33 @@ fn check_dual(
         );
         return Err(Complaint::at(text.span(), message));
     }
-    Ok(())
+    check_covered(address, text, taken)
+}
+
+fn check_covered(
+    address: &SocketAddr,
+    text: &Spanned<String>,
+    taken: &Taken,
+) -> Result<(), Complaint> {
+    let covers = |all: &SocketAddr, one: &SocketAddr| {
+        all != one
+            && all.port() == one.port()
+            && all.ip().is_unspecified()
+            && (all.is_ipv6() || one.is_ipv4())
+    };
+    match taken
+        .listeners
+        .iter()
+        .find(|other| covers(other, address) || covers(address, other))
+    {
+        Some(other) => {
+            let message = format!(
+                "{other} is listened on already, and one of the two takes the other in: leave one out"
+            );
+            Err(Complaint::at(text.span(), message))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_kind(

@@ -105,14 +105,18 @@ dhcp = "on" -> 5:8: DHCP is not there yet: say dhcp = "off" and give addresses a
 dhcp = true -> 5:8: DHCP is not there yet
 mtu = 576 -> 5:7: mtu must be between 1280 (the least IPv6 works with) and 65535
 mtu = 70000 -> 5:7: mtu must be between 1280
-mtu = "big" -> 5:7: invalid type: string "big", expected i64
+mtu = "big" -> 5:7: invalid type: string "big", expected a whole number
 mac = "02:00" -> 5:7: `02:00`: expected a MAC address such as
 mac = "01:00:00:00:00:00" -> 5:7: not an address for one station
 addresses = ["10.0.0.2"] -> 5:14: `10.0.0.2`: expected an address and prefix such as
 addresses = ["127.0.0.1/8"] -> 5:14: 127.0.0.1/8 is not an address one host can have
 addresses = ["10.0.0.255/24"] -> 5:14: 10.0.0.255/24 is not an address one host can have
+addresses = ["10.0.0.0/24"] -> 5:14: 10.0.0.0/24 is not an address one host can have
+addresses = "10.0.0.0/24" -> 5:13: 10.0.0.0/24 is not an address one host can have
+addresses = 5 -> 5:13: invalid type: integer `5`, expected a string or a list of strings
+routes = 5 -> 5:10: invalid type: integer `5`, expected a list, such as
 addresses = ["10.0.0.2/24", "10.0.0.2/8"] -> 5:29: this address is there twice
-gateway = "10.0.0.1" -> 5:11: 10.0.0.1 is not reachable directly
+gateway = "10.0.0.1" -> 5:11: 10.0.0.1 is not a neighbour
 gateway = 5 -> 5:11: invalid type: integer `5`, expected a string or a list of strings
 gateway = ["fe80::1", "fe80::2"] -> 5:23: more than one gateway of a family
 routes = [{ to = "10.0.0.1/8", via = "fe80::1" }] -> 5:18: 10.0.0.1/8 has bits beyond its prefix: write 10.0.0.0/8
@@ -153,12 +157,28 @@ fn ports_must_make_sense_together() {
     assert!(twice("kind = \"tap\"").contains("missing field `name`"));
     let far =
         "name = \"b\"\nkind = \"packet\"\ndevice = \"eth1\"\nkernel_addresses = [\"10.1.0.1/24\"]";
-    assert!(twice(far).starts_with("11:20: kernel_addresses are for kind = \"tap\""));
+    assert!(twice(far).starts_with("11:21: kernel_addresses are for kind = \"tap\""));
     for device in ["", "much-too-long-name", "a b", "a/b", ".."] {
         let said = twice(&format!(
             "name = \"b\"\nkind = \"tap\"\ndevice = \"{device}\""
         ));
         assert!(said.starts_with("10:10: not a device name"), "{said}");
+    }
+}
+
+#[test]
+fn an_address_is_the_hosts_or_the_routers() {
+    let said = refusal(&format!("{PORT}gateway = \"10.0.0.2\"\n"));
+    assert!(
+        said.starts_with("7:11: 10.0.0.2 is not a neighbour"),
+        "{said}"
+    );
+    // A point-to-point link has no address of its own (RFC 3021), and IPv6 no broadcast.
+    for address in ["10.0.0.0/31", "10.0.0.0/32", "fd00::2/127"] {
+        let alone = format!(
+            "[[port]]\nname = \"a\"\nkind = \"tap\"\ndevice = \"ms0\"\naddresses = \"{address}\"\n"
+        );
+        assert_eq!(config(&alone).ports[0].addresses.len(), 1);
     }
 }
 
@@ -202,6 +222,14 @@ fn services_must_be_reachable_and_complete() {
         (
             "kind = \"echo\"\nlisten = [\"[::]:7\", \"0.0.0.0:7\"]",
             "9:21: [::]:7 takes IPv4 as well: leave out 0.0.0.0:7",
+        ),
+        (
+            "kind = \"echo\"\nlisten = [\"10.0.0.2:7\", \"[::]:7\"]",
+            "9:25: 10.0.0.2:7 is listened on already",
+        ),
+        (
+            "kind = \"echo\"\nlisten = [\"0.0.0.0:7\", \"10.0.0.2:7\"]",
+            "9:24: 0.0.0.0:7 is listened on already",
         ),
         ("kind = \"echo\"", "7:1: missing field `listen`"),
     ] {
