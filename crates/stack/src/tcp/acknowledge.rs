@@ -89,6 +89,12 @@ impl Conn<'_> {
             if window > 0 {
                 self.act.stuck_since = Instant::FAR;
             }
+        } else if changed && self.tcb.snd_wnd == 0 && self.act.timeouts > 0 {
+            // What the closed window did not let in is sent again now, not when the backed-off timer says so.
+            self.tcb.backoff = 0;
+            self.act.timeouts = 0;
+            self.act.high_rxt = self.tcb.snd_una;
+            self.tcb.flags |= flag::RETRANSMIT;
         }
         self.tcb.snd_wl1 = seg.seq;
         self.tcb.snd_wnd = window;

@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use stack::{Count, Keepalive, Ready, SocketError, State, TcpOptions};
+use stack::{Count, Keepalive, Ready, Shutdown, SocketError, State, TcpOptions};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, Open, RST, Rig, SYN, nodelay};
+use crate::rig::{ACK, FIN, Open, RST, Rig, SYN, nodelay};
 
 /// Times, in milliseconds from now, at which the host sends within `seconds`.
 fn times(rig: &mut Rig, seconds: u64) -> Vec<u64> {
@@ -244,6 +244,31 @@ fn what_finds_no_interface_is_given_up() {
             assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
         }
     }
+}
+
+/// What a closed window did not let in is sent again when the window opens, not when the backed-off timeout says so.
+#[test]
+fn an_opened_window_is_used_at_once() {
+    let mut rig = Rig::new();
+    rig.window = 1000;
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[1; 1000]);
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
+        .unwrap();
+    while rig.next().is_some() {}
+    // The peer takes the data and has no room for the FIN.
+    rig.window = 0;
+    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    rig.advance(Duration::from_secs(100));
+    while rig.next().is_some() {}
+    rig.window = 1000;
+    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    let fin = rig.expect();
+    assert!(fin.is(FIN | ACK) && fin.seq == open.host + 1000);
+    rig.silence();
+    rig.ms(1500);
+    assert!(rig.expect().is(FIN | ACK), "with a fresh timeout");
 }
 
 /// RFC 6675 6: the retransmission gets a timeout of its own, not the rest of the lost segment's.
