@@ -200,10 +200,15 @@ impl Tcp {
         if !seg.has(Flags::SYN) || seg.has(Flags::FIN) {
             return core.stats.drops.add(Drop::TcpListenRefused);
         }
-        self.half_open(core, net, index, seg, None);
+        if let Err(reason) = self.half_open(core, net, index, seg, None) {
+            core.stats.drops.add(reason);
+        }
     }
 
     /// Makes a half-open connection of a SYN and answers it, with `iss` if given. Data on the SYN is ignored (no Fast Open yet).
+    ///
+    /// # Errors
+    /// The reason to drop the SYN.
     pub(super) fn half_open(
         &mut self,
         core: &mut Core,
@@ -211,20 +216,17 @@ impl Tcp {
         listener: u32,
         seg: &Segment,
         iss: Option<Seq>,
-    ) {
-        let Some(l) = self.listeners.at(listener) else {
-            return;
-        };
+    ) -> Result<(), Drop> {
+        let l = self.listeners.at(listener).ok_or(Drop::TcpNoSocket)?;
         if l.queued > l.backlog {
-            return core.stats.drops.add(Drop::TcpAcceptQueueFull);
+            return Err(Drop::TcpAcceptQueueFull);
         }
         let options = seg.options.unwrap_or(Options {
             timestamps: seg.timestamps,
             ..Options::default()
         });
-        let Some(profile) = self.profiles.acquire(seg.dst, &l.options) else {
-            return core.stats.drops.add(Drop::TcpTableFull);
-        };
+        let profile = self.profiles.acquire(seg.dst, &l.options);
+        let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let record = HalfOpen {
             remote: seg.src,
@@ -255,7 +257,7 @@ impl Tcp {
         };
         let Some(key) = self.halves.insert(record) else {
             self.profiles.release(profile);
-            return core.stats.drops.add(Drop::TcpSynQueueFull);
+            return Err(Drop::TcpSynQueueFull);
         };
         if self
             .flows
@@ -264,12 +266,13 @@ impl Tcp {
         {
             self.halves.remove(key);
             self.profiles.release(profile);
-            return core.stats.drops.add(Drop::TcpTableFull);
+            return Err(Drop::TcpTableFull);
         }
         if let Some(l) = self.listeners.at_mut(listener) {
             l.half_open += 1;
         }
         self.send_syn_ack(core, net, key.index);
+        Ok(())
     }
 
     /// Sends the SYN-ACK of a half-open connection and arms its timer.

@@ -268,8 +268,10 @@ impl Tcp {
         let opens = plain && !paws && (seg.seq.gt(w.rcv_nxt) || newer.is_some_and(|d| d > 0));
         let first = w.snd_nxt + 65_537;
         if opens && let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) {
-            self.retire_wait(now, index);
-            return self.half_open(core, net, listener, seg, Some(first));
+            return match self.half_open(core, net, listener, seg, Some(first)) {
+                Ok(()) => self.retire_wait(now, index),
+                Err(reason) => core.stats.drops.add(reason),
+            };
         }
         core.stats.drops.add(Drop::TcpTimeWait);
         // Only the peer's last segment says something; anyone may guess a number below it.

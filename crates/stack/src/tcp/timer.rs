@@ -87,7 +87,7 @@ impl Tcp {
         let idle = tcb.active == super::NONE;
         let owes = matches!(
             tcb.state,
-            State::SynSent | State::FinWait1 | State::Closing | State::LastAck
+            State::SynSent | State::SynReceived | State::FinWait1 | State::Closing | State::LastAck
         );
         if idle && owes {
             return self.wait_to_send(core, net, index);

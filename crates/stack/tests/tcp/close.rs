@@ -394,6 +394,29 @@ fn a_syn_for_nobody_leaves_time_wait_alone() {
     assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
 }
 
+/// Nor does one that finds the accept queue full.
+#[test]
+fn a_syn_for_a_full_queue_leaves_time_wait_alone() {
+    let mut rig = Rig::new();
+    let (peer, _) = time_wait(&mut rig);
+    let mut refused = 0;
+    for port in 1..20 {
+        rig.peer_port = port;
+        rig.send(999, 0, SYN, &[]);
+        match rig.next() {
+            Some(answer) => rig.send(1000, answer.seq + 1, ACK, &[]),
+            None => refused += 1,
+        }
+    }
+    assert!(refused > 0);
+    rig.peer_port = 5000;
+    rig.send_with(peer + 1000, 0, SYN, &[], stamp(130));
+    rig.silence();
+    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
+    rig.send_with(peer - 1, 0, FIN | ACK, &[], stamp(130));
+    assert!(rig.expect().is(ACK));
+}
+
 /// Numbers from the past, which anyone may guess, neither prolong TIME-WAIT nor move its timestamp.
 #[test]
 fn only_the_last_segment_of_the_peer_speaks_in_time_wait() {
