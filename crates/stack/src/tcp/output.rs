@@ -174,7 +174,7 @@ impl Conn<'_> {
             }
             used += 1;
         }
-        if used < quota && self.fin_due() {
+        if used < quota && self.fin_due() && self.window_fits(1) {
             used += self.send_fin(core, way);
         }
         if self.tcb.has(flag::PROBE) {
@@ -262,6 +262,11 @@ impl Conn<'_> {
             || self.fin_due()
     }
 
+    /// Whether the peer's window has room for so many more numbers.
+    pub(crate) fn window_fits(&self, numbers: u32) -> bool {
+        (self.tcb.snd_nxt + numbers).le(self.tcb.snd_una + self.tcb.snd_wnd)
+    }
+
     pub(crate) fn fin_due(&self) -> bool {
         self.tcb.state.fin_queued() && !self.tcb.has(flag::FIN_SENT) && self.act.unsent.is_empty()
     }
@@ -269,7 +274,7 @@ impl Conn<'_> {
     /// Sends `len` bytes of new data in one frame. `false` when memory is short: the timer tries again.
     fn send_new(&mut self, core: &mut Core, way: &mut Way<'_>, len: u32) -> bool {
         let last = len as usize == self.act.unsent.len();
-        let fin = last && self.tcb.state.fin_queued();
+        let fin = last && self.tcb.state.fin_queued() && self.window_fits(len + 1);
         let mut flags = Flags(0);
         if last {
             flags |= Flags::PSH; // RFC 9293 MUST-61: the last of what is queued
@@ -426,9 +431,9 @@ impl Conn<'_> {
         1
     }
 
-    /// RFC 9293 3.8.6.1: data waits, nothing is in flight to bring an ACK: the persist timer runs.
+    /// RFC 9293 3.8.6.1: data or a FIN waits, nothing is in flight to bring an ACK: the persist timer runs.
     fn arm_persist(&mut self, now: Instant) {
-        if !self.act.unsent.is_empty()
+        if (!self.act.unsent.is_empty() || self.fin_due())
             && self.tcb.outstanding() == 0
             && self.act.rto_at == Instant::FAR
         {

@@ -183,10 +183,11 @@ impl Conn<'_> {
         if self.tcb.outstanding() > 0 {
             self.timeout(core);
             self.act.rto_at = self.next_timeout(core.now);
-        } else if !self.act.unsent.is_empty() {
+        } else if !self.act.unsent.is_empty() || self.fin_due() {
+            // The window is closed, or too small for the rules; or there was no route, no memory, no interface that takes frames.
             if self.override_window_rules() {
                 self.tcb.flags |= flag::OVERRIDE;
-            } else {
+            } else if self.tcb.snd_wnd == 0 {
                 self.tcb.flags |= flag::PROBE;
             }
             self.tcb.probes = self.tcb.probes.saturating_add(1);
@@ -200,10 +201,6 @@ impl Conn<'_> {
                 raise: Ready::WRITABLE,
                 ..Outcome::default()
             };
-        } else if self.fin_due() {
-            // There was no route for the FIN, or no memory.
-            self.tcb.probes = self.tcb.probes.saturating_add(1);
-            self.tcb.backoff = self.tcb.backoff.saturating_add(1);
         }
         Outcome::SEND
     }

@@ -253,22 +253,50 @@ fn an_opened_window_is_used_at_once() {
     rig.window = 1000;
     let open = rig.accepted(&nodelay());
     rig.write(&open, &[1; 1000]);
-    rig.host
-        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
-        .unwrap();
     while rig.next().is_some() {}
-    // The peer takes the data and has no room for the FIN.
+    // The peer takes half, and then has no room.
     rig.window = 0;
-    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    rig.send(open.peer, open.host + 500, ACK, &[]);
     rig.advance(Duration::from_secs(100));
     while rig.next().is_some() {}
     rig.window = 1000;
+    rig.send(open.peer, open.host + 500, ACK, &[]);
+    let rest = rig.expect();
+    assert_eq!((rest.seq, rest.data.len()), (open.host + 500, 500));
+    rig.silence();
+    rig.ms(1500);
+    assert_eq!(rig.expect().seq, open.host + 500, "with a fresh timeout");
+}
+
+/// A FIN is a number like any other: it waits for the window, which is probed meanwhile (RFC 9293 3.8.6.1).
+#[test]
+fn a_fin_waits_for_the_window() {
+    let mut rig = Rig::new();
+    rig.window = 1000;
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[1; 1000]);
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
+        .unwrap();
+    let data = rig.expect();
+    assert!(data.is(ACK) && data.data.len() == 1000);
+    rig.silence();
+    rig.window = 0;
+    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    let mut probes = 0;
+    for _ in 0..40 {
+        rig.advance(Duration::from_secs(60));
+        while let Some(probe) = rig.next() {
+            assert!(probe.is(ACK) && probe.seq == open.host + 999);
+            rig.send(open.peer, open.host + 1000, ACK, &[]);
+            probes += 1;
+        }
+    }
+    assert!(probes >= 20, "{probes}");
+    rig.window = 1;
     rig.send(open.peer, open.host + 1000, ACK, &[]);
     let fin = rig.expect();
     assert!(fin.is(FIN | ACK) && fin.seq == open.host + 1000);
-    rig.silence();
-    rig.ms(1500);
-    assert!(rig.expect().is(FIN | ACK), "with a fresh timeout");
 }
 
 /// RFC 6675 6: the retransmission gets a timeout of its own, not the rest of the lost segment's.
