@@ -189,6 +189,8 @@ pub(crate) struct Path {
     pub(crate) next_hop: Addr,
     /// The path MTU now: never more than the link's.
     pub(crate) mtu: u16,
+    /// It carries even less, and packets may be cut on their way (Linux's locked MTU).
+    pub(crate) locked: bool,
     /// The TTL or hop limit to send with when nobody asks for another.
     pub(crate) hop_limit: u8,
     pub(crate) neighbour: NeighbourId,
@@ -291,7 +293,7 @@ impl Net {
     pub(crate) fn pmtu_update(&mut self, core: &mut Core, dst: Addr, mtu: u32) -> u16 {
         let before = self.path_mtus.get(core.now, &dst);
         let mtu = self.path_mtus.too_big(core, &dst, mtu);
-        if mtu != before {
+        if self.path_mtus.get(core.now, &dst) != before {
             self.changed();
         }
         mtu

@@ -67,11 +67,13 @@ impl Net {
         } else {
             self.neighbours.resolve(core, way.interface, &way.next_hop)
         };
+        let (learnt, locked) = self.path_mtus.get(core.now, &dst);
         Ok(Path {
             interface: way.interface,
             src,
             next_hop: way.next_hop,
-            mtu: link.min(self.path_mtus.get(core.now, &dst)),
+            mtu: link.min(learnt),
+            locked,
             hop_limit: self.default_hop_limit(way.interface, dst.is_v4()),
             neighbour,
             epoch: self.epoch,
@@ -90,6 +92,7 @@ impl Net {
             src: src.unwrap_or(own),
             next_hop: dst,
             mtu: u16::MAX,
+            locked: false,
             hop_limit: DEFAULT_TTL,
             neighbour: NeighbourId::NONE,
             epoch: self.epoch,

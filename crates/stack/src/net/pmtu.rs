@@ -15,7 +15,8 @@ use crate::context::{Core, TimerKind};
 
 /// RFC 1191 6.3, RFC 8201 4: how long before a larger packet is tried again.
 const AGE: Duration = Duration::from_secs(600);
-/// Linux's `min_pmtu`: forged reports cannot make packets smaller than what practically every link carries.
+/// Linux's `min_pmtu`: forged reports cannot make packets smaller than what practically every link carries. Where a link really
+/// carries less, routers are allowed to cut what we send.
 const FLOOR_V4: u16 = 552;
 /// The minimum link MTU: no path has less (RFC 8200 5).
 const FLOOR_V6: u16 = ipv6::MIN_MTU as u16;
@@ -25,6 +26,8 @@ const NONE: u32 = u32::MAX;
 struct Entry {
     addr: Addr,
     mtu: u16,
+    /// The path carries less than the floor: what is sent there may be fragmented on its way.
+    locked: bool,
     expires: Instant,
     newer: u32,
     older: u32,
@@ -52,31 +55,32 @@ impl PathMtus {
         }
     }
 
-    /// The path MTU to `addr`; `u16::MAX` when nothing is known.
+    /// The path MTU to `addr`, `u16::MAX` when nothing is known; and whether the path carries even less.
     #[inline]
-    pub(super) fn get(&self, now: Instant, addr: &Addr) -> u16 {
+    pub(super) fn get(&self, now: Instant, addr: &Addr) -> (u16, bool) {
         if self.entries.is_empty() {
-            return u16::MAX;
+            return (u16::MAX, false);
         }
         self.find(addr)
             .and_then(|at| self.entries.at(at))
             .filter(|entry| now < entry.expires)
-            .map_or(u16::MAX, |entry| entry.mtu)
+            .map_or((u16::MAX, false), |entry| (entry.mtu, entry.locked))
     }
 
     /// A packet of more than `mtu` bytes was too big for the path. Returns the path MTU to use; never less than the family's
     /// floor, never more than before (RFC 8201 4: a report MUST NOT raise the estimate).
     pub(super) fn too_big(&mut self, core: &mut Core, addr: &Addr, mtu: u32) -> u16 {
-        let known = self.get(core.now, addr);
+        let (known, locked) = self.get(core.now, addr);
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         // RFC 8201 4: a report of less than the minimum link MTU MUST be discarded.
         if !addr.is_v4() && mtu < FLOOR_V6 {
             return known;
         }
+        let locked = locked || (addr.is_v4() && mtu < FLOOR_V4);
         let mtu = if addr.is_v4() { mtu.max(FLOOR_V4) } else { mtu };
         let mtu = mtu.min(known);
         if mtu < u16::MAX {
-            self.set(core, addr, mtu);
+            self.set(core, addr, mtu, locked);
         }
         mtu
     }
@@ -88,11 +92,12 @@ impl PathMtus {
         })
     }
 
-    fn set(&mut self, core: &mut Core, addr: &Addr, mtu: u16) {
+    fn set(&mut self, core: &mut Core, addr: &Addr, mtu: u16, locked: bool) {
         if let Some(at) = self.find(addr) {
             self.unlink(at);
             if let Some(entry) = self.entries.at_mut(at) {
                 entry.mtu = mtu;
+                entry.locked = locked;
                 entry.expires = core.now + AGE;
             }
             self.link(at);
@@ -104,6 +109,7 @@ impl PathMtus {
         let entry = Entry {
             addr: *addr,
             mtu,
+            locked,
             expires: core.now + AGE,
             newer: NONE,
             older: NONE,

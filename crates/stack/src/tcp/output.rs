@@ -621,7 +621,7 @@ pub(crate) fn ip_meta(path: &Path, remote: &wire::Addr, marks: Marks) -> IpMeta 
         // RFC 4861 6.3.4: what the link's router says, if the application says nothing.
         ttl: marks.ttl.unwrap_or(path.hop_limit),
         tos: marks.tos,
-        dont_fragment: true,
+        dont_fragment: !path.locked,
         ident: None,
     }
 }

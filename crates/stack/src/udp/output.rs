@@ -79,7 +79,7 @@ impl Udp {
             ttl,
             tos: options.tos,
             // As Linux's IP_PMTUDISC_WANT: whole datagrams probe the path, too large ones are fragmented here.
-            dont_fragment: fits,
+            dont_fragment: fits && (options.dont_fragment || !path.locked),
             ident: None,
         };
         let facts = Facts {

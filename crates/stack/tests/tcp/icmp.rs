@@ -144,3 +144,24 @@ fn soft_errors_are_kept_and_are_the_reason_of_a_timeout() {
     rig.advance(Duration::from_secs(1400));
     assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
 }
+
+#[test]
+fn a_path_below_the_floor_may_cut_segments() {
+    // RFC 1191 3 allows links of 68 bytes. Segments stay at the floor of 552, and routers cut them.
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    let too_big = |mtu: u16| {
+        let [high, low] = mtu.to_be_bytes();
+        [3, 4, 0, 0, 0, 0, high, low]
+    };
+    for (mtu, dont_fragment) in [(552, true), (296, false), (552, false)] {
+        error(&mut rig, too_big(mtu), 80, open.host);
+        rig.advance(Duration::from_secs(130));
+        let segment = rig.expect();
+        assert_eq!(
+            (segment.data.len(), segment.dont_fragment),
+            (512, dont_fragment)
+        );
+        while rig.next().is_some() {}
+    }
+}

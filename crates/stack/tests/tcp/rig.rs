@@ -35,6 +35,7 @@ pub(crate) struct Seg {
     pub(crate) src: Addr,
     pub(crate) ttl: u8,
     pub(crate) tos: u8,
+    pub(crate) dont_fragment: bool,
 }
 
 impl Seg {
@@ -236,11 +237,13 @@ impl Rig {
                 .unwrap();
             return arp.target_ip == [10, 0, 0, 2];
         }
+        let mut dont_fragment = true;
         let (protocol, src, dst, ttl, tos, payload) =
             if ethernet.ethertype() == wire::ethernet::EtherType::IPV4 {
                 let ip = wire::ipv4::Packet::new(ethernet.payload()).unwrap();
                 assert!(ip.verify_checksum());
                 let tos = ip.dscp() << 2 | ip.ecn();
+                dont_fragment = ip.dont_fragment();
                 (
                     ip.protocol(),
                     ip.src(),
@@ -275,6 +278,7 @@ impl Rig {
             src,
             ttl,
             tos,
+            dont_fragment,
         });
         false
     }
