@@ -52,7 +52,7 @@ pub(crate) enum Command {
             millstream demo --once --quick               smaller sizes: a few seconds\n  \
             millstream demo --pcap demo.pcapng           then open the file in Wireshark\n\n\
             Exit status: 0 when all is well, 1 when a check did not pass, 2 when the demo could not run,\n\
-            130 when Ctrl-C ended the check of --once."
+            130 when Ctrl-C ended the check of --once or --json."
     )]
     Demo(Demo),
     /// Run a host on a network device, as a configuration file says

@@ -239,11 +239,17 @@ fn show(
             }
         )?;
     }
-    Ok(match (ended, passed) {
-        (false, _) if args.once => ExitCode::from(INTERRUPTED),
-        (true, false) if args.once => ExitCode::from(NOT_PASSED),
-        _ => ExitCode::SUCCESS,
-    })
+    Ok(ExitCode::from(status(args, ended, passed)))
+}
+
+/// The exit status, given whether the check has ended and all of it passed.
+fn status(args: &args::Demo, ended: bool, passed: bool) -> u8 {
+    match (ended, passed) {
+        // Somebody waits for a report that did not come.
+        (false, _) if args.once || args.json => INTERRUPTED,
+        (true, false) if args.once => NOT_PASSED,
+        _ => 0,
+    }
 }
 
 /// Waits for the end of the check or of the demo; whether the check has ended.
@@ -309,4 +315,27 @@ fn print_json(out: &mut impl Write, facts: &Facts, rows: &[Row], stats: Stats) -
     serde_json::to_writer_pretty(&mut *out, &report)?;
     writeln!(out)?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn status_of(options: &[&str], ended: bool, passed: bool) -> u8 {
+        let line = ["millstream", "demo"].iter().chain(options);
+        match args::Cli::parse_from(line).command {
+            args::Command::Demo(args) => status(&args, ended, passed),
+            args::Command::Up(_) => unreachable!("not the demo"),
+        }
+    }
+
+    #[test]
+    fn a_report_that_did_not_come_is_not_success() {
+        assert_eq!(status_of(&["--json"], false, false), INTERRUPTED);
+        assert_eq!(status_of(&["--once"], false, false), INTERRUPTED);
+        assert_eq!(status_of(&[], false, false), 0);
+        assert_eq!(status_of(&["--once"], true, false), NOT_PASSED);
+        assert_eq!(status_of(&["--once", "--json"], true, true), 0);
+    }
 }
