@@ -45,6 +45,17 @@ pub struct FlowTable {
     key: SipKey,
 }
 
+/// What the first bucket of a hash tells of its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Candidate {
+    /// It is in all likelihood this one.
+    Index(u32),
+    /// It may be in another bucket, now on its way into the cache.
+    Later,
+    /// It is not in the table.
+    Absent,
+}
+
 /// The buckets a hash visits, in order.
 struct Path {
     bucket: usize,
@@ -59,7 +70,10 @@ struct Place {
 }
 
 impl FlowTable {
-    /// Reserves room for `capacity` entries, 12 bytes each. It does not grow.
+    /// Bytes of memory for each entry, at most, in a table of many.
+    pub const ENTRY_BYTES: usize = 12;
+
+    /// Reserves room for `capacity` entries, [`FlowTable::ENTRY_BYTES`] each. It does not grow.
     ///
     /// # Panics
     /// If the machine refuses the memory.
@@ -157,10 +171,30 @@ impl FlowTable {
         Some(self.buckets[place.bucket].0[INDEX + place.way])
     }
 
-    /// The first index whose entry has the tag of `hash`: nearly always the right one, and good enough to prefetch
-    /// its record.
+    /// The index in the first bucket of `hash` whose entry has its tag: nearly always the right one, and good enough to
+    /// fetch its record. Where the entry can only be in a later bucket, that is asked for: see [`FlowTable::later`].
     #[inline]
-    pub fn candidate(&self, hash: u64) -> Option<u32> {
+    #[must_use]
+    pub fn candidate(&self, hash: u64) -> Candidate {
+        let home = self.home(hash);
+        let bucket = &self.buckets[home].0;
+        let ways = matches(bucket, FlowTable::tag(hash));
+        let way = first(ways);
+        if way < WAYS {
+            return Candidate::Index(bucket[INDEX + way]);
+        }
+        if bucket[PASSED] == 0 {
+            return Candidate::Absent;
+        }
+        let mut path = self.path(hash);
+        self.advance(&mut path);
+        prefetch::element(&self.buckets, path.bucket, 1);
+        Candidate::Later
+    }
+
+    /// The candidate wherever it is, once [`FlowTable::candidate`] has said `Later`.
+    #[cold]
+    pub fn later(&self, hash: u64) -> Option<u32> {
         self.find(hash, |_| true)
     }
 

@@ -26,7 +26,7 @@ pub mod time;
 pub mod wheel;
 
 pub use counters::{Counter, Tally};
-pub use flow::{FlowTable, Full};
+pub use flow::{Candidate, FlowTable, Full};
 pub use packet::{BATCH, Batch, Checksum, Facts, Gso, GsoKind, Offloads, Packet};
 pub use pool::{BLOCK, Chain, Cursor, Pool};
 pub use ring::{Consumer, FrameRx, FrameTx, Producer, frames, spsc};

@@ -38,6 +38,9 @@ pub struct Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Bytes of memory for each record.
+    pub const RECORD_BYTES: usize = size_of::<Option<T>>() + size_of::<u32>();
+
     /// Reserves memory for `capacity` records (at most `u32::MAX - 1`), touching none of it.
     pub fn with_capacity(capacity: u32) -> Slab<T> {
         let capacity = capacity.min(NIL - 1);
@@ -201,10 +204,16 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Asks for the record in this slot (its first two cache lines) ahead of reading it.
+    /// Asks for the record in this slot (its first four cache lines) ahead of reading it.
     #[inline]
     pub fn prefetch(&self, index: u32) {
-        prefetch::element(&self.records, index as usize, 128);
+        prefetch::element(&self.records, index as usize, 256);
+    }
+
+    /// Asks for the generation of this slot, ahead of asking for its key.
+    #[inline]
+    pub fn prefetch_key(&self, index: u32) {
+        prefetch::element(&self.words, index as usize, 4);
     }
 }
 

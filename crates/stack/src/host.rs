@@ -24,6 +24,11 @@ mod udp;
 
 pub use tools::{AddressInfo, InterfaceInfo, NetOccupancy};
 
+/// How many segments before a segment's turn what its connection points at is fetched.
+const AHEAD: usize = 6;
+/// A batch has a bit for each segment in one word.
+const _: () = assert!(BATCH <= 64);
+
 /// Protocol numbers of the transports.
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -200,16 +205,28 @@ impl Host {
         }
     }
 
-    /// Second and third pass: fetch the records, then act.
+    /// Second and third pass: fetch the records; then act, fetching what a record points at a few segments ahead.
     fn process(&mut self) {
-        for (segment, _) in &self.work {
-            self.tcp.prefetch(segment);
-        }
         let mut work = core::mem::take(&mut self.work);
-        for (segment, data) in work.drain(..) {
-            self.tcp
-                .input(&mut self.core, &mut self.net, &segment, data);
+        let mut later = 0u64;
+        for (at, (segment, _)) in work.iter_mut().enumerate() {
+            later |= u64::from(!self.tcp.prefetch(segment)) << at;
         }
+        while later != 0 {
+            if let Some((segment, _)) = work.get_mut(later.trailing_zeros() as usize) {
+                self.tcp.prefetch_later(segment);
+            }
+            later &= later - 1;
+        }
+        for at in 0..work.len() {
+            if let Some((segment, _)) = work.get(at + AHEAD) {
+                self.tcp.prefetch_parts(&self.core, segment);
+            }
+            let (segment, data) = &mut work[at];
+            let data = data.take();
+            self.tcp.input(&mut self.core, &mut self.net, segment, data);
+        }
+        work.clear();
         self.work = work;
     }
 

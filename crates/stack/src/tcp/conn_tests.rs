@@ -68,6 +68,7 @@ impl Bench {
 
 fn segment(seq: Seq, len: u32) -> Segment {
     Segment {
+        candidate: None,
         hash: 0,
         src: Addr::v4(10, 0, 0, 1),
         dst: Addr::v4(10, 0, 0, 2),

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: parsing (`segment`), the handshake (`listen`, `synchronise`), ACKs (`acknowledge`), data (`receive`).
 
-use base::{Chain, Instant, Seq};
+use base::{Candidate, Chain, Instant, Seq};
 use wire::Addr;
 use wire::tcp::{Flags, Options, Repr};
 
@@ -34,23 +34,69 @@ impl Tcp {
         Ok(segment)
     }
 
-    /// Pulls the record a parsed segment probably concerns toward the cache.
+    /// Pulls the record a parsed segment probably concerns toward the cache. False if that takes another look, by
+    /// [`Tcp::prefetch_later`], when the cache has more of the table.
     #[inline]
-    pub(crate) fn prefetch(&self, segment: &Segment) {
-        if let Some(entry) = self.flows.candidate(segment.hash) {
-            match entry >> KIND_SHIFT {
-                KIND_CONNECTION => self.conns.prefetch(entry & INDEX_MASK),
-                KIND_HALF_OPEN => self.halves.prefetch(entry & INDEX_MASK),
-                _ => self.waits.prefetch(entry & INDEX_MASK),
-            }
+    pub(crate) fn prefetch(&self, segment: &mut Segment) -> bool {
+        match self.flows.candidate(segment.hash) {
+            Candidate::Index(entry) => self.prefetch_record(segment, entry),
+            Candidate::Absent => {}
+            Candidate::Later => return false,
+        }
+        true
+    }
+
+    #[cold]
+    pub(crate) fn prefetch_later(&self, segment: &mut Segment) {
+        if let Some(entry) = self.flows.later(segment.hash) {
+            self.prefetch_record(segment, entry);
         }
     }
 
     #[inline]
+    fn prefetch_record(&self, segment: &mut Segment, entry: u32) {
+        segment.candidate = Some(entry);
+        let index = entry & INDEX_MASK;
+        match entry >> KIND_SHIFT {
+            KIND_CONNECTION => {
+                self.conns.prefetch(index);
+                if segment.sequence_len() > 0 {
+                    self.conns.prefetch_key(index); // for the event
+                }
+            }
+            KIND_HALF_OPEN => self.halves.prefetch(index),
+            _ => self.waits.prefetch(index),
+        }
+    }
+
+    /// Pulls what the record of a segment points at toward the cache; the record itself is there by now.
+    #[inline]
+    pub(crate) fn prefetch_parts(&self, core: &Core, segment: &Segment) {
+        let Some(tcb) = segment
+            .candidate
+            .filter(|entry| entry >> KIND_SHIFT == KIND_CONNECTION)
+            .and_then(|entry| self.conns.at(entry & INDEX_MASK))
+        else {
+            return;
+        };
+        self.actives.prefetch(tcb.active);
+        core.wheel.prefetch(tcb.timer);
+    }
+
+    #[inline]
     pub(super) fn find(&self, seg: &Segment) -> Option<u32> {
-        self.flows.find(seg.hash, |entry| {
-            self.matches(entry, &seg.src, seg.src_port, &seg.dst, seg.dst_port)
-        })
+        let is_it = |entry| self.matches(entry, &seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        // An earlier segment of the batch may have taken the candidate out of the table. A connection that is not CLOSED is in
+        // it; a half-open one or TIME-WAIT is looked up again.
+        let live = |entry: u32| {
+            entry >> KIND_SHIFT == KIND_CONNECTION
+                && self
+                    .conns
+                    .at(entry & INDEX_MASK)
+                    .is_some_and(|tcb| tcb.state != State::Closed)
+        };
+        let candidate = seg.candidate.filter(|&entry| live(entry) && is_it(entry));
+        candidate.or_else(|| self.flows.find(seg.hash, is_it))
     }
 
     /// Takes in one parsed segment; `data` is its payload.

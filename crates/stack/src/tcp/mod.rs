@@ -177,12 +177,12 @@ impl Tcp {
     }
 
     /// RFC 6528: M, a clock of 4 microseconds, plus a keyed hash of the connection (MUST-8, MUST-9).
-    fn initial_sequence(&self, core: &Core, flow: &[u8; 36]) -> base::Seq {
+    fn initial_sequence(&self, core: &Core, flow: &[u8]) -> base::Seq {
         base::Seq((core.now.micros() / 4).wrapping_add(siphash24(&self.isn_key, flow)) as u32)
     }
 
     /// A random start of the timestamp clock per connection, so that it tells nobody our uptime (RFC 7323 5.4).
-    fn timestamp_offset(&self, flow: &[u8; 36]) -> u32 {
+    fn timestamp_offset(&self, flow: &[u8]) -> u32 {
         siphash24(&self.offset_key, flow) as u32
     }
 

@@ -64,7 +64,7 @@ impl LocalPorts {
     }
 
     /// The order for a connection between these addresses (`flow` with a local port of 0): RFC 6056 3.3.4.
-    pub(crate) fn order(&self, flow: &[u8; 36]) -> Order {
+    pub(crate) fn order(&self, flow: &[u8]) -> Order {
         let mix = siphash(&self.key, flow);
         let counter = (mix >> 32) as usize % COUNTERS;
         Order {

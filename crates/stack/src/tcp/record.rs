@@ -461,9 +461,22 @@ const _: () = assert!(size_of::<Active>() <= 256);
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use base::{FlowTable, Slab};
 
     /// A connection record with nothing in it, for tests of its parts.
     pub(crate) fn tcb() -> Tcb {
         Tcb::new(Addr::v4(10, 0, 0, 1), 1, 2, 0)
+    }
+
+    /// The budgets of one connection with everything a table adds to its record. An idle connection has no active part and no
+    /// timer, so nothing else is its own: local address and options are shared.
+    #[test]
+    fn what_a_connection_costs_all_counted() {
+        let idle = Slab::<Tcb>::RECORD_BYTES + FlowTable::ENTRY_BYTES;
+        assert!(idle <= 160, "{idle} bytes for an idle connection");
+        let half_open = Slab::<HalfOpen>::RECORD_BYTES + FlowTable::ENTRY_BYTES;
+        assert!(half_open <= 68, "{half_open} bytes for SYN-RECEIVED");
+        let time_wait = Slab::<TimeWait>::RECORD_BYTES + FlowTable::ENTRY_BYTES;
+        assert!(time_wait <= 68, "{time_wait} bytes for TIME-WAIT");
     }
 }

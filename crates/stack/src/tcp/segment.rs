@@ -2,6 +2,8 @@
 //!
 //! What does not live here: what a segment means to a connection (`input`).
 
+use core::ops::Deref;
+
 use base::{Chain, Pool, Seq};
 use wire::tcp::{Flags, Options, Packet, Repr};
 use wire::{Addr, checksum};
@@ -13,6 +15,8 @@ use crate::stats::Drop;
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
     pub(crate) hash: u64,
+    /// The table's index for the hash, once [`Tcp::prefetch`](super::Tcp::prefetch) has found one: a guess.
+    pub(crate) candidate: Option<u32>,
     pub(crate) src: Addr,
     pub(crate) dst: Addr,
     pub(crate) src_port: u16,
@@ -81,20 +85,46 @@ impl Segment {
     }
 }
 
-/// The bytes a connection's hash is taken of: fixed layout, both families alike.
+/// The bytes a connection's hash is taken of: addresses, then ports. Those of IPv4 are a third as long, and hash faster.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FlowBytes {
+    V4([u8; 12]),
+    V6([u8; 36]),
+}
+
+impl Deref for FlowBytes {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        match self {
+            FlowBytes::V4(bytes) => bytes,
+            FlowBytes::V6(bytes) => bytes,
+        }
+    }
+}
+
 #[inline]
 pub(crate) fn flow_bytes(
     remote: &Addr,
     remote_port: u16,
     local: &Addr,
     local_port: u16,
-) -> [u8; 36] {
-    let mut bytes = [0; 36];
-    bytes[..16].copy_from_slice(&remote.0);
-    bytes[16..32].copy_from_slice(&local.0);
-    bytes[32..34].copy_from_slice(&remote_port.to_be_bytes());
-    bytes[34..].copy_from_slice(&local_port.to_be_bytes());
-    bytes
+) -> FlowBytes {
+    let [[a, b], [c, d]] = [remote_port, local_port].map(u16::to_be_bytes);
+    if remote.is_v4() {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&remote.v4_octets());
+        bytes[4..8].copy_from_slice(&local.v4_octets());
+        bytes[8..].copy_from_slice(&[a, b, c, d]);
+        FlowBytes::V4(bytes)
+    } else {
+        let mut bytes = [0; 36];
+        bytes[..16].copy_from_slice(&remote.0);
+        bytes[16..32].copy_from_slice(&local.0);
+        bytes[32..].copy_from_slice(&[a, b, c, d]);
+        FlowBytes::V6(bytes)
+    }
 }
 
 /// Verifies and parses the segment in `dg`, and cuts the headers off its chain.
@@ -105,7 +135,7 @@ pub(crate) fn flow_bytes(
 pub(crate) fn parse(
     pool: &mut Pool,
     dg: &mut Datagram,
-    hash: impl FnOnce(&[u8; 36]) -> u64,
+    hash: impl FnOnce(&[u8]) -> u64,
 ) -> Result<Segment, Drop> {
     if dg.group || dg.src.is_multicast() {
         return Err(Drop::TcpGroup);
@@ -130,6 +160,7 @@ pub(crate) fn parse(
     };
     let len = (total - header_len) as u32;
     let segment = Segment {
+        candidate: None,
         hash: hash(&flow_bytes(
             &dg.src,
             packet.src_port(),

@@ -340,3 +340,41 @@ fn syns_in_syn_received_get_few_answers() {
     }
     assert!(answers <= 1, "{answers}");
 }
+
+/// The records of a batch are fetched before its first segment acts: what that does to them, the later ones must see.
+#[test]
+fn a_batch_sees_what_its_own_segments_did() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    // The peer gives up and comes back at once, from the same port; the application still holds the old connection.
+    let frames = [
+        rig.frame(80, 1000, 0, RST, &[], Options::default()),
+        rig.frame(80, 50_000, 0, SYN, &[], Options::default()),
+    ];
+    rig.arrive_together(&frames);
+    let again = rig.expect();
+    assert!(again.is(SYN | ACK) && again.ack == 50_001);
+    assert_eq!(rig.read(socket), Err(SocketError::ConnectionReset));
+    // The whole of a short life at once: the ACK makes the connection that the data and the FIN are for.
+    let frames = [
+        rig.frame(80, 50_001, again.seq + 1, ACK, &[], Options::default()),
+        rig.frame(80, 50_001, again.seq + 1, ACK, b"hello", Options::default()),
+        rig.frame(
+            80,
+            50_006,
+            again.seq + 1,
+            ACK | FIN,
+            &[],
+            Options::default(),
+        ),
+    ];
+    rig.arrive_together(&frames);
+    assert_eq!(rig.expect().ack, 50_007);
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    assert_eq!(rig.read(socket).unwrap(), b"hello");
+    assert_eq!(rig.read(socket).unwrap(), b"");
+}
