@@ -1,13 +1,14 @@
 //! Benchmarks: ratios against a peer measured in the same run, medians of several runs.
 //!
 //! - `tap`: bulk and request-response over a TAP device against the kernel, beside smoltcp and the kernel with itself.
-//! - `rings`: two hosts joined by rings in memory, one per core.
+//! - `rings`: two hosts joined by rings in memory, one per core; and one host whose peers are simulated.
 //! - `tables`: the cost of a lookup, a timer and a block at 1 k to 10 M entries.
 //!
 //! What does not live here: pass or fail. Rates on a shared machine say little; ratios of one run say more.
 #![forbid(unsafe_code)]
 
 mod measure;
+mod peers;
 mod report;
 mod rings;
 mod shard;

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: sleeping and foreign threads, which are the engine's.
 
-use std::time::Instant as Wall;
+use std::time::{Duration, Instant as Wall};
 
 use crate::measure::thread_cpu;
 use base::{Batch, Instant};
@@ -19,11 +19,13 @@ pub(crate) struct Shard {
     inbox: Batch,
     outbox: Batch,
     pub(crate) now: Instant,
-    /// Thread CPU time when the figures were started.
+    /// Thread CPU time, and the wall clock, when the figures were started.
     cpu: f64,
-    /// Turns that found something to do, and that did not.
-    pub(crate) turns: u64,
-    pub(crate) idle_turns: u64,
+    since: Wall,
+    /// When the last turn began, and whether it found something to do.
+    last: (Wall, bool),
+    /// Wall time of turns that did.
+    busy: Duration,
     pub(crate) frames: u64,
 }
 
@@ -62,8 +64,9 @@ impl Shard {
             outbox,
             now,
             cpu: thread_cpu(),
-            turns: 0,
-            idle_turns: 0,
+            since: start,
+            last: (start, false),
+            busy: Duration::ZERO,
             frames: 0,
         })
     }
@@ -72,6 +75,10 @@ impl Shard {
     pub(crate) fn turn(&mut self, on_event: &mut impl FnMut(&mut Host, Instant, Event)) -> bool {
         let begin = Wall::now();
         self.now = Instant::from_secs(1) + (begin - self.start);
+        let (began, worked) = self.last;
+        if worked {
+            self.busy += begin - began;
+        }
         let received = self.port.receive(self.host.pool_mut(), &mut self.inbox);
         let mut work = received > 0;
         if work {
@@ -88,11 +95,7 @@ impl Shard {
         }
         work |= self.transmit();
         self.frames += received as u64;
-        if work {
-            self.turns += 1;
-        } else {
-            self.idle_turns += 1;
-        }
+        self.last = (begin, work);
         work
     }
 
@@ -116,14 +119,18 @@ impl Shard {
         sent
     }
 
-    /// CPU seconds of this thread since the figures were started.
-    pub(crate) fn cpu_spent(&self) -> f64 {
-        thread_cpu() - self.cpu
+    /// CPU seconds of the turns that found something to do, since the figures were started: this thread's CPU time, less the
+    /// part of the wall clock that went by in idle turns. So what other programs took is shared out evenly, and no clock
+    /// is read but the one that every turn reads anyway.
+    pub(crate) fn cpu_busy(&self) -> f64 {
+        let wall = self.since.elapsed().as_secs_f64();
+        (thread_cpu() - self.cpu) * self.busy.as_secs_f64() / wall
     }
 
     /// Starts the figures afresh.
     pub(crate) fn reset(&mut self) {
-        self.cpu = thread_cpu();
-        (self.turns, self.idle_turns, self.frames) = (0, 0, 0);
+        (self.cpu, self.since) = (thread_cpu(), Wall::now());
+        self.last = (self.since, false);
+        (self.busy, self.frames) = (Duration::ZERO, 0);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hint::black_box;
 use std::time::Duration;
 
-use base::{FlowTable, Instant, Pool, Rng, SipKey, TimerId, Wheel};
+use base::{Candidate, FlowTable, Instant, Pool, Rng, SipKey, Slab, TimerId, Wheel};
 
 use crate::Args;
 use crate::measure::{median, ns_per_op};
@@ -17,14 +17,31 @@ use crate::report::{Report, human};
 const ROUND: usize = 4096;
 const BATCH: usize = 64;
 
-type Tuple = [u8; 36];
+/// The bytes a connection's hash is taken of: addresses and ports of IPv4.
+type Tuple = [u8; 12];
 
 /// A stand-in for a connection record: two cache lines, the key in the first.
-#[derive(Clone)]
 #[repr(C, align(64))]
 struct Record {
     key: Tuple,
-    rest: [u8; 92],
+    alive: bool,
+    rest: [u8; 115],
+}
+
+/// The `at`th tuple: a stream of them that touches no record, as tuples that arrive from outside do.
+#[inline(always)]
+fn tuple(at: u32) -> Tuple {
+    // Two rounds of splitmix64.
+    let mix = |x: u64| {
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    };
+    let first = mix(u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&first.to_le_bytes());
+    key[8..].copy_from_slice(&at.to_le_bytes());
+    key
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), String> {
@@ -74,20 +91,8 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
 }
 
 fn measure(n: usize, seed: u64, time: f64) -> [f64; 6] {
-    let mut rng = Rng::from_seed(seed);
-    let mut tuple = || {
-        let mut key = [0; 36];
-        rng.fill(&mut key);
-        key
-    };
-    let records: Vec<Record> = (0..n)
-        .map(|_| Record {
-            key: tuple(),
-            rest: [0; 92],
-        })
-        .collect();
-    let [single, batched] = lookups(&records, seed, time);
-    let std = std_lookups(&records, seed, time);
+    let [single, batched] = lookups(n as u32, seed, time);
+    let std = std_lookups(n as u32, seed, time);
     [
         single,
         batched,
@@ -98,102 +103,92 @@ fn measure(n: usize, seed: u64, time: f64) -> [f64; 6] {
     ]
 }
 
-fn lookups(records: &[Record], seed: u64, time: f64) -> [f64; 2] {
-    let mut table = FlowTable::with_capacity(records.len() as u32, SipKey([7; 16]));
-    for (at, record) in records.iter().enumerate() {
-        let hash = table.hash(&record.key);
+/// CPU ns per key of `look`, which is handed [`ROUND`] tuples of random records at a time.
+fn ns_per_key(n: u32, seed: u64, time: f64, mut look: impl FnMut(&[Tuple])) -> f64 {
+    let mut rng = Rng::from_seed(seed ^ 1);
+    let mut keys = vec![[0; 12]; ROUND];
+    let (mut spent, mut ops) = (0.0, 0);
+    let start = crate::measure::wall();
+    while crate::measure::wall() - start < time {
+        keys.fill_with(|| tuple(rng.below(n)));
+        let begin = crate::measure::thread_cpu();
+        look(&keys);
+        spent += crate::measure::thread_cpu() - begin;
+        ops += keys.len();
+    }
+    spent * 1e9 / ops as f64
+}
+
+fn lookups(n: u32, seed: u64, time: f64) -> [f64; 2] {
+    let mut table = FlowTable::with_capacity(n, SipKey([7; 16]));
+    let mut records = Slab::with_capacity(n);
+    for at in 0..n {
+        let key = records.insert(Record {
+            key: tuple(at),
+            alive: true,
+            rest: [0; 115],
+        });
+        let slot = key.expect("the slab was made for them").index;
         table
-            .insert(hash, at as u32)
+            .insert(table.hash(&tuple(at)), slot)
             .expect("the table was made for them");
     }
-    let mut rng = Rng::from_seed(seed ^ 1);
-    // The keys arrive from outside, so they are copies, not the records' own lines.
-    let mut keys = vec![[0; 36]; ROUND];
-    let mut refill = |keys: &mut Vec<Tuple>| {
-        for key in keys {
-            *key = records[rng.below(records.len() as u32) as usize].key;
-        }
+    let find = |hash, key: &Tuple| {
+        let at = table.find(hash, |at| records.at(at).is_some_and(|r| r.key == *key));
+        let record = at.and_then(|at| records.at(at));
+        assert!(record.is_some_and(|r| r.alive && black_box(r.rest[110]) == 0));
     };
-    let mut spent = 0.0;
-    let mut ops = 0u64;
-    let start = crate::measure::wall();
-    while crate::measure::wall() - start < time {
-        refill(&mut keys);
-        flush_lines(&keys);
-        let begin = crate::measure::thread_cpu();
-        for key in &keys {
-            let hash = table.hash(key);
-            black_box(
-                table
-                    .find(hash, |at| records[at as usize].key == *key)
-                    .map(|at| records[at as usize].rest[64]),
-            );
+    let single = ns_per_key(n, seed, time, |keys| {
+        for key in keys {
+            find(table.hash(key), key);
         }
-        spent += crate::measure::thread_cpu() - begin;
-        ops += keys.len() as u64;
-    }
-    let single = spent * 1e9 / ops as f64;
-    (spent, ops) = (0.0, 0);
-    let start = crate::measure::wall();
-    while crate::measure::wall() - start < time {
-        refill(&mut keys);
-        flush_lines(&keys);
-        let begin = crate::measure::thread_cpu();
+    });
+    // As a shard does it: short passes, each fetching what the next one reads.
+    let batched = ns_per_key(n, seed, time, |keys| {
         for batch in keys.chunks(BATCH) {
             let mut hashes = [0; BATCH];
             for (hash, key) in hashes.iter_mut().zip(batch) {
                 *hash = table.hash(key);
                 table.prefetch(*hash);
             }
-            for hash in &hashes[..batch.len()] {
-                if let Some(at) = table.candidate(*hash) {
-                    base::prefetch::read(&records[at as usize]);
-                    base::prefetch::read(&records[at as usize].rest[64]);
+            let hashes = &hashes[..batch.len()];
+            let mut later = 0u64;
+            for (at, hash) in hashes.iter().enumerate() {
+                match table.candidate(*hash) {
+                    Candidate::Index(slot) => records.prefetch(slot),
+                    Candidate::Later => later |= 1 << at,
+                    Candidate::Absent => {}
                 }
             }
+            while later != 0 {
+                if let Some(slot) = table.later(hashes[later.trailing_zeros() as usize]) {
+                    records.prefetch(slot);
+                }
+                later &= later - 1;
+            }
             for (hash, key) in hashes.iter().zip(batch) {
-                black_box(
-                    table
-                        .find(*hash, |at| records[at as usize].key == *key)
-                        .map(|at| records[at as usize].rest[64]),
-                );
+                find(*hash, key);
             }
         }
-        spent += crate::measure::thread_cpu() - begin;
-        ops += keys.len() as u64;
-    }
-    [single, spent * 1e9 / ops as f64]
+    });
+    [single, batched]
 }
 
-/// Walks other memory, so that the records just copied from are not in the small caches by that.
-fn flush_lines(keys: &[Tuple]) {
-    thread_local!(static OTHER: Vec<u64> = vec![1; 1 << 18]);
-    OTHER.with(|other| black_box(other.iter().sum::<u64>() + u64::from(keys[0][0])));
-}
-
-fn std_lookups(records: &[Record], seed: u64, time: f64) -> f64 {
-    let map: HashMap<Tuple, u32> = records
-        .iter()
-        .enumerate()
-        .map(|(at, r)| (r.key, at as u32))
+fn std_lookups(n: u32, seed: u64, time: f64) -> f64 {
+    let map: HashMap<Tuple, u32> = (0..n).map(|at| (tuple(at), at)).collect();
+    let records: Vec<Record> = (0..n)
+        .map(|at| Record {
+            key: tuple(at),
+            alive: true,
+            rest: [0; 115],
+        })
         .collect();
-    let mut rng = Rng::from_seed(seed ^ 1);
-    let mut keys = vec![[0; 36]; ROUND];
-    let (mut spent, mut ops) = (0.0, 0u64);
-    let start = crate::measure::wall();
-    while crate::measure::wall() - start < time {
-        for key in &mut keys {
-            *key = records[rng.below(records.len() as u32) as usize].key;
+    ns_per_key(n, seed, time, |keys| {
+        for key in keys {
+            let record = map.get(key).and_then(|at| records.get(*at as usize));
+            assert!(record.is_some_and(|r| r.alive && black_box(r.rest[110]) == 0));
         }
-        flush_lines(&keys);
-        let begin = crate::measure::thread_cpu();
-        for key in &keys {
-            black_box(map.get(key).map(|at| records[*at as usize].rest[64]));
-        }
-        spent += crate::measure::thread_cpu() - begin;
-        ops += keys.len() as u64;
-    }
-    spent * 1e9 / ops as f64
+    })
 }
 
 /// `n` timers armed; each step lets the due ones fire and arms them again, as retransmission timers do.
