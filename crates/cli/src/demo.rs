@@ -51,10 +51,10 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let published = listener
         .local_addr()
         .map_err(|error| Failure::told(format_args!("no address: {error}")))?;
-    netns::enter_private().map_err(Failure::told)?;
+    let enter = enter_private()?;
     raise_descriptor_limit();
     let link = network::demo(args.port)?;
-    let facts = Facts::of(&link, published);
+    let facts = Facts::of(&link, published, enter);
     let far = link.far;
     let port = match &args.pcap {
         Some(file) => network::capture(link.port, file)?,
@@ -137,6 +137,20 @@ fn serve(stack: &Stack, live: &Arc<Live>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Enters the demo's own network; the command by which another program follows.
+fn enter_private() -> Result<String, Failure> {
+    let user_namespace = || std::fs::read_link("/proc/self/ns/user").ok();
+    let before = user_namespace();
+    netns::enter_private().map_err(Failure::told)?;
+    // Root needs no user namespace, and nsenter refuses to enter the one it is in.
+    let user = if user_namespace() == before {
+        ""
+    } else {
+        "-U --preserve-credentials "
+    };
+    Ok(format!("nsenter -t {} {user}-n", std::process::id()))
+}
+
 /// A thousand parallel connections need as many descriptors; the usual soft limit is 1024.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -160,12 +174,14 @@ struct Facts {
     port_kind: &'static str,
     host: Vec<String>,
     kernel: Vec<String>,
+    /// The command that runs another one inside the demo's network.
+    enter: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
 
 impl Facts {
-    fn of(link: &Link, published: SocketAddr) -> Self {
+    fn of(link: &Link, published: SocketAddr, enter: String) -> Self {
         let text = |list: &[(IpAddr, u8)]| {
             list.iter()
                 .map(|(ip, prefix)| format!("{ip}/{prefix}"))
@@ -178,6 +194,7 @@ impl Facts {
             port_kind: link.kind,
             host: text(&HOST),
             kernel: text(&network::KERNEL),
+            enter,
             note: link.note.clone(),
         }
     }
@@ -300,7 +317,12 @@ fn invite(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
         style.paint("1;36", url)
     )?;
     writeln!(out, "  {}", style.paint("1", &download))?;
-    writeln!(out, "and compare with the digest on the page.")
+    writeln!(
+        out,
+        "and compare with the digest on the page. From inside the demo's network:"
+    )?;
+    let ping = format!("{} ping {}", facts.enter, HOST[0].0);
+    writeln!(out, "  {}", style.paint("1", &ping))
 }
 
 fn print_json(out: &mut impl Write, facts: &Facts, rows: &[Row], stats: Stats) -> io::Result<()> {

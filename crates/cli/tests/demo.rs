@@ -175,6 +175,9 @@ fn the_published_page_comes_through_the_stack_and_the_end_is_clean() {
 
     demo.read_to(&mut out, "is up until Ctrl-C")
         .expect("the check ends");
+    let enter = format!("nsenter -t {} ", demo.0.id());
+    let way_in = demo.read_to(&mut out, &enter).expect("the way in");
+    assert!(way_in.ends_with("-n ping 10.77.0.2\n"), "{way_in}");
     let idle = TcpStream::connect(address).expect("still published");
     demo.ask_to_end();
     assert_eq!(
