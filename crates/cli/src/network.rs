@@ -43,6 +43,9 @@ const FAR: &str = "ms1";
 /// Frames the kernel's end of a TAP may queue: what a thousand connections send at the same moment.
 const QUEUE: u32 = 8_192;
 
+/// MTUs a host works with: from what every IPv4 host takes (RFC 791 3.1) to the longest packet.
+const MTUS: std::ops::RangeInclusive<usize> = 576..=65_535;
+
 /// A port ready for a host.
 pub(crate) struct Link {
     /// The port itself.
@@ -169,14 +172,16 @@ pub(crate) fn configured(config: &config::Port) -> Result<Link, Failure> {
         }
     };
     let mtu = port.facts().mtu;
-    if mtu > usize::from(u16::MAX) {
+    if !MTUS.contains(&mtu) {
         let device = &config.device;
         return Err(Failure::new(
             format_args!(
-                "port {:?}: {device} has an MTU of {mtu}, more than IPv4 has room for",
-                config.name
+                "port {:?}: {device} has an MTU of {mtu}, and a host needs {} to {}",
+                config.name,
+                MTUS.start(),
+                MTUS.end()
             ),
-            format_args!("`ip link set {device} mtu 65535`, or use another device"),
+            format_args!("`ip link set {device} mtu 1500`, or use another device"),
         ));
     }
     let port = match &config.pcap {

@@ -242,6 +242,41 @@ fn a_host_tells_what_becomes_of_its_device() {
 }
 
 #[test]
+fn a_device_of_no_use_is_refused_by_name() {
+    netns::in_private!(|| {
+        netns::link::create_veth("near", "far").expect("a cable");
+        netns::link::set_mtu("far", 100).expect("a small MTU");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("host.toml");
+        for (device, said) in [
+            (
+                "far",
+                "far has an MTU of 100, and a host needs 576 to 65535; `ip link set far mtu",
+            ),
+            ("lo", "lo has an MTU of 65536"),
+            (
+                "none",
+                "there is no interface none: `ip link` shows those there are",
+            ),
+        ] {
+            let port =
+                format!("[[port]]\nname = \"lan\"\nkind = \"packet\"\ndevice = \"{device}\"\n");
+            std::fs::write(&file, port).expect("the file can be written");
+            let mut up = Command::new(env!("CARGO_BIN_EXE_millstream"));
+            let up = up.args(["up", "-c", file.to_str().expect("UTF-8")]);
+            let output = up.output().expect("the program starts");
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{err}");
+            assert!(
+                err.starts_with(&format!("millstream: port \"lan\": {said}")),
+                "{err}"
+            );
+            assert_eq!((err.lines().count(), output.stdout.len()), (1, 0), "{err}");
+        }
+    });
+}
+
+#[test]
 fn a_host_from_the_example_file_serves_the_kernel() {
     netns::in_private!(|| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tap.toml");
