@@ -17,6 +17,8 @@ use std::time::Duration;
 use base::{BATCH, Batch, Instant};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use stack::{Config, ConfigError, Host, InterfaceConfig, InterfaceId};
 
 use crate::app::{App, ShardCx};
@@ -279,13 +281,29 @@ impl<A: App> Shard<A> {
     ///
     /// Errors: the CPU cannot be had; every port has failed.
     pub fn run(&mut self) -> Result<(), ShardError> {
-        if let Some(cpu) = self.options.cpu {
-            let mut set = rustix::thread::CpuSet::new();
+        self.pin()?;
+        self.run_pinned()
+    }
+
+    /// Binds the calling thread to [`ShardOptions::cpu`].
+    pub(crate) fn pin(&self) -> Result<(), ShardError> {
+        let Some(cpu) = self.options.cpu else {
+            return Ok(());
+        };
+        let mut set = CpuSet::new();
+        // A number the set has no place for is a CPU the system has not got.
+        let pinned = if cpu < CpuSet::MAX_CPU {
             set.set(cpu);
-            rustix::thread::sched_setaffinity(None, &set).map_err(|error| {
-                ShardError::System("cannot run on the CPU asked for; see `nproc`", error.into())
-            })?;
-        }
+            sched_setaffinity(None, &set)
+        } else {
+            Err(Errno::INVAL)
+        };
+        pinned.map_err(|error| {
+            ShardError::System("cannot run on the CPU asked for; see `nproc`", error.into())
+        })
+    }
+
+    pub(crate) fn run_pinned(&mut self) -> Result<(), ShardError> {
         self.begin();
         while !self.mailbox.stopping() && !self.stop {
             if !self.turn() {
@@ -483,18 +501,18 @@ impl<A: App> Shard<A> {
 
     /// Takes failed ports out of the sleep; an error when none is left.
     fn check_ports(&mut self) -> Result<(), ShardError> {
-        let mut last = None;
         for slot in &mut self.ports {
-            let Some(failure) = slot.port.failure() else {
-                return Ok(());
-            };
-            slot.failed = true;
-            last = Some(ShardError::Ports(
-                slot.port.facts().name.clone(),
-                failure.to_string(),
-            ));
+            slot.failed = slot.port.failure().is_some();
         }
-        last.map_or(Ok(()), Err)
+        match self.ports.last() {
+            Some(last) if self.ports.iter().all(|slot| slot.failed) => Err(ShardError::Ports(
+                last.port.facts().name.clone(),
+                last.port
+                    .failure()
+                    .map_or_else(String::new, ToString::to_string),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the application close, and goes on until everything is sent or the time is up.

@@ -99,16 +99,30 @@ impl<C> Drop for ShardThread<C> {
 impl<A: App + Send + 'static> Shard<A> {
     /// Runs the shard in a thread of its own.
     ///
-    /// Errors: the system refuses another thread.
+    /// Errors: the system refuses another thread; the CPU cannot be had.
     pub fn spawn(mut self) -> Result<ShardThread<A::Command>, ShardError> {
         let handle = self.handle();
+        let name = self.options().name.clone();
+        let (sender, pinned) = reply();
+        let run = move || {
+            self.pin()?;
+            sender.send(());
+            self.run_pinned()
+        };
         let thread = std::thread::Builder::new()
-            .name(self.options().name.clone())
-            .spawn(move || self.run())
+            .name(name)
+            .spawn(run)
             .map_err(|error| ShardError::System("cannot start a thread; see `ulimit -u`", error))?;
-        Ok(ShardThread {
+        let mut thread = ShardThread {
             handle,
             thread: Some(thread),
-        })
+        };
+        match pinned.wait() {
+            Some(()) => Ok(thread),
+            None => {
+                thread.stop()?;
+                Err(ShardError::Panicked)
+            }
+        }
     }
 }

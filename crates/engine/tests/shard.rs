@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -267,19 +269,40 @@ fn a_panic_is_told() {
 
 #[test]
 fn a_cpu_that_is_not_there() {
-    let (a, _b) = ports();
-    let options = ShardOptions {
-        cpu: Some(1_000),
-        ..ShardOptions::default()
-    };
-    let error = shard(a, "10.0.0.1/24", Quitter, options).run().unwrap_err();
-    assert!(error.to_string().contains("CPU"), "{error}");
+    for cpu in [1_000, 100_000] {
+        let (a, b) = ports();
+        let options = ShardOptions {
+            cpu: Some(cpu),
+            ..ShardOptions::default()
+        };
+        let error = shard(a, "10.0.0.1/24", Quitter, options.clone())
+            .run()
+            .unwrap_err();
+        assert!(error.to_string().contains("CPU"), "{error}");
+        let spawned = shard(b, "10.0.0.2/24", Quitter, options).spawn();
+        let error = spawned.map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("CPU"), "{error}");
+    }
 }
 
 /// A port that fails, as when its device is removed.
 struct Broken {
     facts: engine::port::PortFacts,
     failure: engine::port::PortError,
+    /// Times it was asked what to sleep on.
+    slept: Arc<AtomicUsize>,
+}
+
+fn broken() -> Broken {
+    use engine::port::Port;
+    let failure = engine::port::tap::Tap::new("a/name/that/cannot/be", &Default::default())
+        .err()
+        .unwrap();
+    Broken {
+        facts: ports().0.facts().clone(),
+        failure,
+        slept: Arc::default(),
+    }
 }
 
 impl engine::port::Port for Broken {
@@ -296,6 +319,7 @@ impl engine::port::Port for Broken {
     }
     fn flush(&mut self, _pool: &mut base::Pool) {}
     fn sleep_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.slept.fetch_add(1, Ordering::Relaxed);
         None
     }
     fn counters(&self) -> engine::port::PortCounters {
@@ -308,19 +332,25 @@ impl engine::port::Port for Broken {
 
 #[test]
 fn failed_ports_end_the_shard() {
-    use engine::port::Port;
-    let (a, _b) = ports();
-    let failure = engine::port::tap::Tap::new("a/name/that/cannot/be", &Default::default())
-        .err()
-        .unwrap();
-    let broken = Broken {
-        facts: a.facts().clone(),
-        failure,
-    };
     let mut shard = Shard::new(config(), 1, Echoless, ShardOptions::default()).unwrap();
-    shard.add_port(Box::new(broken)).unwrap();
+    shard.add_port(Box::new(broken())).unwrap();
     let error = shard.run().unwrap_err().to_string();
     assert!(error.starts_with("port ring-a has failed: "), "{error}");
+}
+
+/// The descriptor of a device that went is readable for ever: who sleeps on it does not sleep.
+#[test]
+fn nobody_sleeps_on_a_failed_port_beside_a_good_one() {
+    let (good, _b) = ports();
+    let mut shard = shard(good, "10.0.0.1/24", Echoless, ShardOptions::default());
+    let broken = broken();
+    let slept = broken.slept.clone();
+    shard.add_port(Box::new(broken)).unwrap();
+    for _ in 0..3 {
+        shard.turn();
+        shard.rest(Duration::from_millis(1)).unwrap();
+    }
+    assert_eq!(slept.load(Ordering::Relaxed), 0);
 }
 
 /// An application that does nothing.
