@@ -245,8 +245,13 @@ impl App for Driver {
 
     fn on_stop(&mut self, cx: &mut ShardCx<'_>) {
         self.stopping = true;
-        let tokens: Vec<u64> = self.entries.iter().map(|(key, _)| token_of(key)).collect();
-        for token in tokens {
+        // Listeners first: the connections nobody accepted are reset, not closed.
+        let (listeners, others): (Vec<_>, Vec<_>) = self
+            .entries
+            .iter()
+            .map(|(key, entry)| (token_of(key), matches!(entry, Entry::Listener(_))))
+            .partition(|&(_, listener)| listener);
+        for (token, _) in listeners.into_iter().chain(others) {
             match self.entries.get(key_of(token)) {
                 Some(Entry::Tcp(entry)) => entry.shared().stop(),
                 Some(Entry::Listener(entry)) => entry.shared().stop(),

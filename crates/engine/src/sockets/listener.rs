@@ -1,7 +1,7 @@
 //! A TCP listener in the hands of another thread.
 //!
-//! The shard accepts ahead of the application, up to a bound; what is beyond waits in the stack's backlog, whose limit is
-//! the one given to `listen`.
+//! The shard accepts ahead of the application, up to the backlog given to `listen` and at most [`ACCEPT_AHEAD`]; what is
+//! beyond waits in the stack's own queue, whose limit is the backlog again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,8 +19,15 @@ use super::waiters::{Waiters, block, park};
 use super::{Door, TOKEN_NONE};
 use crate::mailbox::lock;
 
-/// Connections the shard accepts before the application asks.
-pub(crate) const ACCEPT_AHEAD: usize = 128;
+/// Connections the shard accepts before the application asks, at most.
+const ACCEPT_AHEAD: usize = 128;
+
+/// As close(2) of a listener: the peers of connections nobody accepted get a reset.
+fn reset(unclaimed: VecDeque<(TcpSocket, SocketAddr)>) {
+    for (socket, _) in unclaimed {
+        socket.reset();
+    }
+}
 
 /// What both sides see.
 #[derive(Debug, Default)]
@@ -40,6 +47,11 @@ pub(crate) struct ListenerState {
 }
 
 impl ListenerState {
+    /// Whether so few wait that the shard should accept more.
+    pub(crate) fn runs_low(&self, ahead: usize) -> bool {
+        self.accepted.len() <= ahead / 2
+    }
+
     fn ready(&self) -> bool {
         !self.accepted.is_empty() || self.error.is_some() || self.stopped || self.dead
     }
@@ -87,7 +99,12 @@ impl ListenerShared {
         lock(&self.state)
     }
 
-    /// It listens no more: whoever waits learns it. Connections nobody accepted are closed.
+    /// How many connections may be accepted before the application asks.
+    pub(crate) fn ahead(&self) -> usize {
+        self.backlog.clamp(1, ACCEPT_AHEAD)
+    }
+
+    /// It listens no more: whoever waits learns it. Connections nobody accepted are reset.
     pub(crate) fn fail(&self, error: Option<SocketError>) {
         let mut state = self.state();
         state.error = state.error.or(error);
@@ -96,7 +113,7 @@ impl ListenerShared {
         let acceptors = state.acceptors.take();
         drop(state);
         acceptors.wake(&self.acceptable);
-        drop(unclaimed);
+        reset(unclaimed);
     }
 
     /// Queues accepted connections for the application.
@@ -122,7 +139,7 @@ impl ListenerShared {
     }
 }
 
-/// A TCP listener, used from any thread. Dropping it closes it and the connections nobody accepted.
+/// A TCP listener, used from any thread. Dropping it closes it and resets the connections nobody accepted.
 #[derive(Debug)]
 pub struct TcpListenerSocket {
     shared: Arc<ListenerShared>,
@@ -150,7 +167,7 @@ impl TcpListenerSocket {
                 .take_error()
                 .unwrap_or_else(|| io::ErrorKind::WouldBlock.into()));
         };
-        let resume = state.paused && state.accepted.len() <= ACCEPT_AHEAD / 2;
+        let resume = state.paused && state.runs_low(self.shared.ahead());
         state.paused &= !resume;
         drop(state);
         if resume {
@@ -249,7 +266,7 @@ impl Drop for TcpListenerSocket {
         let dead = state.dead;
         let unclaimed = std::mem::take(&mut state.accepted);
         drop(state);
-        drop(unclaimed);
+        reset(unclaimed);
         if !dead {
             self.shared.notice();
         }

@@ -436,6 +436,11 @@ impl TcpSocket {
         Ok(())
     }
 
+    /// Closes the connection with a reset.
+    pub(crate) fn reset(self) {
+        self.shared.state().options.linger = Some(Duration::ZERO);
+    }
+
     /// This end's address. Errors: while the connection is being set up it has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.shared

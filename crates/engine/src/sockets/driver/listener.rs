@@ -7,7 +7,7 @@ use stack::{SocketError, SocketId, TcpOptions};
 
 use super::Fate;
 use crate::app::ShardCx;
-use crate::sockets::listener::{ACCEPT_AHEAD, ListenerShared};
+use crate::sockets::listener::ListenerShared;
 
 /// A connection the stack gave, and where it comes from.
 pub(super) type Accepted = (SocketId, SocketAddr);
@@ -64,7 +64,7 @@ impl ListenerEntry {
         let state = self.shared.state();
         let (closed, room) = (
             state.closed,
-            ACCEPT_AHEAD.saturating_sub(state.accepted.len()),
+            self.shared.ahead().saturating_sub(state.accepted.len()),
         );
         drop(state);
         if closed {
@@ -85,7 +85,7 @@ impl ListenerEntry {
     /// Out of room: either the application will say when there is some, or it has made some meanwhile.
     fn pause(&self) {
         let mut state = self.shared.state();
-        if state.accepted.len() < ACCEPT_AHEAD / 2 {
+        if state.runs_low(self.shared.ahead()) {
             drop(state);
             self.shared.notice();
         } else {
