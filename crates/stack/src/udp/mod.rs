@@ -141,10 +141,7 @@ struct Socket {
     listed: bool,
     ready_next: u32,
     ready_previous: u32,
-    /// Others on the same local port.
-    port_next: u32,
-    port_previous: u32,
-    /// The group of sockets with the same local address, while unconnected.
+    /// The group of sockets with the same local address and port.
     group: u32,
     memberships: Vec<(InterfaceId, Addr)>,
 }

@@ -3,36 +3,123 @@
 //! Every port in use has a record found by one array read. Wildcard sockets hang there; sockets of one address and connected
 //! ones are in hash tables that are asked only if the port has any.
 //!
-//! Invariant: a socket is in the connected table or in exactly one group, never in both.
+//! Conflicts are decided by counts, not by visits: a group counts the sockets that have its address, a port those of either
+//! family.
+//!
+//! Invariant: a socket is counted by the group of its local address; it is found by way of the connected table, or as a
+//! member of that group, never both.
 
 use base::{FlowTable, Rng, SipKey, Slab};
 use wire::Addr;
 
-use super::{NONE, Socket};
+use super::{NONE, Socket, UdpOptions};
 use crate::SocketError;
 
-/// Sockets with the same local address and port, unconnected, in order of binding.
+/// Sockets with the same local address and port: how many, and the unconnected ones in order of binding.
 #[derive(Debug)]
 struct Group {
     addr: Addr,
     port: u16,
+    tally: Tally,
     members: Vec<u32>,
+}
+
+/// How many sockets there are, by what they said of sharing when they were bound.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally([u32; 4]);
+
+/// SO_REUSEADDR and SO_REUSEPORT as two bits.
+fn sharing(options: &UdpOptions) -> usize {
+    usize::from(options.reuse_addr) | usize::from(options.reuse_port) << 1
+}
+
+impl Tally {
+    /// Whether one of them does not share with a newcomer: not both said SO_REUSEADDR, nor both SO_REUSEPORT.
+    fn refuses(&self, newcomer: usize) -> bool {
+        let mut kinds = self.0.iter().enumerate();
+        kinds.any(|(kind, &n)| n > 0 && kind & newcomer == 0)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
 }
 
 /// What one local port is used for.
 #[derive(Debug)]
 struct Use {
     sockets: u32,
-    reuse_addr: u32,
-    reuse_port: u32,
     connected: u32,
+    /// Groups of one address.
     specific: u32,
+    /// Sockets of one family, of any address.
+    v4: Tally,
+    v6: Tally,
     /// Group of IPv4 wildcard sockets, of IPv6-only ones, and of those for both families.
     wild4: u32,
     wild6: u32,
     dual: u32,
-    first: u32,
     port: u16,
+}
+
+impl Use {
+    fn new(port: u16) -> Self {
+        Self {
+            sockets: 0,
+            connected: 0,
+            specific: 0,
+            v4: Tally::default(),
+            v6: Tally::default(),
+            wild4: NONE,
+            wild6: NONE,
+            dual: NONE,
+            port,
+        }
+    }
+
+    /// Where the group of a wildcard socket hangs; `None` for a socket of one address.
+    fn wild(&mut self, socket: &Socket) -> Option<&mut u32> {
+        match Kind::of(socket) {
+            Kind::Specific => None,
+            Kind::Wild4 => Some(&mut self.wild4),
+            Kind::Wild6 => Some(&mut self.wild6),
+            Kind::Dual => Some(&mut self.dual),
+        }
+    }
+
+    /// The count of a socket's family; those for both are counted by their group alone.
+    fn family(&mut self, socket: &Socket) -> Option<&mut Tally> {
+        match Kind::of(socket) {
+            Kind::Dual => None,
+            _ if socket.local.is_v4() => Some(&mut self.v4),
+            _ => Some(&mut self.v6),
+        }
+    }
+}
+
+/// What datagrams a socket's local address takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Specific,
+    Wild4,
+    Wild6,
+    Dual,
+}
+
+impl Kind {
+    fn of(socket: &Socket) -> Self {
+        let local = &socket.local;
+        match (
+            local.is_unspecified(),
+            local.is_v4(),
+            socket.options.only_v6,
+        ) {
+            (false, ..) => Self::Specific,
+            (true, true, _) => Self::Wild4,
+            (true, false, true) => Self::Wild6,
+            (true, false, false) => Self::Dual,
+        }
+    }
 }
 
 /// The two ends of a datagram, as its receiver sees them.
@@ -71,15 +158,6 @@ fn local_key(addr: &Addr, port: u16) -> [u8; 18] {
     key
 }
 
-/// Whether two local addresses of the same port overlap (Linux's `inet_rcv_saddr_equal` with wildcards).
-fn overlap(a: &Addr, a_only_v6: bool, b: &Addr, b_only_v6: bool) -> bool {
-    match (a.is_v4(), b.is_v4()) {
-        (true, false) => *b == Addr::UNSPECIFIED_V6 && !b_only_v6,
-        (false, true) => *a == Addr::UNSPECIFIED_V6 && !a_only_v6,
-        _ => a == b || a.is_unspecified() || b.is_unspecified(),
-    }
-}
-
 /// All local ports.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -101,59 +179,49 @@ impl Ports {
         }
     }
 
-    /// Whether a socket may not have this address (Linux's `udp_lib_lport_inuse`): an overlapping one has it, and not both
-    /// said SO_REUSEADDR, nor both SO_REUSEPORT.
-    fn conflicts(&self, sockets: &Slab<Socket>, new: &Socket, port: u16) -> bool {
+    /// Whether a socket may not have this address (Linux's `udp_lib_lport_inuse`): an overlapping one (Linux's
+    /// `inet_rcv_saddr_equal` with wildcards) has it and does not share it with one that says `sharing`.
+    fn conflicts(&self, new: &Socket, port: u16, sharing: usize) -> bool {
         let Some(used) = self.uses.at(self.by_port[usize::from(port)]) else {
             return false;
         };
-        if (new.options.reuse_addr && used.reuse_addr == used.sockets)
-            || (new.options.reuse_port && used.reuse_port == used.sockets)
-        {
-            return false;
-        }
-        let mut next = used.first;
-        while let Some(old) = sockets.at(next) {
-            let shared = (new.options.reuse_addr && old.options.reuse_addr)
-                || (new.options.reuse_port && old.options.reuse_port);
-            if !shared
-                && overlap(
-                    &new.local,
-                    new.options.only_v6,
-                    &old.local,
-                    old.options.only_v6,
-                )
-            {
-                return true;
-            }
-            next = old.port_next;
-        }
-        false
+        let refuses = |group| {
+            let group = self.groups.at(group);
+            group.is_some_and(|group| group.tally.refuses(sharing))
+        };
+        let own = match Kind::of(new) {
+            Kind::Wild4 => used.v4.refuses(sharing),
+            Kind::Wild6 => used.v6.refuses(sharing),
+            Kind::Dual => used.v4.refuses(sharing) || used.v6.refuses(sharing),
+            Kind::Specific if new.local.is_v4() => refuses(used.wild4),
+            Kind::Specific => refuses(used.wild6),
+        };
+        own || refuses(used.dual) || self.specific_group(used, &new.local).is_some_and(refuses)
     }
 
-    /// Finds a port for `new`, whose `local` is set: the one it wants, or a random one of `range` that nobody shares.
+    /// Finds a port for `new`, whose `local` is set: the one it wants, or a random one of `range` that nobody has at this
+    /// address.
     pub(super) fn choose(
         &self,
-        sockets: &Slab<Socket>,
         new: &Socket,
         wanted: u16,
         range: (u16, u16),
         rng: &mut Rng,
     ) -> Result<u16, SocketError> {
         if wanted != 0 {
-            return if self.conflicts(sockets, new, wanted) {
+            return if self.conflicts(new, wanted, sharing(&new.options)) {
                 Err(SocketError::AddrInUse)
             } else {
                 Ok(wanted)
             };
         }
-        // RFC 6056 3.3.1. A port that is used at all is passed over: sharing is for those who name the port.
+        // RFC 6056 3.3.1. A port that has to be shared is passed over: sharing is for those who name the port.
         let (low, high) = (range.0.max(1), range.1.max(range.0.max(1)));
         let span = u32::from(high - low) + 1;
         let start = rng.below(span);
         (0..span)
             .map(|step| low + ((start + step) % span) as u16)
-            .find(|&port| self.by_port[usize::from(port)] == NONE)
+            .find(|&port| !self.conflicts(new, port, 0))
             .ok_or(SocketError::AddrInUse)
     }
 
@@ -163,42 +231,14 @@ impl Ports {
         sockets: &mut Slab<Socket>,
         at: u32,
     ) -> Result<(), SocketError> {
-        let socket = sockets.at(at).ok_or(SocketError::BadSocket)?;
-        let (port, reuse_addr, reuse_port) = (
-            socket.local_port,
-            socket.options.reuse_addr,
-            socket.options.reuse_port,
-        );
-        if self.by_port[usize::from(port)] == NONE {
-            let fresh = Use {
-                sockets: 0,
-                reuse_addr: 0,
-                reuse_port: 0,
-                connected: 0,
-                specific: 0,
-                wild4: NONE,
-                wild6: NONE,
-                dual: NONE,
-                first: NONE,
-                port,
-            };
-            self.by_port[usize::from(port)] =
-                self.uses.insert(fresh).ok_or(SocketError::NoBuffers)?.index;
+        let port = sockets.at(at).ok_or(SocketError::BadSocket)?.local_port;
+        let slot = &mut self.by_port[usize::from(port)];
+        if *slot == NONE {
+            let fresh = self.uses.insert(Use::new(port));
+            *slot = fresh.ok_or(SocketError::NoBuffers)?.index;
         }
-        let used = self
-            .uses
-            .at_mut(self.by_port[usize::from(port)])
-            .ok_or(SocketError::NoBuffers)?;
-        used.sockets += 1;
-        used.reuse_addr += u32::from(reuse_addr);
-        used.reuse_port += u32::from(reuse_port);
-        let next = core::mem::replace(&mut used.first, at);
-        if let Some(next) = sockets.at_mut(next) {
-            next.port_previous = at;
-        }
-        if let Some(socket) = sockets.at_mut(at) {
-            socket.port_next = next;
-            socket.port_previous = NONE;
+        if let Some(used) = self.uses.at_mut(*slot) {
+            used.sockets += 1;
         }
         if self.join(sockets, at) {
             return Ok(());
@@ -211,28 +251,14 @@ impl Ports {
     pub(super) fn remove(&mut self, sockets: &mut Slab<Socket>, at: u32) {
         self.leave(sockets, at);
         let Some(socket) = sockets.at(at) else { return };
-        let (next, previous) = (socket.port_next, socket.port_previous);
         let slot = self.by_port[usize::from(socket.local_port)];
         let Some(used) = self.uses.at_mut(slot) else {
             return;
         };
         used.sockets -= 1;
-        used.reuse_addr -= u32::from(socket.options.reuse_addr);
-        used.reuse_port -= u32::from(socket.options.reuse_port);
-        if previous == NONE {
-            used.first = next;
-        }
         if used.sockets == 0 {
             self.by_port[usize::from(used.port)] = NONE;
-            if let Some(key) = self.uses.key_of(slot) {
-                self.uses.remove(key);
-            }
-        }
-        if let Some(previous) = sockets.at_mut(previous) {
-            previous.port_next = next;
-        }
-        if let Some(next) = sockets.at_mut(next) {
-            next.port_previous = previous;
+            self.uses.remove_at(slot);
         }
     }
 
@@ -249,40 +275,28 @@ impl Ports {
         else {
             return false;
         };
-        if socket.connected() {
-            used.connected += 1;
-            return self
-                .connected
-                .insert(self.connected.hash(&Tuple::of(socket).key()), at)
-                .is_ok();
-        }
-        let (addr, port) = (socket.local, socket.local_port);
-        let wild = match (addr.is_unspecified(), addr.is_v4(), socket.options.only_v6) {
-            (false, ..) => None,
-            (true, true, _) => Some(&mut used.wild4),
-            (true, false, true) => Some(&mut used.wild6),
-            (true, false, false) => Some(&mut used.dual),
-        };
-        let hash = self.specific.hash(&local_key(&addr, port));
-        let found = match &wild {
-            Some(slot) => Some(**slot).filter(|&slot| slot != NONE),
+        let hash = self
+            .specific
+            .hash(&local_key(&socket.local, socket.local_port));
+        let found = match used.wild(socket) {
+            Some(slot) => Some(*slot).filter(|&slot| slot != NONE),
             None => self.specific.find(hash, |g| {
-                self.groups
-                    .at(g)
-                    .is_some_and(|g| g.addr == addr && g.port == port)
+                let group = self.groups.at(g);
+                group.is_some_and(|g| g.addr == socket.local && g.port == socket.local_port)
             }),
         };
-        let group = match found {
-            Some(group) => group,
+        let slot = match found {
+            Some(slot) => slot,
             None => {
                 let Some(key) = self.groups.insert(Group {
-                    addr,
-                    port,
+                    addr: socket.local,
+                    port: socket.local_port,
+                    tally: Tally::default(),
                     members: Vec::new(),
                 }) else {
                     return false;
                 };
-                match wild {
+                match used.wild(socket) {
                     Some(slot) => *slot = key.index,
                     None if self.specific.insert(hash, key.index).is_ok() => used.specific += 1,
                     None => {
@@ -293,11 +307,23 @@ impl Ports {
                 key.index
             }
         };
-        socket.group = group;
-        if let Some(group) = self.groups.at_mut(group) {
-            group.members.push(at);
+        socket.group = slot;
+        let kind = sharing(&socket.options);
+        if let Some(family) = used.family(socket) {
+            family.0[kind] += 1;
         }
-        true
+        if let Some(group) = self.groups.at_mut(slot) {
+            group.tally.0[kind] += 1;
+            if !socket.connected() {
+                group.members.push(at);
+            }
+        }
+        if !socket.connected() {
+            return true;
+        }
+        used.connected += 1;
+        let hash = self.connected.hash(&Tuple::of(socket).key());
+        self.connected.insert(hash, at).is_ok()
     }
 
     /// Leaves the lookup tables; to be called before the socket's addresses change.
@@ -311,34 +337,34 @@ impl Ports {
         else {
             return;
         };
-        if socket.connected() {
-            used.connected -= 1;
-            self.connected
-                .remove(self.connected.hash(&Tuple::of(socket).key()), at);
-            return;
-        }
         let slot = core::mem::replace(&mut socket.group, NONE);
         let Some(group) = self.groups.at_mut(slot) else {
             return;
         };
-        group.members.retain(|&member| member != at);
-        if !group.members.is_empty() {
+        if socket.connected() {
+            used.connected -= 1;
+            self.connected
+                .remove(self.connected.hash(&Tuple::of(socket).key()), at);
+        } else {
+            group.members.retain(|&member| member != at);
+        }
+        let kind = sharing(&socket.options);
+        if let Some(family) = used.family(socket) {
+            family.0[kind] -= 1;
+        }
+        group.tally.0[kind] -= 1;
+        if !group.tally.is_empty() {
             return;
         }
-        for wild in [&mut used.wild4, &mut used.wild6, &mut used.dual] {
-            if *wild == slot {
-                *wild = NONE;
+        match used.wild(socket) {
+            Some(wild) => *wild = NONE,
+            None => {
+                let key = local_key(&group.addr, group.port);
+                self.specific.remove(self.specific.hash(&key), slot);
+                used.specific -= 1;
             }
         }
-        if self.specific.remove(
-            self.specific.hash(&local_key(&group.addr, group.port)),
-            slot,
-        ) {
-            used.specific -= 1;
-        }
-        if let Some(key) = self.groups.key_of(slot) {
-            self.groups.remove(key);
-        }
+        self.groups.remove_at(slot);
     }
 
     /// The socket a unicast datagram is for: connected to its sender first, then of its address, then of any address.
@@ -347,14 +373,8 @@ impl Ports {
         if let Some(at) = self.connected_to(sockets, used, tuple) {
             return Some(at);
         }
-        [
-            self.specific_group(used, tuple),
-            self.wild_group(used, tuple),
-            self.dual_group(used),
-        ]
-        .into_iter()
-        .flatten()
-        .find_map(|group| self.select(sockets, group, tuple))
+        self.groups_for(used, &tuple.local)
+            .find_map(|group| self.select(sockets, group, tuple))
     }
 
     /// Calls `f` with every socket that a broadcast or multicast datagram is for.
@@ -365,15 +385,8 @@ impl Ports {
         if let Some(at) = self.connected_to(sockets, used, tuple) {
             f(at);
         }
-        for group in [
-            self.specific_group(used, tuple),
-            self.wild_group(used, tuple),
-            self.dual_group(used),
-        ] {
-            group
-                .into_iter()
-                .flat_map(|group| &group.members)
-                .for_each(|&at| f(at));
+        for group in self.groups_for(used, &tuple.local) {
+            group.members.iter().for_each(|&at| f(at));
         }
     }
 
@@ -392,29 +405,27 @@ impl Ports {
             })
     }
 
-    fn specific_group(&self, used: &Use, tuple: &Tuple) -> Option<&Group> {
+    /// The group of one address.
+    fn specific_group(&self, used: &Use, local: &Addr) -> Option<u32> {
         if used.specific == 0 {
             return None;
         }
-        let matches = |g: &Group| g.addr == tuple.local && g.port == tuple.local_port;
-        let hash = self
-            .specific
-            .hash(&local_key(&tuple.local, tuple.local_port));
-        self.groups.at(self
-            .specific
-            .find(hash, |g| self.groups.at(g).is_some_and(matches))?)
+        let matches = |g: &Group| g.addr == *local && g.port == used.port;
+        let hash = self.specific.hash(&local_key(local, used.port));
+        self.specific
+            .find(hash, |g| self.groups.at(g).is_some_and(matches))
     }
 
-    fn wild_group(&self, used: &Use, tuple: &Tuple) -> Option<&Group> {
-        self.groups.at(if tuple.local.is_v4() {
+    /// The groups a datagram may be for, the most particular first.
+    fn groups_for(&self, used: &Use, local: &Addr) -> impl Iterator<Item = &Group> {
+        let wild = if local.is_v4() {
             used.wild4
         } else {
             used.wild6
-        })
-    }
-
-    fn dual_group(&self, used: &Use) -> Option<&Group> {
-        self.groups.at(used.dual)
+        };
+        let specific = self.specific_group(used, local).unwrap_or(NONE);
+        let slots = [specific, wild, used.dual].into_iter();
+        slots.filter_map(|slot| self.groups.at(slot))
     }
 
     /// One of a group: by flow when they share with SO_REUSEPORT, else the one bound last, as Linux has it.

@@ -87,18 +87,12 @@ impl Udp {
             listed: false,
             ready_next: NONE,
             ready_previous: NONE,
-            port_next: NONE,
-            port_previous: NONE,
             group: NONE,
             memberships: Vec::new(),
         };
-        socket.local_port = self.ports.choose(
-            &self.sockets,
-            &socket,
-            local.port(),
-            self.ephemeral,
-            &mut core.rng,
-        )?;
+        socket.local_port =
+            self.ports
+                .choose(&socket, local.port(), self.ephemeral, &mut core.rng)?;
         let key = self.sockets.insert(socket).ok_or(SocketError::NoBuffers)?;
         if let Err(error) = self.ports.insert(&mut self.sockets, key.index) {
             self.sockets.remove(key);

@@ -42,8 +42,6 @@ fn socket(addr: &str, options: UdpOptions) -> Socket {
         listed: false,
         ready_next: NONE,
         ready_previous: NONE,
-        port_next: NONE,
-        port_previous: NONE,
         group: NONE,
         memberships: Vec::new(),
     }
@@ -66,9 +64,9 @@ impl Table {
 
     fn bind(&mut self, addr: &str, port: u16, options: UdpOptions) -> Result<Key, SocketError> {
         let mut new = socket(addr, options);
-        new.local_port =
-            self.ports
-                .choose(&self.sockets, &new, port, (40_000, 40_009), &mut self.rng)?;
+        new.local_port = self
+            .ports
+            .choose(&new, port, (40_000, 40_009), &mut self.rng)?;
         let key = self.sockets.insert(new).unwrap();
         self.ports.insert(&mut self.sockets, key.index).unwrap();
         Ok(key)
@@ -170,6 +168,25 @@ fn ephemeral_ports() {
     seen.sort_unstable();
     assert_eq!(seen, (40_000..40_010).collect::<Vec<_>>());
     assert_eq!(t.bind("0.0.0.0", 0, PORT), Err(SocketError::AddrInUse));
+}
+
+/// A port is free or not at an address, not at all of them: every address has the whole range.
+#[test]
+fn ephemeral_ports_are_those_of_an_address() {
+    let mut t = Table::new();
+    for addr in ["10.0.0.1", "10.0.0.2", "fd00::1"] {
+        let keys: Vec<Key> = (0..10)
+            .map(|_| t.bind(addr, 0, PLAIN).expect(addr))
+            .collect();
+        assert_eq!(t.bind(addr, 0, PLAIN), Err(SocketError::AddrInUse));
+        // A connected socket keeps its address.
+        let remote = t.sockets.get(keys[0]).unwrap().local;
+        t.connect(keys[0], remote, Some((remote, 9)));
+        assert_eq!(t.bind(addr, 0, PLAIN), Err(SocketError::AddrInUse));
+        t.close(keys[3]);
+        t.bind(addr, 0, PLAIN).unwrap();
+    }
+    assert_eq!(t.bind("::", 0, PLAIN), Err(SocketError::AddrInUse));
 }
 
 /// SO_REUSEPORT spreads flows over all sockets, and one flow always meets the same one; SO_REUSEADDR gives to the last bound.
