@@ -12,7 +12,7 @@ use crate::context::{Core, Keep};
 use crate::socket::Ready;
 use crate::stats::Drop;
 
-use super::conn::{ACK_DELAY, Conn, new_node, remove_node};
+use super::conn::{ACK_DELAY, Conn, free_list, new_node, remove_node};
 use super::record::{NONE, Range, flag};
 use super::segment::Segment;
 
@@ -94,6 +94,9 @@ impl Conn<'_> {
         if finished {
             self.act.fin = None;
             self.act.urgent = self.act.urgent.filter(|at| at.le(self.tcb.rcv_nxt)); // no more will come
+            let behind = core::mem::replace(&mut self.act.ooo, NONE); // if anything, it is no part of the stream
+            free_list(core, self.ranges, behind);
+            self.act.ooo_nodes = 0;
             self.tcb.rcv_nxt += 1;
             self.tcb.flags |= flag::FIN_RECEIVED;
             self.tcb.ack_now();

@@ -542,6 +542,20 @@ fn urgent(rig: &mut Rig, (seq, ack): (u32, u32), mark: u16, data: &[u8]) {
     rig.raw(&frame);
 }
 
+/// What a peer sends beyond its own FIN is not kept for ever.
+#[test]
+fn nothing_is_kept_behind_the_fin() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer + 5, open.host, FIN | ACK, &[]);
+    rig.send(open.peer + 6, open.host, ACK, b"behind the end");
+    rig.send(open.peer, open.host, ACK, b"hello");
+    assert_eq!(rig.read(open.socket).unwrap(), b"hello");
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::CloseWait));
+    assert_eq!(rig.host.tcp_occupancy().ranges, 0);
+    assert_eq!(rig.host.pool().in_use(), 0);
+}
+
 #[test]
 fn urgent_data_is_announced_and_counted_down() {
     // RFC 9293 MUST-31, MUST-32, MUST-33; RFC 6093 6: it stays in the stream
