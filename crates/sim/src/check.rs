@@ -20,19 +20,17 @@ pub struct Violation {
     pub at: Instant,
     /// What is wrong with it.
     pub what: String,
-    /// The frame.
+    /// The frame; empty when something inside a host is wrong.
     pub frame: Vec<u8>,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "at {} us: {}: {}",
-            self.at.micros(),
-            self.what,
-            wire::Pretty(&self.frame)
-        )
+        write!(f, "at {} us: {}", self.at.micros(), self.what)?;
+        if self.frame.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": {}", wire::Pretty(&self.frame))
     }
 }
 
@@ -60,6 +58,15 @@ pub(crate) struct Checker {
 impl Checker {
     pub(crate) fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
+    }
+
+    /// Takes note of what is wrong inside a host.
+    pub(crate) fn inside(&mut self, at: Instant, what: String) {
+        self.violation.get_or_insert(Violation {
+            at,
+            what,
+            frame: Vec::new(),
+        });
     }
 
     /// Looks at one frame as it leaves a host.

@@ -258,7 +258,18 @@ impl World {
             }
         }
         self.flush();
+        self.audit();
         true
+    }
+
+    /// Looks into the hosts: their own invariants, which no frame shows.
+    fn audit(&mut self) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            if let Err(what) = node.host.audit() {
+                let what = format!("inside host {at}: {what}");
+                self.checker.inside(self.now, what);
+            }
+        }
     }
 
     /// Runs for a while, or until nothing is left to happen; events stay queued.

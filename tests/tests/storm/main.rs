@@ -261,10 +261,14 @@ fn storm(frames: u64, seed: u64) {
     println!("seed {seed}");
     let mut storm = Storm::new(seed);
     let mut sent = 0;
-    let mut settled = 0;
+    let (mut settled, mut gusts) = (0, 0);
     while sent < frames {
         let before = sent;
         sent += storm.gust();
+        gusts += 1;
+        if gusts % 16 == 0 {
+            storm.host.audit().expect("every invariant holds");
+        }
         if before < frames / 4 && sent >= frames / 4 {
             settled = resident();
         }

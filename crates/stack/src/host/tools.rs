@@ -82,6 +82,25 @@ impl Host {
         self.net.routes.iter()
     }
 
+    /// The first invariant that does not hold, for simulations and tests: visits everything, and allocates. To be called between
+    /// calls, while no packet memory is held outside.
+    ///
+    /// # Errors
+    /// What is broken, and where.
+    pub fn audit(&self) -> Result<(), String> {
+        self.tcp.audit(&self.core)?;
+        let pool = &self.core.pool;
+        let held = self.tcp.segments_held(pool)
+            + self.net.segments_held(pool)
+            + self.udp.segments_held(pool);
+        if held == pool.segments_in_use() as usize {
+            Ok(())
+        } else {
+            let used = pool.segments_in_use();
+            Err(format!("queues hold {held} of {used} segments of memory"))
+        }
+    }
+
     /// What the internet layer holds.
     pub fn net_occupancy(&self) -> NetOccupancy {
         self.net.occupancy()

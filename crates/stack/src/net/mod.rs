@@ -278,6 +278,18 @@ impl Net {
         }
     }
 
+    /// Segments of packet memory that all queues hold, counted by visiting them: for tests.
+    pub(crate) fn segments_held(&self, pool: &base::Pool) -> usize {
+        let frames = self.interfaces.iter().flat_map(|i| &i.queue);
+        let frames = frames
+            .chain(&self.loopback)
+            .chain(self.neighbours.all_waiting());
+        let chains = frames
+            .map(|frame| &frame.chain)
+            .chain(self.reassembly.chains());
+        chains.map(|chain| pool.segments(chain)).sum()
+    }
+
     /// Changes whenever a path handed out before may be wrong, and never comes again: 2^64 changes do not happen.
     #[inline]
     pub(crate) fn epoch(&self) -> u64 {

@@ -164,6 +164,11 @@ impl Reassembly {
         }
     }
 
+    /// What is held of all datagrams.
+    pub(super) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.runs.iter().map(|(_, run)| &run.chain)
+    }
+
     /// Datagrams, runs and blocks held.
     pub(super) fn held(&self) -> (u32, u32, u32) {
         (self.entries.len(), self.runs.len(), self.blocks)

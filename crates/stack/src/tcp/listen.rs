@@ -50,12 +50,12 @@ pub(crate) struct Listener {
     pub(crate) options: TcpOptions,
     /// Serves IPv4 too although bound to the IPv6 wildcard.
     pub(crate) dual: bool,
-    queue: List,
+    pub(super) queue: List,
     pub(crate) queued: u32,
     pub(crate) half_open: u32,
     token: u64,
-    ready_link: u32,
-    ready_queued: bool,
+    pub(super) ready_link: u32,
+    pub(super) ready_queued: bool,
 }
 
 fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {

@@ -28,6 +28,7 @@
 //! Invariant: the right edge of the advertised window never moves left.
 
 mod acknowledge;
+mod audit;
 mod call;
 pub(crate) mod congestion;
 mod conn;

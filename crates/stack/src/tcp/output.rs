@@ -102,8 +102,8 @@ impl Tcp {
         }
         let quota = quota.min(room);
         let Some(mut conn) = self.conn(index) else {
-            // No active part to be had now. Data and ACKs come back with the peer's retransmission; a FIN nobody else asks for.
-            if let Some(tcb) = self.conns.at_mut(index) {
+            // No active part to be had now. Data and ACKs come back with the peer's retransmission.
+            if let Some(tcb) = self.conns.at_mut(index).filter(|tcb| tcb.owes()) {
                 let again = core.now + tcb.rto();
                 arm_no_later(core, tcb, again, index);
             }

@@ -182,4 +182,9 @@ impl Profiles {
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
+
+    /// References to all of them.
+    pub(crate) fn references(&self) -> u32 {
+        self.entries.iter().flatten().map(|p| p.references).sum()
+    }
 }

@@ -30,7 +30,7 @@ impl TimeWait {
         self.link & TIMESTAMPS != 0
     }
 
-    fn next(&self) -> u32 {
+    pub(super) fn next(&self) -> u32 {
         match self.link & LAST {
             LAST => NONE,
             next => next,

@@ -53,6 +53,14 @@ pub(crate) fn arm_no_later(core: &mut Core, tcb: &mut Tcb, deadline: Instant, in
 }
 
 impl Tcb {
+    /// A SYN or FIN of ours is not acknowledged, or not even sent: nobody else asks for it.
+    pub(crate) fn owes(&self) -> bool {
+        matches!(
+            self.state,
+            State::SynSent | State::SynReceived | State::FinWait1 | State::Closing | State::LastAck
+        )
+    }
+
     /// R2 of RFC 9293 3.8.3 (MUST-20): timeouts in a row before a connection is given up.
     fn retries(&self) -> u8 {
         match self.state {
@@ -85,11 +93,7 @@ impl Tcp {
             arm_no_later(core, tcb, again, index);
         }
         let idle = tcb.active == super::NONE;
-        let owes = matches!(
-            tcb.state,
-            State::SynSent | State::SynReceived | State::FinWait1 | State::Closing | State::LastAck
-        );
-        if idle && owes {
+        if idle && tcb.owes() {
             return self.wait_to_send(core, net, index);
         }
         let profile = self.profiles.get(tcb.profile);

@@ -178,6 +178,12 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
+    /// Segments of packet memory that all sockets hold, counted by visiting them: for tests.
+    pub(crate) fn segments_held(&self, pool: &base::Pool) -> usize {
+        let sockets = self.sockets.iter();
+        sockets.map(|(_, socket)| socket.queue.segments(pool)).sum()
+    }
+
     /// Tables of the configured sizes.
     pub(crate) fn new(config: &Config, core: &Core) -> Self {
         let sockets = config.udp_sockets.max(1);

@@ -77,6 +77,10 @@ impl Queue {
         self.first == NONE
     }
 
+    pub(super) fn segments(&self, pool: &base::Pool) -> usize {
+        pool.segments(&self.bytes)
+    }
+
     pub(super) fn charged(&self) -> u32 {
         self.charged
     }

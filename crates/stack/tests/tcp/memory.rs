@@ -7,7 +7,7 @@ use stack::{
 use wire::tcp::Options;
 use wire::{Addr, Mac};
 
-use crate::rig::{ACK, Open, Rig, SYN, config, in_ip};
+use crate::rig::{ACK, Open, REMOTE, Rig, SYN, config, in_ip};
 
 /// Two interfaces, 10.0.0.1/24 and 10.0.1.1/24, with a neighbour 2 on each; queues of 64 frames.
 fn two_homed() -> (Host, [InterfaceId; 2], Instant) {
@@ -258,4 +258,23 @@ fn a_great_write_leaves_memory_to_others() {
     assert_eq!(rig.write(&opened[1], &[2; 100]), 100);
     let sent = core::iter::from_fn(|| rig.next()).filter(|s| s.data == [2; 100]);
     assert_eq!(sent.count(), 1);
+}
+
+/// A connection with nothing to send that finds no memory to say so does not wait for any: it has no timer, as ever.
+#[test]
+fn an_idle_connection_waits_for_no_memory() {
+    let mut rig = Rig::with(Config {
+        tcp_active: 1,
+        ..config()
+    });
+    let idle = rig.accepted(&TcpOptions::default());
+    let (remote, options) = (REMOTE.parse().unwrap(), TcpOptions::default());
+    rig.host
+        .tcp_connect(rig.now, remote, None, &options)
+        .unwrap();
+    assert!(rig.expect().is(SYN), "it has the one active part now");
+    rig.host
+        .tcp_set_options(rig.now, idle.socket, |o| o.nodelay = true)
+        .unwrap();
+    rig.pump(); // which looks for timers that nobody needs
 }

@@ -224,6 +224,7 @@ impl Rig {
         while let Some(event) = self.host.poll_event() {
             self.events.push_back(event);
         }
+        self.host.audit().unwrap();
         if requests > 0 {
             self.answer_arp();
         }

@@ -197,6 +197,11 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
+    /// Packets that wait for an address, all of them: for tests.
+    pub(super) fn all_waiting(&self) -> impl Iterator<Item = &base::Packet> {
+        self.queues.iter()
+    }
+
     /// The MAC address to send to at once, if this entry is still that neighbour's and needs no attention: one cache line
     /// is read. Otherwise see [`Neighbours::demand`].
     #[inline]

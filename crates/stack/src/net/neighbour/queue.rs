@@ -32,6 +32,11 @@ impl Queues {
         }
     }
 
+    /// Everything that waits.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Packet> {
+        self.nodes.iter().map(|(_, node)| &node.packet)
+    }
+
     #[cfg(test)]
     pub(super) fn packets(&self) -> u32 {
         self.nodes.len()

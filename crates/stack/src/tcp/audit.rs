@@ -1,0 +1,452 @@
+//! What must hold between any two calls, looked at in one sweep over all records: for simulations, fuzzing and tests.
+//!
+//! What does not live here: repairing anything, and anything a packet path calls.
+//!
+//! Invariant: an audit changes nothing, and visits each record once.
+
+use base::{Chain, Instant, Pool, Seq};
+
+use crate::context::{Core, TimerKind, timer_token};
+use crate::stats::Count;
+
+use super::record::{Active, HalfOpen, NONE, Repair, State, Tcb, TimeWait, flag};
+use super::segment::flow_bytes;
+use super::{KIND_CONNECTION, KIND_HALF_OPEN, KIND_TIME_WAIT, List, Tcp, flow_index};
+
+type Found = Result<(), String>;
+
+/// An error that says what is broken, unless `holds`.
+fn must(holds: bool, broken: &str) -> Found {
+    if holds {
+        Ok(())
+    } else {
+        Err(broken.to_owned())
+    }
+}
+
+/// The members of a singly linked list; an error for one with a loop or a wrong tail.
+fn members(list: List, most: u32, next: impl Fn(u32) -> Option<u32>) -> Result<Vec<u32>, String> {
+    let mut found = Vec::new();
+    let (mut at, mut last) = (list.head, NONE);
+    while at != NONE {
+        must(found.len() < most as usize, "a list has a loop")?;
+        found.push(at);
+        last = at;
+        at = next(at).ok_or("a list names a record that is not there")?;
+    }
+    must(last == list.tail, "a list's tail is not its last")?;
+    Ok(found)
+}
+
+impl Tcp {
+    /// The first of TCP's invariants that does not hold.
+    pub(crate) fn audit(&self, core: &Core) -> Found {
+        self.audit_connections(core)?;
+        self.audit_half_open(core)?;
+        self.audit_time_wait(core)?;
+        self.audit_lists()?;
+        self.audit_totals()
+    }
+
+    /// Segments of packet memory that all queues hold.
+    pub(crate) fn segments_held(&self, pool: &Pool) -> usize {
+        let queues = self
+            .actives
+            .iter()
+            .flat_map(|(_, a)| [&a.sent, &a.unsent, &a.recv]);
+        let ranges = self.ranges.iter().map(|(_, range)| &range.data);
+        queues
+            .chain(ranges)
+            .map(|chain: &Chain| pool.segments(chain))
+            .sum()
+    }
+
+    /// Whether the flow table leads from a tuple to this entry.
+    fn is_entered(&self, remote: (&wire::Addr, u16), profile: u16, port: u16, entry: u32) -> bool {
+        let local = &self.profiles.get(profile).local;
+        let hash = self
+            .flows
+            .hash(&flow_bytes(remote.0, remote.1, local, port));
+        self.flows
+            .find(hash, |e| self.matches(e, remote.0, remote.1, local, port))
+            == Some(entry)
+    }
+
+    fn audit_connections(&self, core: &Core) -> Found {
+        for (key, tcb) in self.conns.iter() {
+            self.audit_connection(core, key.index, tcb)
+                .map_err(|broken| {
+                    let act = self.actives.at(tcb.active);
+                    format!("{broken}\n{tcb:?}\n{act:?}")
+                })?;
+        }
+        Ok(())
+    }
+
+    fn audit_connection(&self, core: &Core, index: u32, tcb: &Tcb) -> Found {
+        let entry = flow_index(KIND_CONNECTION, index);
+        let act = self.actives.at(tcb.active);
+        must(
+            tcb.active == NONE || act.is_some(),
+            "an active part that is not there",
+        )?;
+        if tcb.state == State::Closed {
+            return self.audit_closed(tcb, act);
+        }
+        let remote = (&tcb.remote, tcb.remote_port);
+        must(
+            self.is_entered(remote, tcb.profile, tcb.local_port, entry),
+            "the flow table does not know the connection",
+        )?;
+        audit_numbers(tcb, act)?;
+        self.audit_timer(core, index, tcb, act)?;
+        let Some(act) = act else {
+            return Ok(());
+        };
+        self.audit_scoreboard(tcb, act)?;
+        self.audit_out_of_order(tcb, act)
+    }
+
+    /// CLOSED: nothing is sent, timed or entered any more; only what can be read is kept.
+    fn audit_closed(&self, tcb: &Tcb, act: Option<&Active>) -> Found {
+        must(tcb.timer.is_none(), "a timer after CLOSED")?;
+        let linked = flag::SEND_QUEUED | flag::READY_QUEUED | flag::UNACCEPTED;
+        must(
+            !tcb.has(flag::ORPHAN) || tcb.flags & linked != 0,
+            "a dead record that nobody will free",
+        )?;
+        let idle = act.is_none_or(|act| {
+            act.sent.is_null()
+                && act.unsent.is_null()
+                && (act.ooo, act.sacked) == (NONE, NONE)
+                && act.deadline() == Instant::FAR
+        });
+        must(idle, "queues or deadlines after CLOSED")
+    }
+
+    /// RFC 6298 5.1, RFC 9293 3.8.6.1: whoever waits for an ACK, or to send, has a deadline, and a timer no later than that.
+    /// One on the way to the transmit pass gets both there.
+    fn audit_timer(&self, core: &Core, index: u32, tcb: &Tcb, act: Option<&Active>) -> Found {
+        if tcb.timer.is_some() {
+            let token = core.wheel.token(tcb.timer);
+            must(
+                token == Some(timer_token(TimerKind::Tcp, index, 0)),
+                "the timer is not the connection's own",
+            )?;
+        }
+        if tcb.has(flag::SEND_QUEUED) || core.stats.counts.get(Count::TimerTableFull) > 0 {
+            return Ok(());
+        }
+        let connecting = matches!(tcb.state, State::SynSent | State::SynReceived);
+        let fin_due = tcb.state.fin_queued() && !tcb.has(flag::FIN_SENT);
+        let unsent = act.is_some_and(|act| !act.unsent.is_empty());
+        if connecting || fin_due || unsent || tcb.outstanding() > 0 {
+            must(
+                tcb.timer.is_some(),
+                "unacknowledged or blocked data without a timer",
+            )?;
+            must(
+                act.is_none_or(|act| act.rto_at != Instant::FAR),
+                "neither the retransmission nor the persist timer runs",
+            )?;
+        }
+        let deadline = act.map_or(Instant::FAR, Active::deadline);
+        must(
+            deadline == Instant::FAR
+                || core
+                    .wheel
+                    .deadline(tcb.timer)
+                    .is_some_and(|at| at <= deadline),
+            "the timer goes off after the deadline",
+        )?;
+        let options = &self.profiles.get(tcb.profile).options;
+        let idle = act.is_none() && matches!(tcb.state, State::Established | State::CloseWait);
+        must(
+            !idle || tcb.timer.is_none() || options.keepalive.is_some(),
+            "an idle connection has a timer",
+        )
+    }
+
+    /// The sender's scoreboard (RFC 2018, RFC 6675) and the edges of a repair.
+    fn audit_scoreboard(&self, tcb: &Tcb, act: &Active) -> Found {
+        let (mut node, mut count, mut sum, mut edge) = (act.sacked, 0, 0, None::<Seq>);
+        while let Some(range) = self.ranges.at(node) {
+            must(
+                range.start.lt(range.end),
+                "an empty range in the scoreboard",
+            )?;
+            must(
+                edge.is_none_or(|edge| edge.lt(range.start)),
+                "the scoreboard's ranges are not sorted and apart",
+            )?;
+            must(
+                range.start.ge(tcb.snd_una) && range.end.le(tcb.snd_nxt),
+                "the scoreboard holds what is not in flight",
+            )?;
+            must(range.data.is_null(), "bytes in the scoreboard")?;
+            sum += range.end.dist(range.start);
+            (edge, node, count) = (Some(range.end), range.next, count + 1);
+        }
+        must(
+            node == NONE && count == act.sacked_nodes,
+            "the scoreboard's nodes are miscounted",
+        )?;
+        if tcb.has(flag::SACK) {
+            must(
+                sum == act.sacked_bytes,
+                "the scoreboard's bytes are miscounted",
+            )?;
+        } else {
+            must(count == 0, "a scoreboard without SACK")?;
+        }
+        must(
+            act.sacked_bytes <= tcb.outstanding(),
+            "more SACKed than in flight",
+        )?;
+        if act.repair == Repair::Open {
+            return must(
+                act.resent.is_none(),
+                "a place in the queue without a repair",
+            );
+        }
+        must(
+            tcb.snd_una.lt(act.recover) && act.recover.le(tcb.snd_nxt),
+            "the repair's end is not in flight",
+        )?;
+        must(
+            act.high_rxt.le(tcb.snd_nxt) && act.lost_edge.le(tcb.snd_nxt),
+            "sent again or held lost beyond what was sent",
+        )
+    }
+
+    /// The receiver's out-of-order ranges.
+    fn audit_out_of_order(&self, tcb: &Tcb, act: &Active) -> Found {
+        let (mut node, mut count, mut edge) = (act.ooo, 0, tcb.rcv_nxt);
+        while let Some(range) = self.ranges.at(node) {
+            must(
+                edge.lt(range.start),
+                "out-of-order ranges are not sorted and apart above RCV.NXT",
+            )?;
+            must(range.start.lt(range.end), "an empty out-of-order range")?;
+            must(
+                range.end.le(tcb.rcv_adv),
+                "out-of-order data beyond the window's edge",
+            )?;
+            must(
+                range.data.len() == range.end.dist(range.start) as usize,
+                "an out-of-order range without its bytes",
+            )?;
+            (edge, node, count) = (range.end, range.next, count + 1);
+        }
+        must(
+            node == NONE && count == act.ooo_nodes,
+            "the out-of-order nodes are miscounted",
+        )?;
+        must(
+            act.fin
+                .is_none_or(|at| at.gt(tcb.rcv_nxt) && at.le(tcb.rcv_adv)),
+            "a FIN is kept that is not ahead within the window",
+        )?;
+        must(
+            act.fin.is_none() || !tcb.has(flag::FIN_RECEIVED),
+            "a FIN is kept behind the FIN",
+        )
+    }
+
+    fn audit_half_open(&self, core: &Core) -> Found {
+        for (key, h) in self.halves.iter() {
+            self.audit_half(core, key.index, h)
+                .map_err(|broken| format!("{broken}\n{h:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn audit_half(&self, core: &Core, index: u32, h: &HalfOpen) -> Found {
+        let entry = flow_index(KIND_HALF_OPEN, index);
+        must(
+            self.is_entered((&h.remote, h.remote_port), h.profile, h.local_port, entry),
+            "the flow table does not know the half-open connection",
+        )?;
+        must(
+            core.wheel.token(h.timer) == Some(timer_token(TimerKind::SynReceived, index, 0)),
+            "a half-open connection without a timer of its own",
+        )?;
+        must(
+            self.listeners.at(u32::from(h.listener)).is_some(),
+            "a half-open connection without its listener",
+        )
+    }
+
+    fn audit_time_wait(&self, core: &Core) -> Found {
+        let next = |at| self.waits.at(at).map(TimeWait::next);
+        let queue = members(self.wait_queue, self.waits.len(), next)?;
+        must(
+            queue.len() == self.waits.len() as usize,
+            "a TIME-WAIT record is not in the queue",
+        )?;
+        let timed = self.wait_timer || core.stats.counts.get(Count::TimerTableFull) > 0;
+        must(timed || queue.is_empty(), "TIME-WAIT without a timer")?;
+        let now = core.now.millis() as u32;
+        for (key, w) in self.waits.iter() {
+            let over = (w.expires.wrapping_sub(now) as i32) <= 0;
+            must(
+                over || self.waits_in_table(key.index, w),
+                "the flow table does not know a TIME-WAIT record",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn waits_in_table(&self, index: u32, w: &TimeWait) -> bool {
+        let entry = flow_index(KIND_TIME_WAIT, index);
+        self.is_entered((&w.remote, w.remote_port), w.profile, w.local_port, entry)
+    }
+
+    /// Every list against the flags that say who is in it.
+    fn audit_lists(&self) -> Found {
+        let send = |at| self.conns.at(at).map(|tcb| tcb.send_link);
+        let ready = |at| self.conns.at(at).map(|tcb| tcb.ready_link);
+        let most = self.conns.len();
+        let all = |list: &[u32], bit| {
+            list.iter()
+                .all(|at| self.conns.at(*at).is_some_and(|t| t.has(bit)))
+        };
+        let marked = |bit| self.conns.iter().filter(|(_, tcb)| tcb.has(bit)).count();
+
+        let mut sending = members(self.send, most, send)?;
+        for list in self.held {
+            sending.extend(members(list, most, send)?);
+        }
+        must(
+            sending.len() == marked(flag::SEND_QUEUED),
+            "the send lists are not who is marked",
+        )?;
+        must(
+            all(&sending, flag::SEND_QUEUED),
+            "the send lists hold who is not marked",
+        )?;
+        let told = members(self.ready, most, ready)?;
+        must(
+            told.len() == marked(flag::READY_QUEUED),
+            "the ready list is not who is marked",
+        )?;
+        must(
+            all(&told, flag::READY_QUEUED),
+            "the ready list holds who is not marked",
+        )?;
+
+        let mut unaccepted = 0;
+        for (key, l) in self.listeners.iter() {
+            let queue = members(l.queue, most, ready)?;
+            must(
+                queue.len() == l.queued as usize,
+                "an accept queue is miscounted",
+            )?;
+            must(
+                l.queued <= l.backlog + 1,
+                "an accept queue beyond its backlog",
+            )?;
+            unaccepted += queue.len();
+            must(
+                all(&queue, flag::UNACCEPTED),
+                "an accept queue holds who is not marked",
+            )?;
+            let half_open = self
+                .halves
+                .iter()
+                .filter(|(_, h)| u32::from(h.listener) == key.index);
+            must(
+                half_open.count() == l.half_open as usize,
+                "half-open connections are miscounted",
+            )?;
+        }
+        must(
+            unaccepted == marked(flag::UNACCEPTED),
+            "an unaccepted connection in no queue",
+        )?;
+        let next = |at| self.listeners.at(at).map(|l| l.ready_link);
+        let told = members(self.ready_listeners, self.listeners.len(), next)?.len();
+        let marked = self.listeners.iter().filter(|(_, l)| l.ready_queued);
+        must(
+            told == marked.count(),
+            "the list of ready listeners is not who is marked",
+        )
+    }
+
+    /// Nothing is in a table that no record accounts for.
+    fn audit_totals(&self) -> Found {
+        let live = self
+            .conns
+            .iter()
+            .filter(|(_, tcb)| tcb.state != State::Closed)
+            .count();
+        let waits = self
+            .waits
+            .iter()
+            .filter(|(key, w)| self.waits_in_table(key.index, w))
+            .count();
+        let flows = live + self.halves.len() as usize + waits;
+        must(
+            self.flows.len() as usize == flows,
+            "the flow table names records that are gone",
+        )?;
+        must(
+            self.ports.len() == self.listeners.len(),
+            "the table of listeners is not who listens",
+        )?;
+        let actives = self
+            .conns
+            .iter()
+            .filter(|(_, tcb)| tcb.active != NONE)
+            .count();
+        must(
+            self.actives.len() as usize == actives,
+            "an active part without its connection",
+        )?;
+        let nodes = |(_, act): (_, &Active)| u32::from(act.ooo_nodes) + u32::from(act.sacked_nodes);
+        let ranges: u32 = self.actives.iter().map(nodes).sum();
+        must(self.ranges.len() == ranges, "a range in no list")?;
+        let records = self.conns.len() + self.halves.len() + self.waits.len();
+        must(
+            self.profiles.references() == records,
+            "references to profiles are miscounted",
+        )
+    }
+}
+
+/// What is in flight is what the queue holds, and the SYN or FIN.
+fn audit_numbers(tcb: &Tcb, act: Option<&Active>) -> Found {
+    let sent = act.map_or(0, |act| act.sent.len() as u32);
+    if matches!(tcb.state, State::SynSent | State::SynReceived) {
+        return must(
+            sent == 0 && tcb.outstanding() <= 1,
+            "data in flight before the handshake's end",
+        );
+    }
+    let waits_for_fin = matches!(tcb.state, State::FinWait1 | State::Closing | State::LastAck);
+    let fin = waits_for_fin && tcb.has(flag::FIN_SENT);
+    must(
+        tcb.outstanding() == sent + u32::from(fin),
+        "the bytes in flight are not those of the queue and the FIN",
+    )?;
+    must(
+        !tcb.has(flag::FIN_SENT) || tcb.state.fin_queued(),
+        "a FIN was sent that nobody asked for",
+    )?;
+    let peer_ended = matches!(
+        tcb.state,
+        State::CloseWait | State::Closing | State::LastAck
+    );
+    must(
+        tcb.has(flag::FIN_RECEIVED) == peer_ended,
+        "the state does not tell of the peer's FIN",
+    )?;
+    must(
+        tcb.mss > 0 && tcb.cwnd >= u32::from(tcb.mss),
+        "a congestion window below one segment",
+    )?;
+    must(
+        tcb.rcv_nxt.le(tcb.rcv_adv) || peer_ended,
+        "received beyond the window's edge",
+    )
+}
