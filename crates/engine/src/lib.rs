@@ -26,8 +26,8 @@ pub use reply::Reply;
 pub use shard::{BusyPoll, Shard, ShardError, ShardOptions, random_seed};
 pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use sockets::{
-    Driver, Limits, Notice, Sockets, TcpListenerSocket, TcpSocket, UdpHandle, UdpSettings,
-    deadline, io_error,
+    Driver, Limits, Notice, Opening, Sockets, TcpListenerSocket, TcpSocket, UdpHandle, Via,
+    answered, deadline, io_error,
 };
 pub use thread::{ShardHandle, ShardThread};
 

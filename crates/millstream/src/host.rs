@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
 
+use stack::UdpOptions;
+
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::tcp::{TcpListener, TcpStream};
@@ -74,9 +76,8 @@ impl Host {
         backlog: usize,
     ) -> io::Result<TcpListener> {
         each(addr, |addr| {
-            let socket = self.sockets().tcp_listen(addr, backlog)?;
-            socket.wait_listening()?;
-            Ok(TcpListener::new(socket))
+            let opening = self.sockets().tcp_listen(addr, backlog)?;
+            Ok(TcpListener::new(opening.wait()?))
         })
     }
 
@@ -112,10 +113,22 @@ impl Host {
     /// # Errors
     /// As [`Host::tcp_listen`].
     pub fn udp_bind(&self, addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        self.udp_bind_with(addr, &UdpOptions::default())
+    }
+
+    /// As [`Host::udp_bind`], with options from the beginning: how the address is shared (SO_REUSEADDR, SO_REUSEPORT) and
+    /// whether an IPv6 socket takes IPv4 (IPV6_V6ONLY) is settled here.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_listen`].
+    pub fn udp_bind_with(
+        &self,
+        addr: impl ToSocketAddrs,
+        options: &UdpOptions,
+    ) -> io::Result<UdpSocket> {
         each(addr, |addr| {
-            let socket = self.sockets().udp_bind(addr)?;
-            socket.wait_bound()?;
-            Ok(UdpSocket::new(socket))
+            let opening = self.sockets().udp_bind(addr, *options)?;
+            Ok(UdpSocket::new(opening.wait()?))
         })
     }
 
@@ -181,7 +194,7 @@ fn stopped() -> io::Error {
 }
 
 /// Tries the addresses in turn, as std does: the first success, or the last error.
-fn each<T>(
+pub(crate) fn each<T>(
     addrs: impl ToSocketAddrs,
     mut call: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {

@@ -50,12 +50,12 @@ mod waiting;
 
 pub use builder::Builder;
 pub use engine::port;
-pub use engine::{
-    BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnapshot, UdpSettings,
-};
+pub use engine::{BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use error::Error;
 pub use host::Host;
-pub use stack::{Config, Congestion, ConnectionInfo, Keepalive, State, TcpInfo, TcpOptions};
+pub use stack::{
+    Config, Congestion, ConnectionInfo, Keepalive, State, TcpInfo, TcpOptions, UdpOptions,
+};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 

@@ -441,6 +441,11 @@ impl TcpListener {
         Ok(self.listener.socket.options().ttl.map_or(64, u32::from))
     }
 
+    /// The options accepted connections begin with.
+    pub fn options(&self) -> TcpOptions {
+        self.listener.socket.options()
+    }
+
     /// Changes any options accepted connections begin with.
     ///
     /// # Errors
@@ -449,12 +454,12 @@ impl TcpListener {
         self.listener.socket.set_options(change)
     }
 
-    /// The listener's pending error, which it clears.
+    /// The listener's pending error, which it clears. There never is one.
     ///
     /// # Errors
     /// None; the result is that of std's method.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.listener.socket.take_error())
+        Ok(None)
     }
 
     #[cfg(feature = "tokio")]

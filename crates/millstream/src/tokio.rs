@@ -120,8 +120,7 @@ impl TcpListener {
     }
 
     async fn bind_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
-        let socket = host.sockets().tcp_listen(addr, 1024)?;
-        poll_fn(|cx| socket.poll_listening(cx)).await?;
+        let socket = host.sockets().tcp_listen(addr, 1024)?.opened().await?;
         Ok(Self { socket })
     }
 

@@ -3,12 +3,14 @@
 //! What does not live here: queues and wake-ups (`engine`), UDP itself (`stack`).
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::UdpHandle;
+use engine::{UdpHandle, Via, answered};
+use stack::UdpOptions;
 
+use crate::host::each;
 use crate::waiting::Waiting;
 
 #[derive(Debug)]
@@ -19,8 +21,7 @@ struct Inner {
 
 /// A UDP socket, as [`std::net::UdpSocket`]. Made by [`Host::udp_bind`](crate::Host::udp_bind).
 ///
-/// A datagram that was taken but cannot be sent (no route, too long for the path) is reported by a later call, as ICMP
-/// errors are.
+/// A datagram that was taken but cannot be sent (no route, too long for the path) is reported by the next call that sends.
 ///
 /// ```no_run
 /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
@@ -55,8 +56,9 @@ impl UdpSocket {
     /// Sends a datagram to `addr`; how many bytes, which is all of them.
     ///
     /// # Errors
-    /// EMSGSIZE beyond 65,507 bytes (65,527 over IPv6); `PermissionDenied` to a broadcast address without
-    /// [`UdpSocket::set_broadcast`]; an earlier datagram's error; `WouldBlock` when the time is up.
+    /// EMSGSIZE beyond 65,507 bytes (65,527 over IPv6); `PermissionDenied` to 255.255.255.255 without
+    /// [`UdpSocket::set_broadcast`]; `InvalidInput` for port 0; EAFNOSUPPORT for an IPv6 address from an IPv4 socket;
+    /// why an earlier datagram was not sent; `WouldBlock` when the time is up.
     pub fn send_to(&self, buf: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
         let missing =
             || io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to");
@@ -120,15 +122,14 @@ impl UdpSocket {
         )
     }
 
-    /// Sets the peer: where [`UdpSocket::send`] goes, and the only one whose datagrams are received.
+    /// Sets the peer: where [`UdpSocket::send`] goes, and the only one whose datagrams are received. A socket bound to any
+    /// address has one of its own from then on.
     ///
     /// # Errors
-    /// The address is of the other family; the host has stopped. No route is told by a later call.
+    /// `NetworkUnreachable`; `AddrNotAvailable`; EAFNOSUPPORT for an address of the other family; `PermissionDenied` for a
+    /// broadcast address without [`UdpSocket::set_broadcast`]; the host has stopped.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
-        let missing = || io::Error::new(io::ErrorKind::InvalidInput, "no addresses to connect to");
-        self.inner
-            .socket
-            .connect(addr.to_socket_addrs()?.next().ok_or_else(missing)?)
+        each(addr, |addr| answered(self.socket().connect(addr).wait()))
     }
 
     /// Another handle of the same socket.
@@ -247,6 +248,120 @@ macro_rules! udp_options {
             /// None; the result is that of std's method.
             pub fn ttl(&self) -> io::Result<u32> {
                 Ok(self.socket().options().ttl.map_or(64, u32::from))
+            }
+
+            /// Whether this host hears its own multicasts (IP_MULTICAST_LOOP). One option for both families.
+            ///
+            /// # Errors
+            /// The host has stopped.
+            pub fn set_multicast_loop_v4(&self, multicast_loop: bool) -> io::Result<()> {
+                self.socket()
+                    .set_options(|options| options.multicast_loop = multicast_loop)
+            }
+
+            /// Whether this host hears its own multicasts.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn multicast_loop_v4(&self) -> io::Result<bool> {
+                Ok(self.socket().options().multicast_loop)
+            }
+
+            /// As the option for IPv4 (IPV6_MULTICAST_LOOP).
+            ///
+            /// # Errors
+            /// The host has stopped.
+            pub fn set_multicast_loop_v6(&self, multicast_loop: bool) -> io::Result<()> {
+                self.set_multicast_loop_v4(multicast_loop)
+            }
+
+            /// Whether this host hears its own multicasts.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn multicast_loop_v6(&self) -> io::Result<bool> {
+                self.multicast_loop_v4()
+            }
+
+            /// The time to live (hop limit) of multicasts (IP_MULTICAST_TTL): 0 to 255, 1 at first.
+            ///
+            /// # Errors
+            /// `InvalidInput` for other values; the host has stopped.
+            pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
+                let ttl = match ttl {
+                    0 => 0,
+                    more => crate::tcp::ttl(more)?,
+                };
+                self.socket()
+                    .set_options(|options| options.multicast_ttl = ttl)
+            }
+
+            /// The time to live (hop limit) of multicasts.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn multicast_ttl_v4(&self) -> io::Result<u32> {
+                Ok(self.socket().options().multicast_ttl.into())
+            }
+
+            /// Receives what is sent to a multicast group, on the interface with the address `interface` or, of 0.0.0.0, the
+            /// one the host would send it by. Waits for the shard's next turn.
+            ///
+            /// # Errors
+            /// `InvalidInput` for an address that is no group; `AddrInUse` when joined already; ENOBUFS after 20 groups;
+            /// ENODEV for an interface that is not there; the host has stopped.
+            pub fn join_multicast_v4(
+                &self,
+                group: &Ipv4Addr,
+                interface: &Ipv4Addr,
+            ) -> io::Result<()> {
+                let via = Via::Address(*interface);
+                answered(self.socket().membership(true, (*group).into(), via).wait())
+            }
+
+            /// As for IPv4. Interfaces are numbered from 1 in the order of their ports; 0 is the one the host would send by.
+            ///
+            /// # Errors
+            /// As for IPv4.
+            pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+                let via = Via::Index(interface);
+                answered(self.socket().membership(true, (*group).into(), via).wait())
+            }
+
+            /// Leaves a group that was joined on this interface.
+            ///
+            /// # Errors
+            /// `AddrNotAvailable` when it was not joined; ENODEV; the host has stopped.
+            pub fn leave_multicast_v4(
+                &self,
+                group: &Ipv4Addr,
+                interface: &Ipv4Addr,
+            ) -> io::Result<()> {
+                let via = Via::Address(*interface);
+                answered(self.socket().membership(false, (*group).into(), via).wait())
+            }
+
+            /// Leaves a group that was joined on this interface.
+            ///
+            /// # Errors
+            /// As for IPv4.
+            pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+                let via = Via::Index(interface);
+                answered(self.socket().membership(false, (*group).into(), via).wait())
+            }
+
+            /// All options at once.
+            pub fn options(&self) -> UdpOptions {
+                self.socket().options()
+            }
+
+            /// Changes any options at once, for what is sent from now on. How the address is shared was settled when it was
+            /// bound.
+            ///
+            /// # Errors
+            /// `InvalidInput` for a time to live of nought; the host has stopped.
+            pub fn set_options(&self, change: impl FnOnce(&mut UdpOptions)) -> io::Result<()> {
+                self.socket().set_options(change)
             }
         }
     };

@@ -195,20 +195,25 @@ impl Driver {
                 UdpEntry::bind(cx, shared).map(|entry| (entry.id(), Entry::Udp(entry)))
             }
         };
-        let token = made.and_then(|(id, entry)| {
-            self.insert(cx, id, entry).ok_or_else(|| {
+        let inserted = made.and_then(|(id, entry)| match self.insert(cx, id, entry) {
+            Some(token) => Ok((id, token)),
+            None => {
                 let _ = cx.host.abort(cx.now, id);
-                stack::SocketError::NoBuffers
-            })
-        });
-        match (token, &subject) {
-            (Ok(token), subject) => {
-                subject.token().store(token, Ordering::Relaxed);
-                self.look(cx, token, Ready::NONE);
+                Err(stack::SocketError::NoBuffers)
             }
-            (Err(error), Subject::Tcp(shared)) => shared.fail(Some(error)),
-            (Err(error), Subject::Listener(shared)) => shared.fail(Some(error)),
-            (Err(error), Subject::Udp(shared)) => shared.fail(Some(error)),
+        });
+        if let Ok((_, token)) = inserted {
+            subject.token().store(token, Ordering::Relaxed);
+        }
+        let local = inserted.and_then(|(id, _)| cx.host.local_addr(id));
+        match (&subject, inserted) {
+            (Subject::Tcp(shared), Err(error)) => shared.fail(Some(error)),
+            (Subject::Tcp(_), Ok(_)) => {}
+            (Subject::Listener(shared), _) => shared.opened(local),
+            (Subject::Udp(shared), _) => shared.opened(local),
+        }
+        if let Ok((_, token)) = inserted {
+            self.look(cx, token, Ready::NONE);
         }
     }
 }

@@ -15,8 +15,8 @@ use stack::{SocketError, TcpOptions};
 
 use super::error::{io_error, stopped};
 use super::tcp::TcpSocket;
-use super::waiters::{Waiters, block, park};
-use super::{Door, TOKEN_NONE};
+use super::waiters::{Waiters, block_until, poll_until};
+use super::{Answer, Door, TOKEN_NONE};
 use crate::mailbox::lock;
 
 /// Connections the shard accepts before the application asks, at most.
@@ -32,9 +32,9 @@ fn reset(unclaimed: VecDeque<(TcpSocket, SocketAddr)>) {
 /// What both sides see.
 #[derive(Debug, Default)]
 pub(crate) struct ListenerState {
-    /// The address it listens on, once it does.
+    /// The address it listens on, once it does, and who waits to hear that.
     pub(crate) local: Option<SocketAddr>,
-    pub(crate) error: Option<SocketError>,
+    pub(crate) opened: Option<Answer>,
     pub(crate) stopped: bool,
     /// The stack has let go of it.
     pub(crate) dead: bool,
@@ -53,16 +53,15 @@ impl ListenerState {
     }
 
     fn ready(&self) -> bool {
-        !self.accepted.is_empty() || self.error.is_some() || self.stopped || self.dead
+        !self.accepted.is_empty() || self.stopped || self.dead
     }
 
-    fn take_error(&mut self) -> Option<io::Error> {
-        match self.error.take() {
-            Some(error) => Some(io_error(error)),
-            None if self.stopped => Some(stopped()),
-            None if self.dead => Some(io_error(SocketError::InvalidInput)),
-            None => None,
+    /// Why nobody will come any more.
+    fn end(&self) -> Option<io::Error> {
+        if self.stopped {
+            return Some(stopped());
         }
+        self.dead.then(|| io_error(SocketError::InvalidInput))
     }
 }
 
@@ -79,11 +78,17 @@ pub(crate) struct ListenerShared {
 }
 
 impl ListenerShared {
-    pub(crate) fn new(door: Arc<Door>, bind: SocketAddr, backlog: usize) -> Self {
-        let options = door.tcp_options.clone();
+    pub(crate) fn new(
+        door: Arc<Door>,
+        bind: SocketAddr,
+        backlog: usize,
+        options: TcpOptions,
+        opened: Answer,
+    ) -> Self {
         Self {
             state: Mutex::new(ListenerState {
                 options,
+                opened: Some(opened),
                 ..ListenerState::default()
             }),
             acceptable: Condvar::new(),
@@ -104,11 +109,23 @@ impl ListenerShared {
         self.backlog.clamp(1, ACCEPT_AHEAD)
     }
 
-    /// It listens no more: whoever waits learns it. Connections nobody accepted are reset.
-    pub(crate) fn fail(&self, error: Option<SocketError>) {
+    /// It listens now, or never will.
+    pub(crate) fn opened(&self, local: Result<SocketAddr, SocketError>) {
         let mut state = self.state();
-        state.error = state.error.or(error);
+        state.local = local.ok();
+        state.dead = local.is_err();
+        let opened = state.opened.take();
+        drop(state);
+        if let Some(opened) = opened {
+            opened.send(local.map(drop).map_err(io_error));
+        }
+    }
+
+    /// It listens no more: whoever waits learns it. Connections nobody accepted are reset.
+    pub(crate) fn fail(&self) {
+        let mut state = self.state();
         state.dead = true;
+        let _unanswered = state.opened.take();
         let unclaimed = std::mem::take(&mut state.accepted);
         let acceptors = state.acceptors.take();
         drop(state);
@@ -135,7 +152,7 @@ impl ListenerShared {
     /// The host is gone.
     pub(crate) fn fail_stopped(&self) {
         self.state().stopped = true;
-        self.fail(None);
+        self.fail();
     }
 }
 
@@ -150,21 +167,12 @@ impl TcpListenerSocket {
         Self { shared }
     }
 
-    /// Whether it listens, once that is decided: `None` while the shard has not answered.
-    pub fn listening(&self) -> Option<io::Result<()>> {
-        let mut state = self.shared.state();
-        if state.local.is_some() && !state.dead {
-            return Some(Ok(()));
-        }
-        state.take_error().map(Err)
-    }
-
-    /// The next connection. Errors: `WouldBlock`; an error of the listener, once.
+    /// The next connection. Errors: `WouldBlock`; the host has stopped.
     pub fn try_accept(&self) -> io::Result<(TcpSocket, SocketAddr)> {
         let mut state = self.shared.state();
         let Some(next) = state.accepted.pop_front() else {
             return Err(state
-                .take_error()
+                .end()
                 .unwrap_or_else(|| io::ErrorKind::WouldBlock.into()));
         };
         let resume = state.paused && state.runs_low(self.shared.ahead());
@@ -178,49 +186,23 @@ impl TcpListenerSocket {
 
     /// Blocks until there may be a connection; false if `deadline` came first.
     pub fn wait_acceptable(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.shared.state();
-        while !state.ready() {
-            let in_time;
-            (state, in_time) = block(state, &self.shared.acceptable, deadline, |state| {
-                &mut state.acceptors
-            });
-            if !in_time {
-                return false;
-            }
-        }
-        true
+        block_until(
+            self.shared.state(),
+            &self.shared.acceptable,
+            deadline,
+            |state| &mut state.acceptors,
+            ListenerState::ready,
+        )
     }
 
     /// Ready when there may be a connection; else the task is woken then.
     pub fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let state = self.shared.state();
-        if state.ready() {
-            return Poll::Ready(());
-        }
-        park(state, cx, |state| &mut state.acceptors)
-    }
-
-    /// Blocks until the shard has answered the request to listen.
-    pub fn wait_listening(&self) -> io::Result<()> {
-        let mut state = self.shared.state();
-        while state.local.is_none() && !state.ready() {
-            state = block(state, &self.shared.acceptable, None, |state| {
-                &mut state.acceptors
-            })
-            .0;
-        }
-        drop(state);
-        self.listening().unwrap_or(Ok(()))
-    }
-
-    /// Ready when the shard has answered the request to listen.
-    pub fn poll_listening(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let state = self.shared.state();
-        if state.local.is_none() && !state.ready() {
-            return park(state, cx, |state| &mut state.acceptors);
-        }
-        drop(state);
-        Poll::Ready(self.listening().unwrap_or(Ok(())))
+        poll_until(
+            self.shared.state(),
+            cx,
+            |state| &mut state.acceptors,
+            ListenerState::ready,
+        )
     }
 
     /// The address it listens on; the port is the real one, also if 0 was asked for.
@@ -251,11 +233,6 @@ impl TcpListenerSocket {
         }
         state.options = options;
         Ok(())
-    }
-
-    /// The pending error, reported once.
-    pub fn take_error(&self) -> Option<io::Error> {
-        self.shared.state().error.take().map(io_error)
     }
 }
 

@@ -26,18 +26,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stack::{SocketError, TcpOptions};
+use stack::{SocketError, TcpOptions, UdpOptions};
 
 pub use driver::Driver;
 pub use error::io_error;
 pub use listener::TcpListenerSocket;
 pub use tcp::TcpSocket;
-pub use udp::{UdpHandle, UdpSettings};
+pub use udp::{UdpHandle, Via};
 pub use waiters::deadline;
 
 use crate::mailbox::{Mailbox, PostError};
+use crate::reply::{Reply, Sender, reply};
 use crate::shard::Message;
 use chunk::ChunkPool;
+use error::stopped;
 use listener::ListenerShared;
 use tcp::{Phase, TcpShared};
 use udp::UdpShared;
@@ -215,29 +217,77 @@ impl Sockets {
         Ok(TcpSocket::new(shared))
     }
 
-    /// Begins to listen on `local` (port 0: any). [`TcpListenerSocket::wait_listening`] tells how that went.
+    /// Begins to listen on `local` (port 0: any). Connections begin with the host's own TCP options.
     ///
     /// Errors: as [`Sockets::tcp_connect`].
-    pub fn tcp_listen(&self, local: SocketAddr, backlog: usize) -> io::Result<TcpListenerSocket> {
-        let shared = Arc::new(ListenerShared::new(self.door.clone(), local, backlog));
+    pub fn tcp_listen(
+        &self,
+        local: SocketAddr,
+        backlog: usize,
+    ) -> io::Result<Opening<TcpListenerSocket>> {
+        let (sender, answer) = reply();
+        let options = self.door.tcp_options.clone();
+        let shared = ListenerShared::new(self.door.clone(), local, backlog, options, sender);
+        let shared = Arc::new(shared);
         shared.introduce()?;
-        Ok(TcpListenerSocket::new(shared))
+        Ok(Opening {
+            socket: TcpListenerSocket::new(shared),
+            answer,
+        })
     }
 
-    /// Begins to bind a UDP socket to `local` (port 0: any). [`UdpHandle::wait_bound`] tells how that went.
+    /// Begins to bind a UDP socket to `local` (port 0: any).
     ///
     /// Errors: as [`Sockets::tcp_connect`].
-    pub fn udp_bind(&self, local: SocketAddr) -> io::Result<UdpHandle> {
-        let shared = Arc::new(UdpShared::new(self.door.clone(), local));
+    pub fn udp_bind(
+        &self,
+        local: SocketAddr,
+        options: UdpOptions,
+    ) -> io::Result<Opening<UdpHandle>> {
+        let (sender, answer) = reply();
+        let shared = Arc::new(UdpShared::new(self.door.clone(), local, options, sender));
         shared.introduce()?;
-        Ok(UdpHandle::new(shared))
+        Ok(Opening {
+            socket: UdpHandle::new(shared),
+            answer,
+        })
     }
+}
+
+/// What the shard says of a request.
+pub(crate) type Answer = Sender<io::Result<()>>;
+
+/// A socket whose address is being bound. Dropping it gives the socket up.
+#[derive(Debug)]
+#[must_use = "the socket is of use once it is bound"]
+pub struct Opening<S> {
+    socket: S,
+    answer: Reply<io::Result<()>>,
+}
+
+impl<S> Opening<S> {
+    /// Blocks until the socket is bound.
+    ///
+    /// Errors: `AddrInUse`, `AddrNotAvailable` and what else bind(2) gives; the host has stopped.
+    pub fn wait(self) -> io::Result<S> {
+        answered(self.answer.wait()).map(|()| self.socket)
+    }
+
+    /// As [`Opening::wait`], for a task.
+    pub async fn opened(self) -> io::Result<S> {
+        answered(self.answer.await).map(|()| self.socket)
+    }
+}
+
+/// An answer, or that the host has stopped.
+pub fn answered(answer: Option<io::Result<()>>) -> io::Result<()> {
+    answer.unwrap_or_else(|| Err(stopped()))
 }
 
 /// The error of a notice that was not taken.
 fn refused(why: PostError) -> io::Error {
     match why {
-        PostError::Closed => error::stopped(),
+        PostError::Closed => stopped(),
         PostError::Full => io_error(SocketError::NoBuffers),
     }
 }

@@ -21,7 +21,7 @@ use stack::{SocketError, TcpInfo, TcpOptions};
 
 use super::chunk::{ByteQueue, SMALL, gather};
 use super::error::{io_error, stopped};
-use super::waiters::{Waiters, block, park};
+use super::waiters::{Waiters, block, block_until, park, poll_until};
 use super::{Door, TOKEN_NONE};
 use crate::mailbox::lock;
 use crate::reply::{Reply, Sender, reply};
@@ -383,17 +383,14 @@ impl TcpSocket {
 
     /// Blocks until there may be room to write, or the connection attempt has ended; false if `deadline` came first.
     pub fn wait_writable(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.shared.state();
-        while !state.write_ready(self.shared.door.limits.send) {
-            let in_time;
-            (state, in_time) = block(state, &self.shared.writable, deadline, |state| {
-                &mut state.writers
-            });
-            if !in_time {
-                return false;
-            }
-        }
-        true
+        let limit = self.shared.door.limits.send;
+        block_until(
+            self.shared.state(),
+            &self.shared.writable,
+            deadline,
+            |state| &mut state.writers,
+            |state| state.write_ready(limit),
+        )
     }
 
     /// Ready when there may be something to read; else the task is woken then.
@@ -408,11 +405,13 @@ impl TcpSocket {
 
     /// Ready when there may be room to write or the connection attempt has ended; else the task is woken then.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let state = self.shared.state();
-        if state.write_ready(self.shared.door.limits.send) {
-            return Poll::Ready(());
-        }
-        park(state, cx, |state| &mut state.writers)
+        let limit = self.shared.door.limits.send;
+        poll_until(
+            self.shared.state(),
+            cx,
+            |state| &mut state.writers,
+            |state| state.write_ready(limit),
+        )
     }
 
     /// Ends reading, writing or both, as shutdown(2).

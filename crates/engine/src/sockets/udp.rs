@@ -1,25 +1,30 @@
 //! A UDP socket in the hands of another thread.
 //!
-//! Sending is asynchronous: a datagram is taken when there is room in the queue, and what the stack says of it (no route, too
-//! long for the path, ICMP errors) is the error of a later call, as ICMP errors are with the kernel.
+//! What the application asks for is queued as [`Order`]s, which the shard carries out in that order. Sending is asynchronous: a
+//! datagram is taken when there is room in the queue, and why the stack did not send it (no route, too long for the path) is
+//! told to the next sender, and to nobody who receives. An error of the socket (ICMP) is told to whoever calls next, as with
+//! the kernel.
 //!
-//! Invariant: a queue holds at most its limit in bytes, each datagram counted with [`OVERHEAD`]. When the receive queue is
-//! full, datagrams wait in the stack's own queue, which drops and counts what does not fit.
+//! Invariant: a queue holds at most its limit in bytes, each entry counted with [`OVERHEAD`]; orders that are waited for may
+//! exceed it. When the receive queue is full, datagrams wait in the stack's own queue, which drops and counts what does not
+//! fit.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use stack::SocketError;
+use rustix::io::Errno;
+use stack::{SocketError, UdpOptions};
 
 use super::error::{io_error, stopped};
-use super::waiters::{Waiters, block, park};
-use super::{Door, TOKEN_NONE};
+use super::waiters::{Waiters, block_until, poll_until};
+use super::{Answer, Door, TOKEN_NONE};
 use crate::mailbox::lock;
+use crate::reply::{Reply, reply};
 
 /// What a queued datagram counts beside its bytes.
 pub(crate) const OVERHEAD: usize = 128;
@@ -28,11 +33,11 @@ pub(crate) const OVERHEAD: usize = 128;
 const PAYLOAD_MAX_V4: usize = 65_507;
 const PAYLOAD_MAX_V6: usize = 65_527;
 
-/// A datagram on its way; the address is where it came from, or where it goes if that is not the connected peer.
+/// A datagram on its way, and where it came from or goes to.
 #[derive(Debug)]
 pub(crate) struct Datagram {
     pub(crate) data: Box<[u8]>,
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: SocketAddr,
 }
 
 impl Datagram {
@@ -41,33 +46,57 @@ impl Datagram {
     }
 }
 
-/// Options of a UDP socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UdpSettings {
-    /// SO_BROADCAST: may send to broadcast addresses.
-    pub broadcast: bool,
-    /// Time to live (hop limit) of unicast packets; the host's default when `None`.
-    pub ttl: Option<u8>,
+/// Which interface a group is joined on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The one with this address; of 0.0.0.0, the one multicasts to the group leave by.
+    Address(Ipv4Addr),
+    /// The one with this number, from 1; of 0, the one multicasts to the group leave by.
+    Index(u32),
+}
+
+/// Something the shard is to do with the socket.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Send(Datagram),
+    Set(UdpOptions),
+    Connect(SocketAddr, Answer),
+    Group {
+        join: bool,
+        group: IpAddr,
+        via: Via,
+        answer: Answer,
+    },
+}
+
+impl Order {
+    pub(crate) fn charge(&self) -> usize {
+        match self {
+            Order::Send(datagram) => datagram.charge(),
+            _ => OVERHEAD,
+        }
+    }
 }
 
 /// What both sides see.
 #[derive(Debug, Default)]
 pub(crate) struct UdpState {
+    /// The bound address, once it is, and who waits to hear that.
     pub(crate) local: Option<SocketAddr>,
+    pub(crate) opened: Option<Answer>,
     pub(crate) peer: Option<SocketAddr>,
-    /// `peer` was changed since the shard looked.
-    pub(crate) peer_changed: bool,
+    /// The socket's pending error (SO_ERROR).
     pub(crate) error: Option<SocketError>,
+    /// Why a datagram was not sent.
+    pub(crate) unsent: Option<SocketError>,
     pub(crate) stopped: bool,
     pub(crate) dead: bool,
     pub(crate) rx: VecDeque<Datagram>,
     pub(crate) rx_len: usize,
     pub(crate) rx_paused: bool,
-    pub(crate) tx: VecDeque<Datagram>,
+    pub(crate) tx: VecDeque<Order>,
     pub(crate) tx_len: usize,
-    pub(crate) options: UdpSettings,
-    /// `options` were changed since the shard looked.
-    pub(crate) options_changed: bool,
+    pub(crate) options: UdpOptions,
     pub(crate) closed: bool,
     pub(crate) readers: Waiters,
     pub(crate) writers: Waiters,
@@ -76,6 +105,14 @@ pub(crate) struct UdpState {
 impl UdpState {
     fn failed(&self) -> bool {
         self.error.is_some() || self.stopped || self.dead
+    }
+
+    fn read_ready(&self) -> bool {
+        !self.rx.is_empty() || self.failed()
+    }
+
+    fn write_ready(&self, limit: usize) -> bool {
+        self.tx_len <= limit / 2 || self.unsent.is_some() || self.failed()
     }
 
     fn take_error(&mut self) -> Option<io::Error> {
@@ -101,9 +138,18 @@ pub(crate) struct UdpShared {
 }
 
 impl UdpShared {
-    pub(crate) fn new(door: Arc<Door>, bind: SocketAddr) -> Self {
+    pub(crate) fn new(
+        door: Arc<Door>,
+        bind: SocketAddr,
+        options: UdpOptions,
+        opened: Answer,
+    ) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(UdpState {
+                options,
+                opened: Some(opened),
+                ..UdpState::default()
+            }),
             readable: Condvar::new(),
             writable: Condvar::new(),
             noticed: AtomicBool::new(false),
@@ -117,15 +163,27 @@ impl UdpShared {
         lock(&self.state)
     }
 
-    /// The socket is gone: whoever waits learns it.
-    pub(crate) fn fail(&self, error: Option<SocketError>) {
+    /// The socket is bound now, or never will be.
+    pub(crate) fn opened(&self, local: Result<SocketAddr, SocketError>) {
         let mut state = self.state();
-        state.error = state.error.or(error);
+        state.local = local.ok();
+        state.dead = local.is_err();
+        let opened = state.opened.take();
+        drop(state);
+        if let Some(opened) = opened {
+            opened.send(local.map(drop).map_err(io_error));
+        }
+    }
+
+    /// The socket is gone: whoever waits learns it.
+    pub(crate) fn fail(&self) {
+        let mut state = self.state();
         state.dead = true;
-        state.tx.clear();
+        let unanswered = (std::mem::take(&mut state.tx), state.opened.take());
         state.tx_len = 0;
         let (readers, writers) = (state.readers.take(), state.writers.take());
         drop(state);
+        drop(unanswered);
         readers.wake(&self.readable);
         writers.wake(&self.writable);
     }
@@ -140,7 +198,7 @@ impl UdpShared {
     /// The host is gone.
     pub(crate) fn fail_stopped(&self) {
         self.state().stopped = true;
-        self.fail(None);
+        self.fail();
     }
 }
 
@@ -155,70 +213,67 @@ impl UdpHandle {
         Self { shared }
     }
 
-    /// Blocks until the shard has answered the request to bind.
-    pub fn wait_bound(&self) -> io::Result<()> {
-        let mut state = self.shared.state();
-        while state.local.is_none() && !state.failed() {
-            state = block(state, &self.shared.writable, None, |state| {
-                &mut state.writers
-            })
-            .0;
-        }
-        match state.local {
-            Some(_) if !state.failed() => Ok(()),
-            _ => state.take_error().map_or(Ok(()), Err),
-        }
-    }
-
-    /// Ready when the shard has answered the request to bind.
-    pub fn poll_bound(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.shared.state();
-        if state.local.is_none() && !state.failed() {
-            return park(state, cx, |state| &mut state.writers);
-        }
-        Poll::Ready(match state.local {
-            Some(_) if !state.failed() => Ok(()),
-            _ => state.take_error().map_or(Ok(()), Err),
-        })
-    }
-
     /// Queues a datagram for `to`, or for the connected peer.
     ///
-    /// Errors: `WouldBlock`; EMSGSIZE beyond what UDP can carry; EDESTADDRREQ without any destination; an earlier
-    /// datagram's error, once.
+    /// Errors: `WouldBlock`; EMSGSIZE beyond what UDP can carry; EDESTADDRREQ without any destination; EINVAL and
+    /// EAFNOSUPPORT for one that cannot be; an earlier datagram's error or the socket's, once.
     pub fn try_send(&self, data: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
         let mut state = self.shared.state();
         if let Some(error) = state.take_error() {
             return Err(error);
         }
-        let Some(target) = to.or(state.peer) else {
-            return Err(rustix::io::Errno::DESTADDRREQ.into());
+        if let Some(unsent) = state.unsent.take() {
+            return Err(io_error(unsent));
+        }
+        let address = to.or(state.peer).ok_or(Errno::DESTADDRREQ)?;
+        self.check(address)?;
+        let longest = if address.ip().to_canonical().is_ipv4() {
+            PAYLOAD_MAX_V4
+        } else {
+            PAYLOAD_MAX_V6
         };
-        if data.len()
-            > if target.is_ipv4() {
-                PAYLOAD_MAX_V4
-            } else {
-                PAYLOAD_MAX_V6
-            }
-        {
+        if data.len() > longest {
             return Err(io_error(SocketError::MessageTooLong));
         }
-        let broadcast = matches!(target, SocketAddr::V4(v4) if v4.ip().is_broadcast());
+        let broadcast = matches!(address, SocketAddr::V4(v4) if v4.ip().is_broadcast());
         if broadcast && !state.options.broadcast {
             return Err(io_error(SocketError::PermissionDenied));
         }
-        let datagram = Datagram {
-            data: data.into(),
-            address: to,
-        };
-        if state.tx_len > 0 && state.tx_len + datagram.charge() > self.shared.door.limits.send {
+        let charge = data.len() + OVERHEAD;
+        if state.tx_len > 0 && state.tx_len + charge > self.shared.door.limits.send {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        state.tx_len += datagram.charge();
-        state.tx.push_back(datagram);
+        let data = data.into();
+        self.order(state, Order::Send(Datagram { data, address }));
+        Ok(charge - OVERHEAD)
+    }
+
+    /// What sendto(2) and connect(2) say of an address at a glance.
+    fn check(&self, address: SocketAddr) -> io::Result<()> {
+        if address.is_ipv6() && self.shared.bind.is_ipv4() {
+            return Err(Errno::AFNOSUPPORT.into());
+        }
+        if address.port() == 0 {
+            return Err(io_error(SocketError::InvalidInput));
+        }
+        Ok(())
+    }
+
+    fn order(&self, mut state: MutexGuard<'_, UdpState>, order: Order) {
+        state.tx_len += order.charge();
+        state.tx.push_back(order);
         drop(state);
         self.shared.notice();
-        Ok(data.len())
+    }
+
+    /// Gives an order that is waited for. When the socket is gone, the answer is silence.
+    fn ask(&self, order: impl FnOnce(Answer) -> Order) -> Reply<io::Result<()>> {
+        let (sender, answer) = reply();
+        let state = self.shared.state();
+        if !state.dead {
+            self.order(state, order(sender));
+        }
+        answer
     }
 
     /// Takes (or with `peek` looks at) the next datagram; what does not fit into `buf` is cut off.
@@ -235,7 +290,7 @@ impl UdpHandle {
         };
         let n = first.data.len().min(buf.len());
         buf[..n].copy_from_slice(&first.data[..n]);
-        let from = first.address.unwrap_or(self.shared.bind);
+        let from = first.address;
         if peek {
             return Ok((n, from));
         }
@@ -254,69 +309,73 @@ impl UdpHandle {
 
     /// Blocks until there may be a datagram or an error; false if `deadline` came first.
     pub fn wait_readable(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.shared.state();
-        while state.rx.is_empty() && !state.failed() {
-            let in_time;
-            (state, in_time) = block(state, &self.shared.readable, deadline, |state| {
-                &mut state.readers
-            });
-            if !in_time {
-                return false;
-            }
-        }
-        true
+        block_until(
+            self.shared.state(),
+            &self.shared.readable,
+            deadline,
+            |state| &mut state.readers,
+            UdpState::read_ready,
+        )
     }
 
     /// Blocks until there may be room to send; false if `deadline` came first.
     pub fn wait_writable(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.shared.state();
-        while state.tx_len > self.shared.door.limits.send / 2 && !state.failed() {
-            let in_time;
-            (state, in_time) = block(state, &self.shared.writable, deadline, |state| {
-                &mut state.writers
-            });
-            if !in_time {
-                return false;
-            }
-        }
-        true
+        let limit = self.shared.door.limits.send;
+        block_until(
+            self.shared.state(),
+            &self.shared.writable,
+            deadline,
+            |state| &mut state.writers,
+            |state| state.write_ready(limit),
+        )
     }
 
     /// Ready when there may be a datagram or an error; else the task is woken then.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let state = self.shared.state();
-        if !state.rx.is_empty() || state.failed() {
-            return Poll::Ready(());
-        }
-        park(state, cx, |state| &mut state.readers)
+        poll_until(
+            self.shared.state(),
+            cx,
+            |state| &mut state.readers,
+            UdpState::read_ready,
+        )
     }
 
     /// Ready when there may be room to send; else the task is woken then.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let state = self.shared.state();
-        if state.tx_len <= self.shared.door.limits.send / 2 || state.failed() {
-            return Poll::Ready(());
-        }
-        park(state, cx, |state| &mut state.writers)
+        let limit = self.shared.door.limits.send;
+        poll_until(
+            self.shared.state(),
+            cx,
+            |state| &mut state.writers,
+            |state| state.write_ready(limit),
+        )
     }
 
-    /// Sets the peer: where `send` goes and whose datagrams are received.
-    pub fn connect(&self, peer: SocketAddr) -> io::Result<()> {
-        let mut state = self.shared.state();
-        if state.stopped {
-            return Err(stopped());
+    /// Sets the peer: where `send` goes and whose datagrams are received, once the answer is there.
+    ///
+    /// Errors: no route or no source address; EACCES for a broadcast without the option; EINVAL and EAFNOSUPPORT.
+    pub fn connect(&self, peer: SocketAddr) -> Reply<io::Result<()>> {
+        match self.check(peer) {
+            Ok(()) => self.ask(|answer| Order::Connect(peer, answer)),
+            Err(error) => {
+                let (sender, answer) = reply();
+                sender.send(Err(error));
+                answer
+            }
         }
-        if state
-            .local
-            .is_some_and(|local| local.is_ipv4() != peer.is_ipv4() && !local.ip().is_unspecified())
-        {
-            return Err(rustix::io::Errno::AFNOSUPPORT.into());
-        }
-        state.peer = Some(peer);
-        state.peer_changed = true;
-        drop(state);
-        self.shared.notice();
-        Ok(())
+    }
+
+    /// Joins a multicast group, or leaves it.
+    ///
+    /// Errors: EINVAL for an address that is no group, EADDRINUSE when joined already, ENOBUFS after 20 groups,
+    /// EADDRNOTAVAIL for one that was not joined, ENODEV for an interface that is not there.
+    pub fn membership(&self, join: bool, group: IpAddr, via: Via) -> Reply<io::Result<()>> {
+        self.ask(|answer| Order::Group {
+            join,
+            group,
+            via,
+            answer,
+        })
     }
 
     /// The bound address; the port is the real one, also if 0 was asked for.
@@ -335,20 +394,22 @@ impl UdpHandle {
             .ok_or_else(|| io_error(SocketError::NotConnected))
     }
 
-    /// The pending error, as SO_ERROR: reported once.
+    /// The pending error, as SO_ERROR, or why a datagram was not sent: reported once.
     pub fn take_error(&self) -> Option<io::Error> {
-        self.shared.state().error.take().map(io_error)
+        let mut state = self.shared.state();
+        let error = state.error.take().or_else(|| state.unsent.take());
+        error.map(io_error)
     }
 
     /// The options as they are.
-    pub fn options(&self) -> UdpSettings {
+    pub fn options(&self) -> UdpOptions {
         self.shared.state().options
     }
 
-    /// Changes options. The shard applies them before it looks at anything sent afterwards.
+    /// Changes options for what is sent from now on. Those that share the address were settled when it was bound.
     ///
     /// Errors: `InvalidInput` for a time to live of nought; the host has stopped.
-    pub fn set_options(&self, change: impl FnOnce(&mut UdpSettings)) -> io::Result<()> {
+    pub fn set_options(&self, change: impl FnOnce(&mut UdpOptions)) -> io::Result<()> {
         let mut state = self.shared.state();
         if state.stopped {
             return Err(stopped());
@@ -358,10 +419,27 @@ impl UdpHandle {
         if options.ttl == Some(0) {
             return Err(io_error(SocketError::InvalidInput));
         }
+        let UdpOptions {
+            reuse_addr,
+            reuse_port,
+            only_v6,
+            ..
+        } = state.options;
+        let options = UdpOptions {
+            reuse_addr,
+            reuse_port,
+            only_v6,
+            ..options
+        };
+        if options == state.options {
+            return Ok(());
+        }
         state.options = options;
-        state.options_changed = true;
-        drop(state);
-        self.shared.notice();
+        match state.tx.back_mut() {
+            // Nothing was sent in between.
+            Some(Order::Set(last)) => *last = options,
+            _ => self.order(state, Order::Set(options)),
+        }
         Ok(())
     }
 }

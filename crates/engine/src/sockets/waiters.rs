@@ -116,6 +116,37 @@ pub(crate) fn block<'a, T>(
     (guard, true)
 }
 
+/// Blocks until the state is `ready`; false if `deadline` came first.
+pub(crate) fn block_until<T>(
+    mut guard: MutexGuard<'_, T>,
+    condvar: &Condvar,
+    deadline: Option<Instant>,
+    side: impl Fn(&mut T) -> &mut Waiters,
+    ready: impl Fn(&T) -> bool,
+) -> bool {
+    while !ready(&guard) {
+        let in_time;
+        (guard, in_time) = block(guard, condvar, deadline, &side);
+        if !in_time {
+            return false;
+        }
+    }
+    true
+}
+
+/// Ready when the state is `ready`; else the task is woken when something happens.
+pub(crate) fn poll_until<T>(
+    guard: MutexGuard<'_, T>,
+    cx: &Context<'_>,
+    side: impl Fn(&mut T) -> &mut Waiters,
+    ready: impl Fn(&T) -> bool,
+) -> Poll<()> {
+    if ready(&guard) {
+        return Poll::Ready(());
+    }
+    park(guard, cx, side)
+}
+
 /// When a wait that starts now and may last `timeout` ends; `None`: never (also if the sum is beyond the clock).
 pub fn deadline(timeout: Option<std::time::Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| Instant::now().checked_add(timeout))

@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ::tokio::io::ReadBuf;
-use engine::UdpHandle;
+use engine::{UdpHandle, Via, answered};
+use stack::UdpOptions;
 
 use super::{addresses, attempt, none};
 use crate::Host;
@@ -51,10 +52,9 @@ impl UdpSocket {
     }
 
     async fn bind_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
-        let socket = host.sockets().udp_bind(addr)?;
-        poll_fn(|cx| socket.poll_bound(cx)).await?;
+        let opening = host.sockets().udp_bind(addr, UdpOptions::default())?;
         Ok(Self {
-            socket: Arc::new(socket),
+            socket: Arc::new(opening.opened().await?),
         })
     }
 
@@ -70,8 +70,14 @@ impl UdpSocket {
     /// # Errors
     /// As [`crate::UdpSocket::connect`].
     pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
-        self.socket
-            .connect(*addresses(addr)?.first().ok_or_else(none)?)
+        let mut last = none();
+        for addr in addresses(addr)? {
+            match answered(self.socket.connect(addr).await) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// Sends a datagram to `addr`.

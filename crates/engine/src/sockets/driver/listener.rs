@@ -31,12 +31,6 @@ impl ListenerEntry {
         let id = cx
             .host
             .tcp_listen(cx.now, shared.bind, shared.backlog, &options)?;
-        let local = cx.host.local_addr(id).unwrap_or(shared.bind);
-        let mut state = shared.state();
-        state.local = Some(local);
-        let acceptors = state.acceptors.take();
-        drop(state);
-        acceptors.wake(&shared.acceptable);
         Ok(Self {
             shared: shared.clone(),
             id,
@@ -69,7 +63,7 @@ impl ListenerEntry {
         drop(state);
         if closed {
             let _ = cx.host.close(cx.now, self.id);
-            self.shared.fail(None);
+            self.shared.fail();
             return Fate::Gone;
         }
         while accepted.len() < room {

@@ -1,46 +1,39 @@
 //! One UDP socket between its record and the stack.
 
 use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use stack::{Ready, SocketError, SocketId, UdpOptions};
+use base::Instant;
+use rustix::io::Errno;
+use stack::{Host, InterfaceId, Ready, SocketError, SocketId};
+use wire::Addr;
 
 use super::{Fate, Tools};
 use crate::app::ShardCx;
-use crate::sockets::udp::{Datagram, UdpSettings, UdpShared};
+use crate::sockets::error::io_error;
+use crate::sockets::udp::{Datagram, Order, UdpShared, Via};
 
-/// Datagrams handed to the stack in one look.
-const DATAGRAMS_A_LOOK: usize = 256;
+/// Orders carried out in one look.
+const ORDERS_A_LOOK: usize = 256;
 
 /// The driver's part of a UDP socket.
 #[derive(Debug)]
 pub(super) struct UdpEntry {
     shared: Arc<UdpShared>,
     id: SocketId,
-    /// Datagrams taken from the record that the stack had no room for yet.
-    tx: VecDeque<Datagram>,
+    /// Orders taken from the record that were not carried out yet, because the stack had no room for a datagram.
+    tx: VecDeque<Order>,
     rx_ready: bool,
-}
-
-/// The application's options in the stack's terms.
-fn apply(settings: UdpSettings, options: &mut UdpOptions) {
-    options.broadcast = settings.broadcast;
-    options.ttl = settings.ttl;
 }
 
 impl UdpEntry {
     /// Binds where the application asked.
     pub(super) fn bind(cx: &mut ShardCx<'_>, shared: &Arc<UdpShared>) -> Result<Self, SocketError> {
-        let settings = shared.state().options;
-        let mut options = UdpOptions::default();
-        apply(settings, &mut options);
+        // Options that were changed since are an order that is still to come.
+        let options = shared.state().options;
         let id = cx.host.udp_bind(cx.now, shared.bind, &options)?;
-        let local = cx.host.local_addr(id).unwrap_or(shared.bind);
-        let mut state = shared.state();
-        state.local = Some(local);
-        let writers = state.writers.take();
-        drop(state);
-        writers.wake(&shared.writable);
         Ok(Self {
             shared: shared.clone(),
             id,
@@ -67,33 +60,15 @@ impl UdpEntry {
         self.rx_ready |= ready.contains(Ready::READABLE);
         let mut state = self.shared.state();
         self.tx.append(&mut state.tx);
-        let options = std::mem::take(&mut state.options_changed).then_some(state.options);
-        let peer = std::mem::take(&mut state.peer_changed)
-            .then_some(state.peer)
-            .flatten();
         let (closed, used) = (state.closed, state.rx_len);
         drop(state);
-        let mut error = None;
-        if let Some(settings) = options {
-            let set = cx
-                .host
-                .udp_set_options(self.id, |options| apply(settings, options));
-            error = set.err();
-        }
-        if let Some(peer) = peer {
-            match cx.host.udp_connect(cx.now, self.id, peer) {
-                Ok(()) => self.shared.state().local = cx.host.local_addr(self.id).ok(),
-                Err(refused) => error = Some(refused),
-            }
-        }
-        error = self.send(cx, tools).or(error);
+        // An error that waits would be told in the place of the first datagram, which would be lost.
+        let mut error = cx.host.take_error(self.id);
+        self.carry_out(cx, tools);
         if closed && self.tx.is_empty() {
             let _ = cx.host.close(cx.now, self.id);
-            self.shared.fail(None);
+            self.shared.fail();
             return Fate::Gone;
-        }
-        if ready.contains(Ready::ERROR) {
-            error = cx.host.take_error(self.id).or(error);
         }
         if self.rx_ready {
             error = self.receive(cx, tools, used).or(error);
@@ -104,6 +79,7 @@ impl UdpEntry {
         Fate::Lives
     }
 
+    /// Tells an error of the socket to whoever calls next.
     fn report(&self, error: SocketError) {
         let mut state = self.shared.state();
         state.error = Some(error);
@@ -113,44 +89,72 @@ impl UdpEntry {
         writers.wake(&self.shared.writable);
     }
 
-    /// Hands datagrams to the stack and tells writers of the room. The last error, if any was refused.
-    fn send(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>) -> Option<SocketError> {
-        if self.tx.is_empty() {
-            return None;
-        }
-        // An error that waits would be told in the place of the first datagram, which would be lost.
-        let (mut sent, mut error) = (0, cx.host.take_error(self.id));
+    /// Carries out orders, until the stack has no room for a datagram, and tells writers of the room.
+    fn carry_out(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>) {
+        let (mut done, mut unsent) = (0, None);
         for n in 0.. {
-            let Some(first) = self.tx.front() else { break };
-            if n == DATAGRAMS_A_LOOK {
+            if self.tx.is_empty() {
+                break;
+            }
+            if n == ORDERS_A_LOOK {
                 // The rest when these are on their way, so that they do not overrun the interface's queue.
                 self.shared.notice();
                 break;
             }
-            match cx
-                .host
-                .udp_send_to(cx.now, self.id, &first.data, first.address)
-            {
-                Ok(_) => {}
-                Err(SocketError::WouldBlock) => {
-                    tools.stalled = true;
-                    break;
+            if let Some(Order::Send(datagram)) = self.tx.front() {
+                let to = Some(datagram.address);
+                match cx.host.udp_send_to(cx.now, self.id, &datagram.data, to) {
+                    Ok(_) => {}
+                    Err(SocketError::WouldBlock) => {
+                        tools.stalled = true;
+                        break;
+                    }
+                    Err(error) => unsent = Some(error),
                 }
-                Err(refused) => error = Some(refused),
             }
-            sent += first.charge();
-            self.tx.pop_front();
+            let Some(order) = self.tx.pop_front() else {
+                break;
+            };
+            done += order.charge();
+            self.answer(cx, order);
         }
-        if sent > 0 {
-            let mut state = self.shared.state();
-            state.tx_len = state.tx_len.saturating_sub(sent);
-            if state.tx_len <= tools.door.limits.send / 2 {
-                let writers = state.writers.take();
-                drop(state);
-                writers.wake(&self.shared.writable);
+        if done == 0 {
+            return;
+        }
+        let mut state = self.shared.state();
+        state.tx_len = state.tx_len.saturating_sub(done);
+        state.unsent = unsent.or(state.unsent);
+        if state.unsent.is_some() || state.tx_len <= tools.door.limits.send / 2 {
+            let writers = state.writers.take();
+            drop(state);
+            writers.wake(&self.shared.writable);
+        }
+    }
+
+    /// Does what is not sending.
+    fn answer(&self, cx: &mut ShardCx<'_>, order: Order) {
+        match order {
+            Order::Send(_) => {}
+            Order::Set(options) => {
+                let _ = cx.host.udp_set_options(self.id, |old| *old = options);
             }
+            Order::Connect(peer, answer) => {
+                let connected = cx.host.udp_connect(cx.now, self.id, peer);
+                if connected.is_ok() {
+                    let local = cx.host.local_addr(self.id).ok();
+                    let mut state = self.shared.state();
+                    state.peer = Some(peer);
+                    state.local = local.or(state.local);
+                }
+                answer.send(connected.map_err(io_error));
+            }
+            Order::Group {
+                join,
+                group,
+                via,
+                answer,
+            } => answer.send(membership(cx.host, cx.now, self.id, join, group, via)),
         }
-        error
     }
 
     /// Moves received datagrams to the record, as many as it has room for. `used`: what it holds. The last error, if any
@@ -179,7 +183,7 @@ impl UdpEntry {
             };
             let datagram = Datagram {
                 data: scratch.whole()[..len].into(),
-                address: Some(from),
+                address: from,
             };
             n += datagram.charge();
             datagrams.push_back(datagram);
@@ -200,4 +204,47 @@ impl UdpEntry {
         }
         error
     }
+}
+
+fn membership(
+    host: &mut Host,
+    now: Instant,
+    socket: SocketId,
+    join: bool,
+    group: IpAddr,
+    via: Via,
+) -> io::Result<()> {
+    let interface = interface(host, group, via).ok_or(Errno::NODEV)?;
+    let done = if join {
+        host.udp_join(now, socket, interface, group)
+    } else {
+        host.udp_leave(now, socket, interface, group)
+    };
+    done.map_err(io_error)
+}
+
+/// The interface a group is joined on (Linux's `ip_mc_find_dev`): the one named, else that of the route to the group, else
+/// the first. Visits addresses and routes: groups are not joined for each packet.
+fn interface(host: &Host, group: IpAddr, via: Via) -> Option<InterfaceId> {
+    match via {
+        Via::Address(own) if !own.is_unspecified() => {
+            let own = Addr::from(IpAddr::V4(own));
+            let mut addresses = host.addresses();
+            return addresses
+                .find(|address| address.cidr.addr() == own)
+                .map(|address| address.interface);
+        }
+        Via::Index(index @ 1..) => {
+            let id = InterfaceId(u8::try_from(index - 1).ok()?);
+            return host.interfaces().any(|known| known.id == id).then_some(id);
+        }
+        Via::Address(_) | Via::Index(_) => {}
+    }
+    let group = Addr::from(group);
+    host.routes()
+        .map(|(route, _)| route)
+        .filter(|route| route.dst.contains(group))
+        .max_by_key(|route| (route.dst.prefix(), std::cmp::Reverse(route.metric)))
+        .map(|route| route.interface)
+        .or_else(|| host.interfaces().next().map(|first| first.id))
 }

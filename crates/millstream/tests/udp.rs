@@ -1,0 +1,203 @@
+//! UDP with std's face, between two hosts joined by memory: what a program that was written for the kernel relies on.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+
+use common::{A, B, hosts, pattern};
+use millstream::{UdpOptions, UdpSocket};
+use stack::Count;
+
+fn text(socket: &UdpSocket) -> String {
+    let mut buffer = [0; 100];
+    let (n, _) = socket.recv_from(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..n]).into_owned()
+}
+
+/// How programs learn which address they have towards a peer.
+#[test]
+fn a_connected_socket_knows_its_address_at_once() {
+    let (a, _b) = hosts();
+    for (any, peer, own) in [
+        ("0.0.0.0:0", "10.77.0.2:53", "10.77.0.1"),
+        ("[::]:0", "[fd77::2]:53", "fd77::1"),
+    ] {
+        let socket = a.udp_bind(any).unwrap();
+        assert_eq!(
+            socket.peer_addr().unwrap_err().kind(),
+            ErrorKind::NotConnected
+        );
+        socket.connect(peer).unwrap();
+        assert_eq!(socket.local_addr().unwrap().ip().to_string(), own);
+        assert_eq!(socket.peer_addr().unwrap().to_string(), peer);
+    }
+}
+
+#[test]
+fn connect_says_what_is_wrong_and_keeps_the_old_peer() {
+    let (a, b) = hosts();
+    let server = b.udp_bind((B, 7)).unwrap();
+    let socket = a.udp_bind((A, 0)).unwrap();
+    let unreachable = socket.connect("203.0.113.1:7").unwrap_err();
+    assert_eq!(unreachable.kind(), ErrorKind::NetworkUnreachable);
+    socket.connect((B, 7)).unwrap();
+    socket.connect("203.0.113.1:7").unwrap_err();
+    let family = socket.connect("[fd77::2]:7").unwrap_err();
+    assert_eq!(family.raw_os_error(), Some(97), "EAFNOSUPPORT");
+    let broadcast = socket.connect("255.255.255.255:7").unwrap_err();
+    assert_eq!(broadcast.kind(), ErrorKind::PermissionDenied);
+    socket.send(b"still the old one").unwrap();
+    assert_eq!(text(&server), "still the old one");
+    // Of several addresses the first that works is taken.
+    let several: [SocketAddr; 2] = ["203.0.113.1:7", "10.77.0.2:7"].map(|a| a.parse().unwrap());
+    socket.connect(&several[..]).unwrap();
+}
+
+/// Whatever was asked for is done in that order: no datagram goes to a peer, or by rules, that came after it.
+#[test]
+fn orders_are_carried_out_in_order() {
+    let (a, b) = hosts();
+    let (first, second) = (
+        b.udp_bind("0.0.0.0:1").unwrap(),
+        b.udp_bind((B, 2)).unwrap(),
+    );
+    let socket = a.udp_bind((A, 0)).unwrap();
+    for n in 0..200 {
+        socket.connect((B, 1)).unwrap();
+        socket.send(format!("one {n}").as_bytes()).unwrap();
+        socket.connect((B, 2)).unwrap();
+        socket.send(format!("two {n}").as_bytes()).unwrap();
+        assert_eq!(text(&first), format!("one {n}"));
+        assert_eq!(text(&second), format!("two {n}"));
+        socket.set_broadcast(true).unwrap();
+        socket.send_to(b"all", "10.77.0.255:1").unwrap();
+        socket.set_broadcast(false).unwrap();
+        assert_eq!(text(&first), "all");
+    }
+    assert!(socket.take_error().unwrap().is_none());
+}
+
+/// A server that answers somebody it has no route to goes on receiving; the next sender is told, once.
+#[test]
+fn what_cannot_be_sent_is_no_error_of_receiving() {
+    let (a, b) = hosts();
+    let server = b.udp_bind((B, 7)).unwrap();
+    let client = a.udp_bind((A, 0)).unwrap();
+    server.send_to(b"lost", "203.0.113.1:7").unwrap();
+    client.send_to(b"hello", (B, 7)).unwrap();
+    assert_eq!(text(&server), "hello");
+    let told = server.send_to(b"x", client.local_addr().unwrap());
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::NetworkUnreachable);
+    server
+        .send_to(b"answer", client.local_addr().unwrap())
+        .unwrap();
+    assert_eq!(text(&client), "answer");
+    // What needs no route to be seen is told at once.
+    let port = server.send_to(b"x", (A, 0)).unwrap_err();
+    assert_eq!(port.kind(), ErrorKind::InvalidInput);
+    let family = server.send_to(b"x", "[fd77::1]:7").unwrap_err();
+    assert_eq!(family.raw_os_error(), Some(97), "EAFNOSUPPORT");
+}
+
+#[test]
+fn groups() {
+    let (a, b) = hosts();
+    let group = Ipv4Addr::new(239, 1, 2, 3);
+    let listeners = [
+        b.udp_bind("0.0.0.0:5000").unwrap(),
+        b.udp_bind("[::]:5001").unwrap(),
+    ];
+    let six: Ipv6Addr = "ff02::4242".parse().unwrap();
+    listeners[0]
+        .join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)
+        .unwrap();
+    listeners[1].join_multicast_v6(&six, 0).unwrap();
+    let again = listeners[0].join_multicast_v4(&group, &B.parse().unwrap());
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AddrInUse);
+    let unicast = listeners[0].join_multicast_v4(&B.parse().unwrap(), &Ipv4Addr::UNSPECIFIED);
+    assert_eq!(unicast.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let foreign = listeners[0].join_multicast_v4(&group, &Ipv4Addr::new(10, 9, 9, 9));
+    assert_eq!(foreign.unwrap_err().raw_os_error(), Some(19), "ENODEV");
+    let never = listeners[1].leave_multicast_v6(&"ff02::1:7".parse().unwrap(), 1);
+    assert_eq!(never.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+
+    let sender = a.udp_bind((A, 0)).unwrap();
+    assert!(sender.multicast_loop_v4().unwrap());
+    assert_eq!(sender.multicast_ttl_v4().unwrap(), 1);
+    sender.set_multicast_ttl_v4(3).unwrap();
+    sender.set_multicast_loop_v4(false).unwrap();
+    assert_eq!(sender.options().multicast_ttl, 3);
+    sender.send_to(b"four", (group, 5000)).unwrap();
+    assert_eq!(text(&listeners[0]), "four");
+    let sender6 = a.udp_bind("[fd77::1]:0").unwrap();
+    sender6.send_to(b"six", (six, 5001)).unwrap();
+    assert_eq!(text(&listeners[1]), "six");
+
+    listeners[0]
+        .leave_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)
+        .unwrap();
+    sender.send_to(b"nobody", (group, 5000)).unwrap();
+    sender.send_to(b"you", (B, 5000)).unwrap();
+    assert_eq!(text(&listeners[0]), "you");
+}
+
+#[test]
+fn options_at_bind_and_later() {
+    let (_a, b) = hosts();
+    let shared = UdpOptions {
+        reuse_addr: true,
+        ..UdpOptions::default()
+    };
+    let first = b.udp_bind_with("0.0.0.0:5353", &shared).unwrap();
+    let _second = b.udp_bind_with("0.0.0.0:5353", &shared).unwrap();
+    let plain = b.udp_bind("0.0.0.0:5353").unwrap_err();
+    assert_eq!(plain.kind(), ErrorKind::AddrInUse);
+    first
+        .set_options(|options| {
+            options.tos = 8;
+            options.reuse_addr = false;
+        })
+        .unwrap();
+    assert_eq!(first.options(), UdpOptions { tos: 8, ..shared });
+    let nought = first.set_options(|options| options.ttl = Some(0));
+    assert_eq!(nought.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// Four threads send all they can through one socket each and one that they share: whoever asks for something meanwhile is
+/// answered, and there is at most one notice per socket under way.
+#[test]
+fn a_flood_is_held_back() {
+    const EACH: usize = 5_000;
+    let (a, b) = hosts();
+    let sink = b.udp_bind((B, 9)).unwrap();
+    let shared = a.udp_bind((A, 0)).unwrap();
+    // The neighbour is known from here on: while it is asked for, only a few datagrams are kept.
+    shared.send_to(b"first", (B, 9)).unwrap();
+    assert_eq!(text(&sink), "first");
+    thread::scope(|scope| {
+        for n in 0..4 {
+            let own = a.udp_bind((A, 0)).unwrap();
+            let shared = shared.try_clone().unwrap();
+            scope.spawn(move || {
+                let data = pattern(n, 1_000);
+                for _ in 0..EACH {
+                    own.send_to(&data, (B, 9)).unwrap();
+                    shared.send_to(&data, (B, 9)).unwrap();
+                }
+            });
+        }
+        for _ in 0..50 {
+            a.udp_bind((A, 0)).unwrap().connect((B, 9)).unwrap();
+        }
+    });
+    // Dropped sockets send what they hold: every datagram that was taken reaches the stack, beside the first one.
+    drop(shared);
+    while a.snapshot().unwrap().counts.get(Count::UdpSent) < 1 + 8 * EACH as u64 {
+        thread::yield_now();
+    }
+    let mut buffer = [0; 2_000];
+    assert_eq!(sink.recv_from(&mut buffer).unwrap().0, 1_000);
+}
