@@ -2,16 +2,24 @@
 //!
 //! Watches frames as they leave: lengths and checksums right, and for each TCP direction: the acknowledgment number never moves
 //! back, the right edge of the window never moves left, nothing is sent beyond the edge the peer granted or above its MSS, MSS
-//! only on SYNs, SACK blocks above the acknowledgment (but for a D-SACK in front).
+//! only on SYNs, SACK blocks of what came, in the order of RFC 2018. What is parsed and emitted again is the same. Between steps
+//! connections move only along the edges of RFC 9293, and what must hold inside a host does.
 //!
 //! What does not live here: whether the bytes are the right ones, which the receiving scenario checks.
+
+mod received;
+mod states;
 
 use core::fmt;
 use std::collections::HashMap;
 
 use base::{Instant, Seq};
+use stack::Host;
 use wire::tcp::{Flags, Packet};
-use wire::{Addr, checksum};
+use wire::{Addr, Mac, arp, checksum, ethernet, ipv4, ipv6, tcp, udp};
+
+use received::Received;
+use states::States;
 
 /// A property that did not hold, and the frame that broke it.
 #[derive(Debug, Clone)]
@@ -52,6 +60,8 @@ struct Said {
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     flows: HashMap<Flow, Said>,
+    received: Received,
+    states: States,
     violation: Option<Violation>,
 }
 
@@ -60,13 +70,44 @@ impl Checker {
         self.violation.as_ref()
     }
 
-    /// Takes note of what is wrong inside a host.
-    pub(crate) fn inside(&mut self, at: Instant, what: String) {
-        self.violation.get_or_insert(Violation {
-            at,
-            what,
-            frame: Vec::new(),
-        });
+    /// Looks into a host: its own invariants, which no frame shows, and how its connections have moved.
+    pub(crate) fn inside(&mut self, at: Instant, node: usize, host: &Host) {
+        if self.violation.is_some() {
+            return;
+        }
+        if let Err(what) = host.audit().and_then(|()| self.states.look(node, host)) {
+            self.violation = Some(Violation {
+                at,
+                what: format!("inside host {node}: {what}"),
+                frame: Vec::new(),
+            });
+        }
+    }
+
+    /// Takes note of a frame that arrives at the station `mac`; the checksum of a `whole` super-frame is vouched for.
+    pub(crate) fn arrives(&mut self, mac: Mac, frame: &[u8], whole: bool) {
+        let sound = ethernet::Packet::new(frame).is_ok_and(|e| e.dst() == mac);
+        let Ok(Some(Transport {
+            src,
+            dst,
+            protocol,
+            l4,
+        })) = transport(frame)
+        else {
+            return;
+        };
+        let sums = checksum::pseudo(&src, &dst, protocol, l4.len() as u32)
+            .add_bytes(l4)
+            .fold()
+            == 0xffff;
+        let Ok(tcp) = Packet::new(l4) else { return };
+        if !sound || protocol != 6 || !(whole || sums) {
+            return;
+        }
+        let flow = (src, tcp.src_port(), dst, tcp.dst_port());
+        let back = (dst, tcp.dst_port(), src, tcp.src_port());
+        let edge = self.flows.get(&back).and_then(|said| said.edge);
+        self.received.arrived(flow, &tcp, edge.map(|edge| edge.0));
     }
 
     /// Looks at one frame as it leaves a host.
@@ -84,45 +125,23 @@ impl Checker {
     }
 
     fn examine(&mut self, mtu: usize, frame: &[u8]) -> Result<(), String> {
-        let ethernet =
-            wire::ethernet::Packet::new(frame).map_err(|e| format!("Ethernet header: {e:?}"))?;
-        if frame.len() > mtu + 14 {
-            return Err(format!(
-                "frame of {} bytes on a link of MTU {mtu}",
-                frame.len()
-            ));
+        if frame.len() > mtu + ethernet::HEADER_LEN {
+            let len = frame.len();
+            return Err(format!("frame of {len} bytes on a link of MTU {mtu}"));
         }
-        let payload = ethernet.payload();
-        let (src, dst, protocol, l4) = match ethernet.ethertype() {
-            wire::ethernet::EtherType::IPV4 => {
-                let ip =
-                    wire::ipv4::Packet::new(payload).map_err(|e| format!("IPv4 header: {e:?}"))?;
-                if !ip.verify_checksum() {
-                    return Err("IPv4 header checksum is wrong".into());
-                }
-                if usize::from(ip.total_len()) != payload.len() {
-                    return Err("IPv4 total length is not the frame's".into());
-                }
-                if ip.more_fragments() || ip.fragment_offset() > 0 {
-                    return Ok(());
-                }
-                (ip.src(), ip.dst(), ip.protocol(), ip.payload())
-            }
-            wire::ethernet::EtherType::IPV6 => {
-                let ip =
-                    wire::ipv6::Packet::new(payload).map_err(|e| format!("IPv6 header: {e:?}"))?;
-                if usize::from(ip.payload_len()) + 40 != payload.len() {
-                    return Err("IPv6 payload length is not the frame's".into());
-                }
-                (ip.src(), ip.dst(), ip.next_header(), ip.payload())
-            }
-            _ => return Ok(()),
-        };
-        if !matches!(protocol, 6 | 17 | 58) {
+        emits_the_same(frame)?;
+        let Some(Transport {
+            src,
+            dst,
+            protocol,
+            l4,
+        }) = transport(frame)?
+        else {
             return Ok(());
-        }
+        };
         let udp_without = protocol == 17 && l4.get(6..8) == Some(&[0, 0]) && src.is_v4();
-        if !udp_without
+        if matches!(protocol, 6 | 17 | 58)
+            && !udp_without
             && checksum::pseudo(&src, &dst, protocol, l4.len() as u32)
                 .add_bytes(l4)
                 .fold()
@@ -199,7 +218,7 @@ impl Checker {
         }
         said.ack = Some(ack);
         said.edge = Some(edge);
-        Ok(())
+        self.received.blocks_tell_the_truth(&back, &tcp)
     }
 
     /// RFC 9293 MUST-16 and 3.8.6: no segment above the peer's MSS, no data beyond the edge it granted.
@@ -245,4 +264,106 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// What an IP packet carries to whom.
+struct Transport<'a> {
+    src: Addr,
+    dst: Addr,
+    protocol: u8,
+    l4: &'a [u8],
+}
+
+/// The transport of a frame that is one whole IP packet.
+fn transport(frame: &[u8]) -> Result<Option<Transport<'_>>, String> {
+    let ethernet = ethernet::Packet::new(frame).map_err(|e| format!("Ethernet header: {e:?}"))?;
+    let payload = ethernet.payload();
+    let (src, dst, protocol, l4) = match ethernet.ethertype() {
+        ethernet::EtherType::IPV4 => {
+            let ip = ipv4::Packet::new(payload).map_err(|e| format!("IPv4 header: {e:?}"))?;
+            if !ip.verify_checksum() {
+                return Err("IPv4 header checksum is wrong".into());
+            }
+            if usize::from(ip.total_len()) != payload.len() {
+                return Err("IPv4 total length is not the frame's".into());
+            }
+            if ip.is_fragment() {
+                return Ok(None);
+            }
+            (ip.src(), ip.dst(), ip.protocol(), ip.payload())
+        }
+        ethernet::EtherType::IPV6 => {
+            let ip = ipv6::Packet::new(payload).map_err(|e| format!("IPv6 header: {e:?}"))?;
+            if usize::from(ip.payload_len()) + ipv6::HEADER_LEN != payload.len() {
+                return Err("IPv6 payload length is not the frame's".into());
+            }
+            (ip.src(), ip.dst(), ip.next_header(), ip.payload())
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Transport {
+        src,
+        dst,
+        protocol,
+        l4,
+    }))
+}
+
+/// Parses every header that is not a message of its own kind, and emits it again: the bytes must be the same.
+fn emits_the_same(frame: &[u8]) -> Result<(), String> {
+    let wrong = |what: &str| format!("{what} is not what its own representation emits");
+    let refused = |e| format!("a header nobody would take: {e:?}");
+    let mut again = frame.to_vec();
+    let (outer, inner) = again.split_at_mut(ethernet::HEADER_LEN.min(frame.len()));
+    let packet = ethernet::Packet::new(frame).map_err(refused)?;
+    let repr = ethernet::Repr::parse(&packet).map_err(refused)?;
+    repr.emit(outer);
+    match repr.ethertype {
+        ethernet::EtherType::ARP => {
+            let packet = arp::Packet::new(packet.payload()).map_err(refused)?;
+            arp::Repr::parse(&packet).map_err(refused)?.emit(inner);
+        }
+        ethernet::EtherType::IPV4 => {
+            let packet = ipv4::Packet::new(packet.payload()).map_err(refused)?;
+            let len = packet.header_len();
+            if len == ipv4::HEADER_LEN {
+                ipv4::Repr::parse(&packet).map_err(refused)?.emit(inner);
+            }
+            if !packet.is_fragment() {
+                transport_again(packet.protocol(), packet.payload(), &mut inner[len..])
+                    .map_err(refused)?;
+            }
+        }
+        ethernet::EtherType::IPV6 => {
+            let packet = ipv6::Packet::new(packet.payload()).map_err(refused)?;
+            let repr = ipv6::Repr::parse(&packet).map_err(refused)?;
+            repr.emit(inner);
+            let inner = &mut inner[ipv6::HEADER_LEN..];
+            transport_again(packet.next_header(), packet.payload(), inner).map_err(refused)?;
+        }
+        _ => return Err(wrong("the frame's type")),
+    }
+    if again == frame {
+        Ok(())
+    } else {
+        Err(wrong("a header"))
+    }
+}
+
+/// Emits a TCP or UDP header again; the checksum is checked elsewhere and kept.
+fn transport_again(protocol: u8, bytes: &[u8], out: &mut [u8]) -> wire::Result<()> {
+    match protocol {
+        6 => {
+            let repr = tcp::Repr::parse(&Packet::new(bytes)?)?;
+            repr.emit(&mut out[..repr.header_len()]);
+            out[16..18].copy_from_slice(&bytes[16..18]);
+        }
+        17 => {
+            let repr = udp::Repr::parse(&udp::Packet::new(bytes)?)?;
+            repr.emit(out, bytes.len() - udp::HEADER_LEN);
+            out[6..8].copy_from_slice(&bytes[6..8]);
+        }
+        _ => {}
+    }
+    Ok(())
 }

@@ -40,6 +40,11 @@ struct Node {
     interfaces: Vec<(InterfaceId, CableId)>,
 }
 
+/// The station address of a host's end of a cable.
+fn mac(node: NodeId, cable: CableId) -> Mac {
+    Mac([2, 0, 0, cable.0 as u8, 0, node.0 as u8 + 1])
+}
+
 struct Cable {
     config: LinkConfig,
     /// The ends, and the direction away from each.
@@ -149,7 +154,7 @@ impl World {
         let ends = nodes
             .iter()
             .map(|&node| {
-                let mac = Mac([2, 0, 0, cable.0 as u8, 0, node.0 as u8 + 1]);
+                let mac = mac(node, cable);
                 let interface = InterfaceConfig {
                     name: format!("sim{}", cable.0),
                     mac,
@@ -262,13 +267,9 @@ impl World {
         true
     }
 
-    /// Looks into the hosts: their own invariants, which no frame shows.
     fn audit(&mut self) {
         for (at, node) in self.nodes.iter().enumerate() {
-            if let Err(what) = node.host.audit() {
-                let what = format!("inside host {at}: {what}");
-                self.checker.inside(self.now, what);
-            }
+            self.checker.inside(self.now, at, &node.host);
         }
     }
 
@@ -286,6 +287,15 @@ impl World {
 
     fn deliver(&mut self, arrival: Arrival) {
         let node = &mut self.nodes[arrival.node.0];
+        if let Some((_, cable)) = node
+            .interfaces
+            .iter()
+            .find(|(i, _)| *i == arrival.interface)
+        {
+            let mac = mac(arrival.node, *cable);
+            self.checker
+                .arrives(mac, &arrival.bytes, arrival.whole.is_some());
+        }
         let pool = node.host.pool_mut();
         let mut chain = base::Chain::default();
         if pool.append_bytes(&mut chain, &arrival.bytes) < arrival.bytes.len() {

@@ -209,6 +209,8 @@ impl Conn<'_> {
         let grown = match self.ranges.at_mut(node) {
             Some(range) if range.start.le(seq) => {
                 if range.end.ge(end) {
+                    let start = range.start;
+                    self.note_recent(start);
                     self.note_duplicate_data(seq, end.dist(seq));
                     return core.drop_packet(data, Drop::TcpDuplicate);
                 }
@@ -314,6 +316,10 @@ impl Conn<'_> {
         };
         if let Some((start, end)) = self.act.dsack.take() {
             push(start, end, true);
+            // RFC 2883 4: followed by what holds it, or it would be taken for news.
+            if let Some((start, end)) = self.range_containing(start) {
+                push(start, end, false);
+            }
         }
         for at in 0..usize::from(self.act.recent_len) {
             if let Some((start, end)) = self.range_containing(self.act.recent[at]) {

@@ -130,6 +130,33 @@ fn duplicates_are_acknowledged_with_d_sack() {
     assert_eq!(rig.read(open.socket).unwrap().len(), 100, "delivered once");
 }
 
+/// RFC 2883 4 (3), RFC 2018 4: behind the duplicate comes the range that holds it, or the peer takes it for news.
+#[test]
+fn a_duplicate_out_of_order_is_followed_by_its_range() {
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), SACK_SYN);
+    let block = |from: u32, to: u32| (open.peer + from, open.peer + to);
+    rig.send(open.peer + 100, open.host, ACK, &[2; 200]);
+    rig.send(open.peer + 500, open.host, ACK, &[6; 100]);
+    rig.expect();
+    rig.expect();
+    rig.send(open.peer + 150, open.host, ACK, &[2; 50]);
+    assert_eq!(
+        rig.expect().options.sack.as_slice(),
+        [block(150, 200), block(100, 300), block(500, 600)]
+    );
+    // Also when more came before the ACK left.
+    let frame = |from: u32, len: usize| {
+        let seq = open.peer + from;
+        rig.frame(80, seq, open.host, ACK, &vec![9; len], Options::default())
+    };
+    rig.arrive_together(&[frame(500, 20), frame(800, 100)]);
+    assert_eq!(
+        rig.expect().options.sack.as_slice()[..3],
+        [block(500, 520), block(500, 600), block(800, 900)]
+    );
+}
+
 #[test]
 fn a_fin_out_of_order_waits_for_its_data() {
     let mut rig = Rig::new();
