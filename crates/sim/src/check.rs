@@ -86,7 +86,8 @@ impl Checker {
 
     /// Takes note of a frame that arrives at the station `mac`; the checksum of a `whole` super-frame is vouched for.
     pub(crate) fn arrives(&mut self, mac: Mac, frame: &[u8], whole: bool) {
-        let sound = ethernet::Packet::new(frame).is_ok_and(|e| e.dst() == mac);
+        let sound =
+            ethernet::Packet::new(frame).is_ok_and(|e| e.dst() == mac && !e.src().is_multicast());
         let Ok(Some(Transport {
             src,
             dst,
@@ -294,6 +295,7 @@ fn transport(frame: &[u8]) -> Result<Option<Transport<'_>>, String> {
         }
         ethernet::EtherType::IPV6 => {
             let ip = ipv6::Packet::new(payload).map_err(|e| format!("IPv6 header: {e:?}"))?;
+            ipv6::check(&ip).map_err(|e| format!("IPv6 header: {e:?}"))?;
             if usize::from(ip.payload_len()) + ipv6::HEADER_LEN != payload.len() {
                 return Err("IPv6 payload length is not the frame's".into());
             }

@@ -1,4 +1,5 @@
-//! What a TSO device does to a frame on its way out: completes the checksum, cuts super-frames.
+//! What a TSO device does to a frame on its way out: completes the checksum, cuts super-frames. And what a middlebox may do to
+//! segments.
 //!
 //! What does not live here: cables and time.
 
@@ -24,6 +25,21 @@ pub(crate) fn cut(bytes: Vec<u8>, facts: &Facts) -> Vec<Vec<u8>> {
             vec![bytes]
         }
     }
+}
+
+/// What a middlebox makes of a frame that may carry no more than `size` bytes of TCP; 0: any.
+pub(crate) fn split(bytes: Vec<u8>, size: usize) -> Vec<Vec<u8>> {
+    let tcp = match bytes.get(12..) {
+        Some([8, 0, first, ..]) if bytes.get(23) == Some(&6) => {
+            ETHERNET + usize::from(first & 15) * 4
+        }
+        Some([0x86, 0xdd, ..]) if bytes.get(20) == Some(&6) => ETHERNET + 40,
+        _ => return vec![bytes],
+    };
+    if size == 0 {
+        return vec![bytes];
+    }
+    cut_tcp(&bytes, tcp, size)
 }
 
 fn cut_tcp(bytes: &[u8], tcp: usize, size: usize) -> Vec<Vec<u8>> {

@@ -67,6 +67,8 @@ pub struct LinkConfig {
     pub offload: bool,
     /// With `offload`: super-frames travel whole, as between a TAP and its kernel.
     pub whole: bool,
+    /// Something on the way cuts TCP segments to so many bytes; 0: nothing does.
+    pub split: usize,
 }
 
 impl Default for LinkConfig {
@@ -79,6 +81,7 @@ impl Default for LinkConfig {
             faults: Faults::NONE,
             offload: false,
             whole: false,
+            split: 0,
         }
     }
 }

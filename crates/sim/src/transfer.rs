@@ -61,6 +61,7 @@ pub struct Scenario {
     waiting: HashMap<SocketAddr, usize>,
     outcome: Outcome,
     done_ends: usize,
+    received: u64,
     /// Bytes a reader takes at a time; small values exercise closed windows.
     pub read_size: usize,
 }
@@ -92,6 +93,7 @@ impl Scenario {
             waiting: HashMap::new(),
             outcome: Outcome::default(),
             done_ends: 0,
+            received: 0,
             read_size: 64 * 1024,
         };
         for (at, stream) in streams.iter().enumerate() {
@@ -227,6 +229,7 @@ impl Scenario {
                         }
                     }
                     end.received += n as u64;
+                    self.received += n as u64;
                 }
                 Err(SocketError::WouldBlock) => break,
                 Err(error) => return Err(format!("stream {}: {error}", end.stream)),
@@ -257,6 +260,11 @@ impl Scenario {
             host.close(now, socket).map_err(|e| e.to_string())?;
         }
         Ok(())
+    }
+
+    /// Bytes that readers have taken so far, on all streams.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// The client's host.

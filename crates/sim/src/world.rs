@@ -11,7 +11,7 @@ use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
 use wire::{Cidr, Mac};
 
 use crate::check::{Checker, Violation};
-use crate::device::cut;
+use crate::device::{cut, split};
 use crate::link::{Direction, LinkConfig};
 
 /// Names a host of a world.
@@ -78,6 +78,8 @@ pub struct World {
     /// Frames of the trace, when it is kept.
     trace: Option<Vec<Frame>>,
     batch: Batch,
+    /// Frames a host is handed at once, if as many arrive at one moment.
+    together: usize,
 }
 
 impl World {
@@ -95,7 +97,13 @@ impl World {
             checker: Checker::default(),
             trace: None,
             batch: Batch::new(),
+            together: 1,
         }
+    }
+
+    /// Hands hosts up to so many frames at once that arrive at one moment: 1 to [`base::BATCH`]; at first 1.
+    pub fn set_batch(&mut self, frames: usize) {
+        self.together = frames.clamp(1, base::BATCH);
     }
 
     /// The time.
@@ -248,14 +256,16 @@ impl World {
             return false;
         };
         self.now = self.now.max(next);
-        while self
-            .arrivals
-            .peek()
-            .is_some_and(|Reverse(a)| a.at <= self.now)
-        {
-            if let Some(Reverse(arrival)) = self.arrivals.pop() {
-                self.deliver(arrival);
+        while let Some((node, interface)) = self.due() {
+            let mut batch = core::mem::take(&mut self.batch);
+            while batch.len() < self.together && self.due() == Some((node, interface)) {
+                if let Some(Reverse(arrival)) = self.arrivals.pop() {
+                    self.arrive(arrival, &mut batch);
+                }
             }
+            let host = &mut self.nodes[node.0].host;
+            host.handle_batch(self.now, interface, &mut batch);
+            self.batch = batch;
         }
         for node in &mut self.nodes {
             if node.host.next_deadline().is_some_and(|at| at <= self.now) {
@@ -285,7 +295,14 @@ impl World {
         timers.chain(arrival).min()
     }
 
-    fn deliver(&mut self, arrival: Arrival) {
+    /// Where the next frame arrives, if it does by now.
+    fn due(&self) -> Option<(NodeId, InterfaceId)> {
+        let Reverse(next) = self.arrivals.peek()?;
+        (next.at <= self.now).then_some((next.node, next.interface))
+    }
+
+    /// A frame arrives in a host's memory.
+    fn arrive(&mut self, arrival: Arrival, batch: &mut Batch) {
         let node = &mut self.nodes[arrival.node.0];
         if let Some((_, cable)) = node
             .interfaces
@@ -318,12 +335,9 @@ impl World {
                 ..Facts::default()
             },
         };
-        let mut batch = core::mem::take(&mut self.batch);
-        if batch.push(Packet { chain, facts }).is_ok() {
-            node.host
-                .handle_batch(self.now, arrival.interface, &mut batch);
+        if let Err(packet) = batch.push(Packet { chain, facts }) {
+            pool.free(packet.chain);
         }
-        self.batch = batch;
     }
 
     /// Collects what hosts want to send and to tell.
@@ -378,11 +392,15 @@ impl World {
             for piece in cut(bytes.clone(), facts) {
                 self.checker.frame(self.now, config.mtu, &piece);
             }
+            self.note(node, cable, &bytes);
             return self.put(node, interface, cable, bytes, Some((kind, facts.gso.size)));
         }
         for piece in cut(bytes, facts) {
             self.checker.frame(self.now, config.mtu, &piece);
-            self.put(node, interface, cable, piece, None);
+            self.note(node, cable, &piece);
+            for part in split(piece, config.split) {
+                self.put(node, interface, cable, part, None);
+            }
         }
     }
 
@@ -395,7 +413,6 @@ impl World {
         bytes: Vec<u8>,
         whole: Option<(u8, u16)>,
     ) {
-        self.note(node, cable, &bytes);
         let config = self.cables[cable.0].config;
         if !self.cables[cable.0].up {
             return;

@@ -101,6 +101,11 @@ impl Host {
         }
     }
 
+    /// Timers that are armed, for leak tests.
+    pub fn timers(&self) -> u32 {
+        self.core.wheel.len()
+    }
+
     /// What the internet layer holds.
     pub fn net_occupancy(&self) -> NetOccupancy {
         self.net.occupancy()

@@ -4,6 +4,7 @@
 mod close;
 mod data;
 mod half_open;
+mod history;
 mod icmp;
 mod memory;
 mod musts;
