@@ -7,8 +7,8 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Sockets, TcpListenerSocket, TcpSocket, deadline};
-use stack::{Keepalive, TcpInfo, TcpOptions};
+use engine::{Sockets, TcpListenerSocket, TcpSocket, deadline, io_error};
+use stack::{Keepalive, SocketError, TcpInfo, TcpOptions};
 
 use crate::waiting::Waiting;
 
@@ -120,7 +120,7 @@ impl TcpStream {
     /// The other end's address.
     ///
     /// # Errors
-    /// None once connected.
+    /// `NotConnected` when the connection is over.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket().peer_addr()
     }
@@ -490,9 +490,6 @@ impl std::iter::FusedIterator for Incoming<'_> {}
 pub(crate) fn ttl(ttl: u32) -> io::Result<u8> {
     match u8::try_from(ttl) {
         Ok(ttl @ 1..) => Ok(ttl),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a time to live is 1 to 255",
-        )),
+        _ => Err(io_error(SocketError::InvalidInput)),
     }
 }

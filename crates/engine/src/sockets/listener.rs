@@ -173,7 +173,7 @@ impl TcpListenerSocket {
         let Some(next) = state.accepted.pop_front() else {
             return Err(state
                 .end()
-                .unwrap_or_else(|| io::ErrorKind::WouldBlock.into()));
+                .unwrap_or_else(|| io_error(SocketError::WouldBlock)));
         };
         let resume = state.paused && state.runs_low(self.shared.ahead());
         state.paused &= !resume;

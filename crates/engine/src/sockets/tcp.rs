@@ -299,7 +299,7 @@ impl TcpSocket {
         } else if state.rx_end {
             Ok(())
         } else {
-            Err(io::ErrorKind::WouldBlock.into())
+            Err(io_error(SocketError::WouldBlock))
         };
         drop(state);
         if resume {
@@ -329,7 +329,7 @@ impl TcpSocket {
             return Err(error);
         }
         match state.phase {
-            Phase::Connecting => return Err(io::ErrorKind::WouldBlock.into()),
+            Phase::Connecting => return Err(io_error(SocketError::WouldBlock)),
             Phase::Dead => return Err(io_error(SocketError::BrokenPipe)),
             Phase::Open if state.write_shut => return Err(io_error(SocketError::BrokenPipe)),
             Phase::Open => {}
@@ -339,7 +339,7 @@ impl TcpSocket {
             return if wanted == 0 {
                 Ok(0)
             } else {
-                Err(io::ErrorKind::WouldBlock.into())
+                Err(io_error(SocketError::WouldBlock))
             };
         }
         // The room is ours from here on, and a shutdown waits for `tx_len` to reach nought: the copy needs no lock.
@@ -448,12 +448,12 @@ impl TcpSocket {
             .ok_or_else(|| io_error(SocketError::NotConnected))
     }
 
-    /// The other end's address. Errors: `NotConnected` before the connection is established.
+    /// The other end's address. Errors: `NotConnected` before the connection is established and when it is over.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let state = self.shared.state();
         match state.phase {
-            Phase::Connecting => Err(io_error(SocketError::NotConnected)),
-            _ => Ok(state.remote),
+            Phase::Open => Ok(state.remote),
+            _ => Err(io_error(SocketError::NotConnected)),
         }
     }
 

@@ -241,7 +241,7 @@ impl UdpHandle {
         }
         let charge = data.len() + OVERHEAD;
         if state.tx_len > 0 && state.tx_len + charge > self.shared.door.limits.send {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(io_error(SocketError::WouldBlock));
         }
         let data = data.into();
         self.order(state, Order::Send(Datagram { data, address }));
@@ -286,7 +286,7 @@ impl UdpHandle {
             return Err(error);
         }
         let Some(first) = state.rx.front() else {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(io_error(SocketError::WouldBlock));
         };
         let n = first.data.len().min(buf.len());
         buf[..n].copy_from_slice(&first.data[..n]);

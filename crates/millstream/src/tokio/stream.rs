@@ -82,7 +82,7 @@ impl TcpStream {
     /// The other end's address.
     ///
     /// # Errors
-    /// None once connected.
+    /// `NotConnected` when the connection is over.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket.peer_addr()
     }

@@ -52,6 +52,7 @@ pub(crate) fn hosts_with(config: Config, limits: Limits) -> (Host, Host) {
 }
 
 /// Bytes that differ from place to place.
+#[allow(dead_code)]
 pub(crate) fn pattern(start: usize, len: usize) -> Vec<u8> {
     (start..start + len).map(|n| ((n / 7) ^ n) as u8).collect()
 }

@@ -67,7 +67,13 @@ impl TcpEntry {
             state.options_changed = false;
             (state.remote, state.options.clone())
         };
-        let id = cx.host.tcp_connect(cx.now, remote, shared.bind, &options)?;
+        let connecting = cx.host.tcp_connect(cx.now, remote, shared.bind, &options);
+        let id = connecting.map_err(|error| match error {
+            // What Linux finds out by trying: nobody listens on port 0, no route leads to a group or everybody.
+            SocketError::InvalidInput if remote.port() == 0 => SocketError::ConnectionRefused,
+            SocketError::InvalidInput if shared.bind.is_none() => SocketError::NetworkUnreachable,
+            other => other,
+        })?;
         if let Ok(local) = cx.host.local_addr(id) {
             shared.state().local = Some(local);
         }

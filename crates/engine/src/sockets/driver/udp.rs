@@ -214,6 +214,9 @@ fn membership(
     group: IpAddr,
     via: Via,
 ) -> io::Result<()> {
+    if !group.is_multicast() {
+        return Err(io_error(SocketError::InvalidInput));
+    }
     let interface = interface(host, group, via).ok_or(Errno::NODEV)?;
     let done = if join {
         host.udp_join(now, socket, interface, group)

@@ -1,0 +1,239 @@
+//! One program over the kernel's sockets and over Millstream's: it sees the same results, errno by errno.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use common::hosts;
+
+/// What a call gave: a value in words, or the error's kind and number.
+fn told<T: std::fmt::Debug>(result: io::Result<T>) -> String {
+    match result {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => format!("{:?} {:?}", error.kind(), error.raw_os_error()),
+    }
+}
+
+/// The program: macros, because std's types have no trait in common. Everything happens within one host.
+macro_rules! tcp_program {
+    ($listen:expr, $connect:expr, $connect_timeout:expr) => {{
+        let mut log: Vec<(&str, String)> = Vec::new();
+        let brief = Some(Duration::from_millis(10));
+        // Long enough for a segment to cross, and of no matter if it is not: the calls below wait.
+        let settle = || thread::sleep(Duration::from_millis(30));
+        let listener = $listen("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let pair = || {
+            let client = $connect(&target.to_string()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+
+        log.push(("refused", told($connect("127.0.0.1:1").map(drop))));
+        log.push(("port 0", told($connect("127.0.0.1:0").map(drop))));
+        log.push(("no route", told($connect("203.0.113.1:80").map(drop))));
+        log.push(("to a group", told($connect("224.0.0.1:80").map(drop))));
+        log.push((
+            "nothing",
+            told(
+                $connect("")
+                    .map(drop)
+                    .map_err(|_| io::ErrorKind::Other.into()),
+            ),
+        ));
+        let none = $connect_timeout(
+            &"127.0.0.1:1".parse::<SocketAddr>().unwrap(),
+            Duration::ZERO,
+        );
+        log.push(("no time", told(none.map(drop))));
+        log.push(("in use", told($listen(&target.to_string()).map(drop))));
+        log.push(("not ours", told($listen("203.0.113.1:80").map(drop))));
+        listener.set_nonblocking(true).unwrap();
+        log.push(("accept", told(listener.accept().map(drop))));
+        listener.set_nonblocking(false).unwrap();
+        log.push(("listener ttl", told(listener.set_ttl(0))));
+
+        let (mut client, mut server) = pair();
+        log.push(("ttl 0", told(client.set_ttl(0))));
+        log.push(("ttl 256", told(client.set_ttl(256))));
+        log.push(("ttl", told(client.ttl())));
+        log.push((
+            "timeout 0",
+            told(
+                client
+                    .set_read_timeout(Some(Duration::ZERO))
+                    .map_err(|e| e.kind().into()),
+            ),
+        ));
+        client.set_read_timeout(brief).unwrap();
+        log.push(("read late", told(client.read(&mut [0; 4]))));
+        log.push(("peek late", told(client.peek(&mut [0; 4]))));
+        log.push(("read nothing", told(client.read(&mut []))));
+        log.push(("write nothing", told(client.write(&[]))));
+        client.set_read_timeout(None).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        log.push(("shut twice", told(client.shutdown(Shutdown::Write))));
+        log.push(("write shut", told(client.write(b"x"))));
+        log.push(("end", told(server.read(&mut [0; 4]))));
+        log.push(("end stays", told(server.read(&mut [0; 4]))));
+        server.write_all(b"late").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        drop(server);
+        log.push(("both ended", told(client.read(&mut [0; 4]))));
+        settle();
+        log.push(("shut over", told(client.shutdown(Shutdown::Both))));
+        log.push(("peer over", told(client.peer_addr().map(drop))));
+        log.push(("local over", told(client.local_addr().map(drop))));
+
+        let (mut client, server) = pair();
+        client.write_all(b"nobody reads this").unwrap();
+        server.peek(&mut [0; 1]).unwrap();
+        drop(server);
+        settle();
+        log.push(("reset", told(client.read(&mut [0; 4]))));
+        log.push(("after reset", told(client.read(&mut [0; 4]))));
+        log.push(("write reset", told(client.write(b"x"))));
+        log.push(("shut reset", told(client.shutdown(Shutdown::Both))));
+        log.push(("peer reset", told(client.peer_addr().map(drop))));
+        log.push((
+            "error reset",
+            told(client.take_error().map(|e| e.map(|e| e.kind()))),
+        ));
+
+        let (client, server) = pair();
+        (&client).write_all(b"nobody reads this").unwrap();
+        server.peek(&mut [0; 1]).unwrap();
+        drop(server);
+        settle();
+        log.push(("write first", told((&client).write(b"x"))));
+        log.push(("write then", told((&client).write(b"x"))));
+        log.push(("read then", told((&client).read(&mut [0; 4]))));
+
+        let (client, server) = pair();
+        (&client).write_all(b"nobody reads this").unwrap();
+        server.peek(&mut [0; 1]).unwrap();
+        drop(server);
+        settle();
+        log.push((
+            "error first",
+            told(client.take_error().map(|e| e.map(|e| e.kind()))),
+        ));
+        log.push(("read second", told((&client).read(&mut [0; 4]))));
+
+        let (mut client, server) = pair();
+        drop(server);
+        log.push(("closed", told(client.read(&mut [0; 4]))));
+        log.push(("write closed", told(client.write(b"x"))));
+        settle();
+        log.push(("write again", told(client.write(b"x"))));
+        log.push(("read again", told(client.read(&mut [0; 4]))));
+
+        let (mut client, mut server) = pair();
+        client.shutdown(Shutdown::Read).unwrap();
+        log.push(("read shut", told(client.read(&mut [0; 4]))));
+        log.push(("write on", told(client.write(b"on"))));
+        log.push(("read on", told(server.read(&mut [0; 4]))));
+        // Who listens again does not wait for those in TIME-WAIT.
+        drop((client, server, listener));
+        log.push(("again", told($listen(&target.to_string()).map(drop))));
+        log
+    }};
+}
+
+macro_rules! udp_program {
+    ($bind:expr) => {{
+        let mut log: Vec<(&str, String)> = Vec::new();
+        let socket = $bind("127.0.0.1:0").unwrap();
+        let own = socket.local_addr().unwrap();
+        let brief = Some(Duration::from_millis(10));
+        socket.set_read_timeout(brief).unwrap();
+        log.push(("in use", told($bind(&own.to_string()).map(drop))));
+        log.push(("not ours", told($bind("203.0.113.1:0").map(drop))));
+        log.push(("nowhere", told(socket.send(b"x"))));
+        log.push(("no peer", told(socket.peer_addr())));
+        log.push(("late", told(socket.recv_from(&mut [0; 4]))));
+        log.push(("too long", told(socket.send_to(&[0; 65_508], own))));
+        log.push(("port 0", told(socket.send_to(b"x", "127.0.0.1:0"))));
+        log.push(("family", told(socket.send_to(b"x", "[::1]:9"))));
+        let any = $bind("0.0.0.0:0").unwrap();
+        log.push(("connect nowhere", told(any.connect("203.0.113.1:9"))));
+        log.push(("connect family", told(any.connect("[::1]:9"))));
+        log.push(("ttl", told(any.set_ttl(0))));
+        log.push(("multicast ttl", told(any.set_multicast_ttl_v4(256))));
+        log.push(("multicast ttl 0", told(any.set_multicast_ttl_v4(0))));
+        log.push(("loop", told(any.multicast_loop_v4())));
+        let (group, lo) = (Ipv4Addr::new(239, 1, 1, 1), Ipv4Addr::new(127, 0, 0, 1));
+        log.push(("no group", told(any.join_multicast_v4(&lo, &lo))));
+        let foreign = Ipv4Addr::new(203, 0, 113, 1);
+        log.push(("no device", told(any.join_multicast_v4(&group, &foreign))));
+        log.push(("empty", told(socket.send_to(b"", own))));
+        log.push((
+            "empty came",
+            told(
+                socket
+                    .recv_from(&mut [0; 4])
+                    .map(|(n, from)| (n, from == own)),
+            ),
+        ));
+        socket.send_to(b"long", own).unwrap();
+        log.push(("peek", told(socket.peek_from(&mut [0; 2]).map(|(n, _)| n))));
+        log.push(("cut", told(socket.recv_from(&mut [0; 2]).map(|(n, _)| n))));
+        log.push(("gone", told(socket.recv_from(&mut [0; 2]))));
+        socket.connect("127.0.0.1:1").unwrap();
+        log.push(("sent", told(socket.send(b"x"))));
+        log.push(("refused", told(socket.recv(&mut [0; 4]))));
+        log.push(("once", told(socket.recv(&mut [0; 4]))));
+        socket.send(b"x").unwrap();
+        thread::sleep(Duration::from_millis(20));
+        log.push(("refused to send", told(socket.send(b"x"))));
+        thread::sleep(Duration::from_millis(20));
+        log.push((
+            "as an option",
+            told(socket.take_error().map(|e| e.map(|e| e.kind()))),
+        ));
+        log
+    }};
+}
+
+fn compare(ours: Vec<(&str, String)>, kernels: Vec<(&str, String)>) {
+    assert_eq!(ours.len(), kernels.len());
+    let different: Vec<String> = ours
+        .iter()
+        .zip(&kernels)
+        .filter(|(ours, kernels)| ours != kernels)
+        .map(|((what, ours), (_, kernels))| format!("{what}: {ours}; the kernel: {kernels}"))
+        .collect();
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn tcp_as_the_kernel() {
+    netns::in_private!(|| {
+        netns::link::set_up("lo").unwrap();
+        let kernels = tcp_program!(
+            |addr: &str| std::net::TcpListener::bind(addr),
+            |addr: &str| std::net::TcpStream::connect(addr),
+            |addr: &SocketAddr, time| std::net::TcpStream::connect_timeout(addr, time)
+        );
+        let (host, _other) = hosts();
+        let ours = tcp_program!(
+            |addr: &str| host.tcp_listen(addr),
+            |addr: &str| host.tcp_connect(addr),
+            |addr: &SocketAddr, time| host.tcp_connect_timeout(addr, time)
+        );
+        compare(ours, kernels);
+    });
+}
+
+#[test]
+fn udp_as_the_kernel() {
+    netns::in_private!(|| {
+        netns::link::set_up("lo").unwrap();
+        let kernels = udp_program!(|addr: &str| std::net::UdpSocket::bind(addr));
+        let (host, _other) = hosts();
+        compare(udp_program!(|addr: &str| host.udp_bind(addr)), kernels);
+    });
+}
