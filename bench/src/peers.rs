@@ -55,7 +55,7 @@ impl Peers {
         let mut host = Host::new(config, seed, now).map_err(|e| fail(&e))?;
         let interface = InterfaceConfig {
             name: "peers".into(),
-            mac: OURS,
+            mac: Some(OURS),
             mtu: 1500,
             offloads: Offloads::ALL,
         };

@@ -42,7 +42,7 @@ impl Shard {
         let facts = port.facts();
         let interface = InterfaceConfig {
             name: facts.name.clone(),
-            mac: facts.mac,
+            mac: Some(facts.mac),
             mtu: facts.mtu,
             offloads: facts.offloads,
         };

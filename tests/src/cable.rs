@@ -330,7 +330,7 @@ impl Setup {
                 now,
                 InterfaceConfig {
                     name: facts.name.clone(),
-                    mac: facts.mac,
+                    mac: Some(facts.mac),
                     mtu: facts.mtu,
                     offloads: facts.offloads,
                 },

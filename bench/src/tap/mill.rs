@@ -67,7 +67,7 @@ impl<P: Port> Shard<P> {
         let facts = port.facts();
         let interface = InterfaceConfig {
             name: facts.name.clone(),
-            mac: facts.mac,
+            mac: Some(facts.mac),
             mtu: facts.mtu,
             offloads: facts.offloads,
         };

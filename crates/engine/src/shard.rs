@@ -236,7 +236,7 @@ impl<A: App> Shard<A> {
         let facts = port.facts();
         let config = InterfaceConfig {
             name: facts.name.clone(),
-            mac: facts.mac,
+            mac: Some(facts.mac),
             mtu: facts.mtu,
             offloads: facts.offloads,
         };

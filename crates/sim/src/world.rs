@@ -165,7 +165,7 @@ impl World {
                 let mac = mac(node, cable);
                 let interface = InterfaceConfig {
                     name: format!("sim{}", cable.0),
-                    mac,
+                    mac: Some(mac),
                     mtu: config.mtu,
                     offloads,
                 };

@@ -145,7 +145,7 @@ impl World {
         };
         let interface = InterfaceConfig {
             name: "fuzz".to_owned(),
-            mac: OUR_MAC,
+            mac: Some(OUR_MAC),
             mtu: MTU,
             offloads,
         };

@@ -62,7 +62,7 @@ impl Storm {
                 now,
                 InterfaceConfig {
                     name: "storm0".into(),
-                    mac: HOST_MAC,
+                    mac: Some(HOST_MAC),
                     mtu: MTU,
                     offloads: base::Offloads::NONE,
                 },

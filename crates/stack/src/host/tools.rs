@@ -15,8 +15,8 @@ pub struct InterfaceInfo<'a> {
     pub id: InterfaceId,
     /// Its name, as it was given.
     pub name: &'a str,
-    /// Its Ethernet address.
-    pub mac: Mac,
+    /// Its Ethernet address; `None` on a point-to-point link.
+    pub mac: Option<Mac>,
     /// The longest IP packet its link carries, in bytes.
     pub mtu: u16,
     /// The same for IPv6, which a router may have lowered.

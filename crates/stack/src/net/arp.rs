@@ -209,8 +209,10 @@ impl Net {
         }
     }
 
-    /// The interface's own MAC address.
+    /// The interface's own MAC address; `None` on a point-to-point link, which speaks neither ARP nor NDP.
     pub(super) fn mac(&self, interface: InterfaceId) -> Option<Mac> {
-        self.interfaces.get(usize::from(interface.0)).map(|i| i.mac)
+        self.interfaces
+            .get(usize::from(interface.0))
+            .and_then(|i| i.mac)
     }
 }

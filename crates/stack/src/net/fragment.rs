@@ -94,11 +94,14 @@ impl Net {
         let Some(from) = self.interfaces.get(usize::from(path.interface.0)) else {
             return core.drop_packet(piece, Drop::OutNoInterface);
         };
+        let Some(own) = from.mac else {
+            return self.transmit(core, path.interface, Packet::new(piece));
+        };
         let known = self
             .neighbours
             .mac(core.now, path.neighbour, path.interface, &path.next_hop);
         let repr = ethernet::Repr {
-            src: from.mac,
+            src: own,
             dst: known.unwrap_or(wire::Mac::ZERO),
             ethertype: if v4 { EtherType::IPV4 } else { EtherType::IPV6 },
         };

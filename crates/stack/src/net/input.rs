@@ -73,7 +73,7 @@ impl Net {
         let to = self.interfaces.get(usize::from(interface.0))?;
         let first = core.pool.first(&packet.chain);
         let frame = first.first_chunk::<V4_END>()?;
-        if frame[..6] != to.mac.0 || frame[6] & 1 != 0 {
+        if frame[..6] != to.mac?.0 || frame[6] & 1 != 0 {
             return None;
         }
         let whole = packet.chain.len();
@@ -142,7 +142,9 @@ impl Net {
         packet: Packet,
     ) -> Input {
         let Packet { mut chain, facts } = packet;
-        if interface == InterfaceId::LOOPBACK {
+        let bare = |to: &super::Interface| to.mac.is_none();
+        let link = self.interfaces.get(usize::from(interface.0));
+        if interface == InterfaceId::LOOPBACK || link.is_some_and(bare) {
             return self.ip_input(core, interface, chain, &facts, false);
         }
         let checked = self.check_link(core, interface, &mut chain);
@@ -176,7 +178,7 @@ impl Net {
         interface: InterfaceId,
         chain: &mut Chain,
     ) -> Result<(EtherType, bool), Drop> {
-        let Some(to) = self.interfaces.get(usize::from(interface.0)) else {
+        let Some(own) = self.mac(interface) else {
             return Err(Drop::EthernetOtherHost);
         };
         if !core.pool.make_contiguous(chain, ethernet::HEADER_LEN) {
@@ -185,7 +187,7 @@ impl Net {
         let frame =
             ethernet::Packet::new(core.pool.first(chain)).map_err(|_| Drop::EthernetTruncated)?;
         let dst = frame.dst();
-        if dst != to.mac && !dst.is_multicast() {
+        if dst != own && !dst.is_multicast() {
             return Err(Drop::EthernetOtherHost);
         }
         if frame.src().is_multicast() {

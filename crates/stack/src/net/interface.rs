@@ -14,19 +14,20 @@ use wire::Mac;
 pub struct InterfaceConfig {
     /// Its name, for people.
     pub name: String,
-    /// Its Ethernet address.
-    pub mac: Mac,
+    /// Its Ethernet address. `None` is a link between two that carries bare IP packets (TUN, PPP): no link header, no
+    /// neighbours to ask for, no addresses to probe.
+    pub mac: Option<Mac>,
     /// The longest IP packet its link carries: 576 to 65535; IPv6 needs 1280.
     pub mtu: usize,
     /// What its device does for frames.
     pub offloads: Offloads,
 }
 
-/// An Ethernet interface.
+/// An interface: Ethernet, or point-to-point when it has no MAC address.
 #[derive(Debug)]
 pub(crate) struct Interface {
     pub(crate) name: String,
-    pub(crate) mac: Mac,
+    pub(crate) mac: Option<Mac>,
     pub(crate) mtu: u16,
     /// As a router advertised it for IPv6, never more than `mtu` (RFC 4861 6.3.4).
     pub(crate) mtu_v6: u16,

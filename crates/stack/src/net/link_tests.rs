@@ -52,7 +52,7 @@ impl Rig {
         let mut net = Net::new(&config, &mut core);
         let link = InterfaceConfig {
             name: "eth0".into(),
-            mac: OWN,
+            mac: Some(OWN),
             mtu: 1500,
             offloads: Offloads::NONE,
         };

@@ -120,21 +120,27 @@ impl Net {
             None if v4 && !meta.dont_fragment => self.idents.next(&meta.src, &meta.dst) as u16,
             None => 0,
         };
-        let known = self
-            .neighbours
-            .mac(core.now, path.neighbour, path.interface, &path.next_hop);
-        if core.pool.head_room(&chain) < ethernet::HEADER_LEN + ip
-            && !make_head_room(core, &mut chain)
-        {
+        let own = interface.mac;
+        let link = link_len(own);
+        let known = match own {
+            Some(_) => {
+                self.neighbours
+                    .mac(core.now, path.neighbour, path.interface, &path.next_hop)
+            }
+            None => None,
+        };
+        if core.pool.head_room(&chain) < link + ip && !make_head_room(core, &mut chain) {
             return core.drop_packet(chain, Drop::PoolEmpty);
         }
         let label = self.label(core, meta, &chain);
-        let Some(header) = core.pool.push_front(&mut chain, ethernet::HEADER_LEN + ip) else {
+        let Some(header) = core.pool.push_front(&mut chain, link + ip) else {
             return core.drop_packet(chain, Drop::PoolEmpty);
         };
-        emit_ethernet(header, interface.mac, known.unwrap_or(Mac::ZERO), v4);
+        if let Some(own) = own {
+            emit_ethernet(header, own, known.unwrap_or(Mac::ZERO), v4);
+        }
         emit_ip(
-            &mut header[ethernet::HEADER_LEN..],
+            &mut header[link..],
             meta,
             len,
             ident,
@@ -143,13 +149,13 @@ impl Net {
                 ..Cut::default()
             },
         );
-        shift(&mut facts, (ethernet::HEADER_LEN + ip) as u16);
+        shift(&mut facts, (link + ip) as u16);
         if !interface.offloads.tx_checksum && facts.checksum != Checksum::Unknown {
             complete_checksum(&mut core.pool, &chain, facts.checksum);
             facts.checksum = Checksum::Unknown;
         }
         let frame = Packet { chain, facts };
-        match known {
+        match known.or(own.is_none().then_some(Mac::ZERO)) {
             Some(_) => self.transmit(core, path.interface, frame),
             None => self.send_unknown(core, path.interface, &path.next_hop, frame),
         }
@@ -248,6 +254,16 @@ impl Net {
         }
         shift(&mut facts, ip as u16);
         self.loopback.push_back(Packet { chain, facts });
+    }
+}
+
+/// Bytes of the link's header: a point-to-point link, which has no MAC address, has none.
+#[inline]
+pub(super) const fn link_len(own: Option<Mac>) -> usize {
+    if own.is_some() {
+        ethernet::HEADER_LEN
+    } else {
+        0
     }
 }
 

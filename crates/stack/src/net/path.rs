@@ -62,7 +62,7 @@ impl Net {
             .interfaces
             .get(usize::from(way.interface.0))
             .map_or(0, |link| if dst.is_v4() { link.mtu } else { link.mtu_v6 });
-        let neighbour = if way.group {
+        let neighbour = if way.group || self.mac(way.interface).is_none() {
             NeighbourId::NONE
         } else {
             self.neighbours.resolve(core, way.interface, &way.next_hop)
@@ -176,7 +176,7 @@ impl Net {
             .ok()
             .filter(|_| config.mtu >= MIN_MTU)
             .ok_or(ConfigError::Value("an MTU is 576 to 65535"))?;
-        if !config.mac.is_unicast() {
+        if config.mac.is_some_and(|mac| !mac.is_unicast()) {
             return Err(ConfigError::Value(
                 "an interface's MAC address is neither zero nor a group's",
             ));

@@ -65,7 +65,7 @@ impl Rig {
         for (n, mac) in OWN.into_iter().enumerate() {
             let link = InterfaceConfig {
                 name: format!("eth{n}"),
-                mac,
+                mac: Some(mac),
                 mtu,
                 offloads,
             };

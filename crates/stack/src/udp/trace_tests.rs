@@ -50,7 +50,7 @@ impl Pair {
             let mut host = Host::new(config.clone(), 7 + n as u64, now).unwrap();
             let link = InterfaceConfig {
                 name: "eth0".into(),
-                mac: mac(n),
+                mac: Some(mac(n)),
                 mtu: 1500,
                 offloads: Offloads::NONE,
             };

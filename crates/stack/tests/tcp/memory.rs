@@ -21,7 +21,7 @@ fn two_homed() -> (Host, [InterfaceId; 2], Instant) {
     let interfaces = [0u8, 1].map(|n| {
         let interface = InterfaceConfig {
             name: format!("test{n}"),
-            mac: mac(n),
+            mac: Some(mac(n)),
             mtu: 1500,
             offloads: Offloads::NONE,
         };

@@ -87,7 +87,7 @@ impl Rig {
         let mut host = Host::new(config, 7, now).unwrap();
         let interface = InterfaceConfig {
             name: "test".into(),
-            mac: OURS,
+            mac: Some(OURS),
             mtu: 1500,
             offloads: Offloads::NONE,
         };

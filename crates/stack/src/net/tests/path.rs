@@ -221,7 +221,7 @@ fn interfaces_that_cannot_be() {
     let mut rig = Rig::new();
     let link = |mtu, mac| InterfaceConfig {
         name: "x".into(),
-        mac,
+        mac: Some(mac),
         mtu,
         offloads: Offloads::NONE,
     };
