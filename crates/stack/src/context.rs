@@ -7,6 +7,7 @@
 use base::{Chain, Instant, Pool, Rng, SipKey, TimerId, Wheel};
 
 use crate::stats::{Count, Drop, Stats};
+use crate::tcp::TcpTunables;
 
 /// Who may still take packet memory when it runs low: each only while one part in so many is free. What can wait longest goes
 /// first; the last part is for headers, acknowledgments and retransmissions, without which nothing would ever be freed.
@@ -33,6 +34,8 @@ pub(crate) struct Core {
     pub(crate) stats: Stats,
     /// Secret of this start, for everything a peer must not predict.
     pub(crate) secret: SipKey,
+    /// TCP's host-wide settings.
+    pub(crate) tcp: TcpTunables,
 }
 
 impl Core {

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a batch is parsed, then looked up, then processed, in passes, so that the cache misses of its packets overlap.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use base::{BATCH, Batch, Chain, Instant, Packet, Pool, Rng, SipKey, Wheel};
 use wire::{Addr, Cidr};
@@ -16,7 +16,7 @@ use crate::error::{ConfigError, SocketError};
 use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Route};
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::Stats;
-use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions};
+use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions, TcpTunables};
 use crate::udp::Udp;
 
 mod tools;
@@ -60,6 +60,7 @@ impl Host {
             rng: Rng::from_seed(seed),
             stats: Stats::default(),
             secret: SipKey::derive(seed, 0),
+            tcp: TcpTunables::default(),
         };
         let net = Net::new(&config, &mut core);
         let tcp = Tcp::new(&config, &mut core, seed);
@@ -318,6 +319,26 @@ impl Host {
 
     // ---- TCP ----
 
+    /// Whether the address is one of this host's and usable, or a loopback address.
+    pub fn is_local(&self, addr: IpAddr) -> bool {
+        self.net.is_local(&Addr::from(addr))
+    }
+
+    /// TCP's host-wide settings.
+    pub fn tcp_tunables(&self) -> TcpTunables {
+        self.core.tcp
+    }
+
+    /// Changes TCP's host-wide settings; each holds from its next use on.
+    pub fn set_tcp_tunables(&mut self, tunables: TcpTunables) {
+        self.core.tcp = tunables;
+    }
+
+    /// Changes the options a TCP socket gets when it says nothing; sockets there are keep theirs.
+    pub fn set_tcp_defaults(&mut self, options: TcpOptions) {
+        self.tcp.set_defaults(options);
+    }
+
     /// The options a TCP socket gets when it says nothing, from the host's configuration.
     pub fn tcp_defaults(&self) -> TcpOptions {
         self.tcp.defaults().clone()
@@ -341,10 +362,28 @@ impl Host {
             return Err(SocketError::AddrNotAvailable);
         }
         let dual = addr == Addr::UNSPECIFIED_V6;
-        let backlog = u32::try_from(backlog).unwrap_or(u32::MAX).clamp(1, 65_535);
+        let backlog = bounded(backlog);
         let local = (addr, local.port());
         self.tcp
             .listen(&mut self.core, local, backlog, options.clone(), dual)
+    }
+
+    /// Changes how many connections may wait to be accepted.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_set_backlog(
+        &mut self,
+        listener: SocketId,
+        backlog: usize,
+    ) -> Result<(), SocketError> {
+        self.tcp
+            .change_listener(listener, |_, most| *most = bounded(backlog))
+    }
+
+    /// An ephemeral port that no listener has, for who binds first and listens or connects later. `None` when all have one.
+    pub fn tcp_free_port(&mut self) -> Option<u16> {
+        self.tcp.free_port(&mut self.core)
     }
 
     /// Takes the oldest connection out of a listener's queue, with its peer's address.
@@ -466,7 +505,7 @@ impl Host {
         self.tcp.shutdown(&mut self.core, socket, read, write)
     }
 
-    /// Changes options of a connection.
+    /// Changes options of a connection, or of those a listener opens from now on.
     ///
     /// # Errors
     /// `BadSocket`, or `NoBuffers` when 65,535 different sets of options are in use.
@@ -477,7 +516,12 @@ impl Host {
         change: impl FnOnce(&mut TcpOptions),
     ) -> Result<(), SocketError> {
         self.core.now = now;
-        self.tcp.set_options(&mut self.core, socket, change)
+        match socket.kind() {
+            Some(SocketKind::Listener) => self
+                .tcp
+                .change_listener(socket, |options, _| change(options)),
+            _ => self.tcp.set_options(&mut self.core, socket, change),
+        }
     }
 
     /// Holds partial segments back (TCP_CORK), or lets them go.
@@ -635,6 +679,11 @@ impl Host {
             profiles,
         }
     }
+}
+
+/// A backlog as a listener keeps it.
+fn bounded(backlog: usize) -> u32 {
+    u32::try_from(backlog).unwrap_or(u32::MAX).clamp(1, 65_535)
 }
 
 /// How many TCP records of each kind live.

@@ -60,6 +60,7 @@ impl Rig {
             rng: Rng::from_seed(42),
             stats: Stats::default(),
             secret: SipKey([9; 16]),
+            tcp: crate::tcp::TcpTunables::default(),
         };
         let mut net = Net::new(&config, &mut core);
         for (n, mac) in OWN.into_iter().enumerate() {

@@ -16,7 +16,7 @@ use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
 use super::segment::flow_bytes;
 use super::synchronise::initial_window;
-use super::timer::{FIN_WAIT_2, arm_no_later, sync};
+use super::timer::{arm_no_later, sync};
 use super::{KIND_CONNECTION, Tcp, flow_index};
 
 /// Local and remote address and port of a connection.
@@ -509,7 +509,7 @@ impl Tcp {
             }
             State::FinWait2 => {
                 tcb.last_sent = core.now.millis() as u32;
-                let deadline = core.now + FIN_WAIT_2;
+                let deadline = core.now + core.tcp.fin_timeout;
                 arm_no_later(core, tcb, deadline, index);
             }
             _ => self.queue_fin(core, index),
@@ -562,7 +562,7 @@ impl Tcp {
             return;
         };
         if tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN) && tcb.timer.is_none() {
-            let deadline = core.now + FIN_WAIT_2;
+            let deadline = core.now + core.tcp.fin_timeout;
             arm_no_later(core, tcb, deadline, index);
         }
     }

@@ -21,6 +21,7 @@ pub(crate) fn core() -> Core {
         rng: Rng::from_seed(1),
         stats: Stats::default(),
         secret: SipKey([1; 16]),
+        tcp: crate::tcp::TcpTunables::default(),
     }
 }
 

@@ -9,7 +9,20 @@ use crate::error::SocketError;
 use crate::socket::SocketId;
 
 use super::Tcp;
-use super::record::{State, Tcb, flag};
+use super::record::{Repair, State, Tcb, flag};
+
+/// What the sender makes of losses: Linux's TCP_CA_* states, of which CWR is missing as long as there is no ECN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// Nothing is missing.
+    Open,
+    /// Something came out of order at the peer.
+    Disorder,
+    /// Fast recovery.
+    Recovery,
+    /// After a retransmission timeout.
+    Loss,
+}
 
 /// The state of one connection in numbers. All times are durations, all amounts bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +55,22 @@ pub struct TcpInfo {
     pub urgent: u32,
     /// Reported received out of order by the peer.
     pub sacked: u32,
-    /// Timeouts in a row.
+    /// How often the timeout was doubled.
     pub backoff: u8,
+    /// Timeouts since something was last acknowledged.
+    pub timeouts: u8,
+    /// Probes of a closed window or a silent peer that were not answered.
+    pub probes: u8,
+    /// What the sender makes of losses.
+    pub recovery: Recovery,
+    /// Largest data segment received lately, payload.
+    pub receive_mss: u32,
     /// Timestamps in use.
     pub timestamps: bool,
     /// SACK in use.
     pub sack: bool,
+    /// A window shift in use.
+    pub scaled: bool,
     /// Window shifts: the peer's, ours.
     pub window_scales: (u8, u8),
     /// Name of the congestion control.
@@ -96,8 +119,18 @@ impl Tcp {
             urgent: act.map_or(0, |a| a.urgent_left(tcb)),
             sacked: act.map_or(0, |a| a.sacked_bytes),
             backoff: tcb.backoff,
+            timeouts: act.map_or(0, |a| a.timeouts),
+            probes: tcb.probes,
+            recovery: act.map_or(Recovery::Open, |a| match a.repair {
+                Repair::Open if a.sacked_bytes > 0 => Recovery::Disorder,
+                Repair::Open => Recovery::Open,
+                Repair::Recovery => Recovery::Recovery,
+                Repair::Loss => Recovery::Loss,
+            }),
+            receive_mss: act.map_or(0, |a| u32::from(a.rcv_mss)),
             timestamps: tcb.has(flag::TIMESTAMPS),
             sack: tcb.has(flag::SACK),
+            scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: self.profiles.get(tcb.profile).options.congestion.name(),
         })

@@ -26,8 +26,6 @@ use super::rtt::{RTO_INITIAL, RTO_MAX};
 use super::segment::{Segment, flow_bytes};
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, List, Tcp, flow_index};
 
-/// Linux's tcp_synack_retries.
-const RETRIES_SYN_ACK: u8 = 5;
 /// A SYN that comes again so soon is a copy, not a call for another answer.
 const ANSWER_GAP: core::time::Duration = core::time::Duration::from_millis(200);
 
@@ -77,12 +75,7 @@ impl Tcp {
         dual: bool,
     ) -> Result<SocketId, SocketError> {
         let port = match port {
-            0 => self
-                .local_ports
-                .random_order(&mut core.rng)
-                .iter()
-                .find(|&port| !self.local_ports.listens(port))
-                .ok_or(SocketError::AddrInUse)?,
+            0 => self.free_port(core).ok_or(SocketError::AddrInUse)?,
             port => port,
         };
         let wildcard_v6 = self.listener_at(&Addr::UNSPECIFIED_V6, port);
@@ -116,6 +109,26 @@ impl Tcp {
         }
         self.local_ports.add_listener(port);
         Ok(SocketId::new(SocketKind::Listener, key))
+    }
+
+    /// An ephemeral port that no listener has, as a listener on port 0 gets one.
+    pub(crate) fn free_port(&mut self, core: &mut Core) -> Option<u16> {
+        self.local_ports
+            .random_order(&mut core.rng)
+            .iter()
+            .find(|&port| !self.local_ports.listens(port))
+    }
+
+    /// Changes what connections opened from now on get, and how many may wait.
+    pub(crate) fn change_listener(
+        &mut self,
+        id: SocketId,
+        change: impl FnOnce(&mut TcpOptions, &mut u32),
+    ) -> Result<(), SocketError> {
+        let index = self.listener_index(id)?;
+        let listener = self.listeners.at_mut(index).ok_or(SocketError::BadSocket)?;
+        change(&mut listener.options, &mut listener.backlog);
+        Ok(())
     }
 
     fn listener_index(&self, id: SocketId) -> Result<u32, SocketError> {
@@ -225,6 +238,7 @@ impl Tcp {
             timestamps: seg.timestamps,
             ..Options::default()
         });
+        let options = core.tcp.spoken(options);
         let profile = self.profiles.acquire(seg.dst, &l.options);
         let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
@@ -336,7 +350,7 @@ impl Tcp {
         }
         let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
         let since_last = h.pace().saturating_sub(due - core.now);
-        if h.retries >= RETRIES_SYN_ACK || since_last < ANSWER_GAP {
+        if h.retries >= core.tcp.synack_retries || since_last < ANSWER_GAP {
             return core.stats.drops.add(Drop::TcpDuplicate);
         }
         h.retries += 1;
@@ -389,7 +403,7 @@ impl Tcp {
             return;
         };
         h.timer = TimerId::NONE;
-        if h.retries >= RETRIES_SYN_ACK {
+        if h.retries >= core.tcp.synack_retries {
             return self.forget_half_open(core, index);
         }
         h.retries += 1;

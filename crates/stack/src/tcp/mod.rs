@@ -48,6 +48,7 @@ mod segment;
 mod synchronise;
 mod time_wait;
 mod timer;
+mod tunables;
 
 #[cfg(test)]
 mod conn_tests;
@@ -62,9 +63,10 @@ use crate::net::{INTERFACES, InterfaceId, Net};
 use crate::socket::{Ready, SocketId, SocketKind};
 
 pub use congestion::Congestion;
-pub use info::{ConnectionInfo, TcpInfo};
+pub use info::{ConnectionInfo, Recovery, TcpInfo};
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
+pub use tunables::TcpTunables;
 
 use conn::{Conn, End, Outcome};
 use listen::Listener;
@@ -175,6 +177,10 @@ impl Tcp {
     /// The options a socket gets when it says nothing.
     pub(crate) fn defaults(&self) -> &TcpOptions {
         &self.defaults
+    }
+
+    pub(crate) fn set_defaults(&mut self, options: TcpOptions) {
+        self.defaults = options;
     }
 
     /// RFC 6528: M, a clock of 4 microseconds, plus a keyed hash of the connection (MUST-8, MUST-9).

@@ -525,7 +525,9 @@ impl Conn<'_> {
             flags: Flags::SYN,
             window: self.receive_room().min(65_535) as u16, // never scaled on a SYN (RFC 7323 2.2)
             urgent: 0,
-            options: self.syn_options(core.now, way.path.mtu, answer),
+            options: core
+                .tcp
+                .spoken(self.syn_options(core.now, way.path.mtu, answer)),
         };
         let Some((chain, facts)) = build(core, &repr, &way.path, &self.tcb.remote, 536, None)
         else {

@@ -52,7 +52,7 @@ impl Conn<'_> {
             core.drop_packet(data, Drop::TcpUnexpected);
             return Arrival::default();
         }
-        self.adopt(seg);
+        self.adopt(core, seg);
         if !acks {
             return self.simultaneous(core, seg, data);
         }
@@ -88,11 +88,12 @@ impl Conn<'_> {
     }
 
     /// Takes over the peer's SYN: its numbers and what both sides can do.
-    fn adopt(&mut self, seg: &Segment) {
+    fn adopt(&mut self, core: &Core, seg: &Segment) {
         let options = seg.options.unwrap_or(Options {
             timestamps: seg.timestamps,
             ..Options::default()
         });
+        let options = core.tcp.spoken(options);
         self.tcb.rcv_nxt = seg.seq + 1;
         self.tcb.rcv_adv = self.tcb.rcv_nxt + self.receive_room().min(65_535);
         self.tcb.last_ack_sent = self.tcb.rcv_nxt;

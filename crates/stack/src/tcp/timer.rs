@@ -18,15 +18,7 @@ use super::Tcp;
 use super::conn::{Conn, Outcome};
 use super::record::{Active, State, Tcb, flag};
 use super::rtt::RTO_MAX;
-
-/// R2 of RFC 9293 3.8.3 for data: timeouts in a row before giving up (Linux's tcp_retries2).
-const RETRIES_DATA: u8 = 15;
-/// For connections nobody owns any more (Linux's tcp_orphan_retries).
-const RETRIES_ORPHAN: u8 = 8;
-/// For SYNs (Linux's tcp_syn_retries).
-const RETRIES_SYN: u8 = 6;
-/// Closed by us, not by the peer: how long a FIN is waited for once nobody can read (Linux's tcp_fin_timeout).
-pub(crate) const FIN_WAIT_2: Duration = Duration::from_secs(60);
+use super::tunables::TcpTunables;
 
 /// Arms or moves the timer of connection `index` if its earliest deadline demands it.
 #[inline]
@@ -62,11 +54,11 @@ impl Tcb {
     }
 
     /// R2 of RFC 9293 3.8.3 (MUST-20): timeouts in a row before a connection is given up.
-    fn retries(&self) -> u8 {
+    fn retries(&self, tunables: &TcpTunables) -> u8 {
         match self.state {
-            State::SynSent | State::SynReceived => RETRIES_SYN,
-            _ if self.has(flag::ORPHAN) => RETRIES_ORPHAN,
-            _ => RETRIES_DATA,
+            State::SynSent | State::SynReceived => tunables.syn_retries,
+            _ if self.has(flag::ORPHAN) => tunables.orphan_retries,
+            _ => tunables.retries2,
         }
     }
 }
@@ -85,7 +77,10 @@ impl Tcp {
         if orphaned_fin_wait {
             // The timer may be an earlier one's: only its own minute ends it.
             let waited = (core.now.millis() as u32).wrapping_sub(tcb.last_sent);
-            let left = FIN_WAIT_2.saturating_sub(Duration::from_millis(u64::from(waited)));
+            let left = core
+                .tcp
+                .fin_timeout
+                .saturating_sub(Duration::from_millis(u64::from(waited)));
             if left.is_zero() {
                 return self.dissolve(core, index, None);
             }
@@ -124,7 +119,7 @@ impl Tcp {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if tcb.backoff >= tcb.retries() {
+        if tcb.backoff >= tcb.retries(&core.tcp) {
             core.count(Count::TcpGivenUp);
             let outcome = tcb.timed_out();
             self.reset_peer(core, net, index);
@@ -175,7 +170,7 @@ impl Conn<'_> {
 
     /// The retransmission timer, or the persist timer when nothing is in flight.
     fn on_retransmission_timer(&mut self, core: &mut Core) -> Outcome {
-        if self.gives_up(core.now) {
+        if self.gives_up(core) {
             return self.tcb.timed_out();
         }
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
@@ -212,14 +207,15 @@ impl Conn<'_> {
     /// R2 of RFC 9293 3.8.3 (MUST-20): too many timeouts, or the user's limit. A peer that answers probes with a closed window
     /// is alive, and is waited for (MUST-37): its ACKs take `probes` back. But not for ever once the application has
     /// closed: then only until the timeout can grow no more, as on Linux.
-    fn gives_up(&self, now: Instant) -> bool {
+    fn gives_up(&self, core: &Core) -> bool {
+        let now = core.now;
         let stuck = now - self.act.stuck_since;
         if self.act.stuck_since != Instant::FAR
             && let Some(limit) = self.profile.options.user_timeout
         {
             return stuck >= limit;
         }
-        let most = self.tcb.retries();
+        let most = self.tcb.retries(&core.tcp);
         let orphan = self.tcb.has(flag::ORPHAN);
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             self.tcb.backoff >= most

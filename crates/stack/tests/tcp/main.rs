@@ -13,3 +13,4 @@ mod rig;
 mod robust;
 mod stamps;
 mod timers;
+mod tunables;

@@ -25,6 +25,7 @@ fn core() -> Core {
         rng: Rng::from_seed(7),
         stats: Stats::default(),
         secret: SipKey([3; 16]),
+        tcp: crate::tcp::TcpTunables::default(),
     }
 }
 

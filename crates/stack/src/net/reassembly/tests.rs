@@ -11,6 +11,7 @@ fn core(blocks: u32) -> Core {
         rng: Rng::from_seed(1),
         stats: Stats::default(),
         secret: SipKey([3; 16]),
+        tcp: crate::tcp::TcpTunables::default(),
     }
 }
 

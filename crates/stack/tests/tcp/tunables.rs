@@ -1,0 +1,99 @@
+//! Host-wide settings: each holds from its next use on.
+
+use core::time::Duration;
+
+use stack::{TcpOptions, TcpTunables};
+use wire::tcp::Options;
+
+use crate::rig::{ACK, FIN, Rig, SYN};
+
+fn everything() -> Options {
+    Options {
+        mss: Some(1000),
+        window_scale: Some(7),
+        sack_permitted: true,
+        timestamps: Some((77, 0)),
+        ..Options::default()
+    }
+}
+
+fn mute() -> TcpTunables {
+    TcpTunables {
+        timestamps: false,
+        sack: false,
+        window_scaling: false,
+        ..TcpTunables::default()
+    }
+}
+
+#[test]
+fn what_is_not_spoken_is_neither_offered_nor_accepted() {
+    let mut rig = Rig::new();
+    rig.host.set_tcp_tunables(mute());
+    let plain = |options: &Options| {
+        options.timestamps.is_none() && !options.sack_permitted && options.window_scale.is_none()
+    };
+    rig.listen(8, &TcpOptions::default());
+    rig.send_with(999, 0, SYN, &[], everything());
+    assert!(plain(&rig.expect().options), "a SYN-ACK");
+    let (socket, syn) = rig.connect(&TcpOptions::default());
+    assert!(plain(&syn.options), "a SYN");
+    // A peer that answers with what it was not offered is not believed.
+    let port = syn.src_port;
+    rig.peer_port = syn.dst_port;
+    rig.send_to(port, 0, syn.seq + 1, SYN | ACK, &[], everything());
+    rig.expect();
+    let info = rig.host.tcp_info(socket).unwrap();
+    assert!(!info.timestamps && !info.sack && !info.scaled);
+}
+
+#[test]
+fn retries_and_waits_are_counted_anew() {
+    let mut rig = Rig::new();
+    rig.host.set_tcp_tunables(TcpTunables {
+        syn_retries: 2,
+        synack_retries: 1,
+        fin_timeout: Duration::from_secs(5),
+        ..TcpTunables::default()
+    });
+    let sent = |rig: &mut Rig| {
+        rig.ms(100_000);
+        core::iter::from_fn(|| rig.next()).count()
+    };
+    rig.connect(&TcpOptions::default());
+    assert_eq!(sent(&mut rig), 2, "SYNs after the first");
+    rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    rig.expect();
+    assert_eq!(sent(&mut rig), 1, "SYN-ACKs after the first");
+}
+
+#[test]
+fn a_peer_that_does_not_close_is_waited_for_as_long_as_told() {
+    let mut rig = Rig::new();
+    rig.host.set_tcp_tunables(TcpTunables {
+        fin_timeout: Duration::from_secs(5),
+        ..TcpTunables::default()
+    });
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host.close(rig.now, open.socket).unwrap();
+    assert!(rig.expect().has(FIN));
+    rig.send(open.peer, open.host + 1, ACK, &[]);
+    rig.ms(4_000);
+    assert_eq!(rig.host.tcp_occupancy().connections, 1);
+    rig.ms(2_000);
+    assert_eq!(rig.host.tcp_occupancy().connections, 0);
+}
+
+#[test]
+fn a_listeners_options_are_those_of_later_connections() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    let now = rig.now;
+    rig.host
+        .tcp_set_options(now, listener, |o| o.max_segment = Some(700))
+        .unwrap();
+    rig.host.tcp_set_backlog(listener, 9).unwrap();
+    rig.send_with(999, 0, SYN, &[], everything());
+    assert_eq!(rig.expect().options.mss, Some(700));
+}
