@@ -14,7 +14,7 @@ pub(super) struct Room {
     pub(super) borrows: Option<&'static [&'static str]>,
     /// No clock, thread, socket, environment, file or terminal: time, randomness and packets are arguments.
     pub(super) pure: bool,
-    /// Modules that may contain `unsafe`, from `src/`, without ending; `"*"` is the whole room.
+    /// Modules that may contain `unsafe`, from `src/`, without ending; `tests/name` is a test, `"*"` the whole room.
     pub(super) unsafe_in: &'static [&'static str],
 }
 
@@ -25,6 +25,7 @@ const EVERY_ROOM: &[&str] = &[
     "millstream",
     "netns",
     "port",
+    "posix",
     "sim",
     "stack",
     "wire",
@@ -94,6 +95,26 @@ pub(super) const ROOMS: &[Room] = &[
         borrows: Some(&["getrandom", "rustix"]),
         pure: false,
         unsafe_in: &[],
+    },
+    // What the shared objects are made of. Descriptors are real ones of the kernel's, so that numbers cannot collide.
+    Room {
+        name: "posix",
+        folder: "crates/posix",
+        uses: &["base", "stack"],
+        tests_use: &[],
+        borrows: Some(&["libc", "rustix"]),
+        pure: false,
+        unsafe_in: &[],
+    },
+    // C symbols over posix: nothing but an edge, and the clock behind it. Its test calls it as C would.
+    Room {
+        name: "packetdrill",
+        folder: "crates/packetdrill",
+        uses: &["base", "posix", "stack", "wire"],
+        tests_use: &[],
+        borrows: Some(&["libc"]),
+        pure: false,
+        unsafe_in: &["edge", "pointer", "preload", "tests/script"],
     },
     Room {
         name: "millstream",

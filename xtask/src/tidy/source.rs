@@ -80,10 +80,18 @@ impl Source {
         inside.strip_prefix("/src/")?.strip_suffix(".rs")
     }
 
-    /// This file is the module `name`, or stands inside it.
+    /// This file is the module `name`, or stands inside it; `tests/name` is an integration test of the room.
     pub(super) fn is_in_module(&self, name: &str) -> bool {
-        self.module()
-            .and_then(|module| module.strip_prefix(name))
+        let whole = self.room().and_then(|room| {
+            let inside = self.path.strip_prefix(room.folder)?;
+            inside.strip_prefix('/')?.strip_suffix(".rs")
+        });
+        let path = if name.starts_with("tests/") {
+            whole
+        } else {
+            self.module()
+        };
+        path.and_then(|module| module.strip_prefix(name))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 

@@ -193,6 +193,19 @@ fn unsafe_has_its_rooms() {
     breaks("crates/base/src/wheel.rs", proved, 3, "unsafe outside");
     breaks("crates/base/src/pools.rs", proved, 3, "unsafe outside");
     breaks("crates/stack/src/ip/tests.rs", proved, 3, "unsafe outside");
+    breaks(
+        "crates/packetdrill/src/stage.rs",
+        proved,
+        3,
+        "unsafe outside",
+    );
+    breaks(
+        "crates/packetdrill/tests/other.rs",
+        proved,
+        3,
+        "unsafe outside",
+    );
+    keeps("crates/packetdrill/tests/script.rs", proved);
     keeps(
         "crates/stack/src/ip.rs",
         "// unsafe\nconst WORD: &str = \"unsafe { }\";\n",
