@@ -1,0 +1,391 @@
+//! The stage: a host on virtual time behind a lock, the packets it has sent, and the threads that wait for it.
+//!
+//! packetdrill plays a script with one thread and makes the calls that may block with another. The clock stands still but
+//! for what the first asks: a microsecond for each look at it, as much as it sleeps, and on to the next timer while it waits
+//! for a packet. Whenever something changed, those who wait try again, and the script goes on only when each of them waits
+//! again or is through; one that is through holds the clock until it has looked at it, for that is how packetdrill learns
+//! when the call ended.
+//!
+//! What does not live here: C (`edge`).
+
+use core::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use base::{Batch, Chain, Instant, Offloads, Packet};
+use posix::{Table, World};
+use stack::{Config, Host, InterfaceConfig, InterfaceId, Route};
+
+use crate::settings::Settings;
+use crate::sysctl;
+
+/// How far a wait for a packet may move the clock: longer than any timeout of TCP.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Real time after which a thread that waits takes the clock itself, for nobody else moves it; and after which one that was
+/// woken is no longer waited for.
+const STALL: Duration = Duration::from_millis(500);
+/// Scripts write what Linux hands to its device: super-frames, whose checksums packetdrill does not look at.
+const OFFLOADS: Offloads = Offloads {
+    tx_checksum: true,
+    rx_checksum: false,
+    tso4: true,
+    tso6: true,
+    uso: false,
+};
+/// One seed for all runs: a script is repeatable.
+const SEED: u64 = 0x6d69_6c6c;
+
+std::thread_local! {
+    /// This thread holds the stage's lock.
+    static WITHIN: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+}
+
+/// Whether this thread is within a call into the host.
+pub(crate) fn within_call() -> bool {
+    WITHIN.get()
+}
+
+/// Where a thread that had to wait stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// It waits until then at the latest.
+    Waiting(Instant),
+    /// Something changed: it is trying again.
+    Trying,
+    /// Its call is through; it has not looked at the clock yet.
+    Through,
+}
+
+/// What the lock guards.
+struct Inner {
+    host: Host,
+    table: Table,
+    link: InterfaceId,
+    now: Instant,
+    sent: VecDeque<(Vec<u8>, Instant)>,
+    callers: HashMap<ThreadId, Caller>,
+    /// Counts every use of the clock by who drives it.
+    moves: u64,
+}
+
+impl Inner {
+    /// Lets the host do all that is due now, and collects its packets. Whether sockets became ready.
+    fn turn(&mut self) -> bool {
+        let mut batch = Batch::new();
+        if self.host.next_deadline().is_some_and(|at| at <= self.now) {
+            self.host.handle_timers(self.now);
+        }
+        loop {
+            let more = self.host.poll_transmit(self.now, self.link, &mut batch);
+            if batch.is_empty() && !more {
+                break;
+            }
+            while let Some(packet) = batch.pop_front() {
+                let pool = self.host.pool_mut();
+                let bytes = pool.slices(&packet.chain).flatten().copied().collect();
+                pool.free(packet.chain);
+                self.sent.push_back((bytes, self.now));
+            }
+        }
+        let mut ready = false;
+        while self.host.poll_event().is_some() {
+            ready = true;
+        }
+        ready
+    }
+
+    /// The next moment at which something is due: a timer, or the end of a wait.
+    fn next_moment(&self) -> Option<Instant> {
+        let waits = self.callers.values().filter_map(|caller| match caller {
+            Caller::Waiting(until) if *until != Instant::FAR => Some(*until),
+            _ => None,
+        });
+        waits.chain(self.host.next_deadline()).min()
+    }
+
+    fn any(&self, which: Caller) -> bool {
+        self.callers.values().any(|caller| *caller == which)
+    }
+}
+
+/// The stage of one process.
+pub(crate) struct Stage {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+impl Stage {
+    /// A host with one point-to-point link, everything else beyond it.
+    ///
+    /// # Errors
+    /// What the host refuses.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+        let now = Instant::from_secs(1000);
+        let config = Config {
+            // packetdrill's packets come from out of the blue: no neighbour, no router, nothing to be asked.
+            duplicate_detection: false,
+            accept_router_advertisements: false,
+            tcp_connections: 4096,
+            tcp_active: 4096,
+            tcp_time_wait: 4096,
+            timers: 16_384,
+            ..Config::default()
+        };
+        let said = |e: stack::ConfigError| e.to_string();
+        let mut host = Host::new(config, SEED, now).map_err(said)?;
+        let interface = InterfaceConfig {
+            name: "tun0".into(),
+            mac: None,
+            mtu: settings.mtu,
+            offloads: OFFLOADS,
+        };
+        let link = host.add_interface(now, interface).map_err(said)?;
+        for own in &settings.addresses {
+            host.add_address(now, link, *own).map_err(said)?;
+        }
+        for dst in ["0.0.0.0/0", "::/0"] {
+            let route = Route {
+                dst: dst.parse().map_err(|_| dst)?,
+                via: None,
+                interface: link,
+                metric: 0,
+            };
+            host.add_route(now, route).map_err(said)?;
+        }
+        let inner = Inner {
+            host,
+            table: Table::new(),
+            link,
+            now,
+            sent: VecDeque::new(),
+            callers: HashMap::new(),
+            moves: 0,
+        };
+        Ok(Self {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic ends the process: nobody sees what it left behind.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change, real time; whether there was none for long.
+    fn pause<'a>(&self, guard: MutexGuard<'a, Inner>) -> (MutexGuard<'a, Inner>, bool) {
+        let (guard, result) = self
+            .changed
+            .wait_timeout(guard, STALL)
+            .unwrap_or_else(PoisonError::into_inner);
+        (guard, result.timed_out())
+    }
+
+    /// A call into the host.
+    pub(crate) fn call(&'static self) -> Call {
+        let inner = Some(self.lock());
+        WITHIN.set(true);
+        Call {
+            stage: self,
+            inner,
+            waited: false,
+        }
+    }
+
+    /// Whether a descriptor is ours.
+    pub(crate) fn owns(&self, fd: i32) -> bool {
+        self.lock().table.contains(fd)
+    }
+
+    /// Lets those who wait try again, and waits until each of them waits again or is through.
+    fn settle<'a>(&self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        for caller in inner.callers.values_mut() {
+            if matches!(caller, Caller::Waiting(_)) {
+                *caller = Caller::Trying;
+            }
+        }
+        if inner.any(Caller::Trying) {
+            self.changed.notify_all();
+        }
+        while inner.any(Caller::Trying) {
+            inner = self.pause(inner).0;
+        }
+        inner
+    }
+
+    /// Waits until everybody who was woken has looked at the clock.
+    fn thaw<'a>(&self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        // Whoever drives the clock need not look at it first.
+        inner.callers.remove(&thread::current().id());
+        while inner.any(Caller::Through) {
+            let stalled;
+            (inner, stalled) = self.pause(inner);
+            if stalled {
+                inner.callers.retain(|_, caller| *caller != Caller::Through);
+            }
+        }
+        inner
+    }
+
+    /// Moves the clock to the next moment not after `until` at which something is due, and does it; whether there was one.
+    fn step<'a>(
+        &self,
+        inner: MutexGuard<'a, Inner>,
+        until: Instant,
+    ) -> (MutexGuard<'a, Inner>, bool) {
+        let mut inner = self.thaw(inner);
+        inner.moves += 1;
+        let Some(next) = inner.next_moment().filter(|at| *at <= until) else {
+            return (inner, false);
+        };
+        inner.now = inner.now.max(next);
+        inner.turn();
+        (self.settle(inner), true)
+    }
+
+    /// The time in microseconds; each look takes one.
+    pub(crate) fn look(&self) -> u64 {
+        let mut inner = self.lock();
+        if inner.callers.get(&thread::current().id()) == Some(&Caller::Through) {
+            inner.callers.remove(&thread::current().id());
+            self.changed.notify_all();
+        } else if !inner.any(Caller::Through) {
+            let until = inner.now + Duration::from_micros(1);
+            let mut due = true;
+            while due {
+                (inner, due) = self.step(inner, until);
+            }
+            inner.now = inner.now.max(until);
+        }
+        inner.now.micros()
+    }
+
+    /// Sleeps.
+    pub(crate) fn sleep(&self, micros: u64) {
+        let mut inner = self.lock();
+        let until = inner.now + Duration::from_micros(micros);
+        let mut due = true;
+        while due {
+            (inner, due) = self.step(inner, until);
+        }
+        inner.now = inner.now.max(until);
+    }
+
+    /// A packet comes in. False when there is no memory for it.
+    pub(crate) fn arrive(&self, packet: &[u8]) -> bool {
+        let mut inner = self.thaw(self.lock());
+        let mut chain = Chain::default();
+        let taken = inner.host.pool_mut().append_bytes(&mut chain, packet);
+        if taken < packet.len() {
+            inner.host.pool_mut().free(chain);
+            return false;
+        }
+        let mut batch = Batch::new();
+        if let Err(packet) = batch.push(Packet::new(chain)) {
+            inner.host.pool_mut().free(packet.chain);
+            return false;
+        }
+        let (now, link) = (inner.now, inner.link);
+        inner.host.handle_batch(now, link, &mut batch);
+        inner.turn();
+        drop(self.settle(inner));
+        true
+    }
+
+    /// The next packet that went out, and when, in microseconds; `None` when there will be none.
+    pub(crate) fn depart(&self) -> Option<(Vec<u8>, u64)> {
+        let mut inner = self.lock();
+        let until = inner.now + PATIENCE;
+        loop {
+            if let Some((packet, at)) = inner.sent.pop_front() {
+                return Some((packet, at.micros()));
+            }
+            let due;
+            (inner, due) = self.step(inner, until);
+            if !due {
+                return None;
+            }
+        }
+    }
+}
+
+/// One call of packetdrill's into the host.
+pub(crate) struct Call {
+    stage: &'static Stage,
+    /// Always there, but while the call waits.
+    inner: Option<MutexGuard<'static, Inner>>,
+    waited: bool,
+}
+
+impl Call {
+    fn inner(&mut self) -> &mut Inner {
+        let stage = self.stage;
+        self.inner.get_or_insert_with(|| stage.lock())
+    }
+
+    /// Carries the sysctls over.
+    pub(crate) fn mirror(&mut self) {
+        let inner = self.inner();
+        let keepalive = sysctl::mirror(&mut inner.host);
+        inner.table.set_keepalive(keepalive);
+    }
+}
+
+impl World for Call {
+    fn now(&mut self) -> Instant {
+        self.inner().now
+    }
+
+    fn host(&mut self) -> &mut Host {
+        &mut self.inner().host
+    }
+
+    fn table(&mut self) -> &mut Table {
+        &mut self.inner().table
+    }
+
+    fn changed(&mut self) -> bool {
+        self.inner().turn()
+    }
+
+    fn wait(&mut self, deadline: Instant) {
+        self.waited = true;
+        let stage = self.stage;
+        let own = thread::current().id();
+        let mut inner = self.inner.take().unwrap_or_else(|| stage.lock());
+        inner.callers.insert(own, Caller::Waiting(deadline));
+        stage.changed.notify_all();
+        let mut moves = inner.moves;
+        while inner.callers.get(&own) == Some(&Caller::Waiting(deadline)) {
+            let stalled;
+            (inner, stalled) = stage.pause(inner);
+            if stalled && core::mem::replace(&mut moves, inner.moves) == inner.moves {
+                // Nobody drives the clock: this is the script's own thread. It goes to whatever is due next.
+                if let Some(next) = inner.next_moment() {
+                    inner.now = inner.now.max(next);
+                    inner.turn();
+                    inner.callers.insert(own, Caller::Trying);
+                }
+            }
+        }
+        self.inner = Some(inner);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let stage = self.stage;
+        let mut inner = self.inner.take().unwrap_or_else(|| stage.lock());
+        inner.turn();
+        if self.waited {
+            inner
+                .callers
+                .insert(thread::current().id(), Caller::Through);
+            stage.changed.notify_all();
+        } else {
+            drop(stage.settle(inner));
+        }
+        WITHIN.set(false);
+    }
+}

@@ -1,0 +1,71 @@
+//! The namespace's `net.ipv4` sysctls, carried over to the host: scripts set the kernel's, and ours follow.
+//!
+//! Read when a socket is made, listens or connects, as most scripts set them just before. What the stack does not have is
+//! passed over; docs/packetdrill.md lists what it has.
+
+use core::time::Duration;
+use std::fs;
+
+use stack::{Congestion, Host, Keepalive, TcpTunables};
+
+const FOLDER: &str = "/proc/sys/net/ipv4";
+
+/// The whitespace-separated numbers of one sysctl.
+fn numbers(name: &str) -> Vec<u64> {
+    let text = fs::read_to_string(format!("{FOLDER}/{name}")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
+}
+
+fn number(name: &str) -> Option<u64> {
+    numbers(name).first().copied()
+}
+
+fn small(name: &str, default: u8) -> u8 {
+    number(name).map_or(default, |n| n.min(255) as u8)
+}
+
+fn seconds(name: &str, default: Duration) -> Duration {
+    number(name).map_or(default, Duration::from_secs)
+}
+
+/// Carries the sysctls over; returns what SO_KEEPALIVE switches on.
+pub(crate) fn mirror(host: &mut Host) -> Keepalive {
+    let defaults = TcpTunables::default();
+    let on = |name: &str| number(name).is_none_or(|n| n != 0);
+    host.set_tcp_tunables(TcpTunables {
+        timestamps: on("tcp_timestamps"),
+        sack: on("tcp_sack"),
+        window_scaling: on("tcp_window_scaling"),
+        syn_retries: small("tcp_syn_retries", defaults.syn_retries),
+        synack_retries: small("tcp_synack_retries", defaults.synack_retries),
+        retries2: small("tcp_retries2", defaults.retries2),
+        // 0 is Linux's way to say the default.
+        orphan_retries: match small("tcp_orphan_retries", 0) {
+            0 => defaults.orphan_retries,
+            n => n,
+        },
+        fin_timeout: seconds("tcp_fin_timeout", defaults.fin_timeout),
+    });
+    let mut options = host.tcp_defaults();
+    let buffer = |bytes: u64| bytes.clamp(4096, 1 << 30) as u32;
+    // The most a window may grow to is what the window scale must be able to tell.
+    if let [_, _, most] = numbers("tcp_rmem")[..] {
+        options.receive_buffer = buffer(most);
+    }
+    if let [_, default, _] = numbers("tcp_wmem")[..] {
+        options.send_buffer = buffer(default);
+    }
+    let name = fs::read_to_string(format!("{FOLDER}/tcp_congestion_control")).unwrap_or_default();
+    if let Some(congestion) = Congestion::from_name(name.trim()) {
+        options.congestion = congestion;
+    }
+    host.set_tcp_defaults(options);
+    let keepalive = Keepalive::default();
+    Keepalive {
+        idle: seconds("tcp_keepalive_time", keepalive.idle),
+        interval: seconds("tcp_keepalive_intvl", keepalive.interval),
+        probes: small("tcp_keepalive_probes", keepalive.probes),
+    }
+}

@@ -1,0 +1,121 @@
+//! shutdown, close, fcntl, ioctl.
+
+use stack::{Shutdown, State as TcpState};
+
+use crate::errno::{Errno, Result};
+use crate::socket::{Kind, State};
+use crate::world::World;
+
+/// SIOCOUTQNSD: bytes not sent yet.
+const SIOCOUTQNSD: u64 = 0x894b;
+
+/// Shuts a direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR). On a listener reading stops the listening, as on Linux.
+///
+/// # Errors
+/// EBADF, EINVAL, ENOTCONN.
+pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
+    let state = world.table().get(fd)?.state;
+    let direction = match how {
+        libc::SHUT_RD => Shutdown::Read,
+        libc::SHUT_WR => Shutdown::Write,
+        libc::SHUT_RDWR => Shutdown::Both,
+        _ => return Err(Errno::INVAL),
+    };
+    let now = world.now();
+    match state {
+        State::Fresh => return Err(Errno::NOTCONN),
+        // Nothing is held back from a datagram socket here.
+        State::Datagram(id) => {
+            world.host().peer_addr(id)?;
+        }
+        State::Listening(id) => {
+            if direction != Shutdown::Write {
+                world.host().close(now, id)?;
+                world.table().get_mut(fd)?.state = State::Fresh;
+            }
+        }
+        State::Connecting(id) | State::Stream(id) => {
+            world.host().tcp_shutdown(now, id, direction)?;
+        }
+    }
+    world.changed();
+    Ok(())
+}
+
+/// Closes a socket: a connection goes on in the background until what was written has arrived.
+///
+/// # Errors
+/// EBADF.
+pub fn close<W: World>(world: &mut W, fd: i32) -> Result<()> {
+    let socket = world.table().remove(fd).ok_or(Errno::BADF)?;
+    let now = world.now();
+    if let Some(id) = socket.id() {
+        if socket.more || socket.cork {
+            let _ = world.host().tcp_set_cork(now, id, false);
+        }
+        world.host().close(now, id)?;
+    }
+    world.changed();
+    Ok(())
+}
+
+/// F_GETFL and F_SETFL, of which O_NONBLOCK counts.
+///
+/// # Errors
+/// EBADF; EINVAL for other commands.
+pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> Result<i32> {
+    let socket = world.table().get_mut(fd)?;
+    match command {
+        libc::F_GETFL => Ok(libc::O_RDWR
+            | if socket.nonblocking {
+                libc::O_NONBLOCK
+            } else {
+                0
+            }),
+        libc::F_SETFL => {
+            socket.nonblocking = argument as i32 & libc::O_NONBLOCK != 0;
+            Ok(0)
+        }
+        // Descriptors live as long as the process: there is nothing to inherit them.
+        libc::F_GETFD => Ok(libc::FD_CLOEXEC),
+        libc::F_SETFD => Ok(0),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// FIONREAD (SIOCINQ), SIOCOUTQ (TIOCOUTQ), SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`.
+///
+/// # Errors
+/// EBADF; EINVAL on a listener; ENOTTY for other requests.
+pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> Result<i32> {
+    let socket = world.table().get_mut(fd)?;
+    if request == libc::FIONBIO {
+        socket.nonblocking = argument != 0;
+        return Ok(0);
+    }
+    let asks_in = request == libc::FIONREAD;
+    let asks_out = request == libc::TIOCOUTQ;
+    if !asks_in && !asks_out && request != SIOCOUTQNSD {
+        return Err(Errno::NOTTY);
+    }
+    let (kind, state) = (socket.kind, socket.state);
+    let id = match state {
+        State::Listening(_) => return Err(Errno::INVAL),
+        State::Fresh => return Ok(0),
+        State::Connecting(id) | State::Stream(id) | State::Datagram(id) => id,
+    };
+    if kind == Kind::Datagram {
+        // Of a datagram socket: the length of the next datagram.
+        let next = world.host().udp_peek(id, &mut []);
+        return Ok(next.map_or(0, |next| if asks_in { next.len as i32 } else { 0 }));
+    }
+    let info = world.host().tcp_info(id)?;
+    let connecting = matches!(info.state, TcpState::SynSent | TcpState::SynReceived);
+    let bytes = match (asks_in, asks_out) {
+        (true, _) => info.unread,
+        _ if connecting => 0,
+        (_, true) => info.unacknowledged + info.unsent,
+        _ => info.unsent,
+    };
+    Ok(bytes.min(i32::MAX as u32) as i32)
+}

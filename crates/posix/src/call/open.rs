@@ -1,0 +1,320 @@
+//! socket, bind, listen, accept, connect, and who is at either end.
+//!
+//! What does not live here: closing (`control`).
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use stack::{Ready, SocketId};
+
+use super::{Patience, persist};
+use crate::address::{Destination, parse, plain};
+use crate::errno::{Errno, Result};
+use crate::socket::{Kind, Socket, State};
+use crate::world::World;
+
+const TYPE_MASK: i32 = 0xf;
+
+/// Makes a socket; `kind` may carry SOCK_NONBLOCK and SOCK_CLOEXEC.
+///
+/// # Errors
+/// EINVAL, EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT as Linux; EMFILE.
+pub fn socket<W: World>(world: &mut W, domain: i32, kind: i32, protocol: i32) -> Result<i32> {
+    if kind & !(TYPE_MASK | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Err(Errno::INVAL);
+    }
+    let v6 = match domain {
+        libc::AF_INET => false,
+        libc::AF_INET6 => true,
+        _ => return Err(Errno::AFNOSUPPORT),
+    };
+    let (which, own) = match kind & TYPE_MASK {
+        libc::SOCK_STREAM => (Kind::Stream, libc::IPPROTO_TCP),
+        libc::SOCK_DGRAM => (Kind::Datagram, libc::IPPROTO_UDP),
+        _ => return Err(Errno::SOCKTNOSUPPORT),
+    };
+    if protocol != 0 && protocol != own {
+        return Err(Errno::PROTONOSUPPORT);
+    }
+    let tcp = world.host().tcp_defaults();
+    let mut socket = Socket::new(which, v6, kind & libc::SOCK_NONBLOCK != 0, tcp);
+    socket.keepalive = world.table().keepalive();
+    world.table().insert(socket, kind & libc::SOCK_CLOEXEC != 0)
+}
+
+fn wildcard(v6: bool) -> IpAddr {
+    if v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    }
+}
+
+/// Binds a socket to a `sockaddr`.
+///
+/// # Errors
+/// EBADF, EINVAL (too short, bound already), EAFNOSUPPORT, EADDRNOTAVAIL, EADDRINUSE.
+pub fn bind<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
+    let socket = world.table().get(fd)?.clone();
+    let local = match parse(addr, socket.v6)? {
+        Destination::Peer(local) => local,
+        // Linux lets AF_UNSPEC pass for the wildcard of AF_INET.
+        Destination::Nowhere if !socket.v6 && addr.len() >= 16 && addr[4..8] == [0; 4] => {
+            let port = u16::from_be_bytes([addr[2], addr[3]]);
+            SocketAddr::new(wildcard(false), port)
+        }
+        Destination::Nowhere => return Err(Errno::AFNOSUPPORT),
+    };
+    let local = plain(local);
+    if socket.v6 && socket.only_v6 && local.is_ipv4() {
+        return Err(Errno::INVAL);
+    }
+    if !assignable(world, &local) && socket.kind == Kind::Stream {
+        return Err(Errno::ADDRNOTAVAIL);
+    }
+    if socket.state != State::Fresh || socket.bound.is_some() {
+        return Err(Errno::INVAL);
+    }
+    match socket.kind {
+        Kind::Stream => bind_stream(world, fd, local).map(|_| ()),
+        Kind::Datagram => bind_datagram(world, fd, local).map(|_| ()),
+    }
+}
+
+fn assignable<W: World>(world: &mut W, local: &SocketAddr) -> bool {
+    local.ip().is_unspecified() || local.ip().is_loopback() || world.host().is_local(local.ip())
+}
+
+/// Finds a port if none is named, and notes the address.
+fn bind_stream<W: World>(world: &mut W, fd: i32, mut local: SocketAddr) -> Result<SocketAddr> {
+    /// Ephemeral ports tried before all are held to be taken.
+    const TRIES: usize = 64;
+    if local.port() != 0 {
+        if !world.table().free(fd, &local) {
+            return Err(Errno::ADDRINUSE);
+        }
+    } else {
+        let mut left = TRIES;
+        loop {
+            let port = world.host().tcp_free_port().filter(|_| left > 0);
+            local.set_port(port.ok_or(Errno::ADDRINUSE)?);
+            if world.table().free(fd, &local) {
+                break;
+            }
+            left -= 1;
+        }
+    }
+    world.table().bind(fd, Some(local))?;
+    Ok(local)
+}
+
+/// Makes the host's datagram socket, which is bound from the beginning.
+pub(super) fn bind_datagram<W: World>(
+    world: &mut W,
+    fd: i32,
+    local: SocketAddr,
+) -> Result<SocketId> {
+    let socket = world.table().get(fd)?.clone();
+    let now = world.now();
+    let mut options = socket.udp;
+    options.reuse_addr = socket.reuse_addr;
+    options.reuse_port = socket.reuse_port;
+    options.only_v6 = socket.v6 && socket.only_v6;
+    let id = world.host().udp_bind(now, local, &options)?;
+    world.table().get_mut(fd)?.state = State::Datagram(id);
+    Ok(id)
+}
+
+/// The host's datagram socket, made now if nobody bound it.
+pub(super) fn datagram<W: World>(world: &mut W, fd: i32) -> Result<SocketId> {
+    let socket = world.table().get(fd)?;
+    match socket.state {
+        State::Datagram(id) => Ok(id),
+        _ => {
+            let local = SocketAddr::new(wildcard(socket.v6), 0);
+            bind_datagram(world, fd, local)
+        }
+    }
+}
+
+/// Listens for connections. A negative backlog is the most there may be, as on Linux.
+///
+/// # Errors
+/// EBADF, EOPNOTSUPP (no stream), EINVAL (connected), EADDRINUSE.
+pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
+    /// Linux's somaxconn.
+    const MOST: u32 = 4096;
+    let backlog = (backlog as u32).min(MOST) as usize;
+    let socket = world.table().get(fd)?.clone();
+    if socket.kind != Kind::Stream {
+        return Err(Errno::OPNOTSUPP);
+    }
+    let now = world.now();
+    match socket.state {
+        State::Fresh => {}
+        State::Listening(id) => return Ok(world.host().tcp_set_backlog(id, backlog)?),
+        _ => return Err(Errno::INVAL),
+    }
+    let local = match socket.bound {
+        Some(local) => local,
+        None => bind_stream(world, fd, SocketAddr::new(wildcard(socket.v6), 0))?,
+    };
+    let id = world.host().tcp_listen(now, local, backlog, &socket.tcp)?;
+    world.table().get_mut(fd)?.state = State::Listening(id);
+    world.changed();
+    Ok(())
+}
+
+/// Takes a connection out of a listener's queue, waiting for one unless it may not: the new descriptor and the peer.
+/// `flags` are SOCK_NONBLOCK and SOCK_CLOEXEC.
+///
+/// # Errors
+/// EBADF, EINVAL (not listening, unknown flags), EOPNOTSUPP (no stream), EAGAIN, EMFILE.
+pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, SocketAddr)> {
+    if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Err(Errno::INVAL);
+    }
+    let socket = world.table().get(fd)?;
+    if socket.kind != Kind::Stream {
+        return Err(Errno::OPNOTSUPP);
+    }
+    let (nonblocking, timeout) = (socket.nonblocking, socket.receive_timeout);
+    let patience = Patience::new(world, nonblocking, timeout);
+    persist(world, patience, |world| {
+        let listener = world.table().get(fd)?.clone();
+        let State::Listening(id) = listener.state else {
+            return Err(Errno::INVAL);
+        };
+        let now = world.now();
+        let (id, peer) = world.host().tcp_accept(now, id)?;
+        let accepted = listener.accepted(id, flags & libc::SOCK_NONBLOCK != 0);
+        let cork = accepted.cork;
+        match world
+            .table()
+            .insert(accepted, flags & libc::SOCK_CLOEXEC != 0)
+        {
+            Ok(fd) => {
+                if cork {
+                    world.host().tcp_set_cork(now, id, true)?;
+                }
+                Ok((fd, peer))
+            }
+            Err(error) => {
+                let _ = world.host().abort(now, id);
+                Err(error)
+            }
+        }
+    })
+}
+
+/// Connects to a `sockaddr`, waiting for the end of it unless the socket does not block.
+///
+/// # Errors
+/// EBADF, EINVAL, EAFNOSUPPORT, EISCONN, EALREADY, EINPROGRESS, what the attempt came to, and routing errors.
+pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
+    let socket = world.table().get(fd)?.clone();
+    let remote = match parse(addr, socket.v6)? {
+        Destination::Nowhere => return disconnect(world, fd),
+        Destination::Peer(remote) => plain(remote),
+    };
+    if socket.v6 && socket.only_v6 && remote.is_ipv4() {
+        return Err(Errno::NETUNREACH);
+    }
+    if socket.kind == Kind::Datagram {
+        let id = datagram(world, fd)?;
+        let now = world.now();
+        return Ok(world.host().udp_connect(now, id, remote)?);
+    }
+    match socket.state {
+        State::Listening(_) | State::Stream(_) | State::Datagram(_) => return Err(Errno::ISCONN),
+        State::Connecting(_) if socket.nonblocking => {
+            return match progress(world, fd) {
+                Err(Errno::AGAIN) => Err(Errno::ALREADY),
+                ended => ended,
+            };
+        }
+        State::Connecting(_) => {}
+        State::Fresh => {
+            let now = world.now();
+            let mut to = remote;
+            if to.ip().is_unspecified() {
+                // As on Linux and BSD: this host itself.
+                to.set_ip(match to {
+                    SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                });
+            }
+            let id = world
+                .host()
+                .tcp_connect(now, to, socket.bound, &socket.tcp)?;
+            world.table().get_mut(fd)?.state = State::Connecting(id);
+            if socket.cork {
+                world.host().tcp_set_cork(now, id, true)?;
+            }
+        }
+    }
+    let patience = Patience::new(world, socket.nonblocking, socket.send_timeout);
+    match persist(world, patience, |world| progress(world, fd)) {
+        Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
+        ended => ended,
+    }
+}
+
+/// What has become of a connection attempt; EAGAIN while it goes on. After a failure the socket may try again, as on Linux.
+pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
+    let State::Connecting(id) = world.table().get(fd)?.state else {
+        return Err(Errno::BADF);
+    };
+    let ready = world.host().ready(id);
+    if ready.contains(Ready::HUP) {
+        let error = world.host().take_error(id);
+        let now = world.now();
+        let _ = world.host().close(now, id);
+        world.table().get_mut(fd)?.state = State::Fresh;
+        return Err(error.map_or(Errno::CONNABORTED, Errno::from));
+    }
+    if ready.intersects(Ready::WRITABLE | Ready::READABLE) {
+        world.table().get_mut(fd)?.state = State::Stream(id);
+        return Ok(());
+    }
+    Err(Errno::AGAIN)
+}
+
+/// AF_UNSPEC: a stream is reset and becomes fresh, a datagram socket hears everybody again.
+fn disconnect<W: World>(world: &mut W, fd: i32) -> Result<()> {
+    let now = world.now();
+    match world.table().get(fd)?.state {
+        State::Fresh => {}
+        State::Datagram(id) => world.host().udp_disconnect(id)?,
+        State::Listening(id) | State::Connecting(id) | State::Stream(id) => {
+            world.host().abort(now, id)?;
+            world.table().get_mut(fd)?.state = State::Fresh;
+            world.changed();
+        }
+    }
+    Ok(())
+}
+
+/// The local address.
+///
+/// # Errors
+/// EBADF.
+pub fn getsockname<W: World>(world: &mut W, fd: i32) -> Result<SocketAddr> {
+    let socket = world.table().get(fd)?;
+    let unbound = SocketAddr::new(wildcard(socket.v6), 0);
+    let bound = socket.bound.unwrap_or(unbound);
+    Ok(match socket.id() {
+        Some(id) => world.host().local_addr(id).unwrap_or(bound),
+        None => bound,
+    })
+}
+
+/// The peer's address.
+///
+/// # Errors
+/// EBADF, ENOTCONN.
+pub fn getpeername<W: World>(world: &mut W, fd: i32) -> Result<SocketAddr> {
+    match world.table().get(fd)?.state {
+        State::Stream(id) | State::Datagram(id) => Ok(world.host().peer_addr(id)?),
+        _ => Err(Errno::NOTCONN),
+    }
+}

@@ -1,0 +1,219 @@
+//! read, readv, recv, recvfrom, recvmsg: all are [`receive`].
+//!
+//! What does not live here: waiting itself (`call`).
+
+use core::net::SocketAddr;
+use std::io::IoSliceMut;
+
+use stack::{Ready, SocketId};
+
+use super::open::{datagram, progress};
+use super::{Patience, persist};
+use crate::errno::{Errno, Result};
+use crate::socket::{Kind, State};
+use crate::world::World;
+
+/// What was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// What the call returns: bytes copied, or with MSG_TRUNC those there were.
+    pub len: usize,
+    /// Who sent a datagram.
+    pub from: Option<SocketAddr>,
+    /// MSG_TRUNC when a datagram was cut off.
+    pub flags: i32,
+}
+
+/// Receives bytes, or one datagram. MSG_PEEK, MSG_WAITALL, MSG_TRUNC and MSG_DONTWAIT do as on Linux; the error queue is
+/// always empty.
+///
+/// # Errors
+/// EBADF, ENOTCONN, EAGAIN, EINVAL for MSG_OOB, EOPNOTSUPP for other flags, the pending error.
+pub fn receive<W: World>(
+    world: &mut W,
+    fd: i32,
+    pieces: &mut [IoSliceMut<'_>],
+    flags: i32,
+) -> Result<Message> {
+    let known = libc::MSG_PEEK
+        | libc::MSG_WAITALL
+        | libc::MSG_TRUNC
+        | libc::MSG_DONTWAIT
+        | libc::MSG_CMSG_CLOEXEC
+        | libc::MSG_NOSIGNAL;
+    let socket = world.table().get(fd)?;
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return Err(Errno::AGAIN);
+    }
+    if flags & libc::MSG_OOB != 0 {
+        return Err(Errno::INVAL);
+    }
+    if flags & !known != 0 {
+        return Err(Errno::OPNOTSUPP);
+    }
+    let nonblocking = socket.nonblocking || flags & libc::MSG_DONTWAIT != 0;
+    let (kind, timeout, low) = (socket.kind, socket.receive_timeout, socket.low_water);
+    let patience = Patience::new(world, nonblocking, timeout);
+    if kind == Kind::Datagram {
+        return receive_datagram(world, fd, pieces, flags, patience);
+    }
+    let len: usize = pieces.iter().map(|p| p.len()).sum();
+    let target = if flags & libc::MSG_WAITALL != 0 {
+        len
+    } else {
+        low.min(len)
+    };
+    let mut reader = Reader {
+        pieces,
+        flags,
+        len,
+        target: target.max(1),
+        copied: 0,
+    };
+    let result = persist(world, patience, |world| reader.step(world, fd));
+    match result {
+        Err(_) if reader.copied > 0 => {}
+        Err(error) => return Err(error),
+        Ok(()) => {}
+    }
+    Ok(Message {
+        len: reader.copied,
+        from: None,
+        flags: 0,
+    })
+}
+
+/// A read of a stream under way.
+struct Reader<'a, 'b> {
+    pieces: &'a mut [IoSliceMut<'b>],
+    flags: i32,
+    len: usize,
+    target: usize,
+    copied: usize,
+}
+
+impl Reader<'_, '_> {
+    /// Takes what is there; EAGAIN while that is less than the target and more may come.
+    fn step<W: World>(&mut self, world: &mut W, fd: i32) -> Result<()> {
+        let id = match world.table().get(fd)?.state {
+            State::Stream(id) => id,
+            State::Connecting(id) => match progress(world, fd) {
+                Ok(()) => id,
+                Err(error) => return Err(error),
+            },
+            _ => return Err(Errno::NOTCONN),
+        };
+        if self.flags & libc::MSG_PEEK != 0 {
+            return self.peek(world, id);
+        }
+        loop {
+            // An error or end that comes behind what was copied is for the next call.
+            let ready = world.host().ready(id);
+            let behind = Ready::ERROR | Ready::READ_CLOSED;
+            if self.copied > 0 && !has_data(world, id) && ready.intersects(behind) {
+                return Ok(());
+            }
+            match self.take(world, id) {
+                Ok(0) => return Ok(()),
+                Ok(n) => self.copied += n,
+                Err(Errno::AGAIN) if self.copied >= self.target => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if self.copied >= self.len {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Copies or throws away the next bytes.
+    fn take<W: World>(&mut self, world: &mut W, id: SocketId) -> Result<usize> {
+        let now = world.now();
+        if self.flags & libc::MSG_TRUNC != 0 {
+            let most = self.len - self.copied;
+            let chain = world.host().tcp_recv_chain(now, id, most)?;
+            let n = chain.len();
+            world.host().pool_mut().free(chain);
+            return Ok(n);
+        }
+        let mut skip = self.copied;
+        for piece in self.pieces.iter_mut() {
+            let from = skip.min(piece.len());
+            skip -= from;
+            if from < piece.len() {
+                return Ok(world.host().tcp_recv(now, id, &mut piece[from..])?);
+            }
+        }
+        Ok(world.host().tcp_recv(now, id, &mut [])?)
+    }
+
+    /// Copies from the beginning of what is there each time, for nothing is taken.
+    fn peek<W: World>(&mut self, world: &mut W, id: SocketId) -> Result<()> {
+        let mut scratch = vec![0; self.len.min(1 << 30)];
+        let n = world.host().tcp_peek(id, &mut scratch)?;
+        self.copied = n;
+        let mut rest = &scratch[..n];
+        if self.flags & libc::MSG_TRUNC == 0 {
+            for piece in self.pieces.iter_mut() {
+                let fits = rest.len().min(piece.len());
+                piece[..fits].copy_from_slice(&rest[..fits]);
+                rest = &rest[fits..];
+            }
+        }
+        let ended = world.host().ready(id).contains(Ready::READ_CLOSED);
+        if n >= self.target || n == 0 || ended {
+            Ok(())
+        } else {
+            Err(Errno::AGAIN)
+        }
+    }
+}
+
+fn has_data<W: World>(world: &mut W, id: SocketId) -> bool {
+    world.host().tcp_info(id).is_ok_and(|info| info.unread > 0)
+}
+
+fn receive_datagram<W: World>(
+    world: &mut W,
+    fd: i32,
+    pieces: &mut [IoSliceMut<'_>],
+    flags: i32,
+    patience: Patience,
+) -> Result<Message> {
+    let id = datagram(world, fd)?;
+    let peek = flags & libc::MSG_PEEK != 0;
+    let len: usize = pieces.iter().map(|p| p.len()).sum();
+    let mut scratch = vec![
+        0;
+        if pieces.len() > 1 {
+            len.min(1 << 16)
+        } else {
+            0
+        }
+    ];
+    let received = persist(world, patience, |world| {
+        let out = match pieces {
+            [one] => &mut one[..],
+            _ => &mut scratch[..],
+        };
+        Ok(if peek {
+            world.host().udp_peek(id, out)?
+        } else {
+            world.host().udp_recv(id, out)?
+        })
+    })?;
+    if pieces.len() > 1 {
+        let mut rest = &scratch[..received.copied];
+        for piece in pieces.iter_mut() {
+            let fits = rest.len().min(piece.len());
+            piece[..fits].copy_from_slice(&rest[..fits]);
+            rest = &rest[fits..];
+        }
+    }
+    let cut = received.len > received.copied;
+    let whole = flags & libc::MSG_TRUNC != 0;
+    Ok(Message {
+        len: if whole { received.len } else { received.copied },
+        from: Some(received.from),
+        flags: if cut { libc::MSG_TRUNC } else { 0 },
+    })
+}

@@ -1,0 +1,93 @@
+//! Error numbers of calls, Linux's.
+
+use core::fmt;
+
+use stack::SocketError;
+
+/// Why a call failed: a number of `errno.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+macro_rules! numbers {
+    ($($name:ident = $number:ident: $text:literal),* $(,)?) => {
+        impl Errno {
+            $(#[doc = $text] pub const $name: Self = Self(libc::$number);)*
+        }
+
+        impl fmt::Display for Errno {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match *self {
+                    $(Self::$name => f.write_str($text),)*
+                    Self(number) => write!(f, "error {number}"),
+                }
+            }
+        }
+    };
+}
+
+numbers! {
+    ACCES = EACCES: "permission denied",
+    ADDRINUSE = EADDRINUSE: "address already in use",
+    ADDRNOTAVAIL = EADDRNOTAVAIL: "cannot assign requested address",
+    AFNOSUPPORT = EAFNOSUPPORT: "address family not supported",
+    AGAIN = EAGAIN: "resource temporarily unavailable",
+    ALREADY = EALREADY: "operation already in progress",
+    BADF = EBADF: "bad file descriptor",
+    CONNABORTED = ECONNABORTED: "connection aborted",
+    CONNREFUSED = ECONNREFUSED: "connection refused",
+    CONNRESET = ECONNRESET: "connection reset by peer",
+    DESTADDRREQ = EDESTADDRREQ: "destination address required",
+    DOM = EDOM: "argument out of domain",
+    FAULT = EFAULT: "bad address",
+    HOSTUNREACH = EHOSTUNREACH: "no route to host",
+    INPROGRESS = EINPROGRESS: "operation now in progress",
+    INVAL = EINVAL: "invalid argument",
+    ISCONN = EISCONN: "transport endpoint is already connected",
+    MFILE = EMFILE: "too many open files",
+    MSGSIZE = EMSGSIZE: "message too long",
+    NETUNREACH = ENETUNREACH: "network is unreachable",
+    NOBUFS = ENOBUFS: "no buffer space available",
+    NOENT = ENOENT: "no such file or directory",
+    NOPROTOOPT = ENOPROTOOPT: "protocol not available",
+    NOSYS = ENOSYS: "function not implemented",
+    NOTCONN = ENOTCONN: "transport endpoint is not connected",
+    NOTSOCK = ENOTSOCK: "socket operation on non-socket",
+    NOTTY = ENOTTY: "inappropriate ioctl for device",
+    OPNOTSUPP = EOPNOTSUPP: "operation not supported",
+    PIPE = EPIPE: "broken pipe",
+    PROTONOSUPPORT = EPROTONOSUPPORT: "protocol not supported",
+    SOCKTNOSUPPORT = ESOCKTNOSUPPORT: "socket type not supported",
+    TIMEDOUT = ETIMEDOUT: "connection timed out",
+}
+
+impl core::error::Error for Errno {}
+
+impl From<SocketError> for Errno {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::AddrInUse => Self::ADDRINUSE,
+            SocketError::AddrNotAvailable => Self::ADDRNOTAVAIL,
+            SocketError::AlreadyConnected => Self::ISCONN,
+            SocketError::BadSocket => Self::BADF,
+            SocketError::BrokenPipe => Self::PIPE,
+            SocketError::ConnectionAborted => Self::CONNABORTED,
+            SocketError::ConnectionRefused => Self::CONNREFUSED,
+            SocketError::ConnectionReset => Self::CONNRESET,
+            SocketError::HostUnreachable => Self::HOSTUNREACH,
+            SocketError::InProgress => Self::INPROGRESS,
+            SocketError::MessageTooLong => Self::MSGSIZE,
+            SocketError::NetworkUnreachable => Self::NETUNREACH,
+            SocketError::NoBuffers => Self::NOBUFS,
+            SocketError::NotConnected => Self::NOTCONN,
+            SocketError::NotSupported => Self::OPNOTSUPP,
+            SocketError::PermissionDenied => Self::ACCES,
+            SocketError::TimedOut => Self::TIMEDOUT,
+            SocketError::WouldBlock => Self::AGAIN,
+            // The enum may grow: what has no number of its own is an argument that makes no sense.
+            _ => Self::INVAL,
+        }
+    }
+}
+
+/// What calls give.
+pub(crate) type Result<T> = core::result::Result<T, Errno>;

@@ -1,0 +1,30 @@
+//! The BSD socket calls with Linux's errors, flags, option values and order of checks, over a Millstream host.
+//!
+//! Calls are written once, against [`World`]: a host one may call into, a table of descriptors, and a way to wait until
+//! something has changed. Whether time is virtual or the machine's, and whether the host lives behind a lock or on the
+//! caller's own thread, is the world's affair. Arguments are slices and addresses; a call that fails says which [`Errno`].
+//!
+//! What does not live here: C symbols, pointers and `errno` (the shared objects made of this), signals (who wants SIGPIPE
+//! raises it on EPIPE), protocols.
+//!
+//! Invariant: a descriptor handed out is one of the kernel's as long as it is ours, so none of the kernel's can be equal.
+//! Invariant: a call that may not wait never calls [`World::wait`].
+#![forbid(unsafe_code)]
+
+mod address;
+mod call;
+mod errno;
+mod option;
+mod socket;
+mod table;
+mod tcp_info;
+mod world;
+
+pub use address::{Destination, FAMILY_V4, FAMILY_V6, parse, write};
+pub use call::{Message, PollFd, accept, bind, close, connect, fcntl, getpeername, getsockname};
+pub use call::{ioctl, listen, poll, receive, send, shutdown, socket};
+pub use errno::Errno;
+pub use option::{getsockopt, setsockopt};
+pub use table::Table;
+pub use tcp_info::tcp_info;
+pub use world::World;

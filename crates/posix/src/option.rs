@@ -1,0 +1,431 @@
+//! getsockopt and setsockopt: options by level and name, values as bytes, with Linux's ranges, errors and returned values.
+//!
+//! What does not live here: TCP_INFO's layout (`tcp_info`), what options do (the stack). What the stack does not do is
+//! ENOPROTOOPT here; nothing is taken and forgotten.
+
+use core::time::Duration;
+
+use stack::{Congestion, SocketId, State as TcpState, TcpOptions, UdpOptions};
+
+use crate::errno::{Errno, Result};
+use crate::socket::{Kind, Socket, State};
+use crate::tcp_info::tcp_info;
+use crate::world::World;
+
+/// Linux's rmem_max and wmem_max, and the least it makes of a buffer.
+const BUFFER_MOST: u32 = 212_992;
+const SEND_BUFFER_LEAST: u32 = 4_608;
+const RECEIVE_BUFFER_LEAST: u32 = 2_304;
+/// Linux's MAX_TCP_WINDOW and TCP_MIN_MSS.
+const MAXSEG: core::ops::RangeInclusive<i32> = 88..=32_767;
+/// Linux's MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT.
+const KEEP_SECONDS: core::ops::RangeInclusive<i32> = 1..=32_767;
+const KEEP_PROBES: core::ops::RangeInclusive<i32> = 1..=127;
+
+fn integer(value: &[u8]) -> Result<i32> {
+    let first = value.first_chunk().ok_or(Errno::INVAL)?;
+    Ok(i32::from_ne_bytes(*first))
+}
+
+fn within(value: i32, range: core::ops::RangeInclusive<i32>) -> Result<i32> {
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(Errno::INVAL)
+    }
+}
+
+/// `struct timeval`; zero means for ever.
+fn timeout(value: &[u8]) -> Result<Option<Duration>> {
+    let half = |at: usize| -> Result<i64> {
+        let bytes = value.get(at..).and_then(<[u8]>::first_chunk);
+        Ok(i64::from_ne_bytes(*bytes.ok_or(Errno::INVAL)?))
+    };
+    let (seconds, micros) = (half(0)?, half(8)?);
+    if !(0..1_000_000).contains(&micros) {
+        return Err(Errno::DOM);
+    }
+    if seconds < 0 {
+        // As Linux: it does not wait at all.
+        return Ok(Some(Duration::ZERO));
+    }
+    let all = Duration::from_secs(seconds as u64) + Duration::from_micros(micros as u64);
+    Ok(Some(all).filter(|all| !all.is_zero()))
+}
+
+/// Sets an option.
+///
+/// # Errors
+/// EBADF; ENOPROTOOPT for what there is not; EINVAL for a value that is too short or out of range; EDOM; ENOENT for an
+/// unknown congestion control.
+pub fn setsockopt<W: World>(
+    world: &mut W,
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> Result<()> {
+    let kind = world.table().get(fd)?.kind;
+    match level {
+        libc::SOL_SOCKET => set_socket(world, fd, name, value),
+        libc::IPPROTO_TCP if kind == Kind::Stream => set_tcp(world, fd, name, value),
+        libc::IPPROTO_IP | libc::IPPROTO_IPV6 => set_ip(world, fd, level, name, value),
+        _ => Err(Errno::NOPROTOOPT),
+    }
+}
+
+fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<()> {
+    match name {
+        libc::SO_LINGER => {
+            let on = integer(value)?;
+            let seconds = integer(value.get(4..).unwrap_or_default())?;
+            let linger = (on != 0).then(|| Duration::from_secs(seconds.max(0) as u64));
+            return change_tcp(world, fd, |o| o.linger = linger);
+        }
+        libc::SO_RCVTIMEO => {
+            world.table().get_mut(fd)?.receive_timeout = timeout(value)?;
+            return Ok(());
+        }
+        libc::SO_SNDTIMEO => {
+            world.table().get_mut(fd)?.send_timeout = timeout(value)?;
+            return Ok(());
+        }
+        _ => {}
+    }
+    let number = integer(value)?;
+    let on = number != 0;
+    let socket = world.table().get_mut(fd)?;
+    match name {
+        libc::SO_REUSEADDR => socket.reuse_addr = on,
+        libc::SO_REUSEPORT => socket.reuse_port = on,
+        libc::SO_KEEPALIVE => {
+            let keepalive = on.then_some(socket.keepalive);
+            return change_tcp(world, fd, |o| o.keepalive = keepalive);
+        }
+        libc::SO_BROADCAST => return change_udp(world, fd, |o| o.broadcast = on),
+        libc::SO_RCVLOWAT => {
+            socket.low_water = if number < 0 { i32::MAX } else { number.max(1) } as usize;
+        }
+        libc::SO_SNDBUF => {
+            let size = (number.max(0) as u32).min(BUFFER_MOST);
+            let size = (2 * size).max(SEND_BUFFER_LEAST);
+            socket.send_buffer = Some(size);
+            return change_tcp(world, fd, |o| o.send_buffer = size);
+        }
+        libc::SO_RCVBUF => {
+            let size = (number.max(0) as u32).min(BUFFER_MOST);
+            let size = (2 * size).max(RECEIVE_BUFFER_LEAST);
+            socket.receive_buffer = Some(size);
+            if socket.kind == Kind::Datagram {
+                return change_udp(world, fd, |o| o.receive_buffer = Some(size));
+            }
+            // Half is for the overhead of packets, as Linux reckons (tcp_adv_win_scale).
+            return change_tcp(world, fd, |o| o.receive_buffer = size / 2);
+        }
+        _ => return Err(Errno::NOPROTOOPT),
+    }
+    Ok(())
+}
+
+fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<()> {
+    if name == libc::TCP_CONGESTION {
+        let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
+        if value.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        let which = core::str::from_utf8(&value[..end]).ok();
+        let which = which.and_then(Congestion::from_name).ok_or(Errno::NOENT)?;
+        return change_tcp(world, fd, |o| o.congestion = which);
+    }
+    let number = integer(value)?;
+    let seconds = |n: i32| Duration::from_secs(n.max(0) as u64);
+    match name {
+        libc::TCP_NODELAY => change_tcp(world, fd, |o| o.nodelay = number != 0),
+        libc::TCP_CORK => {
+            let socket = world.table().get_mut(fd)?;
+            socket.cork = number != 0;
+            socket.more = false;
+            if let State::Connecting(id) | State::Stream(id) = socket.state {
+                let now = world.now();
+                world.host().tcp_set_cork(now, id, number != 0)?;
+                world.changed();
+            }
+            Ok(())
+        }
+        libc::TCP_MAXSEG => {
+            let most = match number {
+                0 => None,
+                n => Some(within(n, MAXSEG)? as u16),
+            };
+            change_tcp(world, fd, |o| o.max_segment = most)
+        }
+        libc::TCP_KEEPIDLE => {
+            let idle = seconds(within(number, KEEP_SECONDS)?);
+            change_keepalive(world, fd, |k| k.idle = idle)
+        }
+        libc::TCP_KEEPINTVL => {
+            let interval = seconds(within(number, KEEP_SECONDS)?);
+            change_keepalive(world, fd, |k| k.interval = interval)
+        }
+        libc::TCP_KEEPCNT => {
+            let probes = within(number, KEEP_PROBES)? as u8;
+            change_keepalive(world, fd, |k| k.probes = probes)
+        }
+        libc::TCP_USER_TIMEOUT => {
+            let limit = match within(number, 0..=i32::MAX)? {
+                0 => None,
+                ms => Some(Duration::from_millis(ms as u64)),
+            };
+            change_tcp(world, fd, |o| o.user_timeout = limit)
+        }
+        _ => Err(Errno::NOPROTOOPT),
+    }
+}
+
+fn set_ip<W: World>(world: &mut W, fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
+    let socket = world.table().get(fd)?;
+    let (v6, kind, fresh) = (socket.v6, socket.kind, socket.state == State::Fresh);
+    if level == libc::IPPROTO_IPV6 && !v6 {
+        return Err(Errno::NOPROTOOPT);
+    }
+    // Options of level IP may be a byte long, as ever.
+    let number = match (level, value) {
+        (libc::IPPROTO_IP, [byte, ..]) if value.len() < 4 => i32::from(*byte),
+        _ => integer(value)?,
+    };
+    match (level, name) {
+        (libc::IPPROTO_IP, libc::IP_TTL) => {
+            let ttl = match number {
+                -1 => None,
+                n => Some(within(n, 1..=255)? as u8),
+            };
+            change_ttl(world, fd, kind, ttl)
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS) => {
+            let ttl = match number {
+                -1 => None,
+                n => Some(within(n, 0..=255)? as u8),
+            };
+            change_ttl(world, fd, kind, ttl)
+        }
+        (libc::IPPROTO_IP, libc::IP_TOS) => change_tos(world, fd, kind, number as u8),
+        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+            let tos = within(number, -1..=255)?.max(0) as u8;
+            change_tos(world, fd, kind, tos)
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => {
+            let socket = world.table().get_mut(fd)?;
+            if !fresh || socket.bound.is_some() {
+                return Err(Errno::INVAL);
+            }
+            socket.only_v6 = number != 0;
+            Ok(())
+        }
+        _ => Err(Errno::NOPROTOOPT),
+    }
+}
+
+fn change_ttl<W: World>(world: &mut W, fd: i32, kind: Kind, ttl: Option<u8>) -> Result<()> {
+    match kind {
+        Kind::Stream => change_tcp(world, fd, |o| o.ttl = ttl),
+        Kind::Datagram => change_udp(world, fd, |o| o.ttl = ttl),
+    }
+}
+
+fn change_tos<W: World>(world: &mut W, fd: i32, kind: Kind, tos: u8) -> Result<()> {
+    match kind {
+        // The ECN bits of a connection are the stack's, as on Linux.
+        Kind::Stream => change_tcp(world, fd, |o| o.tos = tos & !3),
+        Kind::Datagram => change_udp(world, fd, |o| o.tos = tos),
+    }
+}
+
+/// Changes options here and, when there is a connection or a listener, in the host.
+fn change_tcp<W: World>(world: &mut W, fd: i32, change: impl Fn(&mut TcpOptions)) -> Result<()> {
+    let socket = world.table().get_mut(fd)?;
+    change(&mut socket.tcp);
+    if let State::Listening(id) | State::Connecting(id) | State::Stream(id) = socket.state {
+        let now = world.now();
+        world.host().tcp_set_options(now, id, change)?;
+        world.changed();
+    }
+    Ok(())
+}
+
+fn change_udp<W: World>(world: &mut W, fd: i32, change: impl Fn(&mut UdpOptions)) -> Result<()> {
+    let socket = world.table().get_mut(fd)?;
+    change(&mut socket.udp);
+    if let State::Datagram(id) = socket.state {
+        world.host().udp_set_options(id, change)?;
+    }
+    Ok(())
+}
+
+fn change_keepalive<W: World>(
+    world: &mut W,
+    fd: i32,
+    change: impl FnOnce(&mut stack::Keepalive),
+) -> Result<()> {
+    let socket = world.table().get_mut(fd)?;
+    change(&mut socket.keepalive);
+    let keepalive = socket.keepalive;
+    if socket.tcp.keepalive.is_some() {
+        change_tcp(world, fd, |o| o.keepalive = Some(keepalive))?;
+    }
+    Ok(())
+}
+
+/// Reads an option: all bytes of its value, of which the caller's buffer may hold fewer.
+///
+/// # Errors
+/// EBADF; ENOPROTOOPT for what there is not.
+pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
+    let socket = world.table().get(fd)?.clone();
+    let number = match level {
+        libc::SOL_SOCKET => match name {
+            libc::SO_LINGER => {
+                let linger = socket.tcp.linger;
+                let seconds = linger.map_or(0, |l| l.as_secs() as i32);
+                let on = i32::from(linger.is_some());
+                return Ok([on.to_ne_bytes(), seconds.to_ne_bytes()].concat());
+            }
+            libc::SO_RCVTIMEO => return Ok(timeval(socket.receive_timeout)),
+            libc::SO_SNDTIMEO => return Ok(timeval(socket.send_timeout)),
+            libc::SO_ERROR => return Ok(error_number(world, fd, &socket)?.to_ne_bytes().to_vec()),
+            SO_MEMINFO => return memory_info(world, &socket),
+            _ => socket_number(&socket, name)?,
+        },
+        libc::IPPROTO_TCP if socket.kind == Kind::Stream => match name {
+            libc::TCP_INFO => return Ok(info_bytes(world, &socket)),
+            libc::TCP_CONGESTION => {
+                let mut bytes = [0; 16];
+                let name = socket.tcp.congestion.name().as_bytes();
+                bytes[..name.len()].copy_from_slice(name);
+                return Ok(bytes.to_vec());
+            }
+            // CUBIC and Reno have nothing to tell, on Linux neither.
+            libc::TCP_CC_INFO => return Ok(Vec::new()),
+            _ => tcp_number(world, &socket, name)?,
+        },
+        libc::IPPROTO_IP | libc::IPPROTO_IPV6 => ip_number(&socket, level, name)?,
+        _ => return Err(Errno::NOPROTOOPT),
+    };
+    Ok(number.to_ne_bytes().to_vec())
+}
+
+/// `SO_MEMINFO`, which libc does not name.
+const SO_MEMINFO: i32 = 55;
+
+fn timeval(timeout: Option<Duration>) -> Vec<u8> {
+    let timeout = timeout.unwrap_or_default();
+    let seconds = timeout.as_secs() as i64;
+    let micros = i64::from(timeout.subsec_micros());
+    [seconds.to_ne_bytes(), micros.to_ne_bytes()].concat()
+}
+
+/// SO_ERROR: takes the pending error.
+fn error_number<W: World>(world: &mut W, fd: i32, socket: &Socket) -> Result<i32> {
+    let Some(id) = socket.id() else {
+        return Ok(0);
+    };
+    let error = world.host().take_error(id).map_or(0, |e| Errno::from(e).0);
+    // A failed attempt is over once its error is taken: the next connect is a new one.
+    let connecting = matches!(socket.state, State::Connecting(_));
+    let over = connecting && world.host().tcp_state(id) == Ok(TcpState::Closed);
+    if over {
+        let now = world.now();
+        let _ = world.host().close(now, id);
+        world.table().get_mut(fd)?.state = State::Fresh;
+    }
+    Ok(error)
+}
+
+fn socket_number(socket: &Socket, name: i32) -> Result<i32> {
+    let stream = socket.kind == Kind::Stream;
+    let on = |on: bool| i32::from(on);
+    Ok(match name {
+        libc::SO_TYPE if stream => libc::SOCK_STREAM,
+        libc::SO_TYPE => libc::SOCK_DGRAM,
+        libc::SO_PROTOCOL if stream => libc::IPPROTO_TCP,
+        libc::SO_PROTOCOL => libc::IPPROTO_UDP,
+        libc::SO_DOMAIN if socket.v6 => libc::AF_INET6,
+        libc::SO_DOMAIN => libc::AF_INET,
+        libc::SO_ACCEPTCONN => on(matches!(socket.state, State::Listening(_))),
+        libc::SO_REUSEADDR => on(socket.reuse_addr),
+        libc::SO_REUSEPORT => on(socket.reuse_port),
+        libc::SO_KEEPALIVE => on(socket.tcp.keepalive.is_some()),
+        libc::SO_BROADCAST => on(socket.udp.broadcast),
+        libc::SO_RCVLOWAT => socket.low_water as i32,
+        libc::SO_SNDLOWAT => 1,
+        libc::SO_SNDBUF => socket.send_buffer.unwrap_or(socket.tcp.send_buffer) as i32,
+        libc::SO_RCVBUF => socket.receive_buffer.unwrap_or(socket.tcp.receive_buffer) as i32,
+        _ => return Err(Errno::NOPROTOOPT),
+    })
+}
+
+fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32> {
+    let seconds = |time: Duration| time.as_secs().min(i32::MAX as u64) as i32;
+    Ok(match name {
+        libc::TCP_NODELAY => i32::from(socket.tcp.nodelay),
+        libc::TCP_CORK => i32::from(socket.cork),
+        libc::TCP_MAXSEG => match socket.state {
+            State::Connecting(id) | State::Stream(id) => world.host().tcp_info(id)?.mss as i32,
+            // RFC 9293 MUST-15, and what Linux tells before there is a connection.
+            _ => i32::from(socket.tcp.max_segment.unwrap_or(536)),
+        },
+        libc::TCP_KEEPIDLE => seconds(socket.keepalive.idle),
+        libc::TCP_KEEPINTVL => seconds(socket.keepalive.interval),
+        libc::TCP_KEEPCNT => i32::from(socket.keepalive.probes),
+        libc::TCP_USER_TIMEOUT => socket
+            .tcp
+            .user_timeout
+            .map_or(0, |t| t.as_millis().min(i32::MAX as u128) as i32),
+        _ => return Err(Errno::NOPROTOOPT),
+    })
+}
+
+fn ip_number(socket: &Socket, level: i32, name: i32) -> Result<i32> {
+    if level == libc::IPPROTO_IPV6 && !socket.v6 {
+        return Err(Errno::NOPROTOOPT);
+    }
+    let (ttl, tos) = match socket.kind {
+        Kind::Stream => (socket.tcp.ttl, socket.tcp.tos),
+        Kind::Datagram => (socket.udp.ttl, socket.udp.tos),
+    };
+    Ok(match (level, name) {
+        (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS) => {
+            ttl.map_or(64, i32::from)
+        }
+        (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+            i32::from(tos)
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => i32::from(socket.only_v6),
+        _ => return Err(Errno::NOPROTOOPT),
+    })
+}
+
+fn info_bytes<W: World>(world: &mut W, socket: &Socket) -> Vec<u8> {
+    let info = match socket.state {
+        State::Connecting(id) | State::Stream(id) => world.host().tcp_info(id).ok(),
+        _ => None,
+    };
+    let listens = matches!(socket.state, State::Listening(_));
+    tcp_info(info.as_ref(), listens).to_vec()
+}
+
+/// SO_MEMINFO: nine numbers, of which bytes queued and limits are known.
+fn memory_info<W: World>(world: &mut W, socket: &Socket) -> Result<Vec<u8>> {
+    let queued = |world: &mut W, id: SocketId| {
+        let info = world.host().tcp_info(id).ok();
+        info.map_or((0, 0), |i| (i.unread, i.unsent + i.unacknowledged))
+    };
+    let (unread, unsent) = match socket.state {
+        State::Stream(id) => queued(world, id),
+        _ => (0, 0),
+    };
+    let receive = socket_number(socket, libc::SO_RCVBUF)? as u32;
+    let send = socket_number(socket, libc::SO_SNDBUF)? as u32;
+    // rmem_alloc, rcvbuf, wmem_alloc, sndbuf, fwd_alloc, wmem_queued, optmem, backlog, drops.
+    let numbers = [unread, receive, 0, send, 0, unsent, 0, 0, 0];
+    Ok(numbers.iter().flat_map(|n| n.to_ne_bytes()).collect())
+}

@@ -1,0 +1,107 @@
+//! What a descriptor stands for: a socket of a host, or one that is not yet there.
+//!
+//! What does not live here: the table (`table`), and what calls do.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use stack::{Keepalive, SocketId, TcpOptions, UdpOptions};
+
+/// SOCK_STREAM or SOCK_DGRAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Stream,
+    Datagram,
+}
+
+/// What the host knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing yet, or not any more.
+    Fresh,
+    Listening(SocketId),
+    /// A connection attempt is under way.
+    Connecting(SocketId),
+    /// It has been connected, whatever became of that.
+    Stream(SocketId),
+    Datagram(SocketId),
+}
+
+/// One socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Socket {
+    pub(crate) kind: Kind,
+    /// AF_INET6.
+    pub(crate) v6: bool,
+    pub(crate) nonblocking: bool,
+    pub(crate) state: State,
+    /// What it was bound to, as the host knows it; the port is never 0.
+    pub(crate) bound: Option<SocketAddr>,
+    /// Options for when the host makes the connection, and as they were set last.
+    pub(crate) tcp: TcpOptions,
+    pub(crate) udp: UdpOptions,
+    /// What SO_KEEPALIVE will switch on.
+    pub(crate) keepalive: Keepalive,
+    pub(crate) only_v6: bool,
+    pub(crate) reuse_addr: bool,
+    pub(crate) reuse_port: bool,
+    /// TCP_CORK.
+    pub(crate) cork: bool,
+    /// The last write had MSG_MORE.
+    pub(crate) more: bool,
+    /// SO_SNDTIMEO and SO_RCVTIMEO.
+    pub(crate) send_timeout: Option<Duration>,
+    pub(crate) receive_timeout: Option<Duration>,
+    /// SO_RCVLOWAT.
+    pub(crate) low_water: usize,
+    /// SO_SNDBUF and SO_RCVBUF as getsockopt tells them, once set.
+    pub(crate) send_buffer: Option<u32>,
+    pub(crate) receive_buffer: Option<u32>,
+}
+
+impl Socket {
+    pub(crate) fn new(kind: Kind, v6: bool, nonblocking: bool, tcp: TcpOptions) -> Self {
+        Self {
+            kind,
+            v6,
+            nonblocking,
+            state: State::Fresh,
+            bound: None,
+            tcp,
+            udp: UdpOptions::default(),
+            keepalive: Keepalive::default(),
+            only_v6: false,
+            reuse_addr: false,
+            reuse_port: false,
+            cork: false,
+            more: false,
+            send_timeout: None,
+            receive_timeout: None,
+            low_water: 1,
+            send_buffer: None,
+            receive_buffer: None,
+        }
+    }
+
+    /// What `accept` makes of a listener: its options, but not its O_NONBLOCK.
+    pub(crate) fn accepted(&self, id: SocketId, nonblocking: bool) -> Self {
+        Self {
+            nonblocking,
+            state: State::Stream(id),
+            bound: None,
+            more: false,
+            ..self.clone()
+        }
+    }
+
+    /// The host's handle.
+    pub(crate) fn id(&self) -> Option<SocketId> {
+        match self.state {
+            State::Fresh => None,
+            State::Listening(id)
+            | State::Connecting(id)
+            | State::Stream(id)
+            | State::Datagram(id) => Some(id),
+        }
+    }
+}

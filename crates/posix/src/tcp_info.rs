@@ -1,0 +1,117 @@
+//! TCP_INFO: `struct tcp_info` of Linux 6.18, field for field.
+//!
+//! What is not known of a connection is 0; docs/packetdrill.md lists these fields.
+//!
+//! What does not live here: what the numbers mean (the stack).
+
+use core::time::Duration;
+
+use stack::{Recovery, State, TcpInfo};
+
+/// Bytes of the structure.
+pub(crate) const LEN: usize = 280;
+/// What Linux calls an unlimited slow start threshold.
+const INFINITE: u32 = 0x7fff_ffff;
+
+/// Offsets of the fields that are filled, in bytes.
+mod at {
+    pub(super) const STATE: usize = 0;
+    pub(super) const CA_STATE: usize = 1;
+    pub(super) const RETRANSMITS: usize = 2;
+    pub(super) const PROBES: usize = 3;
+    pub(super) const BACKOFF: usize = 4;
+    pub(super) const OPTIONS: usize = 5;
+    pub(super) const SCALES: usize = 6;
+    pub(super) const RTO: usize = 8;
+    pub(super) const SND_MSS: usize = 16;
+    pub(super) const RCV_MSS: usize = 20;
+    pub(super) const UNACKED: usize = 24;
+    pub(super) const SACKED: usize = 28;
+    pub(super) const RTT: usize = 68;
+    pub(super) const RTTVAR: usize = 72;
+    pub(super) const SND_SSTHRESH: usize = 76;
+    pub(super) const SND_CWND: usize = 80;
+    pub(super) const REORDERING: usize = 88;
+    pub(super) const NOTSENT_BYTES: usize = 144;
+    pub(super) const SND_WND: usize = 228;
+    pub(super) const RCV_WND: usize = 232;
+}
+
+/// The number Linux gives a state.
+fn number(state: State) -> u8 {
+    match state {
+        State::Established => 1,
+        State::SynSent => 2,
+        State::SynReceived => 3,
+        State::FinWait1 => 4,
+        State::FinWait2 => 5,
+        State::TimeWait => 6,
+        State::Closed => 7,
+        State::CloseWait => 8,
+        State::LastAck => 9,
+        State::Listen => 10,
+        State::Closing => 11,
+    }
+}
+
+/// TCP_CA_*.
+fn recovery(recovery: Recovery) -> u8 {
+    match recovery {
+        Recovery::Open => 0,
+        Recovery::Disorder => 1,
+        Recovery::Recovery => 3,
+        Recovery::Loss => 4,
+    }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// The structure for a connection, or for a socket that has none.
+pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
+    let mut out = [0; LEN];
+    let Some(info) = info else {
+        out[at::STATE] = number(if listens {
+            State::Listen
+        } else {
+            State::Closed
+        });
+        return out;
+    };
+    let mut word = |at: usize, value: u32| {
+        out[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    };
+    let mss = info.mss.max(1);
+    let segments = |bytes: u32| bytes.div_ceil(mss);
+    word(at::RTO, micros(info.rto));
+    word(at::SND_MSS, info.mss);
+    word(at::RCV_MSS, info.receive_mss);
+    word(at::UNACKED, segments(info.unacknowledged));
+    word(at::SACKED, segments(info.sacked));
+    word(at::RTT, micros(info.rtt));
+    word(at::RTTVAR, micros(info.rtt_variation));
+    let infinite = info.ssthresh >= u32::MAX / 2;
+    let ssthresh = if infinite {
+        INFINITE
+    } else {
+        info.ssthresh / mss
+    };
+    word(at::SND_SSTHRESH, ssthresh);
+    word(at::SND_CWND, (info.cwnd / mss).max(1));
+    // The duplicate threshold, which does not adapt yet.
+    word(at::REORDERING, 3);
+    word(at::NOTSENT_BYTES, info.unsent);
+    word(at::SND_WND, info.send_window);
+    word(at::RCV_WND, info.receive_window);
+    out[at::STATE] = number(info.state);
+    out[at::CA_STATE] = recovery(info.recovery);
+    out[at::RETRANSMITS] = info.timeouts;
+    out[at::PROBES] = info.probes;
+    out[at::BACKOFF] = info.backoff;
+    let (theirs, ours) = info.window_scales;
+    out[at::OPTIONS] =
+        u8::from(info.timestamps) | u8::from(info.sack) << 1 | u8::from(info.scaled) << 2;
+    out[at::SCALES] = theirs | ours << 4;
+    out
+}

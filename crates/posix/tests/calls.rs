@@ -1,0 +1,422 @@
+//! The calls against a host that talks to itself on virtual time: results, errors and their order are Linux's.
+#![allow(clippy::unwrap_used)]
+
+use core::time::Duration;
+use std::io::{IoSlice, IoSliceMut};
+
+use base::{Batch, Instant, Offloads};
+use posix::{Errno, PollFd, Table, World, accept, bind, close, connect, fcntl, getpeername};
+use posix::{getsockname, getsockopt, ioctl, listen, poll, receive, send, setsockopt, shutdown};
+use posix::{socket, write};
+use stack::{Config, Host, InterfaceConfig, InterfaceId};
+
+/// A world of one thread: waiting moves the clock.
+struct Alone {
+    host: Host,
+    table: Table,
+    now: Instant,
+    link: InterfaceId,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let now = Instant::from_secs(100);
+        let config = Config {
+            pool_blocks: 4096,
+            ..Config::default()
+        };
+        let mut host = Host::new(config, 7, now).unwrap();
+        // Nothing that leaves by it is ever answered.
+        let interface = InterfaceConfig {
+            name: "none".into(),
+            mac: None,
+            mtu: 1500,
+            offloads: Offloads::NONE,
+        };
+        let link = host.add_interface(now, interface).unwrap();
+        let own = "10.0.0.1/24".parse().unwrap();
+        host.add_address(now, link, own).unwrap();
+        Self {
+            host,
+            table: Table::new(),
+            now,
+            link,
+        }
+    }
+
+    /// Lets the host talk to itself until it has nothing more to say.
+    fn turn(&mut self) -> bool {
+        let (mut batch, mut ready) = (Batch::new(), false);
+        while self.host.poll_transmit(self.now, self.link, &mut batch) || !batch.is_empty() {
+            batch.clear(self.host.pool_mut());
+        }
+        while self.host.poll_event().is_some() {
+            ready = true;
+        }
+        ready
+    }
+}
+
+impl World for Alone {
+    fn now(&mut self) -> Instant {
+        self.now
+    }
+    fn host(&mut self) -> &mut Host {
+        &mut self.host
+    }
+    fn table(&mut self) -> &mut Table {
+        &mut self.table
+    }
+    fn changed(&mut self) -> bool {
+        self.turn()
+    }
+    fn wait(&mut self, deadline: Instant) {
+        let next = self.host.next_deadline().unwrap_or(Instant::FAR);
+        let at = next.min(deadline);
+        assert_ne!(at, Instant::FAR, "nothing would ever end this wait");
+        self.now = self.now.max(at);
+        self.host.handle_timers(self.now);
+        self.turn();
+    }
+}
+
+const V4: i32 = libc::AF_INET;
+const V6: i32 = libc::AF_INET6;
+const STREAM: i32 = libc::SOCK_STREAM;
+const DATAGRAM: i32 = libc::SOCK_DGRAM;
+
+fn sockaddr(text: &str) -> Vec<u8> {
+    let addr: core::net::SocketAddr = text.parse().unwrap();
+    let mut bytes = vec![0; 28];
+    let len = write(&addr, addr.is_ipv6(), &mut bytes);
+    bytes.truncate(len);
+    bytes
+}
+
+fn put(world: &mut Alone, fd: i32, data: &[u8], flags: i32) -> Result<usize, Errno> {
+    send(world, fd, &[IoSlice::new(data)], flags, None)
+}
+
+fn get(world: &mut Alone, fd: i32, most: usize, flags: i32) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; most];
+    let message = receive(world, fd, &mut [IoSliceMut::new(&mut buffer)], flags)?;
+    buffer.truncate(message.len);
+    Ok(buffer)
+}
+
+fn number(world: &mut Alone, fd: i32, level: i32, name: i32) -> Result<i32, Errno> {
+    let value = getsockopt(world, fd, level, name)?;
+    Ok(i32::from_ne_bytes(*value.first_chunk().unwrap()))
+}
+
+fn set(world: &mut Alone, fd: i32, level: i32, name: i32, value: i32) -> Result<(), Errno> {
+    setsockopt(world, fd, level, name, &value.to_ne_bytes())
+}
+
+/// A listener at `at` and both ends of a connection to it.
+fn pair(world: &mut Alone, at: &str) -> (i32, i32, i32) {
+    let family = if at.starts_with('[') { V6 } else { V4 };
+    let listener = socket(world, family, STREAM, 0).unwrap();
+    bind(world, listener, &sockaddr(at)).unwrap();
+    listen(world, listener, 4).unwrap();
+    let client = socket(world, family, STREAM, 0).unwrap();
+    connect(world, client, &sockaddr(at)).unwrap();
+    let (server, _) = accept(world, listener, 0).unwrap();
+    (listener, client, server)
+}
+
+#[test]
+fn sockets_of_what_there_is_not_are_refused_as_by_linux() {
+    let world = &mut Alone::new();
+    assert_eq!(socket(world, 99, STREAM, 0), Err(Errno::AFNOSUPPORT));
+    assert_eq!(socket(world, V4, 9, 0), Err(Errno::SOCKTNOSUPPORT));
+    assert_eq!(socket(world, V4, STREAM | 1 << 20, 0), Err(Errno::INVAL));
+    let udp = libc::IPPROTO_UDP;
+    assert_eq!(socket(world, V4, STREAM, udp), Err(Errno::PROTONOSUPPORT));
+    let fd = socket(world, V4, STREAM | libc::SOCK_NONBLOCK, libc::IPPROTO_TCP).unwrap();
+    let flags = fcntl(world, fd, libc::F_GETFL, 0).unwrap();
+    assert_eq!(flags, libc::O_RDWR | libc::O_NONBLOCK);
+    close(world, fd).unwrap();
+    assert_eq!(close(world, fd), Err(Errno::BADF));
+    assert_eq!(put(world, fd, b"x", 0), Err(Errno::BADF));
+}
+
+#[test]
+fn a_connection_is_made_used_and_closed() {
+    for at in ["127.0.0.1:8080", "[::1]:8080"] {
+        let world = &mut Alone::new();
+        let (listener, client, server) = pair(world, at);
+        assert_eq!(getpeername(world, client).unwrap(), at.parse().unwrap());
+        let own = getsockname(world, client).unwrap();
+        assert_eq!(getpeername(world, server).unwrap(), own);
+        assert_eq!(connect(world, client, &sockaddr(at)), Err(Errno::ISCONN));
+        assert_eq!(put(world, client, b"hello", 0), Ok(5));
+        assert_eq!(get(world, server, 100, 0).unwrap(), b"hello");
+        shutdown(world, client, libc::SHUT_WR).unwrap();
+        assert_eq!(put(world, client, b"x", 0), Err(Errno::PIPE));
+        assert_eq!(get(world, server, 100, 0).unwrap(), b"", "the end");
+        for fd in [listener, client, server] {
+            close(world, fd).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_ipv6_listener_takes_ipv4_unless_told_not_to() {
+    let world = &mut Alone::new();
+    let listener = socket(world, V6, STREAM, 0).unwrap();
+    bind(world, listener, &sockaddr("[::]:80")).unwrap();
+    listen(world, listener, 1).unwrap();
+    let client = socket(world, V6, STREAM, 0).unwrap();
+    connect(world, client, &sockaddr("[::ffff:127.0.0.1]:80")).unwrap();
+    assert!(accept(world, listener, 0).is_ok());
+    let (level, only) = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+    assert_eq!(set(world, listener, level, only, 1), Err(Errno::INVAL));
+}
+
+#[test]
+fn addresses_are_bound_once() {
+    let world = &mut Alone::new();
+    let fresh = |world: &mut Alone| socket(world, V4, STREAM, 0).unwrap();
+    let (a, b, c) = (fresh(world), fresh(world), fresh(world));
+    let any = sockaddr("0.0.0.0:80");
+    assert_eq!(bind(world, a, &any[..8]), Err(Errno::INVAL));
+    assert_eq!(
+        bind(world, a, &sockaddr("[::]:80")),
+        Err(Errno::AFNOSUPPORT)
+    );
+    let other = sockaddr("192.0.2.9:80");
+    assert_eq!(bind(world, a, &other), Err(Errno::ADDRNOTAVAIL));
+    bind(world, a, &any).unwrap();
+    assert_eq!(bind(world, a, &any), Err(Errno::INVAL), "bound already");
+    let one = sockaddr("127.0.0.1:80");
+    assert_eq!(bind(world, b, &one), Err(Errno::ADDRINUSE));
+    set(world, b, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).unwrap();
+    assert_eq!(
+        bind(world, b, &one),
+        Err(Errno::ADDRINUSE),
+        "both must say so"
+    );
+    set(world, a, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).unwrap();
+    bind(world, b, &one).unwrap();
+    bind(world, c, &sockaddr("127.0.0.1:0")).unwrap();
+    let port = getsockname(world, c).unwrap().port();
+    assert!(
+        (32_768..=60_999).contains(&port),
+        "an ephemeral port at once"
+    );
+    close(world, a).unwrap();
+    close(world, b).unwrap();
+    let again = fresh(world);
+    bind(world, again, &any).unwrap();
+}
+
+#[test]
+fn connecting_without_waiting_goes_by_way_of_einprogress() {
+    let world = &mut Alone::new();
+    let fd = socket(world, V4, STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
+    assert_eq!(listen(world, 99, 1), Err(Errno::BADF));
+    assert_eq!(getpeername(world, fd), Err(Errno::NOTCONN));
+    assert_eq!(get(world, fd, 1, 0), Err(Errno::NOTCONN));
+    assert_eq!(put(world, fd, b"x", 0), Err(Errno::PIPE));
+    assert_eq!(shutdown(world, fd, libc::SHUT_WR), Err(Errno::NOTCONN));
+    assert_eq!(accept(world, fd, 0), Err(Errno::INVAL));
+    let silent = sockaddr("10.0.0.2:9");
+    assert_eq!(connect(world, fd, &silent), Err(Errno::INPROGRESS));
+    assert_eq!(connect(world, fd, &silent), Err(Errno::ALREADY));
+    assert_eq!(put(world, fd, b"x", 0), Err(Errno::AGAIN));
+    let mut polled = [PollFd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    }];
+    assert_eq!(poll(world, &mut polled, -1), Ok(1));
+    assert_ne!(polled[0].revents & libc::POLLERR, 0);
+    let error = number(world, fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
+    assert_eq!(error, libc::ETIMEDOUT);
+    // It may try again. Nobody listens here, which it hears at once.
+    let to = sockaddr("127.0.0.1:9");
+    assert_eq!(connect(world, fd, &to), Err(Errno::CONNREFUSED));
+}
+
+#[test]
+fn reads_wait_as_long_as_they_were_told() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "127.0.0.1:80");
+    assert_eq!(get(world, server, 9, libc::MSG_DONTWAIT), Err(Errno::AGAIN));
+    let timeout = [0_i64.to_ne_bytes(), 250_000_i64.to_ne_bytes()].concat();
+    setsockopt(world, server, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &timeout).unwrap();
+    let before = world.now;
+    assert_eq!(get(world, server, 9, 0), Err(Errno::AGAIN));
+    assert_eq!(world.now - before, Duration::from_millis(250));
+    put(world, client, b"abc", 0).unwrap();
+    // All or nothing, but the time is up.
+    assert_eq!(get(world, server, 9, libc::MSG_WAITALL).unwrap(), b"abc");
+}
+
+#[test]
+fn peek_leaves_and_trunc_throws_away() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "127.0.0.1:80");
+    put(world, client, b"abcdef", 0).unwrap();
+    assert_eq!(get(world, server, 3, libc::MSG_PEEK).unwrap(), b"abc");
+    assert_eq!(ioctl(world, server, libc::FIONREAD, 0), Ok(6));
+    assert_eq!(get(world, server, 2, libc::MSG_TRUNC).unwrap(), [0, 0]);
+    let (mut a, mut b) = ([0; 1], [0; 8]);
+    let mut pieces = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+    assert_eq!(receive(world, server, &mut pieces, 0).unwrap().len, 4);
+    assert_eq!((&a[..], &b[..3]), (&b"c"[..], &b"def"[..]));
+    assert_eq!(get(world, server, 1, libc::MSG_OOB), Err(Errno::INVAL));
+    assert_eq!(get(world, server, 1, libc::MSG_ERRQUEUE), Err(Errno::AGAIN));
+}
+
+#[test]
+fn more_holds_a_segment_back_until_the_rest_is_there() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "127.0.0.1:80");
+    put(world, client, b"head", libc::MSG_MORE).unwrap();
+    assert_eq!(get(world, server, 9, libc::MSG_DONTWAIT), Err(Errno::AGAIN));
+    assert_eq!(ioctl(world, client, libc::TIOCOUTQ, 0), Ok(4));
+    put(world, client, b"body", 0).unwrap();
+    assert_eq!(get(world, server, 9, 0).unwrap(), b"headbody");
+}
+
+#[test]
+fn poll_tells_what_linux_tells() {
+    let world = &mut Alone::new();
+    let bits = |world: &mut Alone, fd| {
+        let mut fds = [PollFd {
+            fd,
+            events: !0,
+            revents: 0,
+        }];
+        poll(world, &mut fds, 0).unwrap();
+        fds[0].revents
+    };
+    let fresh = socket(world, V4, STREAM, 0).unwrap();
+    let write = libc::POLLOUT | libc::POLLWRNORM;
+    let read = libc::POLLIN | libc::POLLRDNORM;
+    assert_eq!(bits(world, fresh), write | libc::POLLHUP);
+    assert_eq!(bits(world, 12_345), libc::POLLNVAL);
+    let (listener, client, server) = pair(world, "127.0.0.1:80");
+    assert_eq!(bits(world, listener), 0);
+    assert_eq!(bits(world, server), write);
+    shutdown(world, client, libc::SHUT_WR).unwrap();
+    assert_eq!(bits(world, server), read | write | libc::POLLRDHUP);
+    connect(world, fresh, &sockaddr("127.0.0.1:80")).unwrap();
+    assert_eq!(bits(world, listener), read);
+    let before = world.now;
+    let mut none = [PollFd {
+        fd: client,
+        events: libc::POLLIN,
+        revents: 0,
+    }];
+    assert_eq!(poll(world, &mut none, 30), Ok(0));
+    assert_eq!(world.now - before, Duration::from_millis(30));
+}
+
+#[test]
+fn options_have_linuxs_values_and_ranges() {
+    let world = &mut Alone::new();
+    let (_, fd, _) = pair(world, "127.0.0.1:80");
+    let (level, tcp) = (libc::SOL_SOCKET, libc::IPPROTO_TCP);
+    set(world, fd, level, libc::SO_SNDBUF, 10_000).unwrap();
+    assert_eq!(number(world, fd, level, libc::SO_SNDBUF), Ok(20_000));
+    set(world, fd, level, libc::SO_RCVBUF, 1).unwrap();
+    assert_eq!(number(world, fd, level, libc::SO_RCVBUF), Ok(2_304));
+    assert_eq!(number(world, fd, level, libc::SO_TYPE), Ok(STREAM));
+    assert_eq!(
+        setsockopt(world, fd, level, libc::SO_SNDBUF, &[1]),
+        Err(Errno::INVAL)
+    );
+    assert_eq!(set(world, fd, tcp, 9999, 1), Err(Errno::NOPROTOOPT));
+    assert_eq!(set(world, fd, 9999, 1, 1), Err(Errno::NOPROTOOPT));
+    assert_eq!(set(world, fd, tcp, libc::TCP_MAXSEG, 20), Err(Errno::INVAL));
+    assert_eq!(
+        set(world, fd, tcp, libc::TCP_KEEPIDLE, 0),
+        Err(Errno::INVAL)
+    );
+    assert_eq!(number(world, fd, tcp, libc::TCP_KEEPIDLE), Ok(7200));
+    let reno = setsockopt(world, fd, tcp, libc::TCP_CONGESTION, b"reno");
+    assert_eq!(reno, Ok(()));
+    let name = getsockopt(world, fd, tcp, libc::TCP_CONGESTION).unwrap();
+    assert_eq!(name, *b"reno\0\0\0\0\0\0\0\0\0\0\0\0");
+    let unknown = setsockopt(world, fd, tcp, libc::TCP_CONGESTION, b"vegas");
+    assert_eq!(unknown, Err(Errno::NOENT));
+    let late = [0_i64.to_ne_bytes(), 1_000_000_i64.to_ne_bytes()].concat();
+    let bad = setsockopt(world, fd, level, libc::SO_RCVTIMEO, &late);
+    assert_eq!(bad, Err(Errno::DOM));
+}
+
+#[test]
+fn tcp_info_has_linuxs_layout() {
+    let world = &mut Alone::new();
+    let (listener, fd, server) = pair(world, "127.0.0.1:80");
+    put(world, fd, &[0; 10], 0).unwrap();
+    let info =
+        |world: &mut Alone, fd| getsockopt(world, fd, libc::IPPROTO_TCP, libc::TCP_INFO).unwrap();
+    let bytes = info(world, fd);
+    assert_eq!(bytes.len(), 280, "as of Linux 6.18");
+    assert_eq!(bytes[0], 1, "TCP_ESTABLISHED");
+    assert_eq!(bytes[5] & 7, 7, "timestamps, SACK and window scale");
+    let word = |at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().unwrap());
+    assert_eq!(
+        word(80),
+        2,
+        "tcpi_snd_cwnd: IW10 allows two of the loopback's"
+    );
+    assert_eq!(word(76), 0x7fff_ffff, "tcpi_snd_ssthresh: none yet");
+    assert_eq!(info(world, listener)[0], 10, "TCP_LISTEN");
+    close(world, fd).unwrap();
+    assert_eq!(info(world, server)[0], 8, "TCP_CLOSE_WAIT");
+    let memory = getsockopt(world, server, libc::SOL_SOCKET, 55).unwrap();
+    assert!(memory.len() >= 36, "SO_MEMINFO");
+}
+
+#[test]
+fn datagrams_keep_their_bounds() {
+    let world = &mut Alone::new();
+    let a = socket(world, V4, DATAGRAM, 0).unwrap();
+    let b = socket(world, V4, DATAGRAM, 0).unwrap();
+    bind(world, b, &sockaddr("127.0.0.1:53")).unwrap();
+    assert_eq!(listen(world, a, 1), Err(Errno::OPNOTSUPP));
+    assert_eq!(put(world, a, b"x", 0), Err(Errno::DESTADDRREQ));
+    let to = sockaddr("127.0.0.1:53");
+    let parts = [IoSlice::new(b"que"), IoSlice::new(b"stion")];
+    assert_eq!(send(world, a, &parts, 0, Some(&to)), Ok(8));
+    let mut small = [0; 5];
+    let flags = libc::MSG_PEEK | libc::MSG_TRUNC;
+    let peeked = receive(world, b, &mut [IoSliceMut::new(&mut small)], flags).unwrap();
+    assert_eq!((peeked.len, peeked.flags), (8, libc::MSG_TRUNC));
+    assert_eq!(&small, b"quest");
+    let mut large = [0; 100];
+    let whole = receive(world, b, &mut [IoSliceMut::new(&mut large)], 0).unwrap();
+    assert_eq!(whole.len, 8);
+    assert_eq!(
+        whole.from.map(|from| from.ip()),
+        Some([127, 0, 0, 1].into())
+    );
+    connect(world, a, &to).unwrap();
+    assert_eq!(put(world, a, b"again", 0), Ok(5));
+    assert_eq!(get(world, b, 100, 0).unwrap(), b"again");
+}
+
+#[test]
+fn a_write_without_room_waits_or_takes_part() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "127.0.0.1:80");
+    let big = vec![7; 8 << 20];
+    let mut left = 0;
+    let ended = loop {
+        match put(world, client, &big, libc::MSG_DONTWAIT) {
+            Ok(taken) => left += taken,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(ended, Errno::AGAIN);
+    assert!(left > 0, "as much as there was room for");
+    while left > 0 {
+        left -= get(world, server, 1 << 16, 0).unwrap().len();
+    }
+    assert_eq!(put(world, client, b"x", libc::MSG_DONTWAIT), Ok(1));
+}
