@@ -240,6 +240,29 @@ fn an_application_ends_its_shard() {
         .unwrap();
 }
 
+/// A question at a time, each asked when the shard sleeps or is about to: a lost wake-up would hang. And a shard nobody asks
+/// anything takes no turns.
+#[test]
+fn a_hundred_thousand_wakes() {
+    const QUESTIONS: u64 = 100_000;
+    let (_a, b) = ports();
+    let server = shard(b, "10.0.0.2/24", Echo::default(), ShardOptions::default());
+    let server = server.spawn().unwrap();
+    let (sender, answers) = channel();
+    for n in 0..QUESTIONS {
+        let posted = server.handle().post(sender.clone());
+        posted.map_err(|(_, why)| why).unwrap();
+        assert_eq!(answers.recv().unwrap(), 0, "question {n}");
+    }
+    let before = server.handle().snapshot(0).wait().unwrap().meters;
+    assert_eq!(before.messages, QUESTIONS + 1);
+    assert!(before.sleeps > 0 && before.wakes > 0);
+    std::thread::sleep(Duration::from_millis(100));
+    let after = server.handle().snapshot(0).wait().unwrap().meters;
+    let turns = after.turns - before.turns;
+    assert!(turns < 50, "{turns} turns with nothing to do");
+}
+
 /// An application that panics: whoever waits for the shard learns it.
 struct Bomb;
 

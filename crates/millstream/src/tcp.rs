@@ -463,10 +463,8 @@ impl TcpListener {
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn into_socket(self) -> Result<TcpListenerSocket, Self> {
-        Arc::try_unwrap(self.listener)
-            .map(|listener| listener.socket)
-            .map_err(|listener| Self { listener })
+    pub(crate) fn socket(&self) -> &TcpListenerSocket {
+        &self.listener.socket
     }
 }
 

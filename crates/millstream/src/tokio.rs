@@ -57,7 +57,6 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::task::{Context, Poll, ready};
 
 use ::tokio::task::coop;
-use engine::TcpListenerSocket;
 
 use crate::Host;
 
@@ -100,7 +99,7 @@ fn none() -> io::Error {
 /// A TCP listener, as tokio's.
 #[derive(Debug)]
 pub struct TcpListener {
-    socket: TcpListenerSocket,
+    listener: crate::TcpListener,
 }
 
 impl TcpListener {
@@ -121,20 +120,25 @@ impl TcpListener {
 
     async fn bind_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
         let socket = host.sockets().tcp_listen(addr, 1024)?.opened().await?;
-        Ok(Self { socket })
+        Ok(Self {
+            listener: crate::TcpListener::new(socket),
+        })
     }
 
-    /// Makes an async listener of a blocking one.
+    /// Makes an async listener of a blocking one. Clones of that one go on beside it.
     ///
     /// # Errors
-    /// `InvalidInput` while there are other clones of it.
+    /// None; the result is that of tokio's method.
     pub fn from_std(listener: crate::TcpListener) -> io::Result<Self> {
-        let other =
-            |_| io::Error::new(io::ErrorKind::InvalidInput, "the listener has other clones");
-        listener
-            .into_socket()
-            .map(|socket| Self { socket })
-            .map_err(other)
+        Ok(Self { listener })
+    }
+
+    /// Makes a blocking listener of an async one.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn into_std(self) -> io::Result<crate::TcpListener> {
+        Ok(self.listener)
     }
 
     /// The next connection and where it comes from.
@@ -147,10 +151,11 @@ impl TcpListener {
 
     /// As [`TcpListener::accept`], for a poll function.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let socket = self.listener.socket();
         let accepted = ready!(attempt(
             cx,
-            || self.socket.try_accept(),
-            |cx| self.socket.poll_acceptable(cx)
+            || socket.try_accept(),
+            |cx| socket.poll_acceptable(cx)
         ));
         Poll::Ready(accepted.map(|(socket, peer)| (TcpStream::from_socket(socket), peer)))
     }
@@ -170,7 +175,7 @@ impl TcpListener {
     /// # Errors
     /// None; the result is that of tokio's method.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.listener.local_addr()
     }
 
     /// The time to live (hop limit) of connections accepted from now on: 1 to 255.
@@ -178,8 +183,7 @@ impl TcpListener {
     /// # Errors
     /// `InvalidInput` for other values; the host has stopped.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        let ttl = crate::tcp::ttl(ttl)?;
-        self.socket.set_options(|options| options.ttl = Some(ttl))
+        self.listener.set_ttl(ttl)
     }
 
     /// The time to live (hop limit) of accepted connections.
@@ -187,6 +191,6 @@ impl TcpListener {
     /// # Errors
     /// None; the result is that of tokio's method.
     pub fn ttl(&self) -> io::Result<u32> {
-        Ok(self.socket.options().ttl.map_or(64, u32::from))
+        self.listener.ttl()
     }
 }

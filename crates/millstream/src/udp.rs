@@ -40,9 +40,13 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     pub(crate) fn new(socket: UdpHandle) -> Self {
+        Self::from_shared(Arc::new(socket))
+    }
+
+    pub(crate) fn from_shared(socket: Arc<UdpHandle>) -> Self {
         Self {
             inner: Arc::new(Inner {
-                socket: Arc::new(socket),
+                socket,
                 waiting: Waiting::default(),
             }),
         }

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{A, B, config, hosts, hosts_with, pattern};
-use millstream::Limits;
 use millstream::tokio::{OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, UdpSocket};
+use millstream::{Limits, State};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -253,6 +253,110 @@ async fn a_stopped_host_wakes_its_tasks() {
             .contains("stopped")
     );
     assert!(a.snapshot_async(1).await.is_err());
+}
+
+/// A client, a proxy with `copy_bidirectional` and tiny buffers, and an echo server: all bytes there and back, both ends seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_between() {
+    let (a, b) = hosts();
+    tokio::spawn(echo(TcpListener::bind(&b, (B, 80)).await.unwrap()));
+    let front = TcpListener::bind(&b, (B, 81)).await.unwrap();
+    let to = b.clone();
+    let proxy = tokio::spawn(async move {
+        let (mut client, _) = front.accept().await.unwrap();
+        let mut server = TcpStream::connect(&to, (B, 80)).await.unwrap();
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, 777, 333).await
+    });
+    let (mut read, mut write) = TcpStream::connect(&a, (B, 81)).await.unwrap().into_split();
+    assert_eq!(read.peer_addr().unwrap().port(), 81);
+    let data = pattern(5, 1_500_000);
+    let sent = data.clone();
+    let writer = tokio::spawn(async move {
+        write.write_all(&sent).await.unwrap();
+        write.shutdown().await.unwrap();
+        write.flush().await.unwrap();
+        assert_eq!(
+            write.write(b"x").await.unwrap_err().kind(),
+            ErrorKind::BrokenPipe
+        );
+    });
+    let mut got = Vec::new();
+    read.read_to_end(&mut got).await.unwrap();
+    assert!(got == data);
+    writer.await.unwrap();
+    let n = data.len() as u64;
+    assert_eq!(proxy.await.unwrap().unwrap(), (n, n));
+}
+
+/// Futures are dropped half way, again and again, and polled by tasks that change: nothing is lost, said twice, or left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancelled_futures_leave_nothing() {
+    let (a, b) = hosts();
+    let listener = TcpListener::bind(&b, (B, 80)).await.unwrap();
+    // A connect nobody waits for is given up.
+    for _ in 0..20 {
+        let connect = TcpStream::connect(&a, "10.77.0.99:80");
+        assert!(timeout(Duration::from_millis(1), connect).await.is_err());
+    }
+    // An accept that was dropped takes no connection with it.
+    assert!(
+        timeout(Duration::from_millis(1), listener.accept())
+            .await
+            .is_err()
+    );
+    let mut client = TcpStream::connect(&a, (B, 80)).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    let writer = tokio::spawn(async move {
+        for piece in pattern(0, 100_000).chunks(100) {
+            server.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut got = Vec::new();
+    while got.len() < 100_000 {
+        let mut buffer = [0; 64];
+        tokio::select! {
+            biased;
+            () = tokio::task::yield_now() => {}
+            n = client.read(&mut buffer) => got.extend_from_slice(&buffer[..n.unwrap()]),
+        }
+        if got.len() % 7 == 0 {
+            // From another task, with another waker.
+            (client, got) = tokio::spawn(async move {
+                let n = client.read(&mut buffer).await.unwrap();
+                got.extend_from_slice(&buffer[..n]);
+                (client, got)
+            })
+            .await
+            .unwrap();
+        }
+    }
+    assert!(got == pattern(0, 100_000));
+    writer.await.unwrap();
+    drop(client);
+    while !a.snapshot_async(10).await.unwrap().states.is_empty() {
+        let states = a.snapshot_async(10).await.unwrap().states;
+        if states.iter().all(|(state, _)| *state == State::TimeWait) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_listener_and_its_clone_in_both_worlds() {
+    let (a, b) = hosts();
+    let blocking = b.tcp_listen((B, 80)).unwrap();
+    let listener = TcpListener::from_std(blocking.try_clone().unwrap()).unwrap();
+    let (connected, accepted) = tokio::join!(TcpStream::connect(&a, (B, 80)), listener.accept());
+    assert_eq!(
+        connected.unwrap().local_addr().unwrap(),
+        accepted.unwrap().1
+    );
+    assert_eq!(
+        listener.into_std().unwrap().local_addr().unwrap(),
+        blocking.local_addr().unwrap()
+    );
 }
 
 /// axum over Millstream, asked by a client over Millstream.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -128,6 +129,32 @@ impl Drop for OwnedWriteHalf {
 
 macro_rules! reading_half {
     ($half:ty) => {
+        impl $half {
+            /// As [`TcpStream::peek`].
+            ///
+            /// # Errors
+            /// As reading.
+            pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                self.stream.peek(buf).await
+            }
+
+            /// As [`TcpStream::readable`].
+            ///
+            /// # Errors
+            /// None: errors are those of the read that follows.
+            pub async fn readable(&self) -> io::Result<()> {
+                self.stream.readable().await
+            }
+
+            /// As [`TcpStream::try_read`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_read`].
+            pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+                self.stream.try_read(buf)
+            }
+        }
+
         impl AsyncRead for $half {
             fn poll_read(
                 self: Pin<&mut Self>,
@@ -142,6 +169,24 @@ macro_rules! reading_half {
 
 macro_rules! writing_half {
     ($half:ty, $shut:expr) => {
+        impl $half {
+            /// As [`TcpStream::writable`].
+            ///
+            /// # Errors
+            /// None: errors are those of the write that follows.
+            pub async fn writable(&self) -> io::Result<()> {
+                self.stream.writable().await
+            }
+
+            /// As [`TcpStream::try_write`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_write`].
+            pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+                self.stream.try_write(buf)
+            }
+        }
+
         impl AsyncWrite for $half {
             fn poll_write(
                 self: Pin<&mut Self>,
@@ -178,6 +223,30 @@ macro_rules! writing_half {
     };
 }
 
+/// What both halves tell of their stream.
+macro_rules! addresses {
+    ($($half:ty),+) => {$(
+        impl $half {
+            /// This end's address.
+            ///
+            /// # Errors
+            /// As [`TcpStream::local_addr`].
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                self.stream.local_addr()
+            }
+
+            /// The other end's address.
+            ///
+            /// # Errors
+            /// As [`TcpStream::peer_addr`].
+            pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+                self.stream.peer_addr()
+            }
+        }
+    )+};
+}
+
+addresses!(ReadHalf<'_>, WriteHalf<'_>, OwnedReadHalf, OwnedWriteHalf);
 reading_half!(ReadHalf<'_>);
 reading_half!(OwnedReadHalf);
 writing_half!(WriteHalf<'_>, |_| ());

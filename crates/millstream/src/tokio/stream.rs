@@ -144,6 +144,32 @@ impl TcpStream {
         .await
     }
 
+    /// Ready when there may be something to read; else the task is woken then.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_readable(cx).map(Ok)
+    }
+
+    /// Ready when there may be room to write; else the task is woken then.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_writable(cx).map(Ok)
+    }
+
+    /// Reads what is there into several buffers.
+    ///
+    /// # Errors
+    /// As [`TcpStream::try_read`].
+    pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.socket.try_read(bufs)
+    }
+
+    /// Writes what there is room for from several buffers.
+    ///
+    /// # Errors
+    /// As [`TcpStream::try_write`].
+    pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.try_write(bufs)
+    }
+
     /// What TCP knows of the connection (TCP_INFO).
     ///
     /// # Errors

@@ -65,6 +65,11 @@ impl UdpSocket {
         }
     }
 
+    /// Makes a blocking socket of an async one.
+    pub fn into_std(self) -> crate::UdpSocket {
+        crate::UdpSocket::from_shared(self.socket)
+    }
+
     /// Sets the peer.
     ///
     /// # Errors
@@ -108,14 +113,16 @@ impl UdpSocket {
     /// # Errors
     /// As [`crate::UdpSocket::send`].
     pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| {
-            attempt(
-                cx,
-                || self.socket.try_send(buf, None),
-                |cx| self.socket.poll_writable(cx),
-            )
-        })
-        .await
+        poll_fn(|cx| self.poll_send(cx, buf)).await
+    }
+
+    /// As [`UdpSocket::send`], for a poll function.
+    pub fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        attempt(
+            cx,
+            || self.socket.try_send(buf, None),
+            |cx| self.socket.poll_writable(cx),
+        )
     }
 
     /// Receives a datagram: its length and sender.
@@ -140,6 +147,14 @@ impl UdpSocket {
     /// As [`crate::UdpSocket::recv_from`].
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.receive(buf, false).await.map(|(n, _)| n)
+    }
+
+    /// As [`UdpSocket::recv`], and the datagram stays to be received again.
+    ///
+    /// # Errors
+    /// As [`crate::UdpSocket::recv_from`].
+    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf, true).await.map(|(n, _)| n)
     }
 
     async fn receive(&self, buf: &mut [u8], peek: bool) -> io::Result<(usize, SocketAddr)> {
@@ -168,6 +183,27 @@ impl UdpSocket {
             buf.advance(n);
             from
         })
+    }
+
+    /// As [`UdpSocket::recv`], for a poll function.
+    pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_recv_from(cx, buf).map_ok(drop)
+    }
+
+    /// Sends a datagram to the connected peer if there is room.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as sending.
+    pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.socket.try_send(buf, None)
+    }
+
+    /// Receives a datagram if there is one: its length.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as receiving.
+    pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.try_recv(buf, false).map(|(n, _)| n)
     }
 
     /// Sends a datagram if there is room.
