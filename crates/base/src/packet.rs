@@ -40,8 +40,6 @@ pub struct Facts {
     pub checksum: Checksum,
     /// Whether the frame stands for several segments.
     pub gso: Gso,
-    /// A hash of the flow, as the device or the shard computed it; 0 if nobody did.
-    pub flow_hash: u32,
 }
 
 impl Facts {
@@ -49,7 +47,6 @@ impl Facts {
     pub const NONE: Facts = Facts {
         checksum: Checksum::Unknown,
         gso: Gso::NONE,
-        flow_hash: 0,
     };
 }
 
@@ -281,22 +278,25 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(size_of::<Facts>(), 16);
-        assert_eq!(size_of::<Packet>(), 28);
+        assert_eq!(size_of::<Facts>(), 12);
+        assert_eq!(size_of::<Packet>(), 24);
     }
 
-    fn numbered(n: u32) -> Packet {
+    fn numbered(n: u16) -> Packet {
         Packet {
             chain: Chain::EMPTY,
             facts: Facts {
-                flow_hash: n,
+                gso: Gso {
+                    size: n,
+                    ..Gso::NONE
+                },
                 ..Facts::NONE
             },
         }
     }
 
-    fn numbers(batch: &Batch) -> Vec<u32> {
-        batch.iter().map(|p| p.facts.flow_hash).collect()
+    fn numbers(batch: &Batch) -> Vec<u16> {
+        batch.iter().map(|p| p.facts.gso.size).collect()
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
                 }
                 _ => {
                     assert_eq!(
-                        batch.pop_front().map(|p| p.facts.flow_hash),
+                        batch.pop_front().map(|p| p.facts.gso.size),
                         model.pop_front()
                     );
                 }
@@ -333,7 +333,7 @@ mod tests {
             if n % 100 == 0 {
                 assert_eq!(numbers(&batch), model.iter().copied().collect::<Vec<_>>());
                 assert_eq!(
-                    batch.get(3).map(|p| p.facts.flow_hash),
+                    batch.get(3).map(|p| p.facts.gso.size),
                     model.get(3).copied()
                 );
             }

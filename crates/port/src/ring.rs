@@ -220,11 +220,6 @@ impl RingPort {
             self.counters.rx_frames += 1;
             self.counters.rx_bytes += bytes.len() as u64;
             self.rx.skip();
-            // The hash was made with the other side's secret.
-            let facts = Facts {
-                flow_hash: 0,
-                ..facts
-            };
             if let Err(packet) = batch.push(Packet { chain, facts }) {
                 pool.free(packet.chain);
             }

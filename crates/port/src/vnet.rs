@@ -102,11 +102,7 @@ pub fn to_facts(header: &[u8; HEADER_LEN], first: &[u8], len: usize) -> Result<F
         size,
         header_len: header_len as u16,
     };
-    Ok(Facts {
-        checksum,
-        gso,
-        ..Facts::default()
-    })
+    Ok(Facts { checksum, gso })
 }
 
 /// The header for a frame of `len` bytes beginning with `first` that is handed to the device with these facts.

@@ -332,7 +332,6 @@ impl World {
                     size,
                     header_len: 0,
                 },
-                ..Facts::default()
             },
         };
         if let Err(packet) = batch.push(Packet { chain, facts }) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::packet::Facts;
+use crate::packet::{Facts, Gso};
 use crate::rng::Rng;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
@@ -120,12 +120,15 @@ fn frames_against_a_deque() {
     let (mut tx, mut rx) = frames(16, 300);
     let (mut model, mut staged) = (VecDeque::new(), VecDeque::new());
     let mut rng = Rng::from_seed(5);
-    for n in 0..50_000 {
+    for n in 0..50_000u16 {
         match rng.below(6) {
             0..3 => {
                 let bytes = frame(&mut rng, 300);
                 let facts = Facts {
-                    flow_hash: n,
+                    gso: Gso {
+                        size: n,
+                        ..Gso::NONE
+                    },
                     ..Facts::NONE
                 };
                 if tx.push_facts(bytes.len(), facts, |out| out.copy_from_slice(&bytes)) {
@@ -142,9 +145,9 @@ fn frames_against_a_deque() {
             4 => {
                 let peeked = rx
                     .peek()
-                    .map(|(facts, bytes)| (facts.flow_hash, bytes.to_vec()));
+                    .map(|(facts, bytes)| (facts.gso.size, bytes.to_vec()));
                 assert_eq!(peeked.as_ref(), model.front());
-                let found = rx.pop_facts(|facts, bytes| (facts.flow_hash, bytes.to_vec()));
+                let found = rx.pop_facts(|facts, bytes| (facts.gso.size, bytes.to_vec()));
                 assert_eq!(found, model.pop_front());
             }
             _ => assert_eq!(rx.skip(), model.pop_front().is_some()),

@@ -312,7 +312,6 @@ fn more_than_the_buffer_holds_is_written_on_the_way() {
             offset: 6,
         },
         gso,
-        ..Facts::NONE
     };
     let capacity = a.writer.buffer.capacity();
     for i in 0..20u8 {

@@ -572,7 +572,6 @@ fn super_frames_keep_their_segment_size() {
             size: 1400,
             header_len: 42,
         },
-        flow_hash: 0,
     };
     let Input::Datagram(datagram) = rig.receive_on(IF0, &frame, facts) else {
         panic!("{:?}", rig.core.stats.drops);
