@@ -53,6 +53,7 @@ struct Said {
     shift: u8,
     scaling: bool,
     mss: u16,
+    stamps: bool,
     syn: Option<Seq>,
 }
 
@@ -180,12 +181,19 @@ impl Checker {
             return Err("MSS option on a segment without SYN (RFC 9293 MUST-65)".into());
         }
         self.within_what_the_peer_allows(&back, seq, tcp.payload().len() as u32)?;
-        let theirs = self.flows.get(&back).is_some_and(|p| p.scaling);
+        let peer = self.flows.get(&back);
+        let (theirs, stamps) = (
+            peer.is_some_and(|p| p.scaling),
+            peer.is_some_and(|p| p.stamps),
+        );
         let Some(said) = self.flows.get_mut(&flow) else {
             return Ok(());
         };
         if !flags.contains(Flags::ACK) {
             return Err("segment without ACK and without SYN or RST".into());
+        }
+        if said.stamps && stamps && options.timestamps.is_none() {
+            return Err("segment without the timestamps agreed on (RFC 7323 3.2)".into());
         }
         let shift = if said.scaling && theirs {
             said.shift
@@ -255,6 +263,7 @@ impl Checker {
             };
         }
         said.mss = options.mss.unwrap_or(536);
+        said.stamps = options.timestamps.is_some();
         said.scaling = options.window_scale.is_some();
         said.shift = options.window_scale.unwrap_or(0);
         if tcp.flags().contains(Flags::ACK) {

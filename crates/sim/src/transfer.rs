@@ -62,6 +62,7 @@ pub struct Scenario {
     outcome: Outcome,
     done_ends: usize,
     received: u64,
+    receive_buffer: u32,
     /// Bytes a reader takes at a time; small values exercise closed windows.
     pub read_size: usize,
 }
@@ -94,6 +95,7 @@ impl Scenario {
             outcome: Outcome::default(),
             done_ends: 0,
             received: 0,
+            receive_buffer: options.receive_buffer,
             read_size: 64 * 1024,
         };
         for (at, stream) in streams.iter().enumerate() {
@@ -198,7 +200,28 @@ impl Scenario {
             }
             return Ok(());
         }
+        self.keeps_its_buffer(world, node, event.socket)?;
         self.work(world, node, event.socket)
+    }
+
+    /// What is unread and what may still come is no more than the buffer, and a sixteenth for the window's rounding.
+    fn keeps_its_buffer(
+        &self,
+        world: &mut World,
+        node: NodeId,
+        socket: SocketId,
+    ) -> Result<(), String> {
+        let Ok(info) = world.host(node).tcp_info(socket) else {
+            return Ok(());
+        };
+        let (held, most) = (info.unread + info.receive_window, self.receive_buffer);
+        if u64::from(held) <= u64::from(most) + u64::from(most / 16) {
+            Ok(())
+        } else {
+            Err(format!(
+                "{held} bytes granted or unread in a buffer of {most}"
+            ))
+        }
     }
 
     /// Reads and writes what can be read and written on one end.

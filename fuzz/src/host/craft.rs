@@ -162,7 +162,11 @@ fn near(script: &mut Script<'_>, expected: u32) -> u32 {
 }
 
 /// A TCP segment of a flow the host knows, or of a new one. Every byte of data is the low byte of its sequence number.
-pub(super) fn segment(script: &mut Script<'_>, flows: &[Flow], now: Instant) -> (Vec<u8>, Flow) {
+pub(super) fn segment(
+    script: &mut Script<'_>,
+    flows: &[Flow],
+    now: Instant,
+) -> (Vec<u8>, Flow, Flags) {
     let (which, bits) = (script.u8(), script.u8());
     let flow = if which & 0x80 == 0 && !flows.is_empty() {
         flows[usize::from(which) % flows.len()]
@@ -226,6 +230,7 @@ pub(super) fn segment(script: &mut Script<'_>, flows: &[Flow], now: Instant) -> 
     (
         ip(flow.v6, peer, ours, protocol::TCP, 64, 0, &payload, OUR_MAC),
         flow,
+        flags,
     )
 }
 

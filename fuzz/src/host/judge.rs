@@ -50,6 +50,8 @@ pub(super) struct Judge {
     offloads: Offloads,
     pub(super) flows: Vec<Flow>,
     tainted: bool,
+    /// The peer has just reset this flow.
+    reset: Option<Flow>,
 }
 
 impl Judge {
@@ -59,6 +61,7 @@ impl Judge {
             offloads,
             flows: Vec::with_capacity(FLOWS_MAX),
             tainted: false,
+            reset: None,
         }
     }
 
@@ -69,6 +72,11 @@ impl Judge {
 
     pub(super) fn is_tainted(&self) -> bool {
         self.tainted
+    }
+
+    /// A step begins; with `reset` the peer resets this flow.
+    pub(super) fn begin(&mut self, reset: Option<Flow>) {
+        self.reset = reset;
     }
 
     /// The peer sends a segment of this flow.
@@ -224,6 +232,8 @@ impl Judge {
             return;
         };
         if flags.contains(Flags::RST) {
+            let answers = self.reset.is_some_and(|reset| reset.is_same(&heard));
+            assert!(!answers, "a reset for a reset (RFC 9293 section 3.10.7.1)");
             flow.start = None;
             return;
         }

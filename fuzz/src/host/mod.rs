@@ -11,6 +11,7 @@ mod judge;
 
 use base::{Batch, Checksum, Instant, Offloads, Packet};
 use stack::{Config, Host, InterfaceConfig, InterfaceId, Route, SocketId};
+use wire::tcp::Flags;
 use wire::{Addr, Cidr, Mac};
 
 use judge::Judge;
@@ -187,6 +188,7 @@ impl World {
     }
 
     fn step(&mut self, script: &mut Script<'_>) {
+        self.judge.begin(None);
         match script.u8() % 8 {
             0 => {
                 let len = usize::from(script.u16() % 1600);
@@ -205,8 +207,9 @@ impl World {
                 self.arrive(&frame, checksum);
             }
             3 | 4 => {
-                let (frame, flow) = craft::segment(script, &self.judge.flows, self.now);
+                let (frame, flow, flags) = craft::segment(script, &self.judge.flows, self.now);
                 self.judge.open(flow);
+                self.judge.begin(flags.contains(Flags::RST).then_some(flow));
                 self.arrive(&frame, Checksum::Unknown);
             }
             5 => self.pass(script.u8()),

@@ -49,6 +49,8 @@ struct Direction {
     once: Ranges,
     twice: Ranges,
     latest: Option<Latest>,
+    /// The highest acknowledgment that came along.
+    acked: Option<u32>,
 }
 
 /// All directions, by who sends.
@@ -73,6 +75,11 @@ impl Received {
         let Some(direction) = self.0.get_mut(&flow) else {
             return;
         };
+        let older = |acked: u32| (acked.wrapping_sub(tcp.ack()) as i32) > 0;
+        let stale = direction.acked.is_some_and(older);
+        if !stale {
+            direction.acked = Some(tcp.ack());
+        }
         let (start, len) = (
             tcp.seq().wrapping_sub(direction.first),
             tcp.payload().len() as u32,
@@ -87,10 +94,11 @@ impl Received {
         }
         direction.once.add(start, end);
         let fits = edge.is_some_and(|edge| end <= edge.wrapping_sub(direction.first));
+        // An old acknowledgment may have it refused (RFC 5961 5.2).
         direction.latest = tcp
             .options()
             .timestamps
-            .filter(|_| fits)
+            .filter(|_| fits && !stale)
             .map(|(tsval, _)| Latest { start, tsval });
     }
 

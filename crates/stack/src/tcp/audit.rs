@@ -210,6 +210,10 @@ impl Tcp {
             );
         }
         must(
+            act.rtt_at == Instant::FAR,
+            "a round trip is timed that may be of a copy (Karn)",
+        )?;
+        must(
             tcb.snd_una.lt(act.recover) && act.recover.le(tcb.snd_nxt),
             "the repair's end is not in flight",
         )?;

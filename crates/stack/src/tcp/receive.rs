@@ -306,9 +306,9 @@ impl Conn<'_> {
     pub(crate) fn sack_blocks(&mut self, most: usize) -> wire::tcp::Sack {
         let mut sack = wire::tcp::Sack::default();
         let most = most.min(sack.blocks.len());
-        let mut push = |start: Seq, end: Seq, dsack: bool| {
+        let mut push = |start: Seq, end: Seq, again: bool| {
             let len = usize::from(sack.len);
-            let known = !dsack && sack.blocks[..len].contains(&(start.0, end.0));
+            let known = !again && sack.blocks[..len].contains(&(start.0, end.0));
             if len < most && !known {
                 sack.blocks[len] = (start.0, end.0);
                 sack.len += 1;
@@ -316,9 +316,9 @@ impl Conn<'_> {
         };
         if let Some((start, end)) = self.act.dsack.take() {
             push(start, end, true);
-            // RFC 2883 4: followed by what holds it, or it would be taken for news.
+            // RFC 2883 4: followed by what holds it, though that be the same, or it would be taken for news.
             if let Some((start, end)) = self.range_containing(start) {
-                push(start, end, false);
+                push(start, end, true);
             }
         }
         for at in 0..usize::from(self.act.recent_len) {

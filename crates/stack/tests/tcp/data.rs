@@ -145,6 +145,12 @@ fn a_duplicate_out_of_order_is_followed_by_its_range() {
         rig.expect().options.sack.as_slice(),
         [block(150, 200), block(100, 300), block(500, 600)]
     );
+    // Also when it is all of the range.
+    rig.send(open.peer + 500, open.host, ACK, &[6; 100]);
+    assert_eq!(
+        rig.expect().options.sack.as_slice(),
+        [block(500, 600), block(500, 600), block(100, 300)]
+    );
     // Also when more came before the ACK left.
     let frame = |from: u32, len: usize| {
         let seq = open.peer + from;
