@@ -669,7 +669,16 @@ impl Host {
 
     /// How many TCP records live, for tools and leak tests.
     pub fn tcp_occupancy(&self) -> TcpOccupancy {
-        let [connections, active, half_open, time_wait, ranges, profiles] = self.tcp.occupancy();
+        let [
+            connections,
+            active,
+            half_open,
+            time_wait,
+            ranges,
+            profiles,
+            in_flight,
+            episodes,
+        ] = self.tcp.occupancy();
         TcpOccupancy {
             connections,
             active,
@@ -677,6 +686,8 @@ impl Host {
             time_wait,
             ranges,
             profiles,
+            in_flight,
+            episodes,
         }
     }
 }
@@ -697,10 +708,14 @@ pub struct TcpOccupancy {
     pub half_open: u32,
     /// TIME-WAIT records.
     pub time_wait: u32,
-    /// Out-of-order and scoreboard ranges.
+    /// Ranges out of order.
     pub ranges: u32,
     /// Different sets of options.
     pub profiles: u32,
+    /// Runs of segments in flight.
+    pub in_flight: u32,
+    /// Connections that had a loss since they were last idle.
+    pub episodes: u32,
 }
 
 /// Which direction of a connection to shut down.

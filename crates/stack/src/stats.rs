@@ -205,6 +205,12 @@ counters! {
         TcpTimeouts => "tcp-timeouts",
         /// Fast retransmits entered.
         TcpFastRetransmits => "tcp-fast-retransmits",
+        /// Probes of the tail sent (RFC 8985 7).
+        TcpLossProbes => "tcp-loss-probes",
+        /// Repairs taken back because nothing was lost.
+        TcpUndone => "tcp-undone",
+        /// D-SACKs received (RFC 2883).
+        TcpDuplicatesReported => "tcp-duplicates-reported",
         /// Resets sent.
         TcpResetsOut => "tcp-resets-out",
         /// Resets received and accepted.

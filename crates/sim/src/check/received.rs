@@ -8,6 +8,9 @@ use wire::tcp::{Flags, Packet};
 
 use super::Flow;
 
+/// So many ranges out of order a host keeps; of more it drops what begins another.
+const KEPT: usize = 128;
+
 /// Sorted ranges, apart from each other.
 #[derive(Debug, Default, Clone)]
 struct Ranges(Vec<(u32, u32)>);
@@ -141,6 +144,7 @@ impl Received {
         let echo = options.timestamps.map_or(0, |(_, echo)| echo);
         let newest = direction
             .latest
+            .filter(|_| direction.once.0.len() < KEPT)
             .filter(|l| !held && l.start > ack && l.tsval.wrapping_sub(echo) as i32 >= 0);
         match newest {
             Some(Latest { start, .. })

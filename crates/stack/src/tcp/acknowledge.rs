@@ -2,7 +2,7 @@
 //!
 //! What does not live here: deciding what is lost (`recovery`) and sending (`output`).
 
-use base::Instant;
+use base::{Instant, Seq};
 
 use crate::context::Core;
 use crate::socket::Ready;
@@ -12,6 +12,21 @@ use super::congestion::Ack;
 use super::conn::Conn;
 use super::record::{Repair, flag};
 use super::segment::Segment;
+use super::sent::{Board, Delivery};
+
+/// What a SACK option said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Blocks {
+    dsack: bool,
+    held: bool,
+}
+
+impl Blocks {
+    const NONE: Self = Self {
+        dsack: false,
+        held: false,
+    };
+}
 
 /// What came of an ACK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,37 +52,74 @@ impl Conn<'_> {
             self.tcb.challenge(core.now);
             return Err(Drop::TcpBadAck);
         }
-        let mut sacked = 0;
-        if self.tcb.has(flag::SACK)
-            && let Some(options) = &seg.options
-        {
-            for &(start, end) in &options.sack.blocks[..usize::from(options.sack.len).min(4)] {
-                sacked += self.sack(base::Seq(start), base::Seq(end));
-            }
-        }
+        let mut delivery = self.delivery(core.now, seg.timestamps.map(|(_, echo)| echo));
+        let blocks = self.take_sacks(core, seg, &mut delivery);
+        let sacked = delivery.bytes;
         let window_moved = self.update_send_window(seg);
         let flight = self.tcb.outstanding();
         let mut out = Acked {
-            send: window_moved,
+            send: window_moved || sacked > 0,
             ..Acked::default()
         };
-        if seg.ack.gt(una) {
-            out.fin = self.advance(core, seg, flight, sacked);
+        let (mut duplicate, advanced) = (false, seg.ack.gt(una));
+        if advanced {
+            out.fin = self.advance(core, seg, flight, &mut delivery);
             out.send = true;
             if self.tcb.has(flag::WANT_WRITE) && self.is_writable() {
                 self.tcb.flags &= !flag::WANT_WRITE;
                 out.raise |= Ready::WRITABLE;
             }
         } else if seg.ack == una {
-            self.note_duplicate(seg, flight, window_moved, sacked);
+            duplicate = self.note_duplicate(seg, flight, window_moved, sacked);
         }
-        if (flight > 0 || self.repairing()) && self.tcb.outstanding() > 0 && self.detect_loss() {
-            out.send = true;
+        self.delivered(&delivery);
+        if delivery.bytes > 0 && self.tcb.has(flag::SACK) {
+            self.act.delivered = self.act.delivered.saturating_add(delivery.bytes);
         }
-        if sacked > 0 {
+        let repeated = seg.ack == una && seg.len == 0 && blocks == Blocks::NONE;
+        if self.probe_repaired(seg.ack, repeated, blocks.dsack) {
+            self.reduce_once(core);
+        }
+        self.reconsider(core, seg, &delivery, (advanced, duplicate));
+        if self.repairing() && advanced {
+            self.advance_repair(&core.pool);
+        }
+        if flight > 0 && self.tcb.outstanding() > 0 && self.suspect_loss() {
             out.send = true;
         }
         Ok(out)
+    }
+
+    /// Takes in the SACK option: a D-SACK first (RFC 2883 5), then what the peer holds.
+    fn take_sacks(&mut self, core: &mut Core, seg: &Segment, delivery: &mut Delivery) -> Blocks {
+        let mut told = Blocks::NONE;
+        let Some(sack) = seg.options.as_ref().map(|options| &options.sack) else {
+            return told;
+        };
+        if sack.len == 0 || !self.tcb.has(flag::SACK) {
+            return told;
+        }
+        let mut blocks = [(Seq(0), Seq(0)); 4];
+        let mut count = 0;
+        for (at, &(start, end)) in sack.as_slice().iter().take(4).enumerate() {
+            let (start, end) = (Seq(start), Seq(end));
+            // RFC 2883 5: below the ACK, or within the second block.
+            let within = |other: &(u32, u32)| start.ge(Seq(other.0)) && end.le(Seq(other.1));
+            let again = start.lt(seg.ack) || sack.as_slice().get(1).is_some_and(within);
+            if at == 0 && again && start.lt(end) && end.le(self.tcb.snd_nxt) {
+                told.dsack = true;
+                self.note_dsack(core, start, end);
+            } else if start.lt(end) && start.ge(self.tcb.snd_una) && end.le(self.tcb.snd_nxt) {
+                // RFC 2018 3, RFC 6675 4: blocks outside what is in flight are stale.
+                blocks[count] = (start, end);
+                count += 1;
+            }
+        }
+        let una = self.tcb.snd_una;
+        blocks[..count].sort_unstable_by_key(|(start, _)| start.dist(una));
+        told.held = count > 0;
+        let _seen = self.board().sack(&core.pool, &blocks[..count], delivery);
+        told
     }
 
     /// RFC 9293 3.10.7.4: the send window, by Linux's rule for which segment is newer (no SND.WL2 needed).
@@ -93,8 +145,7 @@ impl Conn<'_> {
             // What the closed window did not let in is sent again now, not when the backed-off timer says so.
             self.tcb.backoff = 0;
             self.act.timeouts = 0;
-            self.act.high_rxt = self.tcb.snd_una;
-            self.tcb.flags |= flag::RETRANSMIT;
+            self.lose_whole_flight();
         }
         self.tcb.snd_wl1 = seg.seq;
         self.tcb.snd_wnd = window;
@@ -103,31 +154,40 @@ impl Conn<'_> {
     }
 
     /// `snd_una` moves: bytes are freed, the round trip is measured, the window grows. Returns whether our FIN is covered.
-    fn advance(&mut self, core: &mut Core, seg: &Segment, flight: u32, sacked: u32) -> bool {
+    fn advance(
+        &mut self,
+        core: &mut Core,
+        seg: &Segment,
+        flight: u32,
+        delivery: &mut Delivery,
+    ) -> bool {
         let acked = seg.ack.dist(self.tcb.snd_una);
         let bytes = (acked as usize).min(self.act.sent.len());
         core.pool.pull_front(&mut self.act.sent, bytes);
-        // What the peer had SACKed before was counted when it was SACKed.
-        if !self.tcb.has(flag::SACK) && !self.repairing() {
-            self.act.sacked_bytes = 0; // the duplicate ACKs before meant reordering, not loss
-        }
-        let before = self.act.sacked_bytes;
         self.tcb.snd_una = seg.ack;
-        self.trim_scoreboard();
-        let counted = before.saturating_sub(self.act.sacked_bytes);
+        Board {
+            flight: &mut self.act.flight,
+            nodes: self.nodes,
+        }
+        .acknowledge(&core.pool, &self.act.sent, seg.ack, delivery);
+        // What the peer had SACKed before was counted when it was SACKed.
+        let delivered = if self.tcb.has(flag::SACK) {
+            delivery.bytes
+        } else {
+            let news = self.settle_duplicates(acked);
+            self.act.delivered = self.act.delivered.saturating_add(news);
+            news
+        };
         self.measure(core.now, seg);
         self.act.timeouts = 0;
-        self.tcb.dup_acks = 0;
+        self.act.dup_acks = 0;
         self.tcb.flags = self.tcb.flags & !flag::REPAIRED | flag::PROGRESS;
-        let delivered = acked.saturating_sub(counted) + sacked;
         self.grow(core.now, delivered, flight);
-        if self.repairing() {
-            self.advance_repair();
-        }
         let left = self.tcb.outstanding();
         if left == 0 {
             self.act.rto_at = Instant::FAR; // RFC 6298 5.2
             self.act.stuck_since = Instant::FAR;
+            self.stop_early();
         } else {
             self.act.rto_at = core.now + self.tcb.rto(); // RFC 6298 5.3
             self.act.stuck_since = core.now;
@@ -139,7 +199,9 @@ impl Conn<'_> {
     fn measure(&mut self, now: Instant, seg: &Segment) {
         if self.act.rtt_at != Instant::FAR {
             if seg.ack.ge(self.act.rtt_seq) {
-                self.tcb.sample_rtt(now - self.act.rtt_at);
+                let rtt = now - self.act.rtt_at;
+                self.tcb.sample_rtt(rtt);
+                self.note_min_rtt(now, u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
                 self.act.rtt_at = Instant::FAR;
             }
         } else if self.repairing() {
@@ -168,9 +230,14 @@ impl Conn<'_> {
         }
     }
 
-    /// Counts duplicate ACKs (RFC 5681 2): nothing but a repeated ACK while data is in flight. Without SACK each stands for a
-    /// segment that has left the network (RFC 6582).
-    fn note_duplicate(&mut self, seg: &Segment, flight: u32, window_moved: bool, sacked: u32) {
+    /// Duplicate ACKs (RFC 5681 2): nothing but a repeated ACK while data is in flight. Returns whether this is one.
+    fn note_duplicate(
+        &mut self,
+        seg: &Segment,
+        flight: u32,
+        window_moved: bool,
+        sacked: u32,
+    ) -> bool {
         let pure = seg.len == 0 && seg.sequence_len() == 0 && !window_moved;
         // With SACK only new SACK information makes a duplicate ACK (RFC 6675 2).
         let duplicate = if self.tcb.has(flag::SACK) {
@@ -180,13 +247,9 @@ impl Conn<'_> {
             pure && !self.tcb.has(flag::REPAIRED)
         };
         if flight == 0 || !duplicate {
-            return;
+            return false;
         }
-        self.tcb.dup_acks = self.tcb.dup_acks.saturating_add(1);
-        if !self.tcb.has(flag::SACK) {
-            let mss = u32::from(self.tcb.mss);
-            let most = self.tcb.outstanding().saturating_sub(mss);
-            self.act.sacked_bytes = (self.act.sacked_bytes + mss).min(most);
-        }
+        self.count_duplicate();
+        true
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Invariant: an audit changes nothing, and visits each record once.
 
-use base::{Chain, Instant, Pool, Seq};
+use base::{Chain, Instant, Pool};
 
 use crate::context::{Core, TimerKind, timer_token};
 use crate::stats::Count;
@@ -103,7 +103,7 @@ impl Tcp {
         let Some(act) = act else {
             return Ok(());
         };
-        self.audit_scoreboard(tcb, act)?;
+        self.audit_flight(tcb, act)?;
         self.audit_out_of_order(tcb, act)
     }
 
@@ -118,7 +118,8 @@ impl Tcp {
         let idle = act.is_none_or(|act| {
             act.sent.is_null()
                 && act.unsent.is_null()
-                && (act.ooo, act.sacked) == (NONE, NONE)
+                && (act.ooo, act.episode) == (NONE, NONE)
+                && act.flight.is_empty()
                 && act.deadline() == Instant::FAR
         });
         must(idle, "queues or deadlines after CLOSED")
@@ -167,47 +168,22 @@ impl Tcp {
         )
     }
 
-    /// The sender's scoreboard (RFC 2018, RFC 6675) and the edges of a repair.
-    fn audit_scoreboard(&self, tcb: &Tcb, act: &Active) -> Found {
-        let (mut node, mut count, mut sum, mut edge) = (act.sacked, 0, 0, None::<Seq>);
-        while let Some(range) = self.ranges.at(node) {
-            must(
-                range.start.lt(range.end),
-                "an empty range in the scoreboard",
-            )?;
-            must(
-                edge.is_none_or(|edge| edge.lt(range.start)),
-                "the scoreboard's ranges are not sorted and apart",
-            )?;
-            must(
-                range.start.ge(tcb.snd_una) && range.end.le(tcb.snd_nxt),
-                "the scoreboard holds what is not in flight",
-            )?;
-            must(range.data.is_null(), "bytes in the scoreboard")?;
-            sum += range.end.dist(range.start);
-            (edge, node, count) = (Some(range.end), range.next, count + 1);
-        }
+    /// What is known of what is in flight, and the edges of a repair.
+    fn audit_flight(&self, tcb: &Tcb, act: &Active) -> Found {
+        let connecting = matches!(tcb.state, State::SynSent | State::SynReceived);
+        let end = if connecting { tcb.snd_una } else { tcb.snd_nxt };
+        act.flight
+            .audit(&self.nodes, (tcb.snd_una, end), tcb.has(flag::SACK))?;
         must(
-            node == NONE && count == act.sacked_nodes,
-            "the scoreboard's nodes are miscounted",
-        )?;
-        if tcb.has(flag::SACK) {
-            must(
-                sum == act.sacked_bytes,
-                "the scoreboard's bytes are miscounted",
-            )?;
-        } else {
-            must(count == 0, "a scoreboard without SACK")?;
-        }
-        must(
-            act.sacked_bytes <= tcb.outstanding(),
+            act.flight.sacked <= tcb.outstanding(),
             "more SACKed than in flight",
         )?;
+        must(
+            act.episode == NONE || self.episodes.at(act.episode).is_some(),
+            "a loss episode that is not there",
+        )?;
         if act.repair == Repair::Open {
-            return must(
-                act.resent.is_none(),
-                "a place in the queue without a repair",
-            );
+            return Ok(());
         }
         must(
             act.rtt_at == Instant::FAR,
@@ -216,10 +192,6 @@ impl Tcp {
         must(
             tcb.snd_una.lt(act.recover) && act.recover.le(tcb.snd_nxt),
             "the repair's end is not in flight",
-        )?;
-        must(
-            act.high_rxt.le(tcb.snd_nxt) && act.lost_edge.le(tcb.snd_nxt),
-            "sent again or held lost beyond what was sent",
         )
     }
 
@@ -407,9 +379,19 @@ impl Tcp {
             self.actives.len() as usize == actives,
             "an active part without its connection",
         )?;
-        let nodes = |(_, act): (_, &Active)| u32::from(act.ooo_nodes) + u32::from(act.sacked_nodes);
+        let nodes = |(_, act): (_, &Active)| u32::from(act.ooo_nodes);
         let ranges: u32 = self.actives.iter().map(nodes).sum();
         must(self.ranges.len() == ranges, "a range in no list")?;
+        let nodes = self.actives.iter().map(|(_, act)| act.flight.nodes());
+        must(
+            self.nodes.len() == nodes.sum::<u32>(),
+            "a run in flight of no connection",
+        )?;
+        let episodes = self.actives.iter().filter(|(_, a)| a.episode != NONE);
+        must(
+            self.episodes.len() as usize == episodes.count(),
+            "a loss episode of no connection",
+        )?;
         let records = self.conns.len() + self.halves.len() + self.waits.len();
         must(
             self.profiles.references() == records,

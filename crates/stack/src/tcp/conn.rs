@@ -11,6 +11,8 @@ use crate::socket::Ready;
 use super::congestion::Window;
 use super::profile::Profile;
 use super::record::{Active, NONE, Range, Repair, Tcb, flag};
+use super::recovery::Episode;
+use super::sent::{Board, Sent};
 
 /// Longest time an ACK may wait (RFC 9293 MUST-40: under 0.5 s); Linux's minimum.
 pub(crate) const ACK_DELAY: core::time::Duration = core::time::Duration::from_millis(40);
@@ -24,6 +26,8 @@ pub(crate) struct Conn<'a> {
     pub(crate) tcb: &'a mut Tcb,
     pub(crate) act: &'a mut Active,
     pub(crate) ranges: &'a mut Slab<Range>,
+    pub(crate) nodes: &'a mut Slab<Sent>,
+    pub(crate) episodes: &'a mut Slab<Episode>,
     pub(crate) profile: &'a Profile,
 }
 
@@ -280,6 +284,18 @@ impl Conn<'_> {
     }
 }
 
+/// Gives back what a connection knows of what is in flight, and of its last loss.
+pub(crate) fn release_flight(
+    nodes: &mut Slab<Sent>,
+    episodes: &mut Slab<Episode>,
+    act: &mut Active,
+) {
+    let flight = &mut act.flight;
+    Board { flight, nodes }.clear();
+    episodes.remove_at(core::mem::replace(&mut act.episode, NONE));
+    act.early_at = Instant::FAR;
+}
+
 /// Frees everything a connection holds, except received bytes unless `all`.
 pub(crate) fn release_queues(
     core: &mut Core,
@@ -293,15 +309,11 @@ pub(crate) fn release_queues(
         core.pool.free(act.recv.take());
     }
     free_list(core, ranges, core::mem::replace(&mut act.ooo, NONE));
-    free_list(core, ranges, core::mem::replace(&mut act.sacked, NONE));
     act.ooo_nodes = 0;
-    act.sacked_nodes = 0;
-    act.sacked_bytes = 0;
     act.rto_at = Instant::FAR;
     act.ack_at = Instant::FAR;
     act.repair = Repair::Open;
-    act.resent = None;
-    act.dsack = None;
+    act.dsack = (Seq(0), Seq(0));
     act.fin = None;
     act.urgent = None;
 }

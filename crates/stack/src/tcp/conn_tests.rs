@@ -1,4 +1,4 @@
-//! The parts of a connection on their own: scoreboard and out-of-order queue, against simple models.
+//! The parts of a connection on their own: the out-of-order queue against a simple model, its bounds, windows.
 
 use base::{Chain, Instant, Pool, Rng, Seq, SipKey, Slab, Wheel};
 use wire::tcp::Flags;
@@ -11,7 +11,9 @@ use super::congestion::{Congestion, Control};
 use super::conn::{Conn, release_queues};
 use super::profile::{Profiles, TcpOptions};
 use super::record::{Active, Range, State, Tcb, flag};
+use super::recovery::Episode;
 use super::segment::Segment;
+use super::sent::Sent;
 
 pub(crate) fn core() -> Core {
     Core {
@@ -30,6 +32,8 @@ pub(crate) struct Bench {
     tcb: Tcb,
     act: Active,
     ranges: Slab<Range>,
+    nodes: Slab<Sent>,
+    episodes: Slab<Episode>,
     profiles: Profiles,
     profile: u16,
 }
@@ -52,6 +56,8 @@ impl Bench {
             tcb,
             act: Active::new(Control::new(Congestion::Reno)),
             ranges: Slab::with_capacity(1024),
+            nodes: Slab::with_capacity(4096),
+            episodes: Slab::with_capacity(1),
             profiles,
             profile,
         }
@@ -62,6 +68,8 @@ impl Bench {
             tcb: &mut self.tcb,
             act: &mut self.act,
             ranges: &mut self.ranges,
+            nodes: &mut self.nodes,
+            episodes: &mut self.episodes,
             profile: self.profiles.get(self.profile),
         }
     }
@@ -89,80 +97,6 @@ fn segment(seq: Seq, len: u32) -> Segment {
 
 fn byte(seq: u32) -> u8 {
     (seq ^ seq >> 7 ^ seq >> 13) as u8
-}
-
-#[test]
-fn scoreboard_agrees_with_a_bit_set() {
-    for seed in 0..300 {
-        let mut rng = Rng::from_seed(seed);
-        let start = if seed % 2 == 0 { 5 } else { u32::MAX - 50_000 };
-        let mut bench = Bench::new(start);
-        let mut model = vec![false; 100_000];
-        let mut una = 0usize;
-        for _ in 0..60 {
-            let from = rng.below(99_000) as usize;
-            let to = (from + 1 + rng.below(3_000) as usize).min(100_000);
-            let mut conn = bench.conn();
-            let grown = conn.sack(Seq(start) + from as u32, Seq(start) + to as u32);
-            let mut expected = 0;
-            if from >= una {
-                for bit in &mut model[from..to] {
-                    expected += u32::from(!*bit);
-                    *bit = true;
-                }
-            }
-            assert_eq!(grown, expected, "seed {seed}");
-            if rng.below(4) == 0 {
-                una = (una + rng.below(4_000) as usize).min(99_999);
-                bench.tcb.snd_una = Seq(start) + una as u32;
-                bench.conn().trim_scoreboard();
-                model[..una].fill(false);
-            }
-            let conn = bench.conn();
-            assert_eq!(
-                conn.act.sacked_bytes as usize,
-                model.iter().filter(|b| **b).count(),
-                "seed {seed}"
-            );
-            let (x, y) = (rng.below(100_000) as usize, rng.below(100_000) as usize);
-            let (x, y) = (x.min(y).max(una), x.max(y).max(una));
-            let holes = model[x..y].iter().filter(|b| !**b).count();
-            assert_eq!(
-                conn.unsacked(Seq(start) + x as u32, Seq(start) + y as u32) as usize,
-                holes,
-                "seed {seed}"
-            );
-            let first = model[x..y]
-                .iter()
-                .position(|b| !*b)
-                .map(|at| Seq(start) + (x + at) as u32);
-            assert_eq!(
-                conn.hole(Seq(start) + x as u32, Seq(start) + y as u32)
-                    .map(|h| h.0),
-                first,
-                "seed {seed}"
-            );
-        }
-        bench.conn().clear_scoreboard();
-        assert_eq!(bench.ranges.len(), 0, "every node is given back");
-    }
-}
-
-#[test]
-fn lost_is_what_has_three_segments_reported_above_it() {
-    let mut bench = Bench::new(0);
-    let mut conn = bench.conn();
-    conn.sack(Seq(1000), Seq(2000));
-    conn.sack(Seq(3000), Seq(4000));
-    assert_eq!(conn.lost_below(2001), Seq(0), "two segments are not enough");
-    conn.sack(Seq(5000), Seq(6000));
-    assert_eq!(
-        conn.lost_below(2001),
-        Seq(1000),
-        "the first hole has three above, the second two"
-    );
-    conn.sack(Seq(6000), Seq(7000));
-    assert_eq!(conn.lost_below(2001), Seq(3000));
 }
 
 #[test]

@@ -55,6 +55,14 @@ pub struct TcpInfo {
     pub urgent: u32,
     /// Reported received out of order by the peer.
     pub sacked: u32,
+    /// Held lost and not sent again yet.
+    pub lost: u32,
+    /// Sent again and on its way, as far as is known.
+    pub retransmitted: u32,
+    /// How far segments were seen out of order on this path, in segments; 3 until one was.
+    pub reordering: u32,
+    /// The shortest round trip lately; zero when nothing is under way.
+    pub min_rtt: Duration,
     /// How often the timeout was doubled.
     pub backoff: u8,
     /// Timeouts since something was last acknowledged.
@@ -117,12 +125,18 @@ impl Tcp {
             unsent: act.map_or(0, |a| a.unsent.len() as u32),
             unread: act.map_or(0, |a| a.recv.len() as u32),
             urgent: act.map_or(0, |a| a.urgent_left(tcb)),
-            sacked: act.map_or(0, |a| a.sacked_bytes),
+            sacked: act.map_or(0, |a| a.flight.sacked),
+            lost: act.map_or(0, |a| a.flight.lost),
+            retransmitted: act.map_or(0, |a| a.flight.again),
+            reordering: u32::from(tcb.reordering).max(super::recovery::DUP_THRESH),
+            min_rtt: act.map_or(Duration::ZERO, |a| {
+                Duration::from_micros(u64::from(a.rack.min_rtt))
+            }),
             backoff: tcb.backoff,
             timeouts: act.map_or(0, |a| a.timeouts),
             probes: tcb.probes,
             recovery: act.map_or(Recovery::Open, |a| match a.repair {
-                Repair::Open if a.sacked_bytes > 0 => Recovery::Disorder,
+                Repair::Open if a.flight.sacked > 0 => Recovery::Disorder,
                 Repair::Open => Recovery::Open,
                 Repair::Recovery => Recovery::Recovery,
                 Repair::Loss => Recovery::Loss,
@@ -203,8 +217,9 @@ impl Tcp {
             .chain(waits)
     }
 
-    /// How many records of each kind live: connections, active parts, half-open, TIME-WAIT, ranges, profiles.
-    pub(crate) fn occupancy(&self) -> [u32; 6] {
+    /// How many records of each kind live: connections, active parts, half-open, TIME-WAIT, ranges, profiles, runs in flight,
+    /// loss episodes.
+    pub(crate) fn occupancy(&self) -> [u32; 8] {
         [
             self.conns.len(),
             self.actives.len(),
@@ -212,6 +227,8 @@ impl Tcp {
             self.waits.len(),
             self.ranges.len(),
             self.profiles.len() as u32,
+            self.nodes.len(),
+            self.episodes.len(),
         ]
     }
 }

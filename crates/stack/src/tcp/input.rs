@@ -466,7 +466,7 @@ impl Conn<'_> {
             if occupies && seg.end().le(self.tcb.rcv_nxt) {
                 // A duplicate whose ACK was lost: the sender waits for it (RFC 9293 3.10.7.4), and learns by D-SACK.
                 if self.tcb.has(flag::SACK) && seg.len > 0 {
-                    self.act.dsack = Some((seg.seq, seg.seq + seg.len));
+                    self.act.dsack = (seg.seq, seg.seq + seg.len);
                 }
                 self.tcb.ack_now();
                 return Some((Drop::TcpDuplicate, Arrival::send()));

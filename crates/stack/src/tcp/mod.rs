@@ -1,4 +1,4 @@
-//! TCP (RFC 9293, with 5681, 6298, 6528, 5961, 7323, 2018, 6675, 9438).
+//! TCP (RFC 9293, with 5681, 6298, 6528, 5961, 7323, 2018, 8985, 9937, 9438).
 //!
 //! # Theory of operation
 //!
@@ -24,7 +24,7 @@
 //! What does not live here: IP, neighbours, devices (`net`); waiting and threads (the engine).
 //!
 //! Invariant: every chain taken from the pool is owned by exactly one queue and returns when its record ends.
-//! Invariant: `snd_nxt` never moves back; retransmission is tracked by `high_rxt` below it.
+//! Invariant: `snd_nxt` never moves back; what becomes of everything below it stands in `sent`.
 //! Invariant: the right edge of the advertised window never moves left.
 
 mod acknowledge;
@@ -39,16 +39,18 @@ mod output;
 mod path;
 mod ports;
 mod profile;
+mod rack;
 mod receive;
 mod record;
 mod recovery;
 mod rtt;
-mod scoreboard;
 mod segment;
+mod sent;
 mod synchronise;
 mod time_wait;
 mod timer;
 mod tunables;
+mod undo;
 
 #[cfg(test)]
 mod conn_tests;
@@ -119,6 +121,8 @@ pub(crate) struct Tcp {
     halves: Slab<HalfOpen>,
     waits: Slab<TimeWait>,
     ranges: Slab<Range>,
+    nodes: Slab<sent::Sent>,
+    episodes: Slab<recovery::Episode>,
     listeners: Slab<Listener>,
     flows: FlowTable,
     /// Listeners by local address and port.
@@ -152,8 +156,10 @@ impl Tcp {
             actives: Slab::with_capacity(config.tcp_active),
             halves: Slab::with_capacity(config.tcp_half_open),
             waits: Slab::with_capacity(config.tcp_time_wait),
-            // Out-of-order ranges and scoreboards: a few for every active connection.
+            // Out-of-order ranges: a few for every active connection.
             ranges: Slab::with_capacity(config.tcp_active.saturating_mul(4).max(1024)),
+            nodes: Slab::with_capacity(config.tcp_active.saturating_mul(sent::NODES_EACH + 1)),
+            episodes: Slab::with_capacity(config.tcp_active),
             listeners: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
@@ -217,13 +223,17 @@ impl Tcp {
         let profile = self.profiles.get(tcb.profile);
         if tcb.active == NONE {
             let control = congestion::Control::new(profile.options.congestion);
-            tcb.active = self.actives.insert(Active::new(control))?.index;
+            let mut act = Active::new(control);
+            act.small = tcb.snd_una;
+            tcb.active = self.actives.insert(act)?.index;
         }
         let act = self.actives.at_mut(tcb.active)?;
         Some(Conn {
             tcb,
             act,
             ranges: &mut self.ranges,
+            nodes: &mut self.nodes,
+            episodes: &mut self.episodes,
             profile,
         })
     }
@@ -238,7 +248,9 @@ impl Tcp {
         if !act.is_some_and(|act| act.is_spent(tcb)) {
             return;
         }
-        self.actives.remove_at(tcb.active);
+        if let Some(mut act) = self.actives.remove_at(tcb.active) {
+            conn::release_flight(&mut self.nodes, &mut self.episodes, &mut act);
+        }
         tcb.active = NONE;
         let timed = tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN)
             || self.profiles.get(tcb.profile).options.keepalive.is_some();
@@ -419,6 +431,7 @@ impl Tcp {
         {
             if let Some(act) = self.actives.at_mut(active) {
                 conn::release_queues(core, &mut self.ranges, act, orphan);
+                conn::release_flight(&mut self.nodes, &mut self.episodes, act);
             }
             if self.actives.at(active).is_some_and(|a| a.recv.is_empty()) {
                 self.actives.remove(key);

@@ -16,6 +16,7 @@ use crate::stats::Count;
 use super::Tcp;
 use super::conn::Conn;
 use super::profile::TcpOptions;
+use super::rack::Early;
 use super::record::{NONE, State, flag};
 use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
@@ -161,12 +162,17 @@ impl Conn<'_> {
             // Selective ACKs travel on a segment of their own, so that data segments keep their size.
             used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
         }
+        let news = self.act.delivered > 0;
         self.confirm_loss(core);
+        if self.act.rack.early == Early::ProbeDue {
+            used += self.send_loss_probe(core, way);
+        }
         while used < quota && self.retransmit_next(core, way) {
             used += 1;
         }
         self.tcb.flags &= !flag::CWND_LIMITED;
         self.restart_after_idle(core.now);
+        let edge = self.tcb.snd_nxt;
         while used < quota {
             let len = self.sendable(way.tso);
             if len == 0 || !self.send_new(core, way, len) {
@@ -176,6 +182,9 @@ impl Conn<'_> {
         }
         if used < quota && self.fin_due() && self.window_fits(1) {
             used += self.send_fin(core, way);
+        }
+        if news || edge != self.tcb.snd_nxt {
+            self.schedule_probe(core.now);
         }
         if self.tcb.has(flag::PROBE) {
             used += self.send_probe(core, way);
@@ -200,7 +209,7 @@ impl Conn<'_> {
     }
 
     fn must_report_ranges(&self) -> bool {
-        self.tcb.has(flag::SACK) && (self.act.ooo != NONE || self.act.dsack.is_some())
+        self.tcb.has(flag::SACK) && (self.act.ooo != NONE || self.act.owes_dsack())
     }
 
     /// How many bytes of new data may leave in one frame now; 0: none.
@@ -247,10 +256,8 @@ impl Conn<'_> {
         if self.tcb.state.fin_queued() {
             return true;
         }
-        let short_in_flight = self
-            .act
-            .small
-            .is_some_and(|end| end.gt(self.tcb.snd_una) && end.le(self.tcb.snd_nxt));
+        let end = self.act.small;
+        let short_in_flight = end.gt(self.tcb.snd_una) && end.le(self.tcb.snd_nxt);
         !self.tcb.has(flag::CORK) && (self.tcb.has(flag::NODELAY) || !short_in_flight)
     }
 
@@ -289,6 +296,7 @@ impl Conn<'_> {
         let Some(mut from) = core.pool.cursor(&part, 0) else {
             return false; // no bytes
         };
+        self.note_in_flight(core.now, seq + len + u32::from(fin), Some(from));
         let data = Payload {
             queue: &part,
             from: &mut from,
@@ -298,12 +306,13 @@ impl Conn<'_> {
         core.pool.append(&mut self.act.sent, part);
         self.tcb.snd_nxt = seq + len + u32::from(fin);
         if !len.is_multiple_of(u32::from(self.tcb.mss)) {
-            self.act.small = Some(seq + len);
+            self.act.small = seq + len;
         }
         if fin {
             self.tcb.flags |= flag::FIN_SENT;
         }
         self.note_sent(core.now, len + u32::from(fin));
+        self.note_out(len);
         sent || self.out_of_memory(core.now)
     }
 
@@ -330,8 +339,57 @@ impl Conn<'_> {
         self.tcb.last_sent = now.millis() as u32;
     }
 
+    /// Enters what is sent now, from `snd_nxt` to `end`, into the lists. What leaves within a 64th of the round trip is one.
+    fn note_in_flight(&mut self, now: Instant, end: Seq, place: Option<Cursor>) {
+        let (start, together) = (self.tcb.snd_nxt, self.together());
+        let noted = self
+            .board()
+            .push((start, end), place, now.micros() as u32, together);
+        debug_assert!(noted, "an active connection has a node of its own");
+    }
+
+    fn together(&self) -> u32 {
+        self.tcb.srtt >> (3 + 6)
+    }
+
+    /// A probe of the tail (RFC 8985 7.3): new data if there is some the peer takes, else the last segment again.
+    fn send_loss_probe(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
+        self.stop_early();
+        if self.tcb.outstanding() == 0 || self.repairing() {
+            return 0;
+        }
+        let mss = u32::from(self.tcb.mss);
+        let len = (self.act.unsent.len() as u32).min(mss);
+        if len > 0 && self.window_fits(len) {
+            let sent = self.send_new(core, way, len);
+            self.probe_sent(core, true);
+            return usize::from(sent);
+        }
+        let Some((start, end, place)) = self.board().last(&core.pool, mss) else {
+            return 0;
+        };
+        let sent = self.emit_again(core, way, (start, end), place);
+        self.board().last_resent(core.now.micros() as u32);
+        self.note_again(core, end.dist(start));
+        self.probe_sent(core, false);
+        usize::from(sent)
+    }
+
+    /// Something was sent again.
+    fn note_again(&mut self, core: &mut Core, len: u32) {
+        core.count(Count::TcpRetransmits);
+        self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
+        self.tcb.last_sent = core.now.millis() as u32;
+        self.note_out(len);
+        let stamp = self.tcb.tsval(core.now);
+        if let Some(episode) = self.episode() {
+            episode.undo.resent(len, stamp);
+        }
+    }
+
     fn send_fin(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
         let seq = self.tcb.snd_nxt;
+        self.note_in_flight(core.now, seq + 1, None);
         self.emit(core, way, seq, Flags::FIN, None);
         self.tcb.snd_nxt = seq + 1;
         self.tcb.flags |= flag::FIN_SENT;
@@ -352,59 +410,47 @@ impl Conn<'_> {
         } else {
             mss
         };
-        let Some((start, end)) = self.next_retransmission(limit) else {
+        let waits = self.episode().is_some_and(|e| e.undo.probes());
+        let next = self.next_lost(limit).filter(|_| !waits);
+        let Some((start, end, place)) = next else {
             self.tcb.flags &= !flag::RETRANSMIT;
             return false;
         };
         self.tcb.flags &= !flag::RETRANSMIT;
-        self.act.high_rxt = end;
-        self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
-        core.count(Count::TcpRetransmits);
-        let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
-        let fin = end.gt(data_end);
-        let len = end.dist(start) as usize - usize::from(fin);
-        let flags = if fin {
-            Flags::FIN | Flags::PSH
-        } else {
-            Flags::PSH
-        };
-        let ok = if len == 0 {
-            self.emit(core, way, start, Flags::FIN, None)
-        } else {
-            self.emit_again(core, way, start, flags, len)
-        };
+        let ok = self.emit_again(core, way, (start, end), place);
+        let (len, together) = (end.dist(start), self.together());
+        self.board()
+            .resent(&core.pool, len, core.now.micros() as u32, together);
+        self.note_again(core, len);
         // RFC 6675 6: the first of a repair gets a timeout of its own, not what is left of the lost segment's.
         if urgent || self.act.rto_at == Instant::FAR {
             self.act.rto_at = self.next_timeout(core.now);
         }
-        self.tcb.last_sent = core.now.millis() as u32;
         ok
     }
 
-    /// Sends bytes from `sent` again. The queue is walked from where the retransmission before this one ended, so that a repair
-    /// walks it once, not from its head for every segment.
+    /// Sends numbers again that were sent before, the first byte of which is at `place`; the FIN is the last of them.
     fn emit_again(
         &mut self,
         core: &mut Core,
         way: &mut Way<'_>,
-        start: Seq,
-        flags: Flags,
-        len: usize,
+        (start, end): (Seq, Seq),
+        place: Option<Cursor>,
     ) -> bool {
-        let una = self.tcb.snd_una;
-        let (known, from) = match self.act.resent.take() {
-            Some((seq, from)) if seq.gt(una) && seq.le(start) => (seq, Some(from)),
-            _ => (una, core.pool.cursor(&self.act.sent, 0)),
-        };
-        let place = from.and_then(|from| core.pool.seek(&from, start.dist(known) as usize));
-        let Some((mut from, _passed)) = place else {
+        let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
+        let fin = end.gt(data_end);
+        let len = end.dist(start) as usize - usize::from(fin);
+        let mut flags = Flags::PSH;
+        if fin {
+            flags |= Flags::FIN;
+        }
+        if len == 0 {
+            return self.emit(core, way, start, Flags::FIN, None);
+        }
+        let Some(mut from) = place else {
             debug_assert!(false, "what is in flight is in the queue");
             return false;
         };
-        #[cfg(test)]
-        {
-            self.act.passed += _passed;
-        }
         let sent = core::mem::take(&mut self.act.sent);
         let data = Payload {
             queue: &sent,
@@ -413,9 +459,6 @@ impl Conn<'_> {
         };
         let ok = self.emit(core, way, start, flags, Some(data));
         self.act.sent = sent;
-        if ok {
-            self.act.resent = Some((start + len as u32, from));
-        }
         ok
     }
 
@@ -685,64 +728,4 @@ pub(crate) fn build(
         };
     }
     Some((chain, facts))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::tcp::conn_tests::{Bench, core};
-    use wire::Addr;
-
-    /// A repair walks the queue of sent bytes once, however many segments it sends again, while ACKs free its front.
-    #[test]
-    fn a_repair_walks_the_queue_once() {
-        let mut core = core();
-        let mut net = Net::new(&Config::default(), &mut core);
-        let path = net
-            .route(&mut core, Addr::LOOPBACK_V4, None, None)
-            .expect("the loopback");
-        let mut way = Way {
-            net: &mut net,
-            path,
-            tso: false,
-        };
-        let mut bench = Bench::new(u32::MAX - 20_000);
-        let mut conn = bench.conn();
-        let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
-        core.pool.append_bytes(&mut conn.act.sent, &bytes);
-        let una = conn.tcb.snd_una;
-        conn.sack(una + 40_500, una + 50_000);
-        conn.timeout(&mut core);
-        conn.tcb.cwnd = 1 << 20;
-        let (mut again, mut acked) = (0, 0);
-        loop {
-            let next = conn.next_retransmission(1000);
-            if !conn.retransmit_next(&mut core, &mut way) {
-                break;
-            }
-            let (start, end) = next.expect("something was sent");
-            let (_, frame) = way.net.loopback_pop().expect("a frame");
-            let frame = {
-                let contents: Vec<u8> = core.pool.slices(&frame.chain).flatten().copied().collect();
-                core.pool.free(frame.chain);
-                contents
-            };
-            let from = start.dist(una) as usize;
-            assert_eq!(frame[40..], bytes[from..from + end.dist(start) as usize]);
-            again += 1;
-            if again % 7 == 0 {
-                // Up to the middle of a segment, then past all that was sent again.
-                acked = from + if again % 2 == 0 { 1000 } else { 100 };
-                let freed = una + acked as u32;
-                core.pool
-                    .pull_front(&mut conn.act.sent, freed.dist(conn.tcb.snd_una) as usize);
-                conn.tcb.snd_una = freed;
-                conn.trim_scoreboard();
-            }
-        }
-        assert_eq!(again, 91);
-        assert!(acked > 90_000);
-        assert!(conn.act.passed <= 60, "{} of 49 blocks", conn.act.passed);
-    }
 }

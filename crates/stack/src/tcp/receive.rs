@@ -298,7 +298,7 @@ impl Conn<'_> {
     /// RFC 2883: a duplicate is reported once, with the next ACK.
     fn note_duplicate_data(&mut self, start: Seq, len: u32) {
         if self.tcb.has(flag::SACK) && len > 0 {
-            self.act.dsack = Some((start, start + len));
+            self.act.dsack = (start, start + len);
         }
     }
 
@@ -314,7 +314,8 @@ impl Conn<'_> {
                 sack.len += 1;
             }
         };
-        if let Some((start, end)) = self.act.dsack.take() {
+        if self.act.owes_dsack() {
+            let (start, end) = core::mem::take(&mut self.act.dsack);
             push(start, end, true);
             // RFC 2883 4: followed by what holds it, though that be the same, or it would be taken for news.
             if let Some((start, end)) = self.range_containing(start) {

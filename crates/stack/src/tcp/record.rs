@@ -8,10 +8,12 @@
 //! Invariant: records name each other by index, never by pointer, so that one day they can live in shared memory.
 //! Invariant: sizes are asserted at compile time; growing one is a decision, not an accident.
 
-use base::{Chain, Cursor, Instant, Seq, TimerId};
+use base::{Chain, Instant, Seq, TimerId};
 use wire::Addr;
 
 use super::congestion::Control;
+use super::rack::Rack;
+use super::sent::Flight;
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -199,7 +201,8 @@ pub(crate) struct Tcb {
     pub(crate) token: u64,
     /// How often the timeout was doubled, until there is a new sample (RFC 6298 5.5).
     pub(crate) backoff: u8,
-    pub(crate) dup_acks: u8,
+    /// How far segments were seen out of order on this path, in segments; 0: never.
+    pub(crate) reordering: u8,
     /// Segments still to be acknowledged at once (Linux's quick ACK mode).
     pub(crate) quick_acks: u8,
     /// Keepalive probes unanswered.
@@ -243,7 +246,7 @@ impl Tcb {
             last_sent: 0,
             token: 0,
             backoff: 0,
-            dup_acks: 0,
+            reordering: 0,
             quick_acks: super::conn::QUICK_ACKS,
             probes: 0,
             challenged: 0,
@@ -258,7 +261,7 @@ pub(crate) enum Repair {
     /// Nothing is known to be lost.
     #[default]
     Open,
-    /// Fast recovery (RFC 6675, or RFC 6582 without SACK).
+    /// Fast recovery (RFC 8985, or RFC 6582 without SACK).
     Recovery,
     /// After a retransmission timeout (RFC 5681 3.1).
     Loss,
@@ -275,12 +278,16 @@ pub(crate) struct Active {
     pub(crate) recv: Chain,
     /// First node of the out-of-order ranges, sorted by sequence.
     pub(crate) ooo: u32,
-    /// First node of the scoreboard: ranges the peer has reported by SACK, sorted.
-    pub(crate) sacked: u32,
+    /// What is known of `sent`.
+    pub(crate) flight: Flight,
     pub(crate) ooo_nodes: u16,
-    pub(crate) sacked_nodes: u16,
-    /// Bytes in the scoreboard (without SACK: duplicate ACKs times MSS).
-    pub(crate) sacked_bytes: u32,
+    pub(crate) rack: Rack,
+    /// When the reordering timer or the loss probe is due, before the retransmission timer (`FAR`: neither runs).
+    pub(crate) early_at: Instant,
+    /// The loss being repaired, or what the last one changed and may have to be undone.
+    pub(crate) episode: u32,
+    /// Bytes delivered since the last transmit pass.
+    pub(crate) delivered: u32,
     /// Starts of the ranges most recently grown, newest first (RFC 2018 4).
     pub(crate) recent: [Seq; 3],
     pub(crate) recent_len: u8,
@@ -289,15 +296,6 @@ pub(crate) struct Active {
     pub(crate) unacked_in: u32,
     /// Repair ends when this is acknowledged.
     pub(crate) recover: Seq,
-    /// Everything below has been retransmitted in this repair.
-    pub(crate) high_rxt: Seq,
-    /// Everything unsacked below is held lost.
-    pub(crate) lost_edge: Seq,
-    /// While a loss is being repaired: where in `sent` the last retransmission ended, as long as that is above `snd_una`.
-    pub(crate) resent: Option<(Seq, Cursor)>,
-    /// Segments of `sent` passed to find what to send again.
-    #[cfg(test)]
-    pub(crate) passed: usize,
     /// Segment whose round trip is being timed, and since when (`Instant::FAR`: none).
     pub(crate) rtt_seq: Seq,
     pub(crate) rtt_at: Instant,
@@ -307,15 +305,17 @@ pub(crate) struct Active {
     pub(crate) ack_at: Instant,
     /// Retransmission timeouts since something was last acknowledged, for R2 (RFC 9293 3.8.3).
     pub(crate) timeouts: u8,
-    /// End of the last segment sent that was shorter than the MSS.
-    pub(crate) small: Option<Seq>,
+    /// ACKs in a row that moved nothing and spoke of something received behind (RFC 5681 2, RFC 6675 2).
+    pub(crate) dup_acks: u8,
+    /// End of the last segment sent that was shorter than the MSS; nothing to care about once it is acknowledged.
+    pub(crate) small: Seq,
     /// When the oldest byte in flight (or first zero window) was first unanswered; for R2 and the user timeout.
     pub(crate) stuck_since: Instant,
     pub(crate) control: Control,
     /// Largest data segment received lately: the unit of "every second full-sized segment".
     pub(crate) rcv_mss: u16,
-    /// A D-SACK to report with the next ACK.
-    pub(crate) dsack: Option<(Seq, Seq)>,
+    /// A D-SACK to report with the next ACK; empty: none.
+    pub(crate) dsack: (Seq, Seq),
     /// RCV.UP: the octet behind the urgent data, while some of it is unread.
     pub(crate) urgent: Option<Seq>,
     /// Sequence number of a FIN that came out of order.
@@ -330,30 +330,28 @@ impl Active {
             unsent: Chain::EMPTY,
             recv: Chain::EMPTY,
             ooo: NONE,
-            sacked: NONE,
+            flight: Flight::EMPTY,
             ooo_nodes: 0,
-            sacked_nodes: 0,
-            sacked_bytes: 0,
+            rack: Rack::default(),
+            early_at: Instant::FAR,
+            episode: NONE,
+            delivered: 0,
             recent: [Seq(0); 3],
             recent_len: 0,
             repair: Repair::Open,
             unacked_in: 0,
             recover: Seq(0),
-            high_rxt: Seq(0),
-            lost_edge: Seq(0),
-            resent: None,
-            #[cfg(test)]
-            passed: 0,
             rtt_seq: Seq(0),
             rtt_at: Instant::FAR,
             rto_at: Instant::FAR,
             ack_at: Instant::FAR,
             timeouts: 0,
-            small: None,
+            dup_acks: 0,
+            small: Seq(0),
             stuck_since: Instant::FAR,
             control,
             rcv_mss: 536,
-            dsack: None,
+            dsack: (Seq(0), Seq(0)),
             urgent: None,
             fin: None,
         }
@@ -362,6 +360,11 @@ impl Active {
     /// The next octet the application will read.
     pub(crate) fn read_edge(&self, tcb: &Tcb) -> Seq {
         Seq(tcb.rcv_nxt.0.wrapping_sub(self.recv.len() as u32))
+    }
+
+    /// Whether the peer is to hear of a duplicate.
+    pub(crate) fn owes_dsack(&self) -> bool {
+        self.dsack.0 != self.dsack.1
     }
 
     /// Urgent bytes not read yet (RFC 9293 MUST-33).
@@ -375,7 +378,7 @@ impl Active {
     /// The earliest of its deadlines.
     #[inline]
     pub(crate) fn deadline(&self) -> Instant {
-        self.rto_at.min(self.ack_at)
+        self.rto_at.min(self.ack_at).min(self.early_at)
     }
 
     /// Whether the record holds nothing worth keeping.
@@ -388,13 +391,14 @@ impl Active {
             && self.rto_at == Instant::FAR
             && self.ack_at == Instant::FAR
             && self.repair == Repair::Open
-            && self.dsack.is_none()
+            && self.flight.is_empty()
+            && !self.owes_dsack()
             && self.fin.is_none()
             && self.urgent_left(tcb) == 0
     }
 }
 
-/// A node of a sorted list of sequence ranges: out-of-order data (with bytes) or scoreboard (without).
+/// A node of a sorted list of sequence ranges: data out of order.
 #[derive(Debug)]
 pub(crate) struct Range {
     pub(crate) start: Seq,

@@ -173,9 +173,9 @@ impl Conn<'_> {
         }
         self.act.repair = Repair::Loss;
         self.act.recover = self.tcb.snd_nxt;
-        self.act.high_rxt = self.tcb.snd_una;
-        self.act.lost_edge = self.tcb.snd_nxt;
         self.act.rtt_at = Instant::FAR;
-        self.tcb.flags |= flag::RETRANSMIT;
+        self.stop_early();
+        self.lose_whole_flight();
+        self.tcb.flags |= flag::RETRANSMIT; // a SYN, perhaps
     }
 }

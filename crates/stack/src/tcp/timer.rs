@@ -156,6 +156,9 @@ impl Conn<'_> {
                 outcome.send = true;
             }
         }
+        if self.act.early_at <= core.now {
+            outcome.send |= self.on_early_timer(core.now);
+        }
         if self.act.rto_at <= core.now {
             self.act.rto_at = Instant::FAR;
             let mut due = self.on_retransmission_timer(core);

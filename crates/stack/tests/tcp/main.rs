@@ -9,6 +9,7 @@ mod icmp;
 mod memory;
 mod musts;
 mod open;
+mod recovery;
 mod rig;
 mod robust;
 mod stamps;

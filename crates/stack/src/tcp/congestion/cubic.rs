@@ -18,8 +18,8 @@ pub(crate) struct Cubic {
     w_max: u32,
     /// W_est, bytes: what Reno would have (RFC 9438 4.3).
     w_est: u32,
-    /// Start of the current congestion avoidance epoch; `None` until the first ACK in it.
-    epoch: Option<Instant>,
+    /// Millisecond (low 32 bits) when the current congestion avoidance epoch began; `None` until the first ACK in it.
+    epoch: Option<u32>,
     /// K in milliseconds: when the cubic reaches `w_max`.
     k_ms: u32,
     /// Bytes acknowledged that have not yet moved the window.
@@ -45,7 +45,7 @@ fn cube_root(value: u64) -> u64 {
 
 impl Cubic {
     fn start_epoch(&mut self, window: &Window, now: Instant) {
-        self.epoch = Some(now);
+        self.epoch = Some(now.millis() as u32);
         self.w_est = window.cwnd;
         self.credit = 0;
         self.est_credit = 0;
@@ -92,7 +92,8 @@ impl Algorithm for Cubic {
         if self.epoch.is_none() {
             self.start_epoch(window, ack.now);
         }
-        let t = ack.now - self.epoch.unwrap_or(ack.now);
+        let ms = ack.now.millis() as u32;
+        let t = Duration::from_millis(ms.wrapping_sub(self.epoch.unwrap_or(ms)).into());
         // Reno-friendly region (RFC 9438 4.3): alpha = 3(1-beta)/(1+beta) = 9/17 until W_est reaches the last cwnd.
         let (num, den) = if self.w_est < self.w_max {
             (9, 17)

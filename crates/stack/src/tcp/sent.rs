@@ -1,0 +1,751 @@
+//! What is in flight: runs of numbers, each with when it was last sent and what is known of it (RFC 2018, RFC 8985 5).
+//!
+//! # Theory of operation
+//!
+//! A [`Sent`] node stands for numbers that were sent together, as a super-frame or as segments within a 64th of the round
+//! trip, so that a window costs some tens of nodes and not one for every segment. A SACK that ends inside a node splits it;
+//! neighbours that are SACKed become one. All nodes of a connection are linked in the order of their numbers, and besides
+//! each that is in flight in the order it was last sent, each held lost in the order it is to be sent again. So:
+//!
+//! - finding what time has made lost looks at what is newly lost, and one node more;
+//! - the next retransmission is the first of a list;
+//! - an ACK looks at what it frees;
+//! - a SACK goes on from the highest one known, where new ones nearly always are; one below costs a walk from the front, one
+//!   for all blocks of an ACK, over at most [`MAX_NODES`].
+//!
+//! Nodes come from a slab that the host's connections share. A connection always gets its first one; when no more are to be had
+//! neighbours are merged: what is sent joins the node before it, whose time is then coarse, a SACK that needs a split is
+//! ignored, which is safe (it is advisory), and a part of a node sent again counts as all of it.
+//!
+//! What does not live here: what makes something lost (`rack`, `recovery`), and what follows from it.
+//!
+//! Invariant: the nodes cover [`snd_una`, `snd_nxt`) without gaps or overlap, in order, and none is empty.
+//! Invariant: `sacked`, `lost` and `again` are the sums over the nodes; what is in the network is what was sent and not
+//! acknowledged, without `sacked` and `lost` (Linux's `tcp_packets_in_flight`, in bytes).
+
+use base::{Chain, Cursor, Pool, Seq, Slab};
+
+use super::record::NONE;
+
+/// Bound on the nodes of one connection, so that no peer can make an ACK expensive.
+pub(crate) const MAX_NODES: u16 = 512;
+/// Nodes there are for each active connection, of which one is its own.
+pub(crate) const NODES_EACH: u32 = 4;
+
+/// What is known of numbers that were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// On their way, as far as is known.
+    InFlight,
+    /// Held lost, and not sent again since.
+    Lost,
+    /// The peer has reported them.
+    Sacked,
+}
+
+/// Numbers sent at one time.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) start: Seq,
+    pub(crate) end: Seq,
+    /// Microseconds (low 32 bits) when they were last sent.
+    pub(crate) at: u32,
+    /// Where `start` is in the queue; none for a FIN.
+    place: Option<Cursor>,
+    /// Next by number.
+    next: u32,
+    /// Neighbours in the order of sending, or of sending again.
+    before: u32,
+    after: u32,
+    pub(crate) fate: Fate,
+    /// Sent more than once.
+    pub(crate) again: bool,
+}
+
+impl Sent {
+    fn len(&self) -> u32 {
+        self.end.dist(self.start)
+    }
+}
+
+/// A doubly linked list threaded through `before` and `after`.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    first: u32,
+    last: u32,
+}
+
+const EMPTY: Ends = Ends {
+    first: NONE,
+    last: NONE,
+};
+
+/// The lists of one connection, and their sums.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    head: u32,
+    tail: u32,
+    /// In flight, oldest first.
+    timed: Ends,
+    /// Held lost, next to send first.
+    missing: Ends,
+    /// The highest node that is SACKed.
+    hint: u32,
+    /// Bytes SACKed (without SACK: duplicate ACKs times MSS).
+    pub(crate) sacked: u32,
+    /// Bytes held lost and not sent again.
+    pub(crate) lost: u32,
+    /// Bytes in flight that were sent more than once.
+    pub(crate) again: u32,
+    nodes: u16,
+}
+
+impl Flight {
+    pub(crate) const EMPTY: Self = Self {
+        head: NONE,
+        tail: NONE,
+        timed: EMPTY,
+        missing: EMPTY,
+        hint: NONE,
+        sacked: 0,
+        lost: 0,
+        again: 0,
+        nodes: 0,
+    };
+
+    /// The node with the highest numbers that are SACKed.
+    pub(crate) fn highest(&self) -> u32 {
+        self.hint
+    }
+
+    pub(crate) fn nodes(&self) -> u32 {
+        u32::from(self.nodes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+}
+
+/// What newly delivered numbers say, gathered over one ACK.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// Microseconds, and the time stamp of this moment, for [`Delivery::echoes_before`].
+    pub(crate) now: u64,
+    pub(crate) stamp: u32,
+    /// The time stamp echoed.
+    pub(crate) echo: Option<u32>,
+    pub(crate) min_rtt: u32,
+    /// Up to here an original that arrives speaks against a timeout.
+    pub(crate) recover: Seq,
+    /// The highest number delivered so far.
+    pub(crate) fack: Seq,
+    /// Bytes delivered for the first time.
+    pub(crate) bytes: u32,
+    /// When the latest of them was sent, and its end.
+    pub(crate) latest: Option<(u32, Seq)>,
+    /// Something below `recover` arrived that was sent once only.
+    pub(crate) original: bool,
+    /// Something arrived that was sent again.
+    pub(crate) again: bool,
+    /// How far below the highest an original came, bytes: reordering (RFC 8985 6.2 step 3).
+    pub(crate) reordered: u32,
+}
+
+/// Whether one thing was sent after another (RFC 8985 6.2, RACK_sent_after): numbers decide between equal times.
+pub(crate) fn sent_after(a: (u32, Seq), b: (u32, Seq)) -> bool {
+    let later = a.0.wrapping_sub(b.0) as i32;
+    later > 0 || (later == 0 && a.1.gt(b.1))
+}
+
+impl Delivery {
+    /// Whether the echo is older than a transmission at `at`, so that it answers another one.
+    fn echoes_before(&self, at: u32) -> bool {
+        let age = u64::from((self.now as u32).wrapping_sub(at));
+        let ms = self.now / 1000 - self.now.saturating_sub(age) / 1000;
+        let stamp = self.stamp.wrapping_sub(ms as u32);
+        self.echo
+            .is_some_and(|echo| (echo.wrapping_sub(stamp) as i32) < 0)
+    }
+
+    fn note(&mut self, node: &Sent, end: Seq) {
+        self.bytes += end.dist(node.start);
+        let mut counts = true;
+        if node.again {
+            self.again = true;
+            // RFC 8985 6.2 step 2: it may be the original that arrived.
+            let age = (self.now as u32).wrapping_sub(node.at);
+            counts = age >= self.min_rtt && !self.echoes_before(node.at);
+        } else {
+            self.original |= end.le(self.recover);
+            if end.lt(self.fack) {
+                self.reordered = self.reordered.max(self.fack.dist(node.start));
+            }
+        }
+        self.fack = self.fack.max(end);
+        if counts
+            && self
+                .latest
+                .is_none_or(|latest| sent_after((node.at, end), latest))
+        {
+            self.latest = Some((node.at, end));
+        }
+    }
+}
+
+/// The lists of one connection with the slab they live in.
+pub(crate) struct Board<'a> {
+    pub(crate) flight: &'a mut Flight,
+    pub(crate) nodes: &'a mut Slab<Sent>,
+}
+
+impl Board<'_> {
+    fn list(&mut self, fate: Fate) -> Option<&mut Ends> {
+        match fate {
+            Fate::InFlight => Some(&mut self.flight.timed),
+            Fate::Lost => Some(&mut self.flight.missing),
+            Fate::Sacked => None,
+        }
+    }
+
+    /// Puts a node into the list of `fate`, behind `after` (`NONE`: first).
+    fn link(&mut self, node: u32, fate: Fate, after: u32) {
+        let Some(list) = self.list(fate) else {
+            return;
+        };
+        let following = if after == NONE {
+            core::mem::replace(&mut list.first, node)
+        } else {
+            match self.nodes.at_mut(after) {
+                Some(before) => core::mem::replace(&mut before.after, node),
+                None => NONE,
+            }
+        };
+        if let Some(sent) = self.nodes.at_mut(node) {
+            (sent.before, sent.after) = (after, following);
+        }
+        match self.nodes.at_mut(following) {
+            Some(next) if following != NONE => next.before = node,
+            _ => {
+                if let Some(list) = self.list(fate) {
+                    list.last = node;
+                }
+            }
+        }
+    }
+
+    fn unlink(&mut self, node: u32, fate: Fate) {
+        let Some(&Sent { before, after, .. }) = self.nodes.at(node) else {
+            return;
+        };
+        if fate == Fate::Sacked {
+            return;
+        }
+        match self.nodes.at_mut(before) {
+            Some(sent) if before != NONE => sent.after = after,
+            _ => {
+                if let Some(list) = self.list(fate) {
+                    list.first = after;
+                }
+            }
+        }
+        match self.nodes.at_mut(after) {
+            Some(sent) if after != NONE => sent.before = before,
+            _ => {
+                if let Some(list) = self.list(fate) {
+                    list.last = before;
+                }
+            }
+        }
+    }
+
+    /// Adds or takes the bytes of one node to or from the sums.
+    fn count(&mut self, len: u32, fate: Fate, again: bool, add: bool) {
+        let flight = &mut *self.flight;
+        let sum = match fate {
+            Fate::InFlight if again => &mut flight.again,
+            Fate::InFlight => return,
+            Fate::Lost => &mut flight.lost,
+            Fate::Sacked => &mut flight.sacked,
+        };
+        *sum = if add {
+            sum.saturating_add(len)
+        } else {
+            sum.saturating_sub(len)
+        };
+    }
+
+    /// Another fate for a node, at the end of that fate's list.
+    fn turn(&mut self, node: u32, fate: Fate) {
+        let Some(sent) = self.nodes.at(node) else {
+            return;
+        };
+        let (old, len, again) = (sent.fate, sent.len(), sent.again);
+        self.unlink(node, old);
+        self.count(len, old, again, false);
+        if let Some(sent) = self.nodes.at_mut(node) {
+            sent.fate = fate;
+        }
+        self.count(len, fate, again, true);
+        let last = match fate {
+            Fate::InFlight => self.flight.timed.last,
+            Fate::Lost => self.place_among_missing(node),
+            Fate::Sacked => return,
+        };
+        self.link(node, fate, last);
+    }
+
+    /// Behind which node a newly lost one is to be sent again: lower numbers first, as far as that is cheap to know.
+    fn place_among_missing(&self, node: u32) -> u32 {
+        let start = |index: u32| self.nodes.at(index).map(|sent| sent.start);
+        let Ends { first, last } = self.flight.missing;
+        match (start(node), start(first), start(last)) {
+            (Some(own), Some(front), _) if own.lt(front) => NONE,
+            (Some(own), _, Some(back)) if own.lt(back) => first,
+            _ => last,
+        }
+    }
+
+    fn new_node(&mut self, sent: Sent) -> Option<u32> {
+        // The last part of the slab is for first nodes, so that whoever is active can send.
+        let own = self.nodes.capacity() / (NODES_EACH + 1);
+        let first = self.flight.nodes == 0;
+        if !first
+            && (self.flight.nodes >= MAX_NODES || self.nodes.len() >= self.nodes.capacity() - own)
+        {
+            return None;
+        }
+        let index = self.nodes.insert(sent)?.index;
+        self.flight.nodes += 1;
+        Some(index)
+    }
+
+    /// Takes the first node by number out.
+    fn pop(&mut self) {
+        let node = self.flight.head;
+        let Some(sent) = self.nodes.at(node) else {
+            return;
+        };
+        let (fate, next, len, again) = (sent.fate, sent.next, sent.len(), sent.again);
+        self.unlink(node, fate);
+        self.count(len, fate, again, false);
+        self.flight.head = next;
+        if next == NONE {
+            self.flight.tail = NONE;
+        }
+        self.free(node);
+    }
+
+    fn free(&mut self, node: u32) {
+        if self.flight.hint == node {
+            self.flight.hint = NONE;
+        }
+        self.nodes.remove_at(node);
+        self.flight.nodes -= 1;
+    }
+
+    /// Cuts a node in two at `at`; the second part, behind it everywhere, is returned. `None` when there is no node for it.
+    fn split(&mut self, pool: &Pool, node: u32, at: Seq) -> Option<u32> {
+        let sent = self.nodes.at(node)?;
+        debug_assert!(sent.start.lt(at) && at.lt(sent.end));
+        let place = sent
+            .place
+            .and_then(|place| pool.seek(&place, at.dist(sent.start) as usize))
+            .map(|(place, _)| place);
+        let rest = Sent {
+            start: at,
+            place,
+            ..*sent
+        };
+        let fate = sent.fate;
+        let new = self.new_node(rest)?;
+        if let Some(sent) = self.nodes.at_mut(node) {
+            sent.end = at;
+            sent.next = new;
+        }
+        if self.flight.tail == node {
+            self.flight.tail = new;
+        }
+        self.link(new, fate, node);
+        Some(new)
+    }
+
+    /// Notes that `start` to `end` was sent for the first time, the first byte of which is at `place`. False when there is no
+    /// memory for it, which cannot be unless there are more active connections than there may be.
+    pub(crate) fn push(
+        &mut self,
+        (start, end): (Seq, Seq),
+        place: Option<Cursor>,
+        now: u32,
+        together: u32,
+    ) -> bool {
+        let tail = self.flight.tail;
+        let newest = self.flight.timed.last == tail;
+        if let Some(last) = self.nodes.at_mut(tail)
+            && newest
+            && !last.again
+            && now.wrapping_sub(last.at) <= together
+        {
+            last.end = end;
+            return true;
+        }
+        let sent = Sent {
+            start,
+            end,
+            at: now,
+            place,
+            next: NONE,
+            before: NONE,
+            after: NONE,
+            fate: Fate::InFlight,
+            again: false,
+        };
+        let Some(node) = self.new_node(sent) else {
+            return self.stretch(end, now);
+        };
+        match self.nodes.at_mut(tail) {
+            Some(last) if tail != NONE => last.next = node,
+            _ => self.flight.head = node,
+        }
+        self.flight.tail = node;
+        self.link(node, Fate::InFlight, self.flight.timed.last);
+        true
+    }
+
+    /// No node is left: the last one takes the new numbers in, whatever was known of its own.
+    #[cold]
+    fn stretch(&mut self, end: Seq, now: u32) -> bool {
+        let tail = self.flight.tail;
+        if tail == NONE {
+            return false;
+        }
+        self.turn(tail, Fate::InFlight);
+        let Some(last) = self.nodes.at_mut(tail) else {
+            return false;
+        };
+        let grown = end.dist(last.end);
+        (last.end, last.at) = (end, now);
+        if last.again {
+            self.flight.again += grown;
+        }
+        if self.flight.hint == tail {
+            self.flight.hint = NONE;
+        }
+        true
+    }
+
+    /// Everything below `una` is acknowledged, and gone from `queue`.
+    pub(crate) fn acknowledge(
+        &mut self,
+        pool: &Pool,
+        queue: &Chain,
+        una: Seq,
+        delivery: &mut Delivery,
+    ) {
+        while let Some(sent) = self.nodes.at(self.flight.head)
+            && sent.start.lt(una)
+        {
+            let end = sent.end.min(una);
+            if sent.fate != Fate::Sacked {
+                delivery.note(sent, end);
+            }
+            if sent.end.le(una) {
+                self.pop();
+                continue;
+            }
+            let (cut, fate, again) = (una.dist(sent.start), sent.fate, sent.again);
+            self.count(cut, fate, again, false);
+            if let Some(sent) = self.nodes.at_mut(self.flight.head) {
+                sent.start = una;
+            }
+        }
+        // A place may be the end of the memory before, which is gone now.
+        if let Some(sent) = self.nodes.at_mut(self.flight.head) {
+            sent.place = pool.cursor(queue, 0);
+        }
+    }
+
+    /// Enters SACK blocks, sorted. Returns how many nodes were looked at.
+    pub(crate) fn sack(
+        &mut self,
+        pool: &Pool,
+        blocks: &[(Seq, Seq)],
+        delivery: &mut Delivery,
+    ) -> usize {
+        let (mut previous, mut node) = (NONE, self.flight.head);
+        if let (Some(known), Some((start, _))) = (self.nodes.at(self.flight.hint), blocks.first())
+            && known.start.le(*start)
+        {
+            node = self.flight.hint;
+        }
+        let mut seen = 0;
+        for &(start, end) in blocks {
+            while let Some(sent) = self.nodes.at(node)
+                && sent.start.lt(end)
+            {
+                seen += 1;
+                if sent.end.gt(start)
+                    && sent.fate != Fate::Sacked
+                    && !self.report(pool, &mut previous, &mut node, (start, end), delivery)
+                {
+                    break;
+                }
+                let Some(sent) = self.nodes.at(node) else {
+                    break;
+                };
+                if sent.end.gt(end) {
+                    break; // the next block may be inside of it
+                }
+                let next = sent.next;
+                previous = self.join(previous, node);
+                node = next;
+            }
+        }
+        seen
+    }
+
+    /// The part of a node that a block covers is SACKed; `node` is that part afterwards. False when it cannot be cut out.
+    fn report(
+        &mut self,
+        pool: &Pool,
+        previous: &mut u32,
+        node: &mut u32,
+        (start, end): (Seq, Seq),
+        delivery: &mut Delivery,
+    ) -> bool {
+        let Some(sent) = self.nodes.at(*node) else {
+            return false;
+        };
+        let (from, to) = (sent.start, sent.end);
+        if from.lt(start) {
+            let Some(rest) = self.split(pool, *node, start) else {
+                return false;
+            };
+            (*previous, *node) = (*node, rest);
+        }
+        if to.gt(end) && self.split(pool, *node, end).is_none() {
+            return false;
+        }
+        if let Some(sent) = self.nodes.at(*node) {
+            delivery.note(sent, sent.end);
+        }
+        self.turn(*node, Fate::Sacked);
+        let below = |hint: &Sent| self.nodes.at(*node).is_some_and(|s| s.start.gt(hint.start));
+        if self.nodes.at(self.flight.hint).is_none_or(below) {
+            self.flight.hint = *node;
+        }
+        true
+    }
+
+    /// Makes one of two SACKed neighbours. Returns the node that stands for the second now.
+    fn join(&mut self, previous: u32, node: u32) -> u32 {
+        let sacked = |sent: &Sent| sent.fate == Fate::Sacked;
+        let Some(second) = self.nodes.at(node).filter(|s| sacked(s)) else {
+            return node;
+        };
+        let (end, next) = (second.end, second.next);
+        let Some(first) = self.nodes.at_mut(previous).filter(|s| sacked(s)) else {
+            return node;
+        };
+        debug_assert!(first.next == node);
+        (first.end, first.next) = (end, next);
+        if self.flight.tail == node {
+            self.flight.tail = previous;
+        }
+        if self.flight.hint == node {
+            self.flight.hint = previous;
+        }
+        self.nodes.remove_at(node);
+        self.flight.nodes -= 1;
+        previous
+    }
+
+    /// Holds lost what was sent before `latest` and longer than `wait` ago (RFC 8985 6.2 step 5). Returns how many bytes, and
+    /// whether something sent before it is still waited for.
+    pub(crate) fn overdue(&mut self, latest: (u32, Seq), wait: u32, now: u32) -> (u32, bool) {
+        let before = self.flight.lost;
+        while let Some(sent) = self.nodes.at(self.flight.timed.first)
+            && !sent_after((sent.at, sent.end), latest)
+            && (sent.at, sent.end) != latest
+        {
+            if now.wrapping_sub(sent.at) < wait {
+                return (self.flight.lost - before, true);
+            }
+            self.turn(self.flight.timed.first, Fate::Lost);
+        }
+        (self.flight.lost - before, false)
+    }
+
+    /// Holds lost what is in flight, the first and what `overdue` says, in order (RFC 8985 6.3).
+    pub(crate) fn lose(&mut self, mut overdue: impl FnMut(&Sent) -> bool) {
+        let mut node = self.flight.head;
+        while let Some(sent) = self.nodes.at(node) {
+            let next = sent.next;
+            if sent.fate == Fate::InFlight && (node == self.flight.head || overdue(sent)) {
+                self.turn(node, Fate::Lost);
+            }
+            node = next;
+        }
+    }
+
+    /// Holds the first `len` bytes lost, if they are in flight (RFC 6582).
+    pub(crate) fn lose_first(&mut self, pool: &Pool, len: u32) {
+        let head = self.flight.head;
+        let Some(sent) = self.nodes.at(head) else {
+            return;
+        };
+        if sent.fate == Fate::InFlight {
+            if sent.len() > len {
+                let at = sent.start + len;
+                self.split(pool, head, at);
+            }
+            self.turn(head, Fate::Lost);
+        }
+    }
+
+    /// Whether the first byte in flight is SACKed, which only a peer that threw it away can bring about (RFC 2018 8).
+    pub(crate) fn reneged(&self) -> bool {
+        self.nodes
+            .at(self.flight.head)
+            .is_some_and(|sent| sent.fate == Fate::Sacked)
+    }
+
+    /// Forgets what was SACKed: it is in flight again, as far as is known.
+    pub(crate) fn forget(&mut self) {
+        let mut node = self.flight.head;
+        while let Some(sent) = self.nodes.at(node) {
+            let next = sent.next;
+            if sent.fate == Fate::Sacked {
+                self.turn(node, Fate::InFlight);
+            }
+            node = next;
+        }
+        self.flight.hint = NONE;
+    }
+
+    /// What was held lost is not: it is the oldest of what is in flight.
+    pub(crate) fn restore(&mut self) {
+        while self.flight.missing.last != NONE {
+            let node = self.flight.missing.last;
+            let Some(sent) = self.nodes.at(node) else {
+                return;
+            };
+            let (len, again) = (sent.len(), sent.again);
+            self.unlink(node, Fate::Lost);
+            self.count(len, Fate::Lost, again, false);
+            if let Some(sent) = self.nodes.at_mut(node) {
+                sent.fate = Fate::InFlight;
+            }
+            self.count(len, Fate::InFlight, again, true);
+            self.link(node, Fate::InFlight, NONE);
+        }
+    }
+
+    /// What is to be sent again next: its numbers, and where its first byte is.
+    pub(crate) fn next_lost(&self) -> Option<(Seq, Seq, Option<Cursor>)> {
+        let sent = self.nodes.at(self.flight.missing.first)?;
+        Some((sent.start, sent.end, sent.place))
+    }
+
+    /// The first `len` bytes of [`Board::next_lost`] were sent again.
+    pub(crate) fn resent(&mut self, pool: &Pool, len: u32, now: u32, together: u32) {
+        let node = self.flight.missing.first;
+        let Some(sent) = self.nodes.at(node) else {
+            return;
+        };
+        let (cut, whole) = (sent.start + len, sent.len() <= len);
+        if self.extend_newest(pool, node, cut, now, together) {
+            return;
+        }
+        if !whole {
+            // Without a node for the rest it counts as sent, too, and is found missing later.
+            self.split(pool, node, cut);
+        }
+        self.again(node, now);
+    }
+
+    /// What was sent again right behind what was sent again just now becomes part of it.
+    fn extend_newest(&mut self, pool: &Pool, node: u32, cut: Seq, now: u32, together: u32) -> bool {
+        let newest = self.flight.timed.last;
+        let joins = self.nodes.at(newest).is_some_and(|before| {
+            before.next == node && before.again && now.wrapping_sub(before.at) <= together
+        });
+        let Some(sent) = self.nodes.at(node).filter(|_| joins) else {
+            return false;
+        };
+        let (len, whole, next) = (
+            cut.min(sent.end).dist(sent.start),
+            sent.end.le(cut),
+            sent.next,
+        );
+        let place = sent
+            .place
+            .and_then(|place| pool.seek(&place, len as usize))
+            .map(|(place, _)| place);
+        self.count(len, Fate::Lost, false, false);
+        self.count(len, Fate::InFlight, true, true);
+        if let Some(before) = self.nodes.at_mut(newest) {
+            before.end += len;
+            if whole {
+                before.next = next;
+            }
+        }
+        if whole {
+            self.unlink(node, Fate::Lost);
+            if self.flight.tail == node {
+                self.flight.tail = newest;
+            }
+            self.free(node);
+        } else if let Some(sent) = self.nodes.at_mut(node) {
+            (sent.start, sent.place) = (sent.start + len, place);
+        }
+        true
+    }
+
+    fn again(&mut self, node: u32, now: u32) {
+        let Some(sent) = self.nodes.at(node) else {
+            return;
+        };
+        let (len, fate, again) = (sent.len(), sent.fate, sent.again);
+        self.unlink(node, fate);
+        self.count(len, fate, again, false);
+        if let Some(sent) = self.nodes.at_mut(node) {
+            (sent.fate, sent.again, sent.at) = (Fate::InFlight, true, now);
+        }
+        self.count(len, Fate::InFlight, true, true);
+        self.link(node, Fate::InFlight, self.flight.timed.last);
+    }
+
+    /// The last `len` numbers, if they are in flight: what a probe of the tail sends again.
+    pub(crate) fn last(&mut self, pool: &Pool, len: u32) -> Option<(Seq, Seq, Option<Cursor>)> {
+        let tail = self.flight.tail;
+        let sent = self.nodes.at(tail).filter(|s| s.fate == Fate::InFlight)?;
+        let (start, end) = (sent.start, sent.end);
+        if sent.len() > len {
+            self.split(pool, tail, Seq(end.0.wrapping_sub(len)));
+        }
+        let sent = self.nodes.at(self.flight.tail)?;
+        if sent.len() > len {
+            // No node for the end: the beginning of it serves as well to draw an ACK.
+            return Some((start, start + len, sent.place));
+        }
+        Some((sent.start, sent.end, sent.place))
+    }
+
+    /// What [`Board::last`] gave was sent again.
+    pub(crate) fn last_resent(&mut self, now: u32) {
+        self.again(self.flight.tail, now);
+    }
+
+    /// Gives all nodes back.
+    pub(crate) fn clear(&mut self) {
+        while self.flight.head != NONE {
+            self.pop();
+        }
+        *self.flight = Flight::EMPTY;
+    }
+}
+
+mod audit;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Repairs that were not needed: found out by time stamps (RFC 3522), by D-SACK (RFC 2883, RFC 3708) or, after a timeout, by
+//! originals that arrive (F-RTO, RFC 5682), and taken back (RFC 4015 3.2).
+//!
+//! What does not live here: what a repair does (`recovery`).
+
+use base::Seq;
+
+use crate::context::Core;
+use crate::stats::Count;
+
+use super::conn::Conn;
+use super::record::{Repair, Tcb, flag};
+use super::segment::Segment;
+use super::sent::Delivery;
+
+/// What an undo would bring back, and what speaks for it.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    /// A repair can be taken back.
+    valid: bool,
+    frto: Frto,
+    cwnd: u32,
+    ssthresh: u32,
+    /// SND.UNA when the repair began: older duplicates say nothing.
+    from: Seq,
+    /// Time stamp of the first retransmission.
+    stamp: Option<u32>,
+    /// Bytes sent again of which no D-SACK has come.
+    again: u32,
+    /// Something was sent again at all.
+    any: bool,
+}
+
+/// RFC 5682 2.1, 3.1: where a timeout stands that may have been needless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frto {
+    Off,
+    /// The first segment was sent again.
+    First,
+    /// An ACK moved on, and new data is sent before anything else is sent again: the next ACK decides.
+    NewData,
+}
+
+impl Undo {
+    pub(crate) fn new(tcb: &Tcb, again: u32) -> Self {
+        Self {
+            valid: true,
+            frto: Frto::Off,
+            cwnd: tcb.cwnd,
+            ssthresh: tcb.ssthresh,
+            from: tcb.snd_una,
+            stamp: None,
+            again,
+            any: again > 0,
+        }
+    }
+
+    /// After a timeout: whether originals are listened for. Not if it ended a recovery, where they are expected.
+    pub(crate) fn expect_originals(&mut self, was: Repair) {
+        self.frto = if was == Repair::Recovery {
+            Frto::Off
+        } else {
+            Frto::First
+        };
+    }
+
+    /// Whether retransmissions wait for what new data brings.
+    pub(crate) fn probes(&self) -> bool {
+        self.frto == Frto::NewData
+    }
+
+    pub(crate) fn resent(&mut self, len: u32, stamp: u32) {
+        self.any = true;
+        self.again = self.again.saturating_add(len);
+        self.stamp.get_or_insert(stamp);
+    }
+}
+
+impl Conn<'_> {
+    /// A D-SACK (RFC 2883): one more needless retransmission, or a duplicate the network made.
+    pub(crate) fn note_dsack(&mut self, core: &mut Core, start: Seq, end: Seq) {
+        core.count(Count::TcpDuplicatesReported);
+        self.widen_reordering();
+        if let Some(episode) = self.episode()
+            && start.ge(episode.undo.from)
+        {
+            let undo = &mut episode.undo;
+            undo.again = undo.again.saturating_sub(end.dist(start));
+        }
+    }
+
+    /// Whether an ACK shows that the repair was needless: each retransmission was reported as a duplicate, or an original is
+    /// answered although it was sent again (Eifel, RFC 3522 3.2).
+    fn shows_needless(&mut self, seg: &Segment, advanced: bool) -> bool {
+        let stamps = self.tcb.has(flag::TIMESTAMPS);
+        let echo = seg.timestamps.map(|(_, echo)| echo).filter(|e| *e != 0);
+        let Some(undo) = self.episode().map(|e| &e.undo).filter(|u| u.valid) else {
+            return false;
+        };
+        let early = match (undo.stamp, echo) {
+            (Some(stamp), Some(echo)) => (echo.wrapping_sub(stamp) as i32) < 0,
+            _ => false,
+        };
+        (undo.any && undo.again == 0) || (advanced && stamps && early)
+    }
+
+    /// After an ACK that moved SND.UNA, or was a duplicate, or neither: takes back a repair that turns out to have been needless,
+    /// and listens for originals after a timeout.
+    pub(crate) fn reconsider(
+        &mut self,
+        core: &mut Core,
+        seg: &Segment,
+        delivery: &Delivery,
+        (advanced, duplicate): (bool, bool),
+    ) {
+        if self.shows_needless(seg, advanced) {
+            return self.undo(core);
+        }
+        if self.act.repair != Repair::Loss {
+            return;
+        }
+        let Some(frto) = self.episode().map(|episode| episode.undo.frto) else {
+            return;
+        };
+        if frto == Frto::Off {
+            return;
+        }
+        // Without SACK an ACK of both cannot tell the original from what was waiting behind the retransmission.
+        let original = delivery.original && (self.tcb.has(flag::SACK) || !delivery.again);
+        let next = if original {
+            return self.undo(core);
+        } else if frto == Frto::NewData {
+            if duplicate || delivery.bytes > 0 {
+                // RFC 5682 2.1 step 3 (a): the loss was real; what is missing goes first again.
+                self.tcb.flags |= flag::RETRANSMIT;
+                Frto::Off
+            } else {
+                frto
+            }
+        } else if advanced && self.tcb.snd_una.lt(self.act.recover) {
+            // Step 2 (b): up to two new segments, if there are any and the window lets them.
+            if !self.act.unsent.is_empty() && self.window_fits(1) {
+                self.act.recover = self.tcb.snd_nxt;
+                Frto::NewData
+            } else {
+                Frto::Off
+            }
+        } else if duplicate {
+            Frto::Off // step 2 (a)
+        } else {
+            frto
+        };
+        if let Some(episode) = self.episode() {
+            episode.undo.frto = next;
+        }
+    }
+
+    /// RFC 4015 3.2, as Linux: the window is what it was, and nothing is held lost.
+    fn undo(&mut self, core: &mut Core) {
+        let Some(episode) = self.episode() else {
+            return;
+        };
+        let undo = &mut episode.undo;
+        (undo.valid, undo.frto) = (false, Frto::Off);
+        let (cwnd, ssthresh) = (undo.cwnd, undo.ssthresh);
+        core.count(Count::TcpUndone);
+        self.tcb.cwnd = self.tcb.cwnd.max(cwnd);
+        self.tcb.ssthresh = self.tcb.ssthresh.max(ssthresh);
+        self.board().restore();
+        self.tcb.flags &= !flag::RETRANSMIT;
+        self.act.repair = Repair::Open;
+        self.act.dup_acks = 0;
+        self.act.timeouts = 0;
+        if !self.tcb.has(flag::SACK) {
+            self.act.flight.sacked = 0;
+        }
+    }
+}

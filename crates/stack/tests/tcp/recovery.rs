@@ -1,0 +1,399 @@
+//! Loss recovery: RACK-TLP (RFC 8985), proportional rate reduction (RFC 9937), limited transmit (RFC 3042), and taking a repair
+//! back that was not needed (RFC 3522, RFC 5682, D-SACK).
+
+use stack::{Count, TcpInfo, TcpOptions};
+use wire::tcp::{Options, Sack};
+
+use crate::rig::{ACK, Open, Rig, Seg, nodelay};
+
+const MSS: u32 = 1400;
+
+/// A connection over a path of 100 ms, with SACK, and with time stamps if `stamps`; ten segments of window.
+fn path(stamps: bool) -> (Rig, Open) {
+    let mut rig = Rig::new();
+    let syn = Options {
+        mss: Some(MSS as u16 + if stamps { 12 } else { 0 }),
+        sack_permitted: true,
+        timestamps: stamps.then_some((1000, 0)),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&nodelay(), syn);
+    // Some exchanges tell the round trip: the handshake took no time.
+    let mut at = open.host;
+    for _ in 0..40 {
+        rig.write(&open, &[0; 10]);
+        let first = rig.expect();
+        rig.ms(100);
+        at = at.wrapping_add(10);
+        let options = echo(&first);
+        rig.send_with(open.peer, at, ACK, &[], options);
+    }
+    sent(&mut rig);
+    (rig, Open { host: at, ..open })
+}
+
+fn plain() -> Options {
+    Options {
+        mss: Some(MSS as u16),
+        ..Options::default()
+    }
+}
+
+fn echo(segment: &Seg) -> Options {
+    Options {
+        timestamps: segment.options.timestamps.map(|(value, _)| (2000, value)),
+        ..Options::default()
+    }
+}
+
+/// Writes `count` segments and returns what is sent at once.
+fn burst(rig: &mut Rig, open: &Open, count: usize) -> Vec<Seg> {
+    rig.write(open, &vec![1; count * MSS as usize]);
+    sent(rig)
+}
+
+fn sent(rig: &mut Rig) -> Vec<Seg> {
+    core::iter::from_fn(|| rig.next()).collect()
+}
+
+/// Which segments of the flight these are.
+fn numbers(open: &Open, segments: &[Seg]) -> Vec<u32> {
+    let number = |s: &Seg| s.seq.wrapping_sub(open.host) / MSS;
+    segments.iter().map(number).collect()
+}
+
+/// The peer acknowledges up to segment `to` and reports `blocks` of segments.
+fn ack(rig: &mut Rig, open: &Open, to: u32, blocks: &[(u32, u32)]) {
+    ack_with(rig, open, to, blocks, Options::default());
+}
+
+fn ack_with(rig: &mut Rig, open: &Open, to: u32, blocks: &[(u32, u32)], options: Options) {
+    let seg = |n: u32| open.host.wrapping_add(n * MSS);
+    let mut sack = Sack::EMPTY;
+    for &(from, to) in blocks {
+        sack.push((seg(from), seg(to)));
+    }
+    let options = Options { sack, ..options };
+    rig.send_with(open.peer, seg(to), ACK, &[], options);
+}
+
+fn info(rig: &Rig, open: &Open) -> TcpInfo {
+    rig.host.tcp_info(open.socket).unwrap()
+}
+
+fn count(rig: &Rig, what: Count) -> u64 {
+    rig.host.stats().counts.get(what)
+}
+
+/// RFC 8985 6.2 step 5: what was sent long enough before something that arrived is lost, however few segments tell of it.
+#[test]
+fn a_segment_sent_before_one_that_arrived_is_lost_in_time() {
+    let (mut rig, open) = path(false);
+    assert_eq!(burst(&mut rig, &open, 2).len(), 2);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(1, 2)]);
+    rig.silence();
+    // A quarter of the round trip is the reordering window (6.2 step 4).
+    rig.ms(24);
+    rig.silence();
+    rig.ms(2);
+    let again = sent(&mut rig);
+    assert_eq!(numbers(&open, &again), [0]);
+    let now = info(&rig, &open);
+    assert_eq!((now.sacked, now.retransmitted), (MSS, MSS));
+    assert_eq!(count(&rig, Count::TcpTimeouts), 0);
+}
+
+/// RFC 8985 6.2 step 4: DupThresh segments reported and none ever out of order: no window, as RFC 5681 3.2.
+#[test]
+fn three_segments_that_arrived_make_it_lost_at_once() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 6);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(1, 2)]);
+    ack(&mut rig, &open, 0, &[(1, 3)]);
+    rig.silence();
+    ack(&mut rig, &open, 0, &[(1, 4)]);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+}
+
+/// RFC 8985 6.2 step 3: a path that was seen to reorder gets its window although many segments are reported.
+#[test]
+fn a_path_that_reorders_is_given_time() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(1, 3)]);
+    ack(&mut rig, &open, 3, &[]);
+    assert_eq!(info(&rig, &open).reordering, 3);
+    sent(&mut rig);
+    ack(&mut rig, &open, 3, &[(4, 10)]);
+    assert!(!numbers(&open, &sent(&mut rig)).contains(&3), "not yet");
+    rig.ms(10);
+    ack(&mut rig, &open, 10, &[]);
+    rig.ms(20);
+    sent(&mut rig);
+    assert_eq!(count(&rig, Count::TcpRetransmits), 0);
+    assert!(info(&rig, &open).reordering >= 7, "as far as it was seen");
+    // The memory outlives the flight: it is the connection's.
+    rig.ms(1000);
+    assert_eq!(rig.host.tcp_occupancy().active, 0);
+    assert!(info(&rig, &open).reordering >= 7);
+}
+
+/// RFC 8985 6.2: a retransmission is lost when something sent after it arrives.
+#[test]
+fn a_lost_retransmission_is_sent_again_without_a_timeout() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(1, 6)]);
+    let again = sent(&mut rig);
+    assert_eq!(numbers(&open, &again)[0], 0);
+    // New data follows as the peer reports more; it arrives, the retransmission does not.
+    rig.write(&open, &[2; 4 * MSS as usize]);
+    ack(&mut rig, &open, 0, &[(1, 10)]);
+    let new = numbers(&open, &sent(&mut rig));
+    assert!(new.contains(&10), "{new:?}");
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(1, 11)]);
+    let mut third = numbers(&open, &sent(&mut rig));
+    rig.ms(30);
+    third.extend(numbers(&open, &sent(&mut rig)));
+    assert!(third.contains(&0), "{third:?}");
+    assert_eq!(count(&rig, Count::TcpTimeouts), 0);
+}
+
+/// RFC 8985 7.2, 7.3: with nothing to tell of the tail it is probed after two round trips, before the timeout.
+#[test]
+fn the_tail_is_probed() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 4);
+    rig.ms(201);
+    rig.silence();
+    rig.ms(3);
+    let probe = sent(&mut rig);
+    assert_eq!(numbers(&open, &probe), [3], "the last segment");
+    assert_eq!(count(&rig, Count::TcpLossProbes), 1);
+    // Its answer shows what is missing; no timeout was needed.
+    rig.ms(100);
+    ack(&mut rig, &open, 2, &[(3, 4)]);
+    rig.ms(30);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [2]);
+    assert_eq!(count(&rig, Count::TcpTimeouts), 0);
+}
+
+/// RFC 8985 7.3: a probe carries new data if there is some the peer would take.
+#[test]
+fn a_probe_prefers_new_data() {
+    let (mut rig, open) = path(false);
+    let first = burst(&mut rig, &open, 14).len() as u32;
+    assert!(first < 14, "the window holds the rest back");
+    rig.ms(204);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [first]);
+}
+
+/// RFC 8985 7.2: a single segment's ACK may be a delayed one, and the probe never comes after the timeout.
+#[test]
+fn a_single_segment_is_probed_when_its_timeout_would_be() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 1);
+    let rto = info(&rig, &open).rto;
+    rig.advance(rto - core::time::Duration::from_millis(2));
+    rig.silence();
+    rig.ms(10);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    let counts = (
+        count(&rig, Count::TcpLossProbes),
+        count(&rig, Count::TcpTimeouts),
+    );
+    assert_eq!(counts, (1, 0));
+    rig.advance(rto + core::time::Duration::from_millis(10));
+    assert_eq!(count(&rig, Count::TcpTimeouts), 1, "then it is one");
+}
+
+/// RFC 8985 7.4.2: a probe that repaired a loss is answered by congestion control; one that was a duplicate is not.
+#[test]
+fn a_loss_that_a_probe_repaired_counts() {
+    for repaired in [true, false] {
+        let (mut rig, open) = path(false);
+        burst(&mut rig, &open, 4);
+        rig.ms(300);
+        assert_eq!(numbers(&open, &sent(&mut rig)), [3]);
+        let before = info(&rig, &open).cwnd;
+        rig.write(&open, &[3; 2 * MSS as usize]);
+        sent(&mut rig);
+        if repaired {
+            ack(&mut rig, &open, 4, &[]);
+        } else {
+            ack(&mut rig, &open, 4, &[(3, 4)]); // RFC 2883: both copies came
+        }
+        ack(&mut rig, &open, 5, &[]);
+        let after = info(&rig, &open).cwnd;
+        assert_eq!(after < before, repaired, "{before} {after}");
+    }
+}
+
+/// RFC 3042: each of the first two duplicate ACKs lets one new segment out, although the window does not grow.
+#[test]
+fn the_first_duplicates_let_new_segments_out() {
+    for sack in [true, false] {
+        let (mut rig, open) = if sack {
+            path(false)
+        } else {
+            let mut rig = Rig::new();
+            let open = rig.accepted_with(&TcpOptions::default(), plain());
+            (rig, open)
+        };
+        let window = burst(&mut rig, &open, 30).len() as u32;
+        rig.ms(10);
+        for n in 1..3 {
+            ack(
+                &mut rig,
+                &open,
+                0,
+                if sack {
+                    &[(1, 2), (2, 3)][n - 1..n]
+                } else {
+                    &[]
+                },
+            );
+            let new = numbers(&open, &sent(&mut rig));
+            assert_eq!(new, [window + n as u32 - 1], "SACK {sack}");
+        }
+    }
+}
+
+/// RFC 9937 6: the window comes down in proportion to what is delivered, and is ssthresh when the repair ends.
+#[test]
+fn a_recovery_sends_in_proportion_to_what_arrives() {
+    let (mut rig, open) = path(false);
+    let window = burst(&mut rig, &open, 60).len() as u32;
+    rig.ms(100);
+    let mut out = 0;
+    for n in 2..=window {
+        ack(&mut rig, &open, 0, &[(1, n)]);
+        out += sent(&mut rig).len() as u32;
+    }
+    let now = info(&rig, &open);
+    let limit = now.ssthresh / MSS;
+    assert!(limit < window);
+    // Two by limited transmit and the retransmission, then as many as ssthresh allows.
+    assert!(
+        out >= limit - 2 && out <= limit + 3,
+        "{out} sent for {limit}"
+    );
+    ack(&mut rig, &open, window + 2, &[]);
+    assert!(info(&rig, &open).cwnd <= now.ssthresh.max(2 * MSS));
+}
+
+/// RFC 3522 3.2, RFC 4015 3.2: an ACK that answers the original of what was sent again shows the repair to be needless.
+#[test]
+fn an_echo_of_the_original_takes_a_repair_back() {
+    let (mut rig, open) = path(true);
+    let first = burst(&mut rig, &open, 10);
+    rig.ms(100);
+    let before = info(&rig, &open);
+    ack_with(&mut rig, &open, 0, &[(1, 5)], echo(&first[0]));
+    assert_eq!(numbers(&open, &sent(&mut rig))[0], 0);
+    assert!(info(&rig, &open).ssthresh < before.ssthresh);
+    rig.ms(10);
+    ack_with(&mut rig, &open, 5, &[], echo(&first[0]));
+    let after = info(&rig, &open);
+    assert!(after.cwnd >= before.cwnd && after.ssthresh == before.ssthresh);
+    assert_eq!(count(&rig, Count::TcpUndone), 1);
+    // The answer to the retransmission itself does nothing of the kind.
+    let (mut rig, open) = path(true);
+    let first = burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack_with(&mut rig, &open, 0, &[(1, 5)], echo(&first[0]));
+    let again = sent(&mut rig);
+    rig.ms(100);
+    ack_with(&mut rig, &open, 5, &[], echo(&again[0]));
+    assert_eq!(count(&rig, Count::TcpUndone), 0);
+}
+
+/// A D-SACK for everything that was sent again: nothing was lost (RFC 3708 3, as Linux), and RACK waits longer from now on
+/// (RFC 8985 6.2 step 4).
+#[test]
+fn duplicates_reported_take_a_repair_back() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 10);
+    rig.ms(100);
+    let before = info(&rig, &open);
+    ack(&mut rig, &open, 0, &[(1, 5)]);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    ack(&mut rig, &open, 5, &[]);
+    sent(&mut rig);
+    assert!(info(&rig, &open).ssthresh < before.ssthresh, "not yet");
+    rig.ms(100);
+    ack(&mut rig, &open, 5, &[(0, 1)]);
+    let after = info(&rig, &open);
+    assert!(after.cwnd >= before.cwnd && after.ssthresh == before.ssthresh);
+    assert_eq!(count(&rig, Count::TcpDuplicatesReported), 1);
+    assert_eq!(count(&rig, Count::TcpUndone), 1);
+}
+
+/// RFC 5682 2.1: after a timeout new data is sent before anything more is sent again. If originals arrive, the timeout was
+/// needless.
+#[test]
+fn a_needless_timeout_is_found_out() {
+    for sack in [true, false] {
+        let mut rig = Rig::new();
+        let syn = Options {
+            mss: Some(MSS as u16),
+            sack_permitted: sack,
+            ..Options::default()
+        };
+        let open = rig.accepted_with(&nodelay(), syn);
+        burst(&mut rig, &open, 10);
+        rig.write(&open, &[2; 6 * MSS as usize]);
+        let before = info(&rig, &open);
+        rig.ms(2100);
+        sent(&mut rig);
+        assert!(count(&rig, Count::TcpTimeouts) >= 1);
+        assert_eq!(info(&rig, &open).cwnd, MSS);
+        // The path was slow: ACKs of the originals come.
+        ack(&mut rig, &open, 1, &[]);
+        let new = numbers(&open, &sent(&mut rig));
+        assert!(new.iter().all(|n| *n >= 10), "new data only: {new:?}");
+        ack(&mut rig, &open, 2, &[]);
+        let after = info(&rig, &open);
+        assert!(after.cwnd >= before.cwnd, "{} {}", after.cwnd, before.cwnd);
+        assert_eq!(count(&rig, Count::TcpUndone), 1, "SACK {sack}");
+    }
+}
+
+/// RFC 5682 2.1 step 3 (a): a duplicate ACK says that the loss was real, and the rest is sent again.
+#[test]
+fn a_real_timeout_stays_one() {
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&nodelay(), plain());
+    burst(&mut rig, &open, 10);
+    rig.write(&open, &[2; 6 * MSS as usize]);
+    rig.ms(1100);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    ack(&mut rig, &open, 1, &[]);
+    sent(&mut rig);
+    ack(&mut rig, &open, 1, &[]);
+    let again = numbers(&open, &sent(&mut rig));
+    assert!(again.contains(&1), "{again:?}");
+    assert_eq!(count(&rig, Count::TcpUndone), 0);
+}
+
+/// RFC 8985 6.3: a timeout holds lost what had time to arrive, not what left just before.
+#[test]
+fn a_timeout_leaves_alone_what_was_just_sent() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 2);
+    // The probe goes at 202 ms; the timeout follows it by its own time.
+    rig.ms(210);
+    sent(&mut rig);
+    let rto = info(&rig, &open).rto.as_millis() as u64;
+    rig.ms(rto - 20);
+    burst(&mut rig, &open, 2);
+    rig.ms(20);
+    let now = info(&rig, &open);
+    assert_eq!(count(&rig, Count::TcpTimeouts), 1);
+    assert!(now.lost + now.retransmitted <= 2 * MSS, "{now:?}");
+}
