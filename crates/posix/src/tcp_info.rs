@@ -27,12 +27,15 @@ mod at {
     pub(super) const RCV_MSS: usize = 20;
     pub(super) const UNACKED: usize = 24;
     pub(super) const SACKED: usize = 28;
+    pub(super) const LOST: usize = 32;
+    pub(super) const RETRANS: usize = 36;
     pub(super) const RTT: usize = 68;
     pub(super) const RTTVAR: usize = 72;
     pub(super) const SND_SSTHRESH: usize = 76;
     pub(super) const SND_CWND: usize = 80;
     pub(super) const REORDERING: usize = 88;
     pub(super) const NOTSENT_BYTES: usize = 144;
+    pub(super) const MIN_RTT: usize = 148;
     pub(super) const SND_WND: usize = 228;
     pub(super) const RCV_WND: usize = 232;
 }
@@ -89,6 +92,12 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     word(at::RCV_MSS, info.receive_mss);
     word(at::UNACKED, segments(info.unacknowledged));
     word(at::SACKED, segments(info.sacked));
+    // Linux counts a lost segment until it is delivered, sent again or not.
+    word(
+        at::LOST,
+        segments(info.lost.saturating_add(info.retransmitted)),
+    );
+    word(at::RETRANS, segments(info.retransmitted));
     word(at::RTT, micros(info.rtt));
     word(at::RTTVAR, micros(info.rtt_variation));
     let infinite = info.ssthresh >= u32::MAX / 2;
@@ -99,8 +108,8 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     };
     word(at::SND_SSTHRESH, ssthresh);
     word(at::SND_CWND, (info.cwnd / mss).max(1));
-    // The duplicate threshold, which does not adapt yet.
-    word(at::REORDERING, 3);
+    word(at::REORDERING, info.reordering);
+    word(at::MIN_RTT, micros(info.min_rtt));
     word(at::NOTSENT_BYTES, info.unsent);
     word(at::SND_WND, info.send_window);
     word(at::RCV_WND, info.receive_window);
