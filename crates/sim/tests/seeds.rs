@@ -105,7 +105,8 @@ fn options(rng: &mut Rng) -> TcpOptions {
     }
 }
 
-/// How long streams of so many bytes may take, whatever is lost: every loss costs at most a few timeouts.
+/// How long streams of so many bytes may take, whatever is lost: every loss costs a few timeouts at most. Where much is lost of a
+/// handshake, its echo makes for a round trip of many seconds, and for a few timeouts near the longest.
 fn bound(link: &LinkConfig, options: &TcpOptions, bytes: u64) -> Duration {
     let queue = (8 * link.queue).checked_div(link.rate).unwrap_or(0) as f64;
     let round = 2.0 * (link.delay + link.faults.jitter).as_secs_f64() + queue;
@@ -121,12 +122,12 @@ fn bound(link: &LinkConfig, options: &TcpOptions, bytes: u64) -> Duration {
     let bytes = bytes as f64;
     let clean = bytes / f64::from(window) * 4.0 * (round + 0.1)
         + 8.0 * 1.5 * bytes * (segment + 80.0) / segment / (link.rate.max(1 << 18) as f64);
-    let lost = if loss > 0.0 {
-        30.0 + 4.0 * loss * bytes / segment
+    let (lost, handshake) = if loss > 0.0 {
+        (30.0 + 4.0 * loss * bytes / segment, 900.0)
     } else {
-        0.0
+        (0.0, 60.0)
     };
-    Duration::from_secs_f64(60.0 + 2.0 * (clean + lost * timeout))
+    Duration::from_secs_f64(handshake + 2.0 * (clean + lost * timeout))
 }
 
 fn run(seed: u64) -> Result<u64, String> {

@@ -278,6 +278,7 @@ impl World {
 
     /// Closes everything, lets time pass, and looks for what is left.
     fn finish(mut self) {
+        self.judge.begin(None);
         for socket in std::mem::take(&mut self.sockets) {
             self.host
                 .abort(self.now, socket.id)
