@@ -205,7 +205,14 @@ impl Conn<'_> {
                 self.act.rtt_at = Instant::FAR;
             }
         } else if self.repairing() {
-            self.tcb.sample_echo(now, seg);
+            // After a timeout the ACK that was lost may come again, with the stamp of long ago: no round trip took so long.
+            let since_sent = (now.millis() as u32).wrapping_sub(self.tcb.last_sent);
+            let of_the_last = seg
+                .timestamps
+                .is_some_and(|(_, echoed)| self.tcb.tsval(now).wrapping_sub(echoed) <= since_sent);
+            if self.act.timeouts == 0 || of_the_last {
+                self.tcb.sample_echo(now, seg);
+            }
         }
     }
 

@@ -241,3 +241,19 @@ fn duplicates_of_a_repair_do_not_start_the_next() {
     }
     assert_eq!((fast(&rig), rig.expect().seq), (1, end(11)));
 }
+
+/// When all that is lost is the ACK, the receiver answers each retransmission with the stamp of the first copy (RFC 7323 5.3): the
+/// time since then is no round trip.
+#[test]
+fn the_stamp_of_a_lost_ack_is_no_sample() {
+    let mut rig = Rig::new();
+    let open = stamped(&mut rig);
+    rig.write(&open, b"x");
+    let first = rig.expect().options.timestamps.unwrap().0;
+    let before = rig.host.tcp_info(open.socket).unwrap().rtt;
+    rig.advance(Duration::from_secs(100));
+    while rig.next().is_some() {}
+    rig.send_with(open.peer, open.host + 1, ACK, &[], ts(1003, first));
+    let after = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!((after.unacknowledged, after.rtt), (0, before));
+}
