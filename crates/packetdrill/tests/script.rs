@@ -291,6 +291,26 @@ fn what_is_not_acknowledged_comes_again_later_and_later() {
     );
 }
 
+/// Scripts are written in the super-frames of Linux: at most half the congestion window in each, and each pushed.
+#[test]
+fn a_long_write_leaves_in_super_frames() {
+    let (pd, _turn) = stage();
+    let ends = v4(8084);
+    let listener = pd.listen(ends);
+    let iss = pd.handshake(ends);
+    let fd = pd.accept(listener);
+    pd.write(fd, &[7; 10_000]);
+    for half in 0..2 {
+        let (seq, _, flags, data, _) = pd.depart().unwrap();
+        assert_eq!((seq, data.len()), (iss + 1 + half * 5 * 536, 5 * 536));
+        assert!(flags.contains(Flags::PSH));
+    }
+    pd.arrive(ends, 1, Some(iss + 1), Flags::RST, &[]);
+    for fd in [fd, listener] {
+        assert_eq!((pd.close)(NONE, fd), 0);
+    }
+}
+
 #[test]
 fn a_call_that_waits_ends_at_the_moment_it_was_waiting_for() {
     let (pd, _turn) = stage();

@@ -223,7 +223,8 @@ impl Conn<'_> {
         }
         let mut window = self.tcb.window();
         let used = self.tcb.has(flag::CWND_LIMITED)
-            || (window.in_slow_start() && flight.saturating_mul(2) > window.cwnd);
+            || (window.in_slow_start()
+                && self.act.usage.max(flight).saturating_mul(2) > window.cwnd);
         if used && delivered > 0 {
             let ack = Ack {
                 now,

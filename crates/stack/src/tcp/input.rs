@@ -196,7 +196,13 @@ impl Tcp {
             flags: Flags::RST,
             window: 0,
             urgent: 0,
-            options: Options::default(),
+            options: Options {
+                // RFC 7323 3.2: SHOULD, once negotiated.
+                timestamps: tcb
+                    .has(flag::TIMESTAMPS)
+                    .then(|| (tcb.tsval(core.now), tcb.ts_recent)),
+                ..Options::default()
+            },
         };
         core.count(Count::TcpResetsOut);
         let marks = Marks::of(&self.profiles.get(tcb.profile).options);

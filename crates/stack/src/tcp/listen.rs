@@ -532,7 +532,11 @@ impl Tcp {
         tcb.quick_acks = QUICK_ACKS;
         tcb.last_received = core.now.millis() as u32;
         tcb.last_sent = tcb.last_received;
-        tcb.sample_echo(core.now, seg); // Karn without timestamps: a half-open connection does not time its SYN-ACK
+        // Karn: a SYN-ACK that was sent once is timed by its timer, one that was sent again by the echo only.
+        match core.wheel.deadline(h.timer).filter(|_| h.retries == 0) {
+            Some(due) => tcb.sample_rtt(core.now - (due - h.pace())),
+            None => tcb.sample_echo(core.now, seg),
+        }
         tcb.begin(h.retries);
         let (listener, timer) = (u32::from(h.listener), h.timer);
         tcb.token = u64::from(listener);

@@ -170,6 +170,7 @@ impl Conn<'_> {
         while used < quota && self.retransmit_next(core, way) {
             used += 1;
         }
+        let was_limited = self.tcb.flags & flag::CWND_LIMITED;
         self.tcb.flags &= !flag::CWND_LIMITED;
         self.restart_after_idle(core.now);
         let edge = self.tcb.snd_nxt;
@@ -179,6 +180,11 @@ impl Conn<'_> {
                 break;
             }
             used += 1;
+        }
+        if self.tcb.snd_nxt == edge {
+            self.tcb.flags |= was_limited;
+        } else {
+            self.note_usage(was_limited != 0);
         }
         if used < quota && self.fin_due() && self.window_fits(1) {
             used += self.send_fin(core, way);
@@ -208,6 +214,23 @@ impl Conn<'_> {
         }
     }
 
+    /// Remembers for a round trip how far the congestion window was used, the strongest sign of it: that it was the limit, else
+    /// the most that was in flight (RFC 7661's reason, Linux's rule).
+    fn note_usage(&mut self, was_limited: bool) {
+        let outstanding = self.tcb.outstanding();
+        if self.tcb.cwnd.saturating_sub(self.pipe()) < u32::from(self.tcb.mss) {
+            self.tcb.flags |= flag::CWND_LIMITED;
+        }
+        let over = self.act.usage == 0 || self.tcb.snd_una.ge(self.act.usage_end);
+        let more = !was_limited && outstanding > self.act.usage;
+        if over || more || self.tcb.has(flag::CWND_LIMITED) {
+            self.act.usage = outstanding;
+            self.act.usage_end = self.tcb.snd_nxt;
+        } else if was_limited {
+            self.tcb.flags |= flag::CWND_LIMITED;
+        }
+    }
+
     fn must_report_ranges(&self) -> bool {
         self.tcb.has(flag::SACK) && (self.act.ooo != NONE || self.act.owes_dsack())
     }
@@ -230,7 +253,13 @@ impl Conn<'_> {
         if congestion < window.min(unsent) {
             self.tcb.flags |= flag::CWND_LIMITED;
         }
-        let most = if tso { super_frame(mss) } else { mss };
+        let most = if tso {
+            // As Linux: half the window at most in one frame, so that ACKs come back while the other half is on its way.
+            let half = self.tcb.cwnd / 2;
+            super_frame(mss).min((half - half % mss).max(mss))
+        } else {
+            mss
+        };
         let len = unsent.min(allowed).min(most);
         let whole = len - len % mss;
         if len == unsent && (len == whole || self.may_send_partial()) {
@@ -283,8 +312,10 @@ impl Conn<'_> {
         let last = len as usize == self.act.unsent.len();
         let fin = last && self.tcb.state.fin_queued() && self.window_fits(len + 1);
         let mut flags = Flags(0);
-        if last {
-            flags |= Flags::PSH; // RFC 9293 MUST-61: the last of what is queued
+        // RFC 9293 MUST-61: the last of what is queued. And every super-frame, as Linux does: its last segment tells the
+        // receiver's offload that there is nothing to wait for.
+        if last || len > u32::from(self.tcb.mss) {
+            flags |= Flags::PSH;
         }
         if fin {
             flags |= Flags::FIN;
@@ -440,7 +471,11 @@ impl Conn<'_> {
         let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
         let fin = end.gt(data_end);
         let len = end.dist(start) as usize - usize::from(fin);
-        let mut flags = Flags::PSH;
+        // As it was sent first, as far as that is known: pushed at the end of all that was sent, and in super-frames.
+        let mut flags = Flags(0);
+        if end.ge(data_end) || len > usize::from(self.tcb.mss) {
+            flags |= Flags::PSH;
+        }
         if fin {
             flags |= Flags::FIN;
         }

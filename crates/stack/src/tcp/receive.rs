@@ -138,9 +138,7 @@ impl Conn<'_> {
         let len = data.len() as u32;
         let filled_gap = self.act.ooo != NONE;
         self.tcb.rcv_nxt += len;
-        if self.tcb.has(flag::READ_SHUT) {
-            core.drop_packet(data, Drop::TcpAfterClose);
-        } else if self.act.recv.is_empty() {
+        if self.act.recv.is_empty() {
             self.act.recv = data;
         } else {
             join(core, &mut self.act.recv, data);
@@ -185,11 +183,7 @@ impl Conn<'_> {
             core.pool
                 .pull_front(&mut data, self.tcb.rcv_nxt.dist(start) as usize);
             self.tcb.rcv_nxt = end;
-            if self.tcb.has(flag::READ_SHUT) {
-                core.drop_packet(data, Drop::TcpAfterClose);
-            } else {
-                join(core, &mut self.act.recv, data);
-            }
+            join(core, &mut self.act.recv, data);
         }
     }
 

@@ -120,7 +120,7 @@ pub(crate) mod flag {
     pub(crate) const FIN_SENT: u32 = 1 << 14;
     /// `last_received` is meaningful and a challenge was sent at `challenged`.
     pub(crate) const CHALLENGED: u32 = 1 << 15;
-    /// The congestion window, not the application or the peer's window, held the last transmit pass back.
+    /// The congestion window, not the application or the peer's window, held sending back until `usage_end`.
     pub(crate) const CWND_LIMITED: u32 = 1 << 16;
     /// A retransmission is wanted at once (the transmit pass starts with it).
     pub(crate) const RETRANSMIT: u32 = 1 << 17;
@@ -311,6 +311,9 @@ pub(crate) struct Active {
     pub(crate) small: Seq,
     /// When the oldest byte in flight (or first zero window) was first unanswered; for R2 and the user timeout.
     pub(crate) stuck_since: Instant,
+    /// The most that was in flight until `usage_end` is acknowledged, bytes; 0: nothing yet.
+    pub(crate) usage: u32,
+    pub(crate) usage_end: Seq,
     pub(crate) control: Control,
     /// Largest data segment received lately: the unit of "every second full-sized segment".
     pub(crate) rcv_mss: u16,
@@ -349,6 +352,8 @@ impl Active {
             dup_acks: 0,
             small: Seq(0),
             stuck_since: Instant::FAR,
+            usage: 0,
+            usage_end: Seq(0),
             control,
             rcv_mss: 536,
             dsack: (Seq(0), Seq(0)),

@@ -466,3 +466,19 @@ fn a_reset_needs_no_memory() {
     rig.send(idle.peer, idle.host, RST, &[]);
     assert_eq!(rig.read(idle.socket), Err(SocketError::ConnectionReset));
 }
+
+/// As Linux: who has shut down reading meets the end at once, but what arrives all the same is acknowledged and can be read.
+#[test]
+fn what_arrives_after_reading_was_shut_down_can_be_read() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    let now = rig.now;
+    rig.host
+        .tcp_shutdown(now, open.socket, Shutdown::Read)
+        .unwrap();
+    assert_eq!(rig.read(open.socket).unwrap(), b"");
+    rig.send(open.peer, open.host, ACK, b"late");
+    assert_eq!(rig.expect().ack, open.peer + 4);
+    assert_eq!(rig.read(open.socket).unwrap(), b"late");
+    assert_eq!(rig.read(open.socket).unwrap(), b"");
+}

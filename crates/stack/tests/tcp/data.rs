@@ -4,7 +4,7 @@ use stack::{Ready, SocketError, State, TcpOptions};
 use wire::Addr;
 use wire::tcp::{Options, Repr, Sack};
 
-use crate::rig::{ACK, FIN, Flags, PSH, Rig, nodelay, packet};
+use crate::rig::{ACK, FIN, Flags, PSH, Rig, SECOND, nodelay, packet};
 
 const SACK_SYN: Options = Options {
     mss: Some(1460),
@@ -646,4 +646,44 @@ fn a_closed_window_lets_urgent_pointers_in() {
     let event = rig.events.pop_back().expect("an event");
     assert!(event.ready.contains(Ready::PRIORITY));
     assert_eq!(rig.host.tcp_info(open.socket).unwrap().urgent, 2005);
+}
+
+/// Linux's rule: what was in flight a round trip ago opens the window, not what is left of it when the last ACKs come.
+#[test]
+fn a_window_that_was_filled_once_doubles() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[1; 14_600]);
+    while rig.next().is_some() {}
+    rig.ms(100);
+    for n in 1..=5 {
+        rig.send(open.peer, open.host + n * 2920, ACK, &[]);
+    }
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.cwnd, 2 * 14_600);
+    // A window of which little was used says nothing about the path.
+    for n in 0..5 {
+        rig.write(&open, b"few");
+        rig.expect();
+        rig.ms(100);
+        rig.send(open.peer, open.host + 14_600 + (n + 1) * 3, ACK, &[]);
+    }
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().cwnd, info.cwnd);
+}
+
+/// A segment from the midst of what was written is not pushed, nor when it is sent again.
+#[test]
+fn a_retransmission_is_pushed_as_it_was_at_first() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[1; 2920]);
+    assert!(!rig.expect().has(Flags::PSH));
+    assert!(rig.expect().has(Flags::PSH));
+    rig.ms(1100);
+    let again = rig.expect();
+    assert_eq!(again.seq, open.host);
+    assert!(!again.has(Flags::PSH));
+    rig.send(open.peer, open.host + 1460, ACK, &[]);
+    assert!(rig.expect().has(Flags::PSH));
 }

@@ -4,7 +4,7 @@
 use stack::{Count, TcpInfo, TcpOptions};
 use wire::tcp::{Options, Sack};
 
-use crate::rig::{ACK, Open, Rig, Seg, nodelay};
+use crate::rig::{ACK, Open, Rig, SECOND, Seg, nodelay};
 
 const MSS: u32 = 1400;
 
@@ -368,6 +368,7 @@ fn a_needless_timeout_is_found_out() {
 #[test]
 fn a_real_timeout_stays_one() {
     let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
     let open = rig.accepted_with(&nodelay(), plain());
     burst(&mut rig, &open, 10);
     rig.write(&open, &[2; 6 * MSS as usize]);

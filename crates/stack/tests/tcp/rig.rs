@@ -57,7 +57,12 @@ pub(crate) struct Rig {
     pub(crate) events: VecDeque<Event>,
     pub(crate) window: u16,
     pub(crate) peer_port: u16,
+    /// Round trip of the handshake, the first sample of the timeout: 0 leads to the least timeout, `SECOND` to one second.
+    pub(crate) handshake_ms: u64,
 }
+
+/// The handshake's round trip after which the timeout is a second: it and four times half of it (RFC 6298 2.2).
+pub(crate) const SECOND: u64 = 334;
 
 /// An established connection: the handle, and the numbers of both sides.
 pub(crate) struct Open {
@@ -102,6 +107,7 @@ impl Rig {
             events: VecDeque::new(),
             window: 65_535,
             peer_port: 5000,
+            handshake_ms: 0,
         };
         rig.pump();
         rig
@@ -352,6 +358,7 @@ impl Rig {
         self.send_with(999, 0, SYN, &[], syn);
         let answer = self.expect();
         assert!(answer.is(SYN | ACK) && answer.ack == 1000);
+        self.ms(self.handshake_ms);
         let timestamps = syn
             .timestamps
             .map(|(v, _)| (v + 1, answer.options.timestamps.unwrap().0));

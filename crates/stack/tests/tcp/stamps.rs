@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Drop, SocketError, State, TcpOptions};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, FIN, Open, RST, Rig, nodelay};
+use crate::rig::{ACK, FIN, Open, RST, Rig, SECOND, nodelay};
 
 fn ts(value: u32, echo: u32) -> Options {
     Options {
@@ -137,6 +137,7 @@ fn stamps_say_nothing_after_24_idle_days() {
 fn the_timer_runs_while_something_is_in_flight() {
     // RFC 6298 5.1, 5.2, 5.3: the RTO is one second here
     let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
     let open = rig.accepted(&nodelay());
     rig.write(&open, b"first");
     rig.expect();
@@ -161,6 +162,7 @@ fn the_timer_runs_while_something_is_in_flight() {
 fn after_a_timeout_the_window_is_one_segment() {
     // RFC 5681 3.1, RFC 6298 5.4
     let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
     let open = rig.accepted(&TcpOptions::default());
     rig.write(&open, &[1; 14_600]);
     while rig.next().is_some() {}
@@ -256,4 +258,20 @@ fn the_stamp_of_a_lost_ack_is_no_sample() {
     rig.send_with(open.peer, open.host + 1, ACK, &[], ts(1003, first));
     let after = rig.host.tcp_info(open.socket).unwrap();
     assert_eq!((after.unacknowledged, after.rtt), (0, before));
+}
+
+/// RFC 7323 3.2: a reset of a stamped connection SHOULD be stamped.
+#[test]
+fn a_reset_is_stamped() {
+    let mut rig = Rig::new();
+    let syn = Options {
+        mss: Some(1460),
+        timestamps: Some((77, 0)),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&TcpOptions::default(), syn);
+    rig.host.abort(rig.now, open.socket).unwrap();
+    let reset = rig.expect();
+    assert!(reset.has(RST));
+    assert_eq!(reset.options.timestamps.map(|(_, echo)| echo), Some(78));
 }

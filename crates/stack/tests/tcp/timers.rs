@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Count, Keepalive, Ready, Shutdown, SocketError, State, TcpOptions};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, FIN, Open, RST, Rig, SYN, nodelay};
+use crate::rig::{ACK, FIN, Open, RST, Rig, SECOND, SYN, nodelay};
 
 /// Times, in milliseconds from now, at which the host sends within `seconds`.
 fn times(rig: &mut Rig, seconds: u64) -> Vec<u64> {
@@ -24,6 +24,7 @@ fn times(rig: &mut Rig, seconds: u64) -> Vec<u64> {
 fn data_is_retransmitted_with_exponential_backoff_and_given_up() {
     // RFC 6298 5.5, RFC 9293 MUST-20, MUST-21
     let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
     let open = rig.accepted(&TcpOptions::default());
     rig.write(&open, b"anyone?");
     rig.expect();
@@ -43,6 +44,7 @@ fn data_is_retransmitted_with_exponential_backoff_and_given_up() {
 #[test]
 fn the_timeout_follows_the_round_trip() {
     let mut rig = Rig::new();
+    rig.handshake_ms = 100;
     let open = rig.accepted(&nodelay());
     let mut at = open.host;
     for _ in 0..40 {
@@ -71,13 +73,15 @@ fn the_timeout_follows_the_round_trip() {
 fn karn_a_retransmitted_segment_is_no_sample() {
     // RFC 9293 MUST-18
     let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
     let open = rig.accepted(&nodelay());
     rig.write(&open, b"slow");
     rig.expect();
     rig.ms(1100);
     rig.expect();
     rig.send(open.peer, open.host + 4, ACK, &[]);
-    assert_eq!(rig.host.tcp_info(open.socket).unwrap().rtt, Duration::ZERO);
+    let first = Duration::from_millis(SECOND);
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().rtt, first);
     assert_eq!(
         rig.host.tcp_info(open.socket).unwrap().backoff,
         1,
@@ -183,31 +187,59 @@ fn endless_keepalive_times_do_no_harm() {
 #[test]
 fn a_backed_off_timeout_stays_until_a_sample() {
     let mut rig = Rig::new();
+    rig.handshake_ms = 100;
     let open = rig.accepted(&TcpOptions::default());
-    rig.write(&open, b"a");
-    rig.expect();
-    rig.ms(100);
-    rig.send(open.peer, open.host + 1, ACK, &[]);
     rig.write(&open, b"b");
     let sent = times(&mut rig, 1);
     assert_eq!(sent.len(), 3, "{sent:?}");
     assert!((300..350).contains(&sent[1]) && (900..1000).contains(&sent[2]));
     // The round trip is a second now.
-    rig.send(open.peer, open.host + 2, ACK, &[]);
+    rig.send(open.peer, open.host + 1, ACK, &[]);
     rig.write(&open, b"c");
     rig.expect();
     rig.ms(1000);
     rig.silence();
-    rig.send(open.peer, open.host + 3, ACK, &[]);
+    rig.send(open.peer, open.host + 2, ACK, &[]);
     let info = rig.host.tcp_info(open.socket).unwrap();
     assert_eq!(info.backoff, 0, "a sample");
     assert!(info.rto > Duration::from_secs(1));
+}
+
+/// Without timestamps too, for the SYN-ACK is timed: a connection need not wait a second for its first retransmission.
+#[test]
+fn the_handshake_is_the_first_sample() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = 100;
+    let open = rig.accepted(&TcpOptions::default());
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.rtt, Duration::from_millis(100));
+    rig.write(&open, b"lost");
+    rig.expect();
+    rig.ms(290);
+    rig.silence();
+    rig.ms(20);
+    assert_eq!(rig.expect().data, b"lost");
+}
+
+/// Karn: of a SYN-ACK that was sent twice nobody knows which was answered.
+#[test]
+fn a_syn_ack_that_was_sent_again_is_no_sample() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    rig.ms(1100);
+    rig.expect();
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    assert_eq!(rig.host.tcp_info(socket).unwrap().rtt, Duration::ZERO);
 }
 
 /// What waited to be sent, here for the cork, has its whole timeout from when it is.
 #[test]
 fn the_timeout_begins_when_data_is_sent() {
     let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
     let open = rig.accepted(&TcpOptions::default());
     rig.host.tcp_set_cork(rig.now, open.socket, true).unwrap();
     rig.write(&open, b"held");
@@ -303,23 +335,20 @@ fn a_fin_waits_for_the_window() {
 #[test]
 fn a_fast_retransmission_is_given_its_time() {
     let mut rig = Rig::new();
+    rig.handshake_ms = 100;
     let open = rig.accepted(&TcpOptions::default());
-    rig.write(&open, &[1; 1460]);
-    rig.expect();
-    rig.ms(100);
-    rig.send(open.peer, open.host + 1460, ACK, &[]);
     rig.write(&open, &[1; 14_600]);
     while rig.next().is_some() {}
     rig.ms(250);
     for _ in 0..3 {
-        rig.send(open.peer, open.host + 1460, ACK, &[]);
+        rig.send(open.peer, open.host, ACK, &[]);
     }
-    assert_eq!(rig.expect().seq, open.host + 1460);
+    assert_eq!(rig.expect().seq, open.host);
     while rig.next().is_some() {}
     rig.ms(290);
     rig.silence();
     rig.ms(60);
-    assert_eq!(rig.expect().seq, open.host + 1460);
+    assert_eq!(rig.expect().seq, open.host);
 }
 
 #[test]
