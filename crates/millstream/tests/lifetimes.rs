@@ -8,21 +8,24 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use common::{A, B, hosts, pattern};
-use millstream::{Host, State, TcpStream};
+use common::{A, B, config, hosts, hosts_with, pattern};
+use millstream::{Host, Limits, State, TcpStream};
+
+/// Waits until `host` has so many connections in this state.
+fn await_state(host: &Host, state: State, wanted: u64) {
+    let now = |host: &Host| {
+        let states = host.snapshot().unwrap().states;
+        let found = states.iter().find(|(of, _)| *of == state);
+        found.map_or(0, |(_, n)| *n)
+    };
+    while now(host) != wanted {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
 
 /// Waits until `host` has so many established connections.
 fn await_established(host: &Host, wanted: u64) {
-    let established = |host: &Host| {
-        let states = host.snapshot().unwrap().states;
-        let found = states
-            .iter()
-            .find(|(state, _)| *state == State::Established);
-        found.map_or(0, |(_, n)| *n)
-    };
-    while established(host) != wanted {
-        thread::sleep(Duration::from_millis(1));
-    }
+    await_state(host, State::Established, wanted);
 }
 
 fn connection(a: &Host, b: &Host) -> (TcpStream, TcpStream) {
@@ -162,4 +165,33 @@ fn a_host_dropped_under_its_sockets() {
     assert_eq!(server.read(&mut [0; 1]).unwrap(), 0, "the peer saw a FIN");
     assert!(socket.send_to(b"x", (B, 9)).is_err());
     assert!((&client).write(b"x").is_err());
+}
+
+/// The stack bounds how long a connection that nobody holds waits for its peer; so it must hear at once that nobody does, although
+/// the peer takes nothing more and the send buffer is full.
+#[test]
+fn a_stream_dropped_before_a_closed_window_is_the_stacks() {
+    let limits = Limits {
+        receive: Limits::MIN,
+        send: Limits::MIN,
+    };
+    let mut sizes = config();
+    sizes.tcp_receive_buffer = 64 * 1024;
+    sizes.tcp_send_buffer = 64 * 1024;
+    let (a, b) = hosts_with(sizes, limits);
+    let (mut client, mut server) = connection(&a, &b);
+    server
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let data = pattern(0, 4 * (Limits::MIN + 64 * 1024));
+    let mut written = 0;
+    while let Ok(n) = server.write(&data[written..]) {
+        written += n;
+    }
+    drop(server);
+    await_state(&b, State::FinWait1, 1);
+    // Nothing of it is lost.
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    assert!(got == data[..written]);
 }

@@ -24,6 +24,8 @@ pub(super) struct TcpEntry {
     /// The application's shutdowns have been passed on.
     read_shut: bool,
     write_shut: bool,
+    /// Its send buffer was made larger because the application has gone.
+    closing: bool,
     /// The stack says the connection is over, and why; what it still holds is being received.
     over: Option<Option<SocketError>>,
 }
@@ -103,6 +105,7 @@ impl TcpEntry {
             rx_ready: false,
             read_shut: false,
             write_shut: false,
+            closing: false,
             over: None,
         }
     }
@@ -135,7 +138,7 @@ impl TcpEntry {
         }
         self.send(cx, tools, &orders);
         if let Some(close) = orders.closed {
-            return self.close(cx, tools, close);
+            return self.close(cx, tools, &orders, close);
         }
         if self.rx_ready {
             self.receive(cx, tools, orders.room);
@@ -256,8 +259,24 @@ impl TcpEntry {
         }
     }
 
-    /// The last handle is gone: finishes sending, then closes; resets when there is data nobody will read.
-    fn close(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>, close: Close) -> Fate {
+    /// The last handle is gone: the stack finishes sending; resets when there is data nobody will read. What has no room in the
+    /// send buffer is taken in beyond it: a stack that does not know that nobody is there any more would wait for ever for a
+    /// peer that keeps its window closed.
+    fn close(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        tools: &mut Tools<'_>,
+        orders: &Orders,
+        close: Close,
+    ) -> Fate {
+        if !self.tx.is_empty() && !self.closing {
+            self.closing = true;
+            let more = u32::try_from(tools.door.limits.send).unwrap_or(u32::MAX);
+            let _ = cx.host.tcp_set_options(cx.now, self.id, |options| {
+                options.send_buffer = options.send_buffer.saturating_add(more);
+            });
+            self.send(cx, tools, orders);
+        }
         let unread = self.rx_ready && matches!(cx.host.tcp_peek(self.id, &mut [0]), Ok(1..));
         if close == Close::Abort || unread {
             self.tx.clear(&tools.door.chunks);
