@@ -27,7 +27,7 @@ pub(crate) fn report_int(result: Result<c_int, Errno>) -> c_int {
 }
 
 /// Sets `errno`.
-pub(crate) fn set_errno(error: Errno) {
+fn set_errno(error: Errno) {
     // SAFETY: always gives the address of this thread's errno.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above; nobody else writes it.

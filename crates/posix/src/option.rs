@@ -140,7 +140,17 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
     let number = integer(value)?;
     let seconds = |n: i32| Duration::from_secs(n.max(0) as u64);
     match name {
-        libc::TCP_NODELAY => change_tcp(world, fd, |o| o.nodelay = number != 0),
+        libc::TCP_NODELAY => {
+            change_tcp(world, fd, |o| o.nodelay = number != 0)?;
+            if number != 0 {
+                push(world, fd)?;
+            }
+            Ok(())
+        }
+        TCP_INQ => {
+            world.table().get_mut(fd)?.inq = within(number, 0..=1)? != 0;
+            Ok(())
+        }
         libc::TCP_CORK => {
             let socket = world.table().get_mut(fd)?;
             socket.cork = number != 0;
@@ -261,6 +271,19 @@ fn change_udp<W: World>(world: &mut W, fd: i32, change: impl Fn(&mut UdpOptions)
     Ok(())
 }
 
+/// TCP_NODELAY lets go of what a cork holds back, once, as on Linux.
+fn push<W: World>(world: &mut W, fd: i32) -> Result<()> {
+    let socket = world.table().get_mut(fd)?;
+    let corked = socket.cork || core::mem::take(&mut socket.more);
+    if let (State::Connecting(id) | State::Stream(id), true) = (socket.state, corked) {
+        let (again, now) = (socket.cork, world.now());
+        world.host().tcp_set_cork(now, id, false)?;
+        world.changed();
+        world.host().tcp_set_cork(now, id, again)?;
+    }
+    Ok(())
+}
+
 fn change_keepalive<W: World>(
     world: &mut W,
     fd: i32,
@@ -313,6 +336,8 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
     Ok(number.to_ne_bytes().to_vec())
 }
 
+/// `TCP_INQ`, which libc does not name.
+const TCP_INQ: i32 = 36;
 /// `SO_MEMINFO`, which libc does not name.
 const SO_MEMINFO: i32 = 55;
 
@@ -368,6 +393,7 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
     Ok(match name {
         libc::TCP_NODELAY => i32::from(socket.tcp.nodelay),
         libc::TCP_CORK => i32::from(socket.cork),
+        TCP_INQ => i32::from(socket.inq),
         libc::TCP_MAXSEG => match socket.state {
             State::Connecting(id) | State::Stream(id) => world.host().tcp_info(id)?.mss as i32,
             // RFC 9293 MUST-15, and what Linux tells before there is a connection.

@@ -47,6 +47,8 @@ pub(crate) struct Socket {
     pub(crate) reuse_port: bool,
     /// TCP_CORK.
     pub(crate) cork: bool,
+    /// TCP_INQ.
+    pub(crate) inq: bool,
     /// The last write had MSG_MORE.
     pub(crate) more: bool,
     /// SO_SNDTIMEO and SO_RCVTIMEO.
@@ -74,6 +76,7 @@ impl Socket {
             reuse_addr: false,
             reuse_port: false,
             cork: false,
+            inq: false,
             more: false,
             send_timeout: None,
             receive_timeout: None,

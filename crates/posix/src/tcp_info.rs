@@ -33,6 +33,7 @@ mod at {
     pub(super) const RTTVAR: usize = 72;
     pub(super) const SND_SSTHRESH: usize = 76;
     pub(super) const SND_CWND: usize = 80;
+    pub(super) const ADVMSS: usize = 84;
     pub(super) const REORDERING: usize = 88;
     pub(super) const NOTSENT_BYTES: usize = 144;
     pub(super) const MIN_RTT: usize = 148;
@@ -90,6 +91,7 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     word(at::RTO, micros(info.rto));
     word(at::SND_MSS, info.mss);
     word(at::RCV_MSS, info.receive_mss);
+    word(at::ADVMSS, info.advertised_mss);
     word(at::UNACKED, segments(info.unacknowledged));
     word(at::SACKED, segments(info.sacked));
     // Linux counts a lost segment until it is delivered, sent again or not.

@@ -366,6 +366,7 @@ fn tcp_info_has_linuxs_layout() {
         "tcpi_snd_cwnd: IW10 allows two of the loopback's"
     );
     assert_eq!(word(76), 0x7fff_ffff, "tcpi_snd_ssthresh: none yet");
+    assert_eq!(word(84), 65_495, "tcpi_advmss: the loopback's");
     assert_eq!(info(world, listener)[0], 10, "TCP_LISTEN");
     close(world, fd).unwrap();
     assert_eq!(info(world, server)[0], 8, "TCP_CLOSE_WAIT");
@@ -419,4 +420,37 @@ fn a_write_without_room_waits_or_takes_part() {
         left -= get(world, server, 1 << 16, 0).unwrap().len();
     }
     assert_eq!(put(world, client, b"x", libc::MSG_DONTWAIT), Ok(1));
+}
+
+#[test]
+fn inq_tells_what_is_left_to_be_read() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "127.0.0.1:80");
+    let (tcp, inq) = (libc::IPPROTO_TCP, 36);
+    assert_eq!(set(world, server, tcp, inq, 2), Err(Errno::INVAL));
+    set(world, server, tcp, inq, 1).unwrap();
+    assert_eq!(number(world, server, tcp, inq), Ok(1));
+    put(world, client, b"abcdef", 0).unwrap();
+    let next = |world: &mut Alone| {
+        let mut four = [0; 4];
+        let message = receive(world, server, &mut [IoSliceMut::new(&mut four)], 0).unwrap();
+        (message.len, message.inq)
+    };
+    assert_eq!(next(world), (4, Some(2)));
+    shutdown(world, client, libc::SHUT_WR).unwrap();
+    assert_eq!(next(world), (2, Some(1)), "the end counts as a byte");
+}
+
+#[test]
+fn nodelay_lets_go_of_what_a_cork_holds_back() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "127.0.0.1:80");
+    let (tcp, wait) = (libc::IPPROTO_TCP, libc::MSG_DONTWAIT);
+    set(world, client, tcp, libc::TCP_CORK, 1).unwrap();
+    put(world, client, b"held", 0).unwrap();
+    assert_eq!(get(world, server, 9, wait), Err(Errno::AGAIN));
+    set(world, client, tcp, libc::TCP_NODELAY, 1).unwrap();
+    assert_eq!(get(world, server, 9, wait).unwrap(), b"held");
+    put(world, client, b"again", 0).unwrap();
+    assert_eq!(get(world, server, 9, wait), Err(Errno::AGAIN), "once");
 }

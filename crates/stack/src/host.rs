@@ -551,7 +551,7 @@ impl Host {
     /// # Errors
     /// `BadSocket`.
     pub fn tcp_info(&self, socket: SocketId) -> Result<TcpInfo, SocketError> {
-        self.tcp.info(socket)
+        self.tcp.info(&self.net, socket)
     }
 
     /// A connection's state.
@@ -559,7 +559,7 @@ impl Host {
     /// # Errors
     /// `BadSocket`.
     pub fn tcp_state(&self, socket: SocketId) -> Result<State, SocketError> {
-        self.tcp.info(socket).map(|info| info.state)
+        self.tcp.info(&self.net, socket).map(|info| info.state)
     }
 
     // ---- any socket ----

@@ -22,6 +22,8 @@ pub struct Message {
     pub from: Option<SocketAddr>,
     /// MSG_TRUNC when a datagram was cut off.
     pub flags: i32,
+    /// What TCP_INQ asks for, if it does: bytes left to be read, and one for the end of the stream.
+    pub inq: Option<i32>,
 }
 
 /// Receives bytes, or one datagram. MSG_PEEK, MSG_WAITALL, MSG_TRUNC and MSG_DONTWAIT do as on Linux; the error queue is
@@ -76,11 +78,27 @@ pub fn receive<W: World>(
         Err(error) => return Err(error),
         Ok(()) => {}
     }
+    let copied = reader.copied;
+    let inq = match world.table().get(fd) {
+        Ok(socket) if socket.inq => socket.id().map(|id| left(world, id)),
+        _ => None,
+    };
     Ok(Message {
-        len: reader.copied,
+        len: copied,
         from: None,
         flags: 0,
+        inq,
     })
+}
+
+/// What TCP_INQ tells: the end of the stream counts as a byte once everything before it was read.
+fn left<W: World>(world: &mut W, id: SocketId) -> i32 {
+    let unread = world.host().tcp_info(id).map_or(0, |info| info.unread);
+    let ended = world.host().ready(id).contains(Ready::READ_CLOSED);
+    match unread {
+        0 => i32::from(ended),
+        n => n.min(i32::MAX as u32) as i32,
+    }
 }
 
 /// A read of a stream under way.
@@ -215,5 +233,6 @@ fn receive_datagram<W: World>(
         len: if whole { received.len } else { received.copied },
         from: Some(received.from),
         flags: if cut { libc::MSG_TRUNC } else { 0 },
+        inq: None,
     })
 }

@@ -322,6 +322,18 @@ impl Net {
         addr.is_broadcast() || self.addresses.classify(addr) == Class::Broadcast
     }
 
+    /// The MTU of the link that has this address of ours.
+    pub(crate) fn link_mtu(&self, own: &Addr) -> u16 {
+        let entry = self.addresses.usable(own);
+        let link = entry.and_then(|entry| self.interfaces.get(usize::from(entry.interface.0)));
+        link.map_or(
+            u16::MAX,
+            |link| {
+                if own.is_v4() { link.mtu } else { link.mtu_v6 }
+            },
+        )
+    }
+
     /// What the interface's device does for frames.
     #[inline]
     pub(crate) fn offloads(&self, interface: InterfaceId) -> Offloads {

@@ -6,9 +6,11 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::error::SocketError;
+use crate::net::Net;
 use crate::socket::SocketId;
 
 use super::Tcp;
+use super::output::announced_mss;
 use super::record::{Repair, State, Tcb, flag};
 
 /// What the sender makes of losses: Linux's TCP_CA_* states, of which CWR is missing as long as there is no ECN.
@@ -71,6 +73,8 @@ pub struct TcpInfo {
     pub probes: u8,
     /// What the sender makes of losses.
     pub recovery: Recovery,
+    /// The MSS announced to the peer.
+    pub advertised_mss: u32,
     /// Largest data segment received lately, payload.
     pub receive_mss: u32,
     /// Timestamps in use.
@@ -107,7 +111,7 @@ pub struct ConnectionInfo {
 }
 
 impl Tcp {
-    pub(crate) fn info(&self, id: SocketId) -> Result<TcpInfo, SocketError> {
+    pub(crate) fn info(&self, net: &Net, id: SocketId) -> Result<TcpInfo, SocketError> {
         let index = self.live(id)?;
         let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
         let act = self.actives.at(tcb.active);
@@ -141,6 +145,11 @@ impl Tcp {
                 Repair::Recovery => Recovery::Recovery,
                 Repair::Loss => Recovery::Loss,
             }),
+            advertised_mss: {
+                let profile = self.profiles.get(tcb.profile);
+                let (mtu, limit) = (net.link_mtu(&profile.local), profile.options.max_segment);
+                u32::from(announced_mss(mtu, tcb.remote.is_v4(), limit))
+            },
             receive_mss: act.map_or(0, |a| u32::from(a.rcv_mss)),
             timestamps: tcb.has(flag::TIMESTAMPS),
             sack: tcb.has(flag::SACK),
