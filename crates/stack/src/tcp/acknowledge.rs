@@ -168,6 +168,7 @@ impl Conn<'_> {
         Board {
             flight: &mut self.act.flight,
             nodes: self.nodes,
+            mss: u32::from(self.tcb.mss),
         }
         .acknowledge(&core.pool, &self.act.sent, seg.ack, delivery);
         // What the peer had SACKed before was counted when it was SACKed.

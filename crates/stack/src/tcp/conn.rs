@@ -290,8 +290,8 @@ pub(crate) fn release_flight(
     episodes: &mut Slab<Episode>,
     act: &mut Active,
 ) {
-    let flight = &mut act.flight;
-    Board { flight, nodes }.clear();
+    let (flight, mss) = (&mut act.flight, 1);
+    Board { flight, nodes, mss }.clear();
     episodes.remove_at(core::mem::replace(&mut act.episode, NONE));
     act.early_at = Instant::FAR;
 }

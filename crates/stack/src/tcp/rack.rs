@@ -193,7 +193,10 @@ impl Conn<'_> {
             }
         }
         let rack = &self.act.rack;
-        let srtt = self.tcb.srtt >> 3;
+        let srtt = match self.tcb.srtt >> 3 {
+            0 => rack.rtt,
+            known => known,
+        };
         let min = if rack.min_rtt > 0 { rack.min_rtt } else { srtt };
         let mult = self
             .episodes

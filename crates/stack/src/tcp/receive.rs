@@ -176,6 +176,10 @@ impl Conn<'_> {
             self.act.ooo = next;
             self.act.ooo_nodes -= 1;
             remove_node(self.ranges, node);
+            if start.lt(self.tcb.rcv_nxt) && !self.act.owes_dsack() {
+                let again = end.min(self.tcb.rcv_nxt).dist(start);
+                self.note_duplicate_data(start, again); // RFC 2883 4.2: it came alone, and now within another
+            }
             if end.le(self.tcb.rcv_nxt) {
                 core.pool.free(data);
                 continue;

@@ -73,6 +73,7 @@ impl Conn<'_> {
         Board {
             flight: &mut self.act.flight,
             nodes: self.nodes,
+            mss: u32::from(self.tcb.mss).max(1),
         }
     }
 

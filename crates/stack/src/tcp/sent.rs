@@ -2,9 +2,9 @@
 //!
 //! # Theory of operation
 //!
-//! A [`Sent`] node stands for numbers that were sent together, as a super-frame or as segments within a 64th of the round
-//! trip, so that a window costs some tens of nodes and not one for every segment. A SACK that ends inside a node splits it;
-//! neighbours that are SACKed become one. All nodes of a connection are linked in the order of their numbers, and besides
+//! A [`Sent`] node stands for full segments that were sent together, as a super-frame or within a 64th of the round trip, so
+//! that a window costs some tens of nodes and not one for every segment; the last of them may be short. A SACK that ends inside
+//! a node splits it between segments; neighbours that are SACKed become one. All nodes of a connection are linked in the order of their numbers, and besides
 //! each that is in flight in the order it was last sent, each held lost in the order it is to be sent again. So:
 //!
 //! - finding what time has made lost looks at what is newly lost, and one node more;
@@ -197,6 +197,8 @@ impl Delivery {
 pub(crate) struct Board<'a> {
     pub(crate) flight: &'a mut Flight,
     pub(crate) nodes: &'a mut Slab<Sent>,
+    /// Length of a full segment: what is sent together is of such, but for the last.
+    pub(crate) mss: u32,
 }
 
 impl Board<'_> {
@@ -384,6 +386,7 @@ impl Board<'_> {
         if let Some(last) = self.nodes.at_mut(tail)
             && newest
             && !last.again
+            && last.len().is_multiple_of(self.mss)
             && now.wrapping_sub(last.at) <= together
         {
             last.end = end;
@@ -486,7 +489,8 @@ impl Board<'_> {
                 seen += 1;
                 if sent.end.gt(start)
                     && sent.fate != Fate::Sacked
-                    && !self.report(pool, &mut previous, &mut node, (start, end), delivery)
+                    && let Some(part) = self.whole_segments(sent, (start, end))
+                    && !self.report(pool, &mut previous, &mut node, part, delivery)
                 {
                     break;
                 }
@@ -502,6 +506,20 @@ impl Board<'_> {
             }
         }
         seen
+    }
+
+    /// The whole segments of a node that a block covers. No receiver holds less, and a peer that says so makes no more work.
+    fn whole_segments(&self, sent: &Sent, (start, end): (Seq, Seq)) -> Option<(Seq, Seq)> {
+        let mut part = (sent.start, sent.end);
+        if sent.start.lt(start) {
+            let into = start.dist(sent.start).div_ceil(self.mss);
+            part.0 = sent.start + into.saturating_mul(self.mss);
+        }
+        if sent.end.gt(end) {
+            let into = end.dist(sent.start) / self.mss;
+            part.1 = sent.start + into * self.mss;
+        }
+        part.0.lt(part.1).then_some(part)
     }
 
     /// The part of a node that a block covers is SACKed; `node` is that part afterwards. False when it cannot be cut out.
@@ -668,7 +686,10 @@ impl Board<'_> {
     fn extend_newest(&mut self, pool: &Pool, node: u32, cut: Seq, now: u32, together: u32) -> bool {
         let newest = self.flight.timed.last;
         let joins = self.nodes.at(newest).is_some_and(|before| {
-            before.next == node && before.again && now.wrapping_sub(before.at) <= together
+            before.next == node
+                && before.again
+                && before.len().is_multiple_of(self.mss)
+                && now.wrapping_sub(before.at) <= together
         });
         let Some(sent) = self.nodes.at(node).filter(|_| joins) else {
             return false;

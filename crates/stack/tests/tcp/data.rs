@@ -163,6 +163,25 @@ fn a_duplicate_out_of_order_is_followed_by_its_range() {
     );
 }
 
+/// RFC 2883 4.2: what came alone and then again within a larger segment is a duplicate, too; the first such is reported.
+#[test]
+fn what_comes_again_within_a_larger_segment_is_reported() {
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), SACK_SYN);
+    for (at, len) in [(100, 200), (400, 100), (700, 100)] {
+        rig.send(open.peer + at, open.host, ACK, &vec![1; len]);
+        rig.expect();
+    }
+    rig.send(open.peer, open.host, ACK, &[1; 600]);
+    let ack = rig.expect();
+    assert_eq!(ack.ack, open.peer + 600);
+    let at = |n: u32| open.peer + n;
+    assert_eq!(
+        ack.options.sack.as_slice(),
+        [(at(100), at(300)), (at(700), at(800))]
+    );
+}
+
 #[test]
 fn a_fin_out_of_order_waits_for_its_data() {
     let mut rig = Rig::new();

@@ -21,6 +21,7 @@ struct Bench {
     una: usize,
     bytes: Vec<Byte>,
     now: u32,
+    mss: u32,
 }
 
 fn value(at: usize) -> u8 {
@@ -38,6 +39,7 @@ impl Bench {
             una: 0,
             bytes: Vec::new(),
             now: start,
+            mss: 1,
         }
     }
 
@@ -45,6 +47,7 @@ impl Bench {
         Board {
             flight: &mut self.flight,
             nodes: &mut self.nodes,
+            mss: self.mss,
         }
     }
 
@@ -97,6 +100,7 @@ impl Bench {
         Board {
             flight: &mut self.flight,
             nodes: &mut self.nodes,
+            mss: self.mss,
         }
         .acknowledge(&self.pool, &self.queue, una, &mut delivery);
         let news = self.bytes[self.una..to]
@@ -116,6 +120,7 @@ impl Bench {
         let seen = Board {
             flight: &mut self.flight,
             nodes: &mut self.nodes,
+            mss: self.mss,
         }
         .sack(&self.pool, &ranges, &mut delivery);
         let mut news = 0;
@@ -143,6 +148,7 @@ impl Bench {
         Board {
             flight: &mut self.flight,
             nodes: &mut self.nodes,
+            mss: self.mss,
         }
         .resent(&self.pool, (to - from) as u32, now, 0);
         for byte in &mut self.bytes[from..to] {
@@ -287,6 +293,7 @@ fn without_nodes_neighbours_are_merged() {
     Board {
         flight: &mut bench.flight,
         nodes: &mut bench.nodes,
+        mss: bench.mss,
     }
     .sack(&bench.pool, &block, &mut delivery);
     assert_eq!((delivery.bytes, bench.flight.sacked), (0, 0));
@@ -297,6 +304,7 @@ fn without_nodes_neighbours_are_merged() {
         Board {
             flight: &mut bench.flight,
             nodes: &mut bench.nodes,
+            mss: bench.mss,
         }
         .resent(&bench.pool, 1000, now, 0);
         rounds += 1;
@@ -323,6 +331,7 @@ fn a_storm_of_sacks_is_bounded() {
             Board {
                 flight: &mut bench.flight,
                 nodes: &mut bench.nodes,
+                mss: bench.mss,
             }
             .sack(&bench.pool, &blocks, &mut delivery),
         );
@@ -345,4 +354,32 @@ fn sacks_go_on_from_the_highest() {
     }
     assert!(seen <= 3 * 200, "{seen} nodes for 200 segments");
     bench.audit();
+}
+
+/// CVE-2019-11477 was about parts of segments: a SACK of less than one is not entered, and one of more counts whole ones.
+#[test]
+fn sacks_count_whole_segments() {
+    let mut bench = Bench::new(9, 100);
+    bench.mss = 1000;
+    bench.push(3500);
+    let sack = |bench: &mut Bench, from: usize, to: usize| {
+        let (block, mut delivery) = ([(bench.seq(from), bench.seq(to))], bench.delivery());
+        Board {
+            flight: &mut bench.flight,
+            nodes: &mut bench.nodes,
+            mss: bench.mss,
+        }
+        .sack(&bench.pool, &block, &mut delivery);
+        delivery.bytes
+    };
+    assert_eq!(sack(&mut bench, 3499, 3500), 0);
+    assert_eq!(sack(&mut bench, 1, 1999), 0);
+    assert_eq!(sack(&mut bench, 500, 2400), 1000, "the second");
+    assert_eq!(
+        sack(&mut bench, 3000, 3500),
+        500,
+        "the last, which is short"
+    );
+    assert_eq!(sack(&mut bench, 0, 3000), 2000);
+    assert!(bench.nodes.len() <= 2, "neighbours are one");
 }
