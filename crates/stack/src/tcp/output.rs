@@ -471,9 +471,9 @@ impl Conn<'_> {
         let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
         let fin = end.gt(data_end);
         let len = end.dist(start) as usize - usize::from(fin);
-        // As it was sent first, as far as that is known: pushed at the end of all that was sent, and in super-frames.
+        // As it was sent first, as far as that is known: pushed at the end of all that was sent.
         let mut flags = Flags(0);
-        if end.ge(data_end) || len > usize::from(self.tcb.mss) {
+        if end.ge(data_end) {
             flags |= Flags::PSH;
         }
         if fin {

@@ -17,7 +17,7 @@ use crate::stats::Count;
 use super::conn::Conn;
 use super::record::{Repair, flag};
 use super::recovery::{DUP_THRESH, Episode};
-use super::sent::Delivery;
+use super::sent::{Delivery, sent_after};
 
 /// RFC 8985 6.2 step 4: recoveries for which a widened window stays.
 const PERSIST: u8 = 16;
@@ -33,7 +33,7 @@ const PROBE_SLACK: Duration = Duration::from_millis(2);
 pub(crate) struct Rack {
     /// When the most recently sent of what was delivered was sent, and its end.
     latest: (u32, Seq),
-    /// Its round trip, microseconds; `NO_SAMPLE` before the first.
+    /// The round trip of what was delivered last, microseconds; `NO_SAMPLE` before the first.
     pub(crate) rtt: u32,
     /// The shortest round trip lately, microseconds; 0: none.
     pub(crate) min_rtt: u32,
@@ -120,6 +120,7 @@ impl Conn<'_> {
             fack: self.fack(),
             bytes: 0,
             latest: None,
+            rtt: 0,
             original: false,
             again: false,
             reordered: 0,
@@ -136,10 +137,10 @@ impl Conn<'_> {
     pub(crate) fn delivered(&mut self, delivery: &Delivery) {
         let rack = &mut self.act.rack;
         if let Some(latest) = delivery.latest {
-            rack.rtt = (delivery.now as u32).wrapping_sub(latest.0);
-            if !super::sent::sent_after(rack.latest, latest) || rack.rtt == NO_SAMPLE {
+            if rack.rtt == NO_SAMPLE || sent_after(latest, rack.latest) {
                 rack.latest = latest;
             }
+            rack.rtt = delivery.rtt;
         }
         if delivery.reordered > 0 && self.tcb.has(flag::SACK) {
             let segments = delivery.reordered.div_ceil(u32::from(self.tcb.mss).max(1));
@@ -222,11 +223,10 @@ impl Conn<'_> {
         }
         let now_us = now.micros() as u32;
         let (lost, waits) = self.board().overdue(latest, wait, now_us);
-        if waits {
-            let left = latest.0.wrapping_add(wait).wrapping_sub(now_us);
-            let left = u64::from(if left as i32 > 0 { left } else { 1 });
+        if let Some(left) = waits {
+            // For the next, not for all at once: times are coarse enough for that.
             self.act.rack.early = Early::Reordering;
-            self.act.early_at = now + Duration::from_micros(left);
+            self.act.early_at = now + Duration::from_micros(left.into());
         } else if self.act.rack.early == Early::Reordering {
             self.stop_early();
         }

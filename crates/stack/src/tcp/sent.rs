@@ -144,6 +144,8 @@ pub(crate) struct Delivery {
     pub(crate) bytes: u32,
     /// When the latest of them was sent, and its end.
     pub(crate) latest: Option<(u32, Seq)>,
+    /// The round trip of the last of them.
+    pub(crate) rtt: u32,
     /// Something below `recover` arrived that was sent once only.
     pub(crate) original: bool,
     /// Something arrived that was sent again.
@@ -171,10 +173,10 @@ impl Delivery {
     fn note(&mut self, node: &Sent, end: Seq) {
         self.bytes += end.dist(node.start);
         let mut counts = true;
+        let age = (self.now as u32).wrapping_sub(node.at);
         if node.again {
             self.again = true;
             // RFC 8985 6.2 step 2: it may be the original that arrived.
-            let age = (self.now as u32).wrapping_sub(node.at);
             counts = age >= self.min_rtt && !self.echoes_before(node.at);
         } else {
             self.original |= end.le(self.recover);
@@ -183,12 +185,12 @@ impl Delivery {
             }
         }
         self.fack = self.fack.max(end);
-        if counts
-            && self
-                .latest
-                .is_none_or(|latest| sent_after((node.at, end), latest))
-        {
-            self.latest = Some((node.at, end));
+        if counts {
+            self.rtt = age;
+            let sent = (node.at, end);
+            if self.latest.is_none_or(|latest| sent_after(sent, latest)) {
+                self.latest = Some(sent);
+            }
         }
     }
 }
@@ -579,19 +581,25 @@ impl Board<'_> {
     }
 
     /// Holds lost what was sent before `latest` and longer than `wait` ago (RFC 8985 6.2 step 5). Returns how many bytes, and
-    /// whether something sent before it is still waited for.
-    pub(crate) fn overdue(&mut self, latest: (u32, Seq), wait: u32, now: u32) -> (u32, bool) {
+    /// for how long the next sent before it is still waited for.
+    pub(crate) fn overdue(
+        &mut self,
+        latest: (u32, Seq),
+        wait: u32,
+        now: u32,
+    ) -> (u32, Option<u32>) {
         let before = self.flight.lost;
         while let Some(sent) = self.nodes.at(self.flight.timed.first)
             && !sent_after((sent.at, sent.end), latest)
             && (sent.at, sent.end) != latest
         {
-            if now.wrapping_sub(sent.at) < wait {
-                return (self.flight.lost - before, true);
+            let age = now.wrapping_sub(sent.at);
+            if age < wait {
+                return (self.flight.lost - before, Some(wait - age));
             }
             self.turn(self.flight.timed.first, Fate::Lost);
         }
-        (self.flight.lost - before, false)
+        (self.flight.lost - before, None)
     }
 
     /// Holds lost what is in flight, the first and what `overdue` says, in order (RFC 8985 6.3).

@@ -164,6 +164,25 @@ fn a_lost_retransmission_is_sent_again_without_a_timeout() {
     assert_eq!(count(&rig, Count::TcpTimeouts), 0);
 }
 
+/// RFC 8985 6.2 step 2: RACK.rtt is of what was delivered last, also where the latest that was sent stays another. A late
+/// original among retransmissions says that what left with it may be late, too.
+#[test]
+fn a_late_original_gives_the_others_time() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(1, 2)]);
+    ack(&mut rig, &open, 0, &[(1, 3)]);
+    ack(&mut rig, &open, 0, &[(8, 9), (1, 3)]);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    rig.ms(100);
+    // The retransmission of 0 arrived, and 3, which was held lost, itself.
+    ack(&mut rig, &open, 4, &[(8, 9)]);
+    let again = numbers(&open, &sent(&mut rig));
+    assert_eq!(again, [4, 5, 6], "two delivered, and one for progress");
+    assert_eq!(info(&rig, &open).lost, MSS, "9 is not held lost");
+}
+
 /// RFC 8985 7.2, 7.3: with nothing to tell of the tail it is probed after two round trips, before the timeout.
 #[test]
 fn the_tail_is_probed() {

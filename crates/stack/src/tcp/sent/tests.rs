@@ -69,6 +69,7 @@ impl Bench {
             fack: self.seq(self.una),
             bytes: 0,
             latest: None,
+            rtt: 0,
             original: false,
             again: false,
             reordered: 0,
