@@ -189,6 +189,11 @@ impl Conn<'_> {
         if used < quota && self.fin_due() && self.window_fits(1) {
             used += self.send_fin(core, way);
         }
+        if self.waits_in_vain() {
+            while used < quota && self.retransmit_next(core, way) {
+                used += 1;
+            }
+        }
         if news || edge != self.tcb.snd_nxt {
             self.schedule_probe(core.now);
         }

@@ -155,6 +155,19 @@ impl Conn<'_> {
         }
     }
 
+    /// RFC 5682 2.1 step 2 (b): if no new data could leave, after all, what is missing is sent again.
+    pub(crate) fn waits_in_vain(&mut self) -> bool {
+        let sent = self.tcb.snd_nxt != self.act.recover;
+        match self.episode() {
+            Some(episode) if episode.undo.probes() && !sent => {
+                episode.undo.frto = Frto::Off;
+                self.tcb.flags |= flag::RETRANSMIT;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// RFC 4015 3.2, as Linux: the window is what it was, and nothing is held lost.
     fn undo(&mut self, core: &mut Core) {
         let Some(episode) = self.episode() else {

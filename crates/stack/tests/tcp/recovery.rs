@@ -401,6 +401,21 @@ fn a_real_timeout_stays_one() {
     assert_eq!(count(&rig, Count::TcpUndone), 0);
 }
 
+/// RFC 5682 2.1 step 2 (b): where no new data can leave, the repair goes on.
+#[test]
+fn a_timeout_is_repaired_where_new_data_cannot_leave() {
+    let mut rig = Rig::new();
+    rig.window = 4 * MSS as u16;
+    let open = rig.accepted_with(&TcpOptions::default(), plain());
+    burst(&mut rig, &open, 9);
+    rig.ms(300);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    // Room for a part of a segment, which is not worth sending.
+    rig.window = 3 * MSS as u16 + 100;
+    ack(&mut rig, &open, 1, &[]);
+    assert_eq!(numbers(&open, &sent(&mut rig))[0], 1);
+}
+
 /// RFC 8985 6.3: a timeout holds lost what had time to arrive, not what left just before.
 #[test]
 fn a_timeout_leaves_alone_what_was_just_sent() {
