@@ -15,6 +15,10 @@
 //! bare ACK, and arms the one timer of the connection for its earliest deadline. So an ACK and the reply of an application that
 //! runs in the same turn leave in one segment, and a burst of segments is answered by one ACK.
 //!
+//! **Loss.** What is in flight is a list of runs sent together (`sent`): when each was last sent, and whether it is SACKed, held
+//! lost or on its way. ACKs mark; the transmit pass looks what time has made lost (`rack`), begins or steers a repair
+//! (`recovery`), and takes it back when it was not needed (`undo`). What a repair keeps besides is a record of its own.
+//!
 //! **Time.** A connection has at most one armed timer, moved lazily: when it goes off early it is armed again for the real
 //! deadline. An idle connection without keepalive has none.
 //!
