@@ -13,7 +13,7 @@ use std::thread;
 
 use base::{Offloads, Rng};
 use port::ring::{RingOptions, pair};
-use stack::Config;
+use stack::{Config, TcpTunables};
 use wire::Mac;
 
 use crate::Args;
@@ -154,7 +154,12 @@ fn dash(figure: f64) -> String {
 
 /// A host with room for so many sockets.
 fn config(sockets: usize) -> Config {
+    let tcp = TcpTunables {
+        somaxconn: 65_535,
+        ..TcpTunables::default()
+    };
     Config {
+        tcp,
         pool_blocks: 64 * 1024,
         tcp_connections: sockets as u32 + 4096,
         tcp_active: (sockets as u32).clamp(16_384, 262_144),

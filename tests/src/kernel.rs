@@ -7,6 +7,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use wire::{icmpv4, icmpv6, ipv4};
 
@@ -21,6 +22,34 @@ pub fn connect(to: SocketAddr) -> TcpStream {
         .unwrap_or_else(|e| panic!("the kernel cannot connect to {to}: {e}"));
     patient(&socket);
     socket
+}
+
+/// The same from an address and port of its own, which may be in TIME-WAIT there.
+#[must_use]
+pub fn connect_from(from: SocketAddr, to: SocketAddr) -> TcpStream {
+    let family = if from.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let socket = rustix::net::socket(family, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        rustix::net::bind(&socket, &from).unwrap();
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) => {
+                let socket = TcpStream::from(socket);
+                patient(&socket);
+                return socket;
+            }
+            // The kernel has not heard the last ACK of the connection before.
+            Err(Errno::ADDRNOTAVAIL) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(e) => panic!("the kernel cannot connect from {from} to {to}: {e}"),
+        }
+    }
 }
 
 /// Gives a connection its time limits.

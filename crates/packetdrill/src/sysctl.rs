@@ -32,22 +32,14 @@ fn seconds(name: &str, default: Duration) -> Duration {
 
 /// Carries the sysctls over; returns what SO_KEEPALIVE switches on.
 pub(crate) fn mirror(host: &mut Host) -> Keepalive {
-    let defaults = TcpTunables::default();
-    let on = |name: &str| number(name).is_none_or(|n| n != 0);
-    host.set_tcp_tunables(TcpTunables {
-        timestamps: on("tcp_timestamps"),
-        sack: on("tcp_sack"),
-        window_scaling: on("tcp_window_scaling"),
-        syn_retries: small("tcp_syn_retries", defaults.syn_retries),
-        synack_retries: small("tcp_synack_retries", defaults.synack_retries),
-        retries2: small("tcp_retries2", defaults.retries2),
-        // 0 is Linux's way to say the default.
-        orphan_retries: match small("tcp_orphan_retries", 0) {
-            0 => defaults.orphan_retries,
-            n => n,
-        },
-        fin_timeout: seconds("tcp_fin_timeout", defaults.fin_timeout),
-    });
+    let mut tunables = TcpTunables::default();
+    for name in TcpTunables::NAMES {
+        // One that the kernel does not have, or whose value makes no sense here, stays as it is.
+        if let Some(value) = number(&format!("tcp_{name}")) {
+            let _ = tunables.set(name, i64::try_from(value).unwrap_or(-1));
+        }
+    }
+    let _ = host.set_tcp_tunables(tunables);
     let mut options = host.tcp_defaults();
     let buffer = |bytes: u64| bytes.clamp(4096, 1 << 30) as u32;
     // The most a window may grow to is what the window scale must be able to tell.

@@ -130,16 +130,25 @@ fn bound(link: &LinkConfig, options: &TcpOptions, bytes: u64) -> Duration {
     Duration::from_secs_f64(handshake + 2.0 * (clean + lost * timeout))
 }
 
-fn run(seed: u64) -> Result<u64, String> {
-    let mut rng = Rng::from_seed(seed ^ 0x5eed_5eed);
-    let link = link(&mut rng);
-    let mut world = World::new(seed);
-    let config = Config {
+/// How a host is tuned, and whether its listener waits for data.
+fn tuned(seed: u64) -> (Config, Option<Duration>) {
+    let mut rng = Rng::from_seed(seed ^ 0x0c00_c1e5);
+    let mut config = Config {
         pool_blocks: 8192,
         duplicate_detection: false,
         accept_router_advertisements: false, // or routers would be asked for, for ever
         ..Config::default()
     };
+    config.tcp.syncookies = pick(&mut rng, &[1, 1, 1, 2]);
+    let defer_accept = pick(&mut rng, &[None, None, Some(Duration::from_secs(3))]);
+    (config, defer_accept)
+}
+
+fn run(seed: u64) -> Result<u64, String> {
+    let mut rng = Rng::from_seed(seed ^ 0x5eed_5eed);
+    let link = link(&mut rng);
+    let mut world = World::new(seed);
+    let (config, defer_accept) = tuned(seed);
     let (a, b) = (world.add_host(config.clone()), world.add_host(config));
     let cable = world.connect(&[a, b], link);
     for (node, v4, v6) in [
@@ -165,7 +174,10 @@ fn run(seed: u64) -> Result<u64, String> {
     let to = pick(&mut rng, &["10.1.0.2:80", "[fd01::2]:80"])
         .parse()
         .map_err(|e| format!("{e}"))?;
-    let options = options(&mut rng);
+    let options = TcpOptions {
+        defer_accept,
+        ..options(&mut rng)
+    };
     world.set_batch(pick(&mut rng, &[1, 1, 8, 64]));
     let mut scenario = Scenario::start(&mut world, a, b, to, &streams, &options);
     scenario.read_size = pick(&mut rng, &[500, 5_000, 65_536]);

@@ -43,6 +43,8 @@ pub struct Config {
     pub udp_receive_buffer: u32,
     /// First and last ephemeral port.
     pub ephemeral_ports: (u16, u16),
+    /// What of TCP is tuned by Linux's names; may change while the host runs, see [`crate::Host::set_tcp_tunables`].
+    pub tcp: crate::TcpTunables,
     /// How long TIME-WAIT lasts; Linux's 60 s.
     pub time_wait: core::time::Duration,
     /// Duplicate address detection for addresses added by hand, too.
@@ -80,6 +82,7 @@ impl Default for Config {
             tcp_send_buffer: 1 << 20,
             udp_receive_buffer: 208 * 1024,
             ephemeral_ports: (32_768, 60_999),
+            tcp: crate::TcpTunables::default(),
             time_wait: Duration::from_secs(60),
             duplicate_detection: true,
             accept_router_advertisements: true,
@@ -109,6 +112,9 @@ impl Config {
         }
         if self.tcp_send_buffer < 4096 || self.tcp_send_buffer > 1 << 30 {
             return Err(Value("tcp_send_buffer must be from 4 KiB to 1 GiB"));
+        }
+        if !self.tcp.check() {
+            return Err(Value(crate::TcpTunables::OUT_OF_RANGE));
         }
         if self.tcp_listeners > 65_535 {
             return Err(Value("tcp_listeners must be 65,535 at most"));

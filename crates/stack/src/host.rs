@@ -16,10 +16,11 @@ use crate::error::{ConfigError, SocketError};
 use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Route};
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::Stats;
-use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions, TcpTunables};
+use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions};
 use crate::udp::Udp;
 
 mod tools;
+mod tuning;
 mod udp;
 
 pub use tools::{AddressInfo, InterfaceInfo, NetOccupancy};
@@ -60,7 +61,7 @@ impl Host {
             rng: Rng::from_seed(seed),
             stats: Stats::default(),
             secret: SipKey::derive(seed, 0),
-            tcp: TcpTunables::default(),
+            tcp: config.tcp,
         };
         let net = Net::new(&config, &mut core);
         let tcp = Tcp::new(&config, &mut core, seed);
@@ -324,16 +325,6 @@ impl Host {
         self.net.is_local(&Addr::from(addr))
     }
 
-    /// TCP's host-wide settings.
-    pub fn tcp_tunables(&self) -> TcpTunables {
-        self.core.tcp
-    }
-
-    /// Changes TCP's host-wide settings; each holds from its next use on.
-    pub fn set_tcp_tunables(&mut self, tunables: TcpTunables) {
-        self.core.tcp = tunables;
-    }
-
     /// Changes the options a TCP socket gets when it says nothing; sockets there are keep theirs.
     pub fn set_tcp_defaults(&mut self, options: TcpOptions) {
         self.tcp.set_defaults(options);
@@ -362,10 +353,16 @@ impl Host {
             return Err(SocketError::AddrNotAvailable);
         }
         let dual = addr == Addr::UNSPECIFIED_V6;
-        let backlog = bounded(backlog);
+        let backlog = self.bounded(backlog);
         let local = (addr, local.port());
         self.tcp
             .listen(&mut self.core, local, backlog, options.clone(), dual)
+    }
+
+    /// A backlog as a listener keeps it.
+    fn bounded(&self, backlog: usize) -> u32 {
+        let most = self.core.tcp.somaxconn;
+        u32::try_from(backlog).map_or(most, |backlog| backlog.min(most))
     }
 
     /// Changes how many connections may wait to be accepted.
@@ -377,8 +374,9 @@ impl Host {
         listener: SocketId,
         backlog: usize,
     ) -> Result<(), SocketError> {
+        let backlog = self.bounded(backlog);
         self.tcp
-            .change_listener(listener, |_, most| *most = bounded(backlog))
+            .change_listener(listener, |_, most| *most = backlog)
     }
 
     /// An ephemeral port that no listener has, for who binds first and listens or connects later. `None` when all have one.
@@ -690,11 +688,6 @@ impl Host {
             episodes,
         }
     }
-}
-
-/// A backlog as a listener keeps it.
-fn bounded(backlog: usize) -> u32 {
-    u32::try_from(backlog).unwrap_or(u32::MAX).clamp(1, 65_535)
 }
 
 /// How many TCP records of each kind live.

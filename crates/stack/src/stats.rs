@@ -111,6 +111,8 @@ counters! {
         TcpListenRefused => "tcp-listen-refused",
         /// A SYN when the SYN queue is full.
         TcpSynQueueFull => "tcp-syn-queue-full",
+        /// A final ACK without data while the listener waits for data (TCP_DEFER_ACCEPT).
+        TcpDeferAccept => "tcp-defer-accept",
         /// A final ACK or SYN when the accept queue is full.
         TcpAcceptQueueFull => "tcp-accept-queue-full",
         /// The connection table is full.
@@ -225,6 +227,16 @@ counters! {
         TcpWindowProbes => "tcp-window-probes",
         /// Keepalive probes sent.
         TcpKeepaliveProbes => "tcp-keepalive-probes",
+        /// SYNs and final ACKs a listener did not take (Linux's ListenDrops).
+        TcpListenDrops => "tcp-listen-drops",
+        /// Those of them that found the accept queue full (Linux's ListenOverflows).
+        TcpListenOverflows => "tcp-listen-overflows",
+        /// SYNs answered with a cookie.
+        TcpSynCookiesSent => "tcp-syncookies-sent",
+        /// Cookies that came back and were good.
+        TcpSynCookiesReceived => "tcp-syncookies-received",
+        /// ACKs for no connection that carried no good cookie, while some could have.
+        TcpSynCookiesFailed => "tcp-syncookies-failed",
         /// TIME-WAIT records recycled early because the table was full.
         TcpTimeWaitRecycled => "tcp-time-wait-recycled",
         /// A neighbour could not be entered: the table is full of better ones.

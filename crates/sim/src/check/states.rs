@@ -15,7 +15,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(120);
 fn followers(state: State) -> &'static [State] {
     use State::*;
     match state {
-        Closed | Listen => &[SynSent, SynReceived],
+        // A SYN cookie leaves no SYN-RECEIVED to be seen, and data or a FIN may come with it.
+        Closed | Listen => &[SynSent, SynReceived, Established, CloseWait],
         SynSent => &[
             SynReceived,
             Established,

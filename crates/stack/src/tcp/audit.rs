@@ -327,12 +327,12 @@ impl Tcp {
                 all(&queue, flag::UNACCEPTED),
                 "an accept queue holds who is not marked",
             )?;
-            let half_open = self
-                .halves
-                .iter()
-                .filter(|(_, h)| u32::from(h.listener) == key.index);
+            let mine = |(_, h): &(_, &HalfOpen)| u32::from(h.listener) == key.index;
+            let half_open = self.halves.iter().filter(mine);
+            let young = self.halves.iter().filter(mine);
+            let young = young.filter(|(_, h)| h.retries == 0);
             must(
-                half_open.count() == l.half_open as usize,
+                half_open.count() == l.half_open as usize && young.count() == l.young as usize,
                 "half-open connections are miscounted",
             )?;
         }

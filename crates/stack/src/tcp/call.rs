@@ -10,14 +10,14 @@ use crate::error::SocketError;
 use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
 
-use super::conn::free_list;
+use super::conn::{QUICK_ACKS, free_list};
 use super::output::payload_for_mtu;
 use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
 use super::segment::flow_bytes;
 use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
-use super::{KIND_CONNECTION, Tcp, flow_index};
+use super::{INDEX_MASK, KIND_CONNECTION, KIND_SHIFT, KIND_TIME_WAIT, Tcp, flow_index};
 
 /// Local and remote address and port of a connection.
 pub(crate) type Ends = ((Addr, u16), (Addr, u16));
@@ -54,14 +54,16 @@ impl Tcp {
         }
         let path = net.route(core, remote, local, None)?;
         let local = path.src;
-        let port = self.choose_port(core, (&remote, remote_port), (&local, local_port))?;
+        let (port, waits) = self.choose_port(core, (&remote, remote_port), (&local, local_port))?;
         let flow = flow_bytes(&remote, remote_port, &local, port);
         let profile = self
             .profiles
             .acquire(local, options)
             .ok_or(SocketError::NoBuffers)?;
         let mut tcb = Tcb::new(remote, remote_port, port, profile);
-        tcb.snd_una = self.initial_sequence(core, &flow);
+        tcb.snd_una = waits
+            .and_then(|index| self.after_time_wait(index))
+            .unwrap_or_else(|| self.initial_sequence(core, &flow));
         tcb.snd_nxt = tcb.snd_una;
         tcb.ts_offset = self.timestamp_offset(&flow);
         tcb.mss = payload_for_mtu(path.mtu, remote.is_v4(), 0);
@@ -73,11 +75,18 @@ impl Tcp {
             return Err(SocketError::NoBuffers);
         };
         let hash = self.flows.hash(&flow);
-        if self
-            .flows
-            .insert(hash, flow_index(KIND_CONNECTION, key.index))
-            .is_err()
-        {
+        let entry = flow_index(KIND_CONNECTION, key.index);
+        let inserted = match waits {
+            Some(index) => {
+                let replaced = self
+                    .flows
+                    .replace(hash, flow_index(KIND_TIME_WAIT, index), entry);
+                self.retire_wait(core.now.millis() as u32, index);
+                replaced
+            }
+            None => self.flows.insert(hash, entry).is_ok(),
+        };
+        if !inserted {
             self.conns.remove(key);
             self.profiles.release(profile);
             return Err(SocketError::NoBuffers);
@@ -91,42 +100,57 @@ impl Tcp {
         Ok(SocketId::new(SocketKind::Tcp, key))
     }
 
-    /// A free local port: the one asked for, or an ephemeral one (MUST-43 to 45 chose the address).
+    /// A free local port: the one asked for, or an ephemeral one (MUST-43 to 45 chose the address); and the TIME-WAIT record
+    /// that the connection takes over.
     fn choose_port(
         &mut self,
         core: &mut Core,
         remote: (&Addr, u16),
         local: (&Addr, u16),
-    ) -> Result<u16, SocketError> {
+    ) -> Result<(u16, Option<u32>), SocketError> {
         if local.1 != 0 {
-            return if self.tuple_free(remote, local) {
-                Ok(local.1)
-            } else {
-                Err(SocketError::AddrInUse)
+            let free = self.tuple_free(core, remote, local, true);
+            return match free.ok_or(SocketError::AddrInUse) {
+                Ok(waits) => Ok((local.1, waits)),
+                Err(error) => Err(error),
             };
         }
         let order = self
             .local_ports
             .order(&flow_bytes(remote.0, remote.1, local.0, 0));
-        let port = order
+        let (port, waits) = order
             .iter()
-            .find(|&port| {
-                !self.local_ports.listens(port) && self.tuple_free(remote, (local.0, port))
+            .filter(|&port| !self.local_ports.listens(port))
+            .find_map(|port| {
+                self.tuple_free(core, remote, (local.0, port), false)
+                    .map(|waits| (port, waits))
             })
             .ok_or(SocketError::AddrNotAvailable)?;
         self.local_ports.taken(&order, port, &mut core.rng);
-        Ok(port)
+        Ok((port, waits))
     }
 
-    fn tuple_free(&self, remote: (&Addr, u16), local: (&Addr, u16)) -> bool {
+    /// Whether a connection may have this tuple, and the TIME-WAIT record it takes over, if there is one. `named`: the
+    /// application asks for just this port.
+    fn tuple_free(
+        &self,
+        core: &Core,
+        remote: (&Addr, u16),
+        local: (&Addr, u16),
+        named: bool,
+    ) -> Option<Option<u32>> {
         let hash = self
             .flows
             .hash(&flow_bytes(remote.0, remote.1, local.0, local.1));
-        self.flows
-            .find(hash, |e| {
-                self.matches(e, remote.0, remote.1, local.0, local.1)
-            })
-            .is_none()
+        let found = self.flows.find(hash, |e| {
+            self.matches(e, remote.0, remote.1, local.0, local.1)
+        });
+        let Some(entry) = found else {
+            return Some(None);
+        };
+        let index = entry & INDEX_MASK;
+        let waits = entry >> KIND_SHIFT == KIND_TIME_WAIT;
+        (waits && self.may_reuse(core, index, named)).then_some(Some(index))
     }
 
     /// Whether data may be written in this state, and the error when not.
@@ -498,6 +522,12 @@ impl Tcp {
             self.abort_at(core, net, index);
             return Ok(());
         }
+        let options = &self.profiles.get(tcb.profile).options;
+        let fin_timeout = options.fin_timeout(&core.tcp);
+        if state == State::FinWait2 && fin_timeout.is_zero() {
+            self.abort_at(core, net, index);
+            return Ok(());
+        }
         let Some(tcb) = self.conns.at_mut(index) else {
             return Ok(());
         };
@@ -509,7 +539,7 @@ impl Tcp {
             }
             State::FinWait2 => {
                 tcb.last_sent = core.now.millis() as u32;
-                let deadline = core.now + core.tcp.fin_timeout;
+                let deadline = core.now + fin_timeout;
                 arm_no_later(core, tcb, deadline, index);
             }
             _ => self.queue_fin(core, index),
@@ -557,12 +587,25 @@ impl Tcp {
     }
 
     /// The FIN of an orphan is acknowledged: FIN-WAIT-2 lasts a minute, not for ever (as Linux).
-    pub(super) fn limit_fin_wait(&mut self, core: &mut Core, index: u32) {
+    #[inline]
+    pub(super) fn limit_fin_wait(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let waits = |tcb: &Tcb| tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN);
+        if self.conns.at(index).is_some_and(waits) {
+            self.wait_for_fin(core, net, index);
+        }
+    }
+
+    #[cold]
+    fn wait_for_fin(&mut self, core: &mut Core, net: &mut Net, index: u32) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN) && tcb.timer.is_none() {
-            let deadline = core.now + core.tcp.fin_timeout;
+        let options = &self.profiles.get(tcb.profile).options;
+        let time = options.fin_timeout(&core.tcp);
+        if time.is_zero() {
+            self.abort_at(core, net, index);
+        } else if tcb.timer.is_none() {
+            let deadline = core.now + time;
             arm_no_later(core, tcb, deadline, index);
         }
     }
@@ -626,6 +669,21 @@ impl Tcp {
             };
         }
         self.queue_send(index);
+        Ok(())
+    }
+
+    /// Acknowledges at once from now on, or no more than it must; what is owed goes out (TCP_QUICKACK). Not for ever: sixteen
+    /// segments later the connection decides for itself again, as on Linux.
+    pub(crate) fn set_quick_ack(&mut self, id: SocketId, quick: bool) -> Result<(), SocketError> {
+        let index = self.live(id)?;
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Err(SocketError::BadSocket);
+        };
+        tcb.quick_acks = if quick { QUICK_ACKS } else { 0 };
+        if quick && tcb.has(flag::ACK_DELAYED) {
+            tcb.ack_now();
+            self.queue_send(index);
+        }
         Ok(())
     }
 

@@ -1,42 +1,29 @@
-//! Listeners, half-open connections and the accept queue (RFC 9293 3.10.7.2, RFC 4987, Linux's overflow rules).
+//! Listeners and their queues: which SYNs are answered, and who waits to be accepted (RFC 9293 3.10.7.2, Linux's overflow
+//! rules).
 //!
-//! A SYN for a listener makes a record of 48 bytes and no more; the connection record is made by the final ACK. The accept
-//! queue holds established connections, linked through their records.
+//! The accept queue holds established connections, linked through their records.
 //!
-//! What does not live here: SYN cookies, which come with the next part.
+//! What does not live here: half-open connections (`half_open`), SYN cookies (`cookie`).
 //!
 //! Invariant: a listener never has more than `backlog + 1` connections in its accept queue (as Linux).
-//! Invariant: when the accept queue is full the final ACK is dropped, not reset: the client tries again.
+//! Invariant: nor more half-open ones, but for those that take TIME-WAIT over: beyond, SYNs are answered by cookies, or dropped.
+//! Invariant: when the accept queue is full SYNs and final ACKs are dropped, so that clients try again; `abort_on_overflow`
+//! resets the latter.
 
-use base::{Chain, Seq, TimerId};
+use base::{Chain, Instant, Seq};
 use wire::Addr;
-use wire::tcp::{Flags, Options, Repr};
+use wire::tcp::Flags;
 
-use crate::context::{Core, TimerKind};
+use crate::context::Core;
 use crate::error::SocketError;
 use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
-use super::conn::{CHALLENGE_INTERVAL_MS, QUICK_ACKS};
-use super::output::{Marks, announced_mss, window_shift};
 use super::profile::TcpOptions;
-use super::record::{HalfOpen, NONE, State, Tcb, flag, half};
-use super::rtt::{RTO_INITIAL, RTO_MAX};
-use super::segment::{Segment, flow_bytes};
-use super::{KIND_CONNECTION, KIND_HALF_OPEN, List, Tcp, flow_index};
-
-/// A SYN that comes again so soon is a copy, not a call for another answer.
-const ANSWER_GAP: core::time::Duration = core::time::Duration::from_millis(200);
-
-impl HalfOpen {
-    /// How long its SYN-ACK is waited for before it is sent again (RFC 6298 5.5).
-    fn pace(&self) -> core::time::Duration {
-        RTO_INITIAL
-            .saturating_mul(1 << self.retries.min(7))
-            .min(RTO_MAX)
-    }
-}
+use super::record::{NONE, flag};
+use super::segment::Segment;
+use super::{List, Tcp};
 
 /// One listener.
 #[derive(Debug)]
@@ -51,6 +38,10 @@ pub(crate) struct Listener {
     pub(super) queue: List,
     pub(crate) queued: u32,
     pub(crate) half_open: u32,
+    /// Half-open ones whose SYN-ACK was not sent again yet.
+    pub(super) young: u32,
+    /// Until then an ACK may carry a cookie.
+    pub(super) cookies_until: Instant,
     token: u64,
     pub(super) ready_link: u32,
     pub(super) ready_queued: bool,
@@ -95,6 +86,8 @@ impl Tcp {
             queue: List::EMPTY,
             queued: 0,
             half_open: 0,
+            young: 0,
+            cookies_until: Instant::ZERO,
             token: 0,
             ready_link: NONE,
             ready_queued: false,
@@ -197,368 +190,89 @@ impl Tcp {
         seg: &Segment,
         data: Chain,
     ) {
-        core.pool.free(data);
         let Some(index) = self.listener_for(&seg.dst, seg.dst_port) else {
-            core.stats.drops.add(Drop::TcpNoSocket);
+            core.drop_packet(data, Drop::TcpNoSocket);
             return self.send_reset(core, net, seg);
         };
         if seg.has(Flags::RST) {
-            return core.stats.drops.add(Drop::TcpListenRefused);
+            return core.drop_packet(data, Drop::TcpListenRefused);
         }
         if seg.has(Flags::ACK) {
-            core.stats.drops.add(Drop::TcpListenRefused);
-            return self.send_reset(core, net, seg);
+            return self.at_cookie(core, net, index, seg, data);
         }
+        core.pool.free(data);
         // SYN with FIN is nonsense that scanners send; Linux drops it too.
         if !seg.has(Flags::SYN) || seg.has(Flags::FIN) {
             return core.stats.drops.add(Drop::TcpListenRefused);
         }
-        if let Err(reason) = self.half_open(core, net, index, seg, None) {
-            core.stats.drops.add(reason);
-        }
+        self.answer_syn(core, net, index, seg, None);
     }
 
-    /// Makes a half-open connection of a SYN and answers it, with `iss` if given. Data on the SYN is ignored (no Fast Open yet).
-    ///
-    /// # Errors
-    /// The reason to drop the SYN.
-    pub(super) fn half_open(
+    /// Answers a SYN, with `iss` if given: with a half-open connection, a cookie, or not at all. Data on the SYN is ignored (no
+    /// Fast Open yet). Returns whether it was answered.
+    pub(super) fn answer_syn(
         &mut self,
         core: &mut Core,
         net: &mut Net,
         listener: u32,
         seg: &Segment,
         iss: Option<Seq>,
-    ) -> Result<(), Drop> {
+    ) -> bool {
+        let answered = match self.admits(core, listener, iss.is_some()) {
+            Ok(true) => self.half_open(core, net, listener, seg, iss),
+            Ok(false) => self.send_cookie(core, net, listener, seg),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = answered {
+            core.stats.drops.add(reason);
+            self.count_listen_drop(core, reason);
+        }
+        answered.is_ok()
+    }
+
+    /// Counts what a listener did not take, by Linux's names.
+    pub(super) fn count_listen_drop(&self, core: &mut Core, reason: Drop) {
+        core.count(Count::TcpListenDrops);
+        if reason == Drop::TcpAcceptQueueFull {
+            core.count(Count::TcpListenOverflows);
+        }
+    }
+
+    pub(super) fn accept_queue_full(&self, listener: u32) -> bool {
+        let l = self.listeners.at(listener);
+        l.is_none_or(|l| l.queued > l.backlog)
+    }
+
+    /// Whether a SYN gets a record (true) or a cookie (false): Linux's rules. One that takes TIME-WAIT over (`reopens`) has a
+    /// number it must begin above, which no cookie has.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    fn admits(&self, core: &Core, listener: u32, reopens: bool) -> Result<bool, Drop> {
         let l = self.listeners.at(listener).ok_or(Drop::TcpNoSocket)?;
-        if l.queued > l.backlog {
+        let full = l.half_open > l.backlog || self.halves.is_full();
+        let cookie = match core.tcp.syncookies {
+            _ if reopens => false,
+            0 if full => return Err(Drop::TcpSynQueueFull),
+            0 => false,
+            1 => full,
+            _ => true,
+        };
+        if self.accept_queue_full(listener) {
             return Err(Drop::TcpAcceptQueueFull);
         }
-        let options = seg.options.unwrap_or(Options {
-            timestamps: seg.timestamps,
-            ..Options::default()
-        });
-        let options = core.tcp.spoken(options);
-        let profile = self.profiles.acquire(seg.dst, &l.options);
-        let profile = profile.ok_or(Drop::TcpTableFull)?;
-        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
-        let record = HalfOpen {
-            remote: seg.src,
-            remote_port: seg.src_port,
-            local_port: seg.dst_port,
-            profile,
-            listener: listener as u16,
-            iss: iss.unwrap_or_else(|| self.initial_sequence(core, &flow)),
-            irs: seg.seq,
-            ts_recent: options.timestamps.map_or(0, |(tsval, _)| tsval),
-            timer: TimerId::NONE,
-            mss: options
-                .mss
-                .unwrap_or(if seg.src.is_v4() { 536 } else { 1220 })
-                .max(48),
-            scale: options.window_scale.map_or(0xff, |s| s.min(14)),
-            flags: if options.timestamps.is_some() {
-                half::TIMESTAMPS
-            } else {
-                0
-            } | if options.sack_permitted {
-                half::SACK
-            } else {
-                0
-            },
-            retries: 0,
-            challenged: 0,
-        };
-        let Some(key) = self.halves.insert(record) else {
-            self.profiles.release(profile);
+        let most = core.tcp.max_syn_backlog;
+        let last_quarter = most.saturating_sub(l.half_open) < most / 4;
+        if core.tcp.syncookies == 0 && !reopens && last_quarter {
             return Err(Drop::TcpSynQueueFull);
-        };
-        if self
-            .flows
-            .insert(seg.hash, flow_index(KIND_HALF_OPEN, key.index))
-            .is_err()
-        {
-            self.halves.remove(key);
-            self.profiles.release(profile);
-            return Err(Drop::TcpTableFull);
         }
-        if let Some(l) = self.listeners.at_mut(listener) {
-            l.half_open += 1;
-        }
-        self.send_syn_ack(core, net, key.index);
-        Ok(())
+        Ok(!cookie)
     }
 
-    /// Sends the SYN-ACK of a half-open connection and arms its timer.
-    fn send_syn_ack(&mut self, core: &mut Core, net: &mut Net, index: u32) {
-        let Some(h) = self.halves.at(index) else {
-            return;
-        };
-        let profile = self.profiles.get(h.profile);
-        let (local, remote) = (profile.local, h.remote);
-        let limit = profile.options.max_segment;
-        let buffer = profile.options.receive_buffer;
-        let marks = Marks::of(&profile.options);
-        let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
-        let tsval = (core.now.millis() as u32).wrapping_add(self.timestamp_offset(&flow));
-        let mut repr = Repr {
-            src_port: h.local_port,
-            dst_port: h.remote_port,
-            seq: h.iss.0,
-            ack: Some((h.irs + 1).0),
-            flags: Flags::SYN,
-            window: buffer.min(65_535) as u16,
-            urgent: 0,
-            options: Options {
-                mss: None,
-                window_scale: (h.scale != 0xff).then(|| window_shift(buffer)),
-                sack_permitted: h.flags & half::SACK != 0,
-                timestamps: (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent)),
-                ..Options::default()
-            },
-        };
-        let pace = h.pace();
-        let mtu = self
-            .paths
-            .get(core, net, &remote, &local)
-            .map_or(1280, |path| path.mtu);
-        repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), limit));
-        self.send_stateless(core, net, &repr, (&remote, &local), marks);
-        let timer = core
-            .arm(core.now + pace, TimerKind::SynReceived, index, 0)
-            .unwrap_or(TimerId::NONE);
-        if let Some(h) = self.halves.at_mut(index) {
-            h.timer = timer;
-        }
-        if timer.is_none() {
-            // Without a timer it could stay for ever.
-            self.forget_half_open(core, index);
-        }
-    }
-
-    /// The SYN came again, so its answer was lost or is on its way. Answering counts as the retransmission that was due next,
-    /// so that SYNs by the thousand neither get as many answers nor keep the record alive.
-    fn answer_again(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
-        let Some(h) = self.halves.at_mut(index) else {
-            return;
-        };
-        if h.flags & half::TIMESTAMPS != 0
-            && let Some((tsval, _)) = seg.timestamps
-            && (tsval.wrapping_sub(h.ts_recent) as i32) > 0
-        {
-            h.ts_recent = tsval;
-        }
-        let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
-        let since_last = h.pace().saturating_sub(due - core.now);
-        if h.retries >= core.tcp.synack_retries || since_last < ANSWER_GAP {
-            return core.stats.drops.add(Drop::TcpDuplicate);
-        }
-        h.retries += 1;
-        core.wheel
-            .cancel(core::mem::replace(&mut h.timer, TimerId::NONE));
-        core.count(Count::TcpRetransmits);
-        self.send_syn_ack(core, net, index);
-    }
-
-    /// The window a half-open connection offers, in bytes: that of its SYN-ACK.
-    fn first_window(&self, h: &HalfOpen) -> u32 {
-        let buffer = self.profiles.get(h.profile).options.receive_buffer;
-        buffer.min(65_535)
-    }
-
-    /// An unacceptable segment is answered with an ACK (RFC 9293 3.10.7.4 first), at most every 500 ms (RFC 5961 7).
-    fn challenge_half_open(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
-        let now = core.now.millis();
-        let Some(h) = self.halves.at_mut(index) else {
-            return;
-        };
-        let since = u32::from((now as u16).wrapping_sub(h.challenged));
-        if h.flags & half::CHALLENGED != 0 && since < CHALLENGE_INTERVAL_MS {
-            return core.count(Count::TcpChallengeAcksLimited);
-        }
-        h.challenged = now as u16;
-        h.flags |= half::CHALLENGED;
-        core.count(Count::TcpChallengeAcks);
-        let Some(h) = self.halves.at(index) else {
-            return;
-        };
-        let options = &self.profiles.get(h.profile).options;
-        let marks = Marks::of(options);
-        let shift = if h.scale == 0xff {
-            0
-        } else {
-            window_shift(options.receive_buffer)
-        };
-        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
-        let tsval = (now as u32).wrapping_add(self.timestamp_offset(&flow));
-        let mut repr = seg.answer(h.iss + 1, Some(h.irs + 1), Flags(0));
-        repr.window = (self.first_window(h) >> shift) as u16;
-        repr.options.timestamps = (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent));
-        self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), marks);
-    }
-
-    /// The SYN-ACK was not answered in time.
-    pub(crate) fn on_syn_received_timer(&mut self, core: &mut Core, net: &mut Net, index: u32) {
-        let Some(h) = self.halves.at_mut(index) else {
-            return;
-        };
-        h.timer = TimerId::NONE;
-        if h.retries >= core.tcp.synack_retries {
-            return self.forget_half_open(core, index);
-        }
-        h.retries += 1;
-        core.count(Count::TcpRetransmits);
-        self.send_syn_ack(core, net, index);
-    }
-
-    fn forget_half_open(&mut self, core: &mut Core, index: u32) {
-        let Some(h) = self.halves.at(index) else {
-            return;
-        };
-        let (listener, profile, timer) = (u32::from(h.listener), h.profile, h.timer);
-        let local = self.profiles.get(profile).local;
-        let hash = self
-            .flows
-            .hash(&flow_bytes(&h.remote, h.remote_port, &local, h.local_port));
-        self.flows.remove(hash, flow_index(KIND_HALF_OPEN, index));
-        self.halves.remove_at(index);
-        core.wheel.cancel(timer);
-        self.profiles.release(profile);
-        if let Some(l) = self.listeners.at_mut(listener) {
-            l.half_open = l.half_open.saturating_sub(1);
-        }
-    }
-
-    /// A segment for a half-open connection (RFC 9293 3.10.7.4 for SYN-RECEIVED).
-    #[cold]
-    pub(super) fn at_half_open(
-        &mut self,
-        core: &mut Core,
-        net: &mut Net,
-        index: u32,
-        seg: &Segment,
-        data: Chain,
-    ) {
-        let Some(h) = self.halves.at(index) else {
-            return core.pool.free(data);
-        };
-        let expected = h.irs + 1;
-        let plain = !seg.has(Flags::ACK) && !seg.has(Flags::RST);
-        if seg.has(Flags::SYN) && plain && seg.seq == h.irs {
-            core.pool.free(data);
-            return self.answer_again(core, net, index, seg);
-        }
-        let paws = h.flags & half::TIMESTAMPS != 0
-            && !seg.has(Flags::RST)
-            && seg
-                .timestamps
-                .is_some_and(|(tsval, _)| (tsval.wrapping_sub(h.ts_recent) as i32) < 0);
-        let acks_our_syn = seg.ack == h.iss + 1;
-        if paws || !seg.acceptable(expected, self.first_window(h)) {
-            core.drop_packet(data, Drop::TcpOutOfWindow);
-            if !seg.has(Flags::RST) {
-                self.challenge_half_open(core, net, index, seg);
-            }
-            return;
-        }
-        if seg.has(Flags::RST) && seg.seq == expected {
-            core.drop_packet(data, Drop::TcpUnexpected);
-            core.count(Count::TcpResetsIn);
-            return self.forget_half_open(core, index);
-        }
-        if seg.has(Flags::RST) || seg.has(Flags::SYN) {
-            // RFC 5961 3.2 and 4.2: whoever really started again answers the challenge with an exact reset, and its next SYN
-            // finds the listener. RFC 9293 would go back to LISTEN at once, whoever sent it.
-            core.drop_packet(data, Drop::TcpChallenged);
-            return self.challenge_half_open(core, net, index, seg);
-        }
-        if !seg.has(Flags::ACK) {
-            return core.drop_packet(data, Drop::TcpNoAck);
-        }
-        if !acks_our_syn {
-            core.drop_packet(data, Drop::TcpBadAck);
-            return self.send_reset(core, net, seg);
-        }
-        let full = self
-            .listeners
-            .at(u32::from(h.listener))
-            .is_none_or(|l| l.queued > l.backlog);
-        if full {
-            return core.drop_packet(data, Drop::TcpAcceptQueueFull);
-        }
-        match self.promote(core, index, seg) {
-            Some(connection) => self.at_connection(core, net, connection, seg, data),
-            None => core.drop_packet(data, Drop::TcpTableFull),
-        }
-    }
-
-    /// Turns a half-open connection into a connection in its listener's accept queue. `None` when the table is full.
-    fn promote(&mut self, core: &mut Core, index: u32, seg: &Segment) -> Option<u32> {
-        let h = self.halves.at(index)?;
-        let profile = self.profiles.get(h.profile);
-        let flow = flow_bytes(&h.remote, h.remote_port, &profile.local, h.local_port);
-        let mut tcb = Tcb::new(h.remote, h.remote_port, h.local_port, h.profile);
-        tcb.ts_offset = self.timestamp_offset(&flow);
-        tcb.state = State::Established;
-        tcb.rcv_nxt = h.irs + 1;
-        tcb.rcv_adv = tcb.rcv_nxt + profile.options.receive_buffer.min(65_535);
-        tcb.last_ack_sent = tcb.rcv_nxt;
-        tcb.ts_recent = h.ts_recent;
-        tcb.snd_una = h.iss + 1;
-        tcb.snd_nxt = tcb.snd_una;
-        tcb.snd_wl1 = h.irs;
-        if h.scale != 0xff {
-            tcb.scales = h.scale | window_shift(profile.options.receive_buffer) << 4;
-        }
-        if h.flags & half::TIMESTAMPS != 0 {
-            tcb.flags |= flag::TIMESTAMPS;
-        }
-        if h.flags & half::SACK != 0 {
-            tcb.flags |= flag::SACK;
-        }
-        if profile.options.nodelay {
-            tcb.flags |= flag::NODELAY;
-        }
-        tcb.flags |= flag::UNACCEPTED;
-        tcb.snd_wnd = u32::from(seg.window) << tcb.snd_scale();
-        tcb.max_wnd = tcb.snd_wnd;
-        tcb.peer_mss = h.mss;
-        let options = if tcb.has(flag::TIMESTAMPS) { 12 } else { 0 };
-        tcb.mss = h
-            .mss
-            .min(profile.options.max_segment.unwrap_or(u16::MAX))
-            .saturating_sub(options)
-            .max(36);
-        tcb.quick_acks = QUICK_ACKS;
-        tcb.last_received = core.now.millis() as u32;
-        tcb.last_sent = tcb.last_received;
-        // Karn: a SYN-ACK that was sent once is timed by its timer, one that was sent again by the echo only.
-        match core.wheel.deadline(h.timer).filter(|_| h.retries == 0) {
-            Some(due) => tcb.sample_rtt(core.now - (due - h.pace())),
-            None => tcb.sample_echo(core.now, seg),
-        }
-        tcb.begin(h.retries);
-        let (listener, timer) = (u32::from(h.listener), h.timer);
-        tcb.token = u64::from(listener);
-        let key = self.conns.insert(tcb)?;
-        self.flows.replace(
-            seg.hash,
-            flow_index(KIND_HALF_OPEN, index),
-            flow_index(KIND_CONNECTION, key.index),
-        );
-        self.halves.remove_at(index);
-        core.wheel.cancel(timer);
-        core.count(Count::TcpPassiveOpens);
-        self.enqueue_accept(listener, key.index);
-        self.start_keepalive(core, key.index);
-        Some(key.index)
-    }
-
-    fn enqueue_accept(&mut self, listener: u32, index: u32) {
+    pub(super) fn enqueue_accept(&mut self, listener: u32, index: u32) {
         let Some(l) = self.listeners.at_mut(listener) else {
             return;
         };
-        l.half_open = l.half_open.saturating_sub(1);
         l.queued += 1;
         let tail = core::mem::replace(&mut l.queue.tail, index);
         if tail == NONE {

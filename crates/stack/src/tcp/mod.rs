@@ -36,6 +36,8 @@ mod audit;
 mod call;
 pub(crate) mod congestion;
 mod conn;
+mod cookie;
+mod half_open;
 mod info;
 mod input;
 mod listen;
@@ -72,7 +74,7 @@ pub use congestion::Congestion;
 pub use info::{ConnectionInfo, Recovery, TcpInfo};
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
-pub use tunables::TcpTunables;
+pub use tunables::{SettingError, TcpTunables};
 
 use conn::{Conn, End, Outcome};
 use listen::Listener;
@@ -147,13 +149,27 @@ pub(crate) struct Tcp {
     isn_key: SipKey,
     offset_key: SipKey,
     local_ports: ports::LocalPorts,
+    cookies: cookie::Cookies,
+}
+
+/// What a host knows of a tuple, see [`crate::Host::tcp_knows`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// There is a connection.
+    Connection,
+    /// A SYN was answered and is remembered.
+    HalfOpen,
+    /// There was a connection.
+    TimeWait,
+    /// The ACK ends a handshake that only its cookie tells of.
+    Cookie,
 }
 
 impl Tcp {
     pub(crate) fn new(config: &Config, core: &mut Core, seed: u64) -> Self {
         let flows = config.tcp_connections + config.tcp_half_open + config.tcp_time_wait;
         // Each purpose has a key of its own, none of which can be computed from another or from what the host sends.
-        let keys = [1, 2, 3, 4, 5].map(|purpose| SipKey::derive(seed, purpose));
+        let keys = [1, 2, 3, 4, 5, 6].map(|purpose| SipKey::derive(seed, purpose));
         let local_ports = ports::LocalPorts::new(config.ephemeral_ports, keys[4], &mut core.rng);
         Self {
             conns: Slab::with_capacity(config.tcp_connections),
@@ -181,6 +197,7 @@ impl Tcp {
             isn_key: keys[2],
             offset_key: keys[3],
             local_ports,
+            cookies: cookie::Cookies::new(keys[5]),
         }
     }
 
@@ -274,7 +291,7 @@ impl Tcp {
         }
         match outcome.end {
             End::Lives => {
-                self.limit_fin_wait(core, index);
+                self.limit_fin_wait(core, net, index);
                 self.settle(core, index);
             }
             End::TimeWait => self.enter_time_wait(core, net, index),

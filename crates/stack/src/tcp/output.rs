@@ -631,7 +631,7 @@ impl Conn<'_> {
             self.act.stuck_since = core.now;
         }
         if self.act.rto_at == Instant::FAR || self.act.rto_at <= core.now {
-            self.act.rto_at = core.now + self.tcb.rto();
+            self.act.rto_at = core.now + self.tcb.patience(&core.tcp);
         }
         core.count(Count::TcpSegmentsOut);
         let meta = ip_meta(

@@ -45,6 +45,14 @@ pub struct TcpOptions {
     pub keepalive: Option<Keepalive>,
     /// Give up when data stays unacknowledged for so long (TCP_USER_TIMEOUT); `None`: 15 retransmissions, as Linux.
     pub user_timeout: Option<Duration>,
+    /// How often a SYN or SYN-ACK is sent again (TCP_SYNCNT); the host's `syn_retries` or `synack_retries` when `None`.
+    pub syn_retries: Option<u8>,
+    /// On a listener: connections are accepted when their first data comes, or after this time, rounded up to timeouts of the
+    /// SYN-ACK (TCP_DEFER_ACCEPT).
+    pub defer_accept: Option<Duration>,
+    /// For how long a closed socket in FIN-WAIT-2 waits for the peer's FIN, at most 120 s; zero: not at all, it is reset
+    /// (TCP_LINGER2). The host's `fin_timeout` when `None`.
+    pub linger2: Option<Duration>,
     /// SO_LINGER: `Some(0)` resets on close; other values close as `None` does, without waiting.
     pub linger: Option<Duration>,
     /// Time to live or hop limit; the host's or the router's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
@@ -77,6 +85,9 @@ impl Default for TcpOptions {
             nodelay: false,
             keepalive: None,
             user_timeout: None,
+            syn_retries: None,
+            defer_accept: None,
+            linger2: None,
             linger: None,
             ttl: None,
             tos: 0,

@@ -413,7 +413,7 @@ pub(crate) struct Range {
 }
 
 /// A connection in SYN-RECEIVED that came through a listener.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct HalfOpen {
     pub(crate) remote: Addr,
     pub(crate) remote_port: u16,
@@ -429,9 +429,10 @@ pub(crate) struct HalfOpen {
     pub(crate) scale: u8,
     /// `half::` bits.
     pub(crate) flags: u8,
-    /// SYN-ACKs sent again; the next timeout is backed off so often.
+    /// Timeouts of its SYN-ACK; the next is backed off so often.
     pub(crate) retries: u8,
-    /// Millisecond (low 16 bits) of the last ACK sent against an unacceptable segment. The record lives for less than 65 s.
+    /// Millisecond (low 16 bits) of the last ACK sent against an unacceptable segment. Once it wraps, after 65 s, the next may be
+    /// withheld.
     pub(crate) challenged: u16,
 }
 
@@ -441,6 +442,10 @@ pub(crate) mod half {
     pub(crate) const SACK: u8 = 2;
     /// An ACK was sent against an unacceptable segment, at `challenged`.
     pub(crate) const CHALLENGED: u8 = 4;
+    /// Its final ACK came, and was dropped: the accept queue was full, or the listener waits for data.
+    pub(crate) const ACKED: u8 = 8;
+    /// It never was a record: a cookie tells of it.
+    pub(crate) const COOKIE: u8 = 16;
 }
 
 /// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.

@@ -76,12 +76,17 @@ impl Tcb {
     /// The timeout with backoff (RFC 6298 2.3, 5.5): SRTT + max(RTO_MIN, 4 * RTTVAR), doubled per timeout in a row. Before the
     /// first sample RTTVAR only says whether a SYN was lost.
     pub(crate) fn rto(&self) -> Duration {
+        self.rto_after(self.backoff)
+    }
+
+    /// The timeout after it was doubled so often.
+    pub(crate) fn rto_after(&self, backoff: u8) -> Duration {
         let base = if self.srtt == 0 {
             RTO_INITIAL.max(Duration::from_micros(u64::from(self.rttvar)))
         } else {
             self.srtt() + Duration::from_micros(u64::from(self.rttvar)).max(RTO_MIN)
         };
-        base.saturating_mul(1 << u32::from(self.backoff.min(16)))
+        base.saturating_mul(1 << u32::from(backoff.min(16)))
             .clamp(RTO_MIN, RTO_MAX)
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! What does not live here: the connection before; nothing of it is needed.
 
-use base::Chain;
+use base::{Chain, Seq};
 use wire::tcp::{Flags, Options, Repr};
 
 use crate::context::{Core, TimerKind};
@@ -22,6 +22,8 @@ use super::{KIND_CONNECTION, KIND_TIME_WAIT, List, Tcp, flow_index};
 const TIMESTAMPS: u32 = 1 << 31;
 /// Marks, in the bit below, that the clock was started again and the record's place in the queue is stale.
 const RESTARTED: u32 = 1 << 30;
+/// How far above its last number a connection begins anew: more than an unscaled window.
+const MARGIN: u32 = 65_537;
 /// `link` without the marks, when it means "last".
 const LAST: u32 = RESTARTED - 1;
 
@@ -79,7 +81,7 @@ impl Tcp {
             tcb.local_port,
         ));
         if self.waits.is_full() {
-            // Linux's tcp_max_tw_buckets: the oldest makes room.
+            // The oldest makes room. Linux would have the newest go without.
             core.count(Count::TcpTimeWaitRecycled);
             self.expire_oldest();
         }
@@ -95,6 +97,10 @@ impl Tcp {
         self.append_wait(core, key.index);
         if owed_ack {
             self.ack_from_wait(core, net, key.index);
+        }
+        if self.waits.len() > core.tcp.max_tw_buckets {
+            core.count(Count::TcpTimeWaitRecycled);
+            self.expire_oldest();
         }
         // The flow entry is the record's now; what is left of the connection only waits for its owner.
         if let Some(tcb) = self.conns.at_mut(index) {
@@ -194,8 +200,29 @@ impl Tcp {
         self.profiles.release(w.profile);
     }
 
+    /// Whether a connection from here may take a record's tuple over (RFC 6191, Linux's tcp_tw_reuse): timestamps must tell its
+    /// segments from the old ones. One whose port the application named need not wait.
+    pub(super) fn may_reuse(&self, core: &Core, index: u32, named: bool) -> bool {
+        let Some(w) = self.waits.at(index).filter(|w| w.timestamps()) else {
+            return false;
+        };
+        let allowed = match core.tcp.tw_reuse {
+            0 => false,
+            1 => true,
+            _ => w.remote.is_loopback() || self.profiles.get(w.profile).local.is_loopback(),
+        };
+        let left = w.expires.wrapping_sub(core.now.millis() as u32);
+        let waited = self.time_wait_ms.saturating_sub(left);
+        named || (allowed && waited > core.tcp.tw_reuse_delay)
+    }
+
+    /// The first number of a connection that takes the tuple of a record over: above all those before, by Linux's margin.
+    pub(super) fn after_time_wait(&self, index: u32) -> Option<Seq> {
+        self.waits.at(index).map(|w| w.snd_nxt + MARGIN)
+    }
+
     /// Takes a record out of the flow table at once and lets the queue free it when its turn comes.
-    fn retire_wait(&mut self, now_ms: u32, index: u32) {
+    pub(super) fn retire_wait(&mut self, now_ms: u32, index: u32) {
         let Some(w) = self.waits.at_mut(index) else {
             return;
         };
@@ -255,9 +282,9 @@ impl Tcp {
             .map(|(tsval, _)| tsval.wrapping_sub(w.ts_recent) as i32);
         let paws = newer.is_some_and(|d| d < 0);
         if seg.has(Flags::RST) {
-            // Linux's rfc1337 = 0: an exact reset ends it; anything else is ignored.
+            // An exact reset ends it, unless RFC 1337 is followed; anything else is ignored (as Linux).
             core.stats.drops.add(Drop::TcpTimeWait);
-            if seg.seq == w.rcv_nxt {
+            if seg.seq == w.rcv_nxt && core.tcp.rfc1337 == 0 {
                 self.retire_wait(now, index);
             }
             return;
@@ -266,12 +293,12 @@ impl Tcp {
         // if someone listens. Our numbers start above those used before, by Linux's margin.
         let plain = seg.has(Flags::SYN) && !seg.has(Flags::ACK) && !seg.has(Flags::FIN);
         let opens = plain && !paws && (seg.seq.gt(w.rcv_nxt) || newer.is_some_and(|d| d > 0));
-        let first = w.snd_nxt + 65_537;
+        let first = w.snd_nxt + MARGIN;
         if opens && let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) {
-            return match self.half_open(core, net, listener, seg, Some(first)) {
-                Ok(()) => self.retire_wait(now, index),
-                Err(reason) => core.stats.drops.add(reason),
-            };
+            if self.answer_syn(core, net, listener, seg, Some(first)) {
+                self.retire_wait(now, index);
+            }
+            return;
         }
         core.stats.drops.add(Drop::TcpTimeWait);
         // Only the peer's last segment says something; anyone may guess a number below it.

@@ -16,9 +16,15 @@ use crate::stats::Count;
 
 use super::Tcp;
 use super::conn::{Conn, Outcome};
+use super::profile::TcpOptions;
 use super::record::{Active, State, Tcb, flag};
 use super::rtt::RTO_MAX;
 use super::tunables::TcpTunables;
+
+/// R2 of connections nobody owns any more, unless `orphan_retries` says another.
+const RETRIES_ORPHAN: u32 = 8;
+/// The longest `TcpOptions::linger2`, as Linux.
+const FIN_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
 /// Arms or moves the timer of connection `index` if its earliest deadline demands it.
 #[inline]
@@ -54,12 +60,35 @@ impl Tcb {
     }
 
     /// R2 of RFC 9293 3.8.3 (MUST-20): timeouts in a row before a connection is given up.
-    fn retries(&self, tunables: &TcpTunables) -> u8 {
+    fn retries(&self, tunables: &TcpTunables, options: &TcpOptions) -> u8 {
+        let syn = options.syn_retries.map_or(tunables.syn_retries, u32::from);
+        let most = match self.state {
+            State::SynSent | State::SynReceived => syn + tunables.syn_linear_timeouts,
+            _ if !self.has(flag::ORPHAN) => tunables.retries2,
+            _ if tunables.orphan_retries == 0 => RETRIES_ORPHAN,
+            _ => tunables.orphan_retries,
+        };
+        u8::try_from(most).unwrap_or(u8::MAX)
+    }
+
+    /// When what is sent now is to be sent again: a SYN at its first pace for some timeouts (`syn_linear_timeouts`), all else
+    /// with backoff (RFC 6298 5.5).
+    pub(crate) fn patience(&self, tunables: &TcpTunables) -> Duration {
         match self.state {
-            State::SynSent | State::SynReceived => tunables.syn_retries,
-            _ if self.has(flag::ORPHAN) => tunables.orphan_retries,
-            _ => tunables.retries2,
+            State::SynSent | State::SynReceived => {
+                let spared = u8::try_from(tunables.syn_linear_timeouts).unwrap_or(u8::MAX);
+                self.rto_after(self.backoff.saturating_sub(spared))
+            }
+            _ => self.rto(),
         }
+    }
+}
+
+impl TcpOptions {
+    /// How long FIN-WAIT-2 lasts once nobody can read.
+    pub(super) fn fin_timeout(&self, tunables: &TcpTunables) -> Duration {
+        let host = tunables.fin_timeout();
+        self.linger2.map_or(host, |own| own.min(FIN_TIMEOUT_MAX))
     }
 }
 
@@ -77,10 +106,9 @@ impl Tcp {
         if orphaned_fin_wait {
             // The timer may be an earlier one's: only its own minute ends it.
             let waited = (core.now.millis() as u32).wrapping_sub(tcb.last_sent);
-            let left = core
-                .tcp
-                .fin_timeout
-                .saturating_sub(Duration::from_millis(u64::from(waited)));
+            let options = &self.profiles.get(tcb.profile).options;
+            let most = options.fin_timeout(&core.tcp);
+            let left = most.saturating_sub(Duration::from_millis(u64::from(waited)));
             if left.is_zero() {
                 return self.dissolve(core, index, None);
             }
@@ -119,14 +147,15 @@ impl Tcp {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if tcb.backoff >= tcb.retries(&core.tcp) {
+        let options = &self.profiles.get(tcb.profile).options;
+        if tcb.backoff >= tcb.retries(&core.tcp, options) {
             core.count(Count::TcpGivenUp);
             let outcome = tcb.timed_out();
             self.reset_peer(core, net, index);
             return self.conclude(core, net, index, outcome);
         }
         tcb.backoff += 1;
-        let again = core.now + tcb.rto();
+        let again = core.now + tcb.patience(&core.tcp);
         arm_no_later(core, tcb, again, index);
         self.queue_send(index);
     }
@@ -178,7 +207,7 @@ impl Conn<'_> {
         }
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             self.tcb.backoff += 1;
-            self.act.rto_at = self.next_timeout(core.now);
+            self.act.rto_at = self.within_limit(core.now + self.tcb.patience(&core.tcp));
             self.tcb.flags |= flag::RETRANSMIT;
             return Outcome::SEND;
         }
@@ -218,7 +247,7 @@ impl Conn<'_> {
         {
             return stuck >= limit;
         }
-        let most = self.tcb.retries(&core.tcp);
+        let most = self.tcb.retries(&core.tcp, &self.profile.options);
         let orphan = self.tcb.has(flag::ORPHAN);
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             self.tcb.backoff >= most
@@ -235,7 +264,10 @@ impl Conn<'_> {
 
     /// When the timer is due next: not after the user's limit.
     pub(crate) fn next_timeout(&self, now: Instant) -> Instant {
-        let at = now + self.tcb.rto();
+        self.within_limit(now + self.tcb.rto())
+    }
+
+    fn within_limit(&self, at: Instant) -> Instant {
         match self.profile.options.user_timeout {
             Some(limit) if self.act.stuck_since != Instant::FAR => {
                 at.min(self.act.stuck_since + limit)

@@ -1,53 +1,172 @@
-//! What an administrator may tune of TCP, by Linux's sysctl names. It holds for the whole host and may change while it runs.
+//! What of TCP can be tuned for the whole host, by Linux's sysctl names, while it runs.
 //!
 //! What does not live here: options of single sockets (`profile`), sizes of tables (`config`).
+//!
+//! Invariant: a setting that is read is within its range: [`TcpTunables::check`] guards the way in.
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use wire::tcp::Options;
 
-/// Host-wide settings of TCP; the defaults are Linux's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpTunables {
-    /// Offer and accept timestamps (`tcp_timestamps`).
-    pub timestamps: bool,
-    /// Offer and accept SACK (`tcp_sack`).
-    pub sack: bool,
-    /// Offer and accept window scaling (`tcp_window_scaling`).
-    pub window_scaling: bool,
-    /// Times a SYN is sent again (`tcp_syn_retries`).
-    pub syn_retries: u8,
-    /// Times a SYN-ACK is sent again (`tcp_synack_retries`).
-    pub synack_retries: u8,
-    /// R2 of RFC 9293 3.8.3 for data: timeouts in a row before giving up (`tcp_retries2`).
-    pub retries2: u8,
-    /// The same for connections nobody owns any more (`tcp_orphan_retries`).
-    pub orphan_retries: u8,
-    /// How long a FIN is waited for once nobody can read (`tcp_fin_timeout`).
-    pub fin_timeout: Duration,
+/// Why a setting was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingError {
+    /// Nothing has this name.
+    Unknown,
+    /// The value is out of this range.
+    Range(RangeInclusive<u32>),
 }
 
-impl Default for TcpTunables {
-    fn default() -> Self {
-        Self {
-            timestamps: true,
-            sack: true,
-            window_scaling: true,
-            syn_retries: 6,
-            synack_retries: 5,
-            retries2: 15,
-            orphan_retries: 8,
-            fin_timeout: Duration::from_secs(60),
+impl core::fmt::Display for SettingError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Unknown => write!(
+                f,
+                "there is no such setting, expected one of {}",
+                TcpTunables::NAMES.join(", ")
+            ),
+            Self::Range(range) => write!(f, "must be from {} to {}", range.start(), range.end()),
         }
     }
 }
 
+impl core::error::Error for SettingError {}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident = $default:literal, $range:expr;)*) => {
+        /// Settings of TCP for a whole host. Each has the name of Linux's `net.ipv4.tcp_*` without the prefix, its unit and its
+        /// default; `somaxconn` is `net.core.somaxconn`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct TcpTunables {
+            $($(#[$doc])* pub $name: u32,)*
+        }
+
+        impl Default for TcpTunables {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl TcpTunables {
+            /// The names, without `tcp_`.
+            pub const NAMES: &[&str] = &[$(stringify!($name),)*];
+
+            fn find(&mut self, name: &str) -> Option<(&mut u32, RangeInclusive<u32>)> {
+                match name.strip_prefix("tcp_").unwrap_or(name) {
+                    $(stringify!($name) => Some((&mut self.$name, $range)),)*
+                    _ => None,
+                }
+            }
+
+            /// The value of a setting, by its name with or without `tcp_`.
+            pub fn get(&self, name: &str) -> Option<u32> {
+                match name.strip_prefix("tcp_").unwrap_or(name) {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    /// 1: offer and accept timestamps.
+    timestamps = 1, 0..=1;
+    /// 1: offer and accept SACK.
+    sack = 1, 0..=1;
+    /// 1: offer and accept window scaling.
+    window_scaling = 1, 0..=1;
+    /// SYN cookies (RFC 4987 3.6): 0 never, 1 when the queue of half-open connections is full, 2 always.
+    syncookies = 1, 0..=2;
+    /// 1: a handshake that ends when the accept queue is full is reset. 0: its ACK is dropped, and the client tries again.
+    abort_on_overflow = 0, 0..=1;
+    /// Half-open connections of one listener, when there are no SYN cookies: the last quarter is left to nobody.
+    max_syn_backlog = 4_096, 1..=1 << 30;
+    /// The longest backlog a listener gets.
+    somaxconn = 4_096, 0..=65_535;
+    /// How often a SYN-ACK is sent again.
+    synack_retries = 5, 0..=127;
+    /// How often a SYN is sent again, after `syn_linear_timeouts`.
+    syn_retries = 6, 1..=127;
+    /// How many timeouts of a SYN pass before the next is doubled.
+    syn_linear_timeouts = 4, 0..=127;
+    /// Seconds for which a closed socket in FIN-WAIT-2 waits for the peer's FIN.
+    fin_timeout = 60, 1..=120;
+    /// Whether a connection from here may take over a tuple in TIME-WAIT (RFC 6191): 0 no, 1 yes, 2 on the loopback only. A port
+    /// that the application names may always be.
+    tw_reuse = 2, 0..=2;
+    /// Milliseconds for which TIME-WAIT is not taken over.
+    tw_reuse_delay = 1_000, 1..=60_000;
+    /// TIME-WAIT records, if the table has room for as many: the oldest makes room.
+    max_tw_buckets = 262_144, 0..=1 << 30;
+    /// 1: a reset does not end TIME-WAIT (RFC 1337).
+    rfc1337 = 0, 0..=1;
+    /// Timeouts in a row after which data is given up.
+    retries2 = 15, 0..=255;
+    /// The same when the application has closed the socket; 0 means 8.
+    orphan_retries = 0, 0..=255;
+}
+
 impl TcpTunables {
+    /// Sets what is named, with or without `tcp_` in front.
+    ///
+    /// # Errors
+    /// No such name, or out of range; nothing has changed then.
+    pub fn set(&mut self, name: &str, value: i64) -> Result<(), SettingError> {
+        let (setting, range) = self.find(name).ok_or(SettingError::Unknown)?;
+        match u32::try_from(value).ok().filter(|v| range.contains(v)) {
+            Some(value) => *setting = value,
+            None => return Err(SettingError::Range(range)),
+        }
+        Ok(())
+    }
+
     /// Takes out of a SYN's options what this host does not speak.
     pub(crate) fn spoken(&self, mut options: Options) -> Options {
-        options.timestamps = options.timestamps.filter(|_| self.timestamps);
-        options.window_scale = options.window_scale.filter(|_| self.window_scaling);
-        options.sack_permitted &= self.sack;
+        options.timestamps = options.timestamps.filter(|_| self.timestamps != 0);
+        options.window_scale = options.window_scale.filter(|_| self.window_scaling != 0);
+        options.sack_permitted &= self.sack != 0;
         options
+    }
+
+    /// `fin_timeout` as a time.
+    pub(crate) fn fin_timeout(&self) -> Duration {
+        Duration::from_secs(u64::from(self.fin_timeout))
+    }
+
+    pub(crate) const OUT_OF_RANGE: &str =
+        "a setting of tcp is out of range: TcpTunables says which it has";
+
+    /// Whether all are in range.
+    pub(crate) fn check(&self) -> bool {
+        let mut copy = *self;
+        Self::NAMES.iter().all(|name| {
+            copy.find(name)
+                .is_some_and(|(value, range)| range.contains(value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_have_linux_names_and_ranges() {
+        let mut settings = TcpTunables::default();
+        assert!(settings.check());
+        assert_eq!(settings.set("tcp_syncookies", 2), Ok(()));
+        assert_eq!(settings.get("syncookies"), Some(2));
+        let refused = settings.set("syncookies", 3);
+        assert_eq!(refused, Err(SettingError::Range(0..=2)));
+        assert_eq!(
+            settings.set("syn_retries", -1),
+            Err(SettingError::Range(1..=127))
+        );
+        assert_eq!(settings.set("synkookies", 1), Err(SettingError::Unknown));
+        assert_eq!(settings.get("synkookies"), None);
+        settings.syn_retries = 0;
+        assert!(!settings.check());
     }
 }

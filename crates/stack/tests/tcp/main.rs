@@ -1,6 +1,7 @@
 //! TCP as packet traces: a host on one side, segments written by hand on the other, time moved by hand.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod backlog;
 mod close;
 mod data;
 mod half_open;
@@ -15,3 +16,4 @@ mod robust;
 mod stamps;
 mod timers;
 mod tunables;
+mod tuning;

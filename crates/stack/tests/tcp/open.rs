@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use stack::{Drop, Ready, Shutdown, SocketError, State, TcpOptions};
+use stack::{Drop, Ready, Shutdown, SocketError, State, TcpOptions, TcpTunables};
 use wire::tcp::Options;
 
 use crate::rig::{ACK, FIN, RST, Rig, SYN, config};
@@ -315,7 +315,13 @@ fn the_syn_queue_is_bounded() {
         tcp_half_open: 16,
         ..config()
     });
-    rig.listen(8, &TcpOptions::default());
+    rig.host
+        .set_tcp_tunables(TcpTunables {
+            syncookies: 0,
+            ..TcpTunables::default()
+        })
+        .unwrap();
+    rig.listen(64, &TcpOptions::default());
     for port in 1..=100 {
         rig.peer_port = port;
         rig.send(999, 0, SYN, &[]);

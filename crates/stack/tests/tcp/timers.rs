@@ -94,7 +94,11 @@ fn a_syn_is_retried_and_given_up() {
     let mut rig = Rig::new();
     let (socket, syn) = rig.connect(&TcpOptions::default());
     let times = times(&mut rig, 300);
-    assert_eq!(times.len(), 6, "tcp_syn_retries");
+    assert_eq!(
+        times.len(),
+        10,
+        "tcp_syn_retries and tcp_syn_linear_timeouts"
+    );
     assert!(times.windows(2).all(|w| w[1] - w[0] >= 1000));
     assert_eq!(rig.host.take_error(socket), Some(SocketError::TimedOut));
     let _ = syn;

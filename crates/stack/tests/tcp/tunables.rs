@@ -1,7 +1,5 @@
 //! Host-wide settings: each holds from its next use on.
 
-use core::time::Duration;
-
 use stack::{TcpOptions, TcpTunables};
 use wire::tcp::Options;
 
@@ -19,9 +17,9 @@ fn everything() -> Options {
 
 fn mute() -> TcpTunables {
     TcpTunables {
-        timestamps: false,
-        sack: false,
-        window_scaling: false,
+        timestamps: 0,
+        sack: 0,
+        window_scaling: 0,
         ..TcpTunables::default()
     }
 }
@@ -29,7 +27,7 @@ fn mute() -> TcpTunables {
 #[test]
 fn what_is_not_spoken_is_neither_offered_nor_accepted() {
     let mut rig = Rig::new();
-    rig.host.set_tcp_tunables(mute());
+    rig.host.set_tcp_tunables(mute()).unwrap();
     let plain = |options: &Options| {
         options.timestamps.is_none() && !options.sack_permitted && options.window_scale.is_none()
     };
@@ -50,12 +48,15 @@ fn what_is_not_spoken_is_neither_offered_nor_accepted() {
 #[test]
 fn retries_and_waits_are_counted_anew() {
     let mut rig = Rig::new();
-    rig.host.set_tcp_tunables(TcpTunables {
-        syn_retries: 2,
-        synack_retries: 1,
-        fin_timeout: Duration::from_secs(5),
-        ..TcpTunables::default()
-    });
+    rig.host
+        .set_tcp_tunables(TcpTunables {
+            syn_retries: 2,
+            syn_linear_timeouts: 0,
+            synack_retries: 1,
+            fin_timeout: 5,
+            ..TcpTunables::default()
+        })
+        .unwrap();
     let sent = |rig: &mut Rig| {
         rig.ms(100_000);
         core::iter::from_fn(|| rig.next()).count()
@@ -71,10 +72,12 @@ fn retries_and_waits_are_counted_anew() {
 #[test]
 fn a_peer_that_does_not_close_is_waited_for_as_long_as_told() {
     let mut rig = Rig::new();
-    rig.host.set_tcp_tunables(TcpTunables {
-        fin_timeout: Duration::from_secs(5),
-        ..TcpTunables::default()
-    });
+    rig.host
+        .set_tcp_tunables(TcpTunables {
+            fin_timeout: 5,
+            ..TcpTunables::default()
+        })
+        .unwrap();
     let open = rig.accepted(&TcpOptions::default());
     rig.host.close(rig.now, open.socket).unwrap();
     assert!(rig.expect().has(FIN));

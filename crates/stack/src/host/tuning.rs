@@ -1,0 +1,65 @@
+//! What of TCP is tuned while the host runs, and what a load balancer in front of it asks.
+//!
+//! What does not live here: options of sockets, sizes of tables.
+
+use core::net::SocketAddr;
+
+use base::{Instant, Seq};
+use wire::Addr;
+
+use super::Host;
+use crate::error::{ConfigError, SocketError};
+use crate::socket::SocketId;
+use crate::tcp::{Known, TcpTunables};
+
+impl Host {
+    /// TCP's host-wide settings.
+    pub fn tcp_tunables(&self) -> TcpTunables {
+        self.core.tcp
+    }
+
+    /// Changes TCP's host-wide settings; each holds from its next use on. Timers that run already, and the backlogs of listeners,
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// `Value` when one of them is out of range; nothing has changed then.
+    pub fn set_tcp_tunables(&mut self, tunables: TcpTunables) -> Result<(), ConfigError> {
+        if !tunables.check() {
+            return Err(ConfigError::Value(TcpTunables::OUT_OF_RANGE));
+        }
+        self.core.tcp = tunables;
+        Ok(())
+    }
+
+    /// Acknowledges what arrives at once, or as late as may be, for the next segments (TCP_QUICKACK); an ACK that is owed
+    /// leaves.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_set_quick_ack(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        quick: bool,
+    ) -> Result<(), SocketError> {
+        self.core.now = now;
+        self.tcp.set_quick_ack(socket, quick)
+    }
+
+    /// Whether this host knows a segment's connection: one that is open, half-open or in TIME-WAIT, or one that only the cookie
+    /// in an ACK with these numbers tells of (the second chance of a load balancer). It changes nothing.
+    pub fn tcp_knows(
+        &self,
+        now: Instant,
+        remote: SocketAddr,
+        local: SocketAddr,
+        (seq, ack): (u32, u32),
+    ) -> Option<Known> {
+        self.tcp.knows(
+            now,
+            (Addr::from(remote.ip()), remote.port()),
+            (Addr::from(local.ip()), local.port()),
+            (Seq(seq), Seq(ack)),
+        )
+    }
+}

@@ -1,0 +1,336 @@
+//! SYN cookies (RFC 4987 3.6): a half-open connection that costs nothing, because all of it is in the numbers of its SYN-ACK.
+//!
+//! The initial sequence number holds a keyed hash of the tuple, the client's number and the minute, and which of eight MSS the
+//! client can take. With timestamps, the low bits of ours hold the window shift and whether the client can SACK, for it sends
+//! them back; Linux keeps the same there. Without timestamps the connection does without both.
+//!
+//! What does not live here: when cookies are sent (`listen`).
+//!
+//! Invariant: a cookie is taken in the minute it was made in and the next, and only by a listener that has sent some lately.
+
+use core::time::Duration;
+
+use base::{Chain, Instant, Seq, SipKey, TimerId, siphash24};
+use wire::Addr;
+use wire::tcp::Flags;
+
+use crate::context::Core;
+use crate::net::Net;
+use crate::stats::{Count, Drop};
+
+use super::record::{HalfOpen, half};
+use super::segment::{Segment, flow_bytes};
+use super::{KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Known, Tcp, flow_index};
+
+/// Payload sizes a cookie can name, by family. The largest that is no more than what the client takes is used. Linux names four
+/// of each: large ones over IPv6 only.
+const SIZES_V4: [u16; 8] = [48, 216, 536, 1024, 1220, 1300, 1440, 1460];
+const SIZES_V6: [u16; 8] = [48, 216, 536, 1220, 1300, 1420, 1440, 8940];
+/// Bits of the number that are the hash; above it are two of the minute and three of the size.
+const HASH_BITS: u32 = 27;
+/// For so long after the last cookie sent, an ACK for no connection may carry one.
+pub(super) const VALID: Duration = Duration::from_secs(120);
+
+/// Low bits of our timestamp that hold what was agreed on: four for the window shift, one for SACK, one kept for ECN.
+const STAMP_BITS: u32 = 6;
+const SHIFT: u32 = 0xf;
+const SACK: u32 = 1 << 4;
+
+/// Makes and checks cookies.
+#[derive(Debug)]
+pub(super) struct Cookies {
+    key: SipKey,
+}
+
+impl Cookies {
+    pub(super) fn new(key: SipKey) -> Self {
+        Self { key }
+    }
+
+    /// A hash of one handshake; `salt` tells what for.
+    fn hash(&self, flow: &[u8], irs: Seq, salt: u64) -> u32 {
+        let mut bytes = [0; 48];
+        bytes[..4].copy_from_slice(&irs.0.to_be_bytes());
+        bytes[4..12].copy_from_slice(&salt.to_be_bytes());
+        let all = 12 + flow.len().min(36);
+        bytes[12..all].copy_from_slice(&flow[..all - 12]);
+        siphash24(&self.key, &bytes[..all]) as u32
+    }
+
+    /// What the minute and the size are hidden in, so that all of the number looks random.
+    fn mask(&self, flow: &[u8], irs: Seq) -> u32 {
+        self.hash(flow, irs, u64::MAX)
+    }
+
+    fn value(&self, flow: &[u8], irs: Seq, minute: u64, size: u32) -> u32 {
+        let hash = self.hash(flow, irs, minute << 3 | u64::from(size));
+        (minute as u32 & 3) << 30 | size << HASH_BITS | (hash & ((1 << HASH_BITS) - 1))
+    }
+
+    /// Our initial number for a SYN with number `irs` from a client that takes segments of `mss` bytes.
+    pub(super) fn make(&self, flow: &[u8], irs: Seq, now: Instant, mss: u16) -> Seq {
+        let size = sizes(flow).iter().rposition(|&s| s <= mss).unwrap_or(0) as u32;
+        Seq(self.value(flow, irs, minute(now), size) ^ self.mask(flow, irs))
+    }
+
+    /// The size a cookie names, if it is one of ours for this handshake and not too old.
+    pub(super) fn check(&self, flow: &[u8], irs: Seq, now: Instant, cookie: Seq) -> Option<u16> {
+        let value = cookie.0 ^ self.mask(flow, irs);
+        let size = value >> HASH_BITS & 7;
+        let now = minute(now);
+        let age = (now as u32).wrapping_sub(value >> 30) & 3;
+        let made = now.checked_sub(u64::from(age)).filter(|_| age <= 1)?;
+        (self.value(flow, irs, made, size) == value).then_some(sizes(flow)[size as usize & 7])
+    }
+}
+
+fn sizes(flow: &[u8]) -> &'static [u16; 8] {
+    if flow.len() < 36 {
+        &SIZES_V4
+    } else {
+        &SIZES_V6
+    }
+}
+
+fn minute(now: Instant) -> u64 {
+    now.millis() / 60_000
+}
+
+/// Our clock with what was agreed on in its low bits; never ahead of the clock, or later timestamps would seem older.
+pub(super) fn stamp(clock: u32, h: &HalfOpen) -> u32 {
+    let sack = if h.flags & half::SACK != 0 { SACK } else { 0 };
+    let kept = u32::from(h.scale).min(SHIFT) | sack;
+    let stamp = clock >> STAMP_BITS << STAMP_BITS | kept;
+    if stamp > clock {
+        stamp.wrapping_sub(1 << STAMP_BITS)
+    } else {
+        stamp
+    }
+}
+
+/// Window shift (`0xff`: none) and whether SACK was agreed on, as [`stamp`] put it.
+fn read_stamp(echo: u32) -> (u8, bool) {
+    let scale = match echo & SHIFT {
+        SHIFT => 0xff,
+        shift => shift as u8,
+    };
+    (scale, echo & SACK != 0)
+}
+
+impl Tcp {
+    /// The half-open connection that an ACK with a cookie is the only trace of. Its profile is not acquired yet.
+    fn cookie_of(&self, now: Instant, listener: u32, seg: &Segment) -> Option<HalfOpen> {
+        self.listeners
+            .at(listener)
+            .filter(|l| now < l.cookies_until)?;
+        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        let (irs, iss) = (
+            Seq(seg.seq.0.wrapping_sub(1)),
+            Seq(seg.ack.0.wrapping_sub(1)),
+        );
+        let mss = self.cookies.check(&flow, irs, now, iss)?;
+        let (mut scale, mut sack) = (0xff, false);
+        if let Some((_, echo)) = seg.timestamps {
+            (scale, sack) = read_stamp(echo.wrapping_sub(self.timestamp_offset(&flow)));
+        }
+        let flags = if seg.timestamps.is_some() {
+            half::TIMESTAMPS | half::COOKIE
+        } else {
+            half::COOKIE
+        };
+        Some(HalfOpen {
+            remote: seg.src,
+            remote_port: seg.src_port,
+            local_port: seg.dst_port,
+            profile: 0,
+            listener: listener as u16,
+            iss,
+            irs,
+            ts_recent: seg.timestamps.map_or(0, |(tsval, _)| tsval),
+            timer: TimerId::NONE,
+            mss,
+            scale,
+            flags: if sack { flags | half::SACK } else { flags },
+            retries: 0,
+            challenged: 0,
+        })
+    }
+
+    /// An ACK for a listener: with a cookie of ours it ends a handshake, anything else is reset (RFC 9293 3.10.7.2). But while
+    /// cookies are about, data without one may have overtaken the segment that has it, or found the accept queue open after
+    /// that one found it full. It is dropped, and sent again, in order (Linux resets it).
+    #[cold]
+    pub(super) fn at_cookie(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        listener: u32,
+        seg: &Segment,
+        data: Chain,
+    ) {
+        let expected = self
+            .listeners
+            .at(listener)
+            .is_some_and(|l| core.now < l.cookies_until);
+        let found = if seg.has(Flags::SYN) {
+            None
+        } else {
+            self.cookie_of(core.now, listener, seg)
+        };
+        let Some(mut h) = found else {
+            if expected {
+                core.count(Count::TcpSynCookiesFailed);
+            }
+            core.drop_packet(data, Drop::TcpListenRefused);
+            if expected && seg.sequence_len() > 0 && !seg.has(Flags::SYN) {
+                return;
+            }
+            return self.send_reset(core, net, seg);
+        };
+        core.count(Count::TcpSynCookiesReceived);
+        if self.accept_queue_full(listener) {
+            self.count_listen_drop(core, Drop::TcpAcceptQueueFull);
+            return core.drop_packet(data, Drop::TcpAcceptQueueFull);
+        }
+        match self.open_cookie(core, &mut h, seg) {
+            Some(connection) => self.at_connection(core, net, connection, seg, data),
+            None => {
+                self.count_listen_drop(core, Drop::TcpTableFull);
+                core.drop_packet(data, Drop::TcpTableFull);
+            }
+        }
+    }
+
+    /// Makes the connection. `None` when a table is full.
+    fn open_cookie(&mut self, core: &mut Core, h: &mut HalfOpen, seg: &Segment) -> Option<u32> {
+        let listener = u32::from(h.listener);
+        let options = &self.listeners.at(listener)?.options;
+        h.profile = self.profiles.acquire(seg.dst, options)?;
+        let tcb = self.passive(core, h, seg);
+        let Some(key) = self.conns.insert(tcb) else {
+            self.profiles.release(h.profile);
+            return None;
+        };
+        let entry = flow_index(KIND_CONNECTION, key.index);
+        if self.flows.insert(seg.hash, entry).is_err() {
+            self.conns.remove(key);
+            self.profiles.release(h.profile);
+            return None;
+        }
+        self.opened(core, listener, key.index);
+        Some(key.index)
+    }
+
+    /// Whether this host knows a tuple: a connection, a half-open one, TIME-WAIT, or the cookie in an ACK with these numbers.
+    /// One probe of the table; the listeners are asked only when it finds nothing.
+    pub(crate) fn knows(
+        &self,
+        now: Instant,
+        (remote, remote_port): (Addr, u16),
+        (local, local_port): (Addr, u16),
+        (seq, ack): (Seq, Seq),
+    ) -> Option<Known> {
+        let flow = flow_bytes(&remote, remote_port, &local, local_port);
+        let found = self.flows.find(self.flows.hash(&flow), |entry| {
+            self.matches(entry, &remote, remote_port, &local, local_port)
+        });
+        if let Some(entry) = found {
+            return Some(match entry >> KIND_SHIFT {
+                KIND_CONNECTION => Known::Connection,
+                KIND_HALF_OPEN => Known::HalfOpen,
+                _ => Known::TimeWait,
+            });
+        }
+        let listener = self.listener_for(&local, local_port)?;
+        self.listeners
+            .at(listener)
+            .filter(|l| now < l.cookies_until)?;
+        let (irs, iss) = (Seq(seq.0.wrapping_sub(1)), Seq(ack.0.wrapping_sub(1)));
+        let cookie = self.cookies.check(&flow, irs, now, iss);
+        cookie.map(|_| Known::Cookie)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOW: [u8; 12] = [10, 0, 0, 2, 10, 0, 0, 1, 0x13, 0x88, 0, 80];
+
+    fn cookies() -> Cookies {
+        Cookies::new(SipKey([7; 16]))
+    }
+
+    #[test]
+    fn a_cookie_names_the_largest_size_the_client_takes() {
+        let cookies = cookies();
+        let now = Instant::from_secs(1000);
+        for (mss, kept) in [
+            (48, 48),
+            (535, 216),
+            (536, 536),
+            (1460, 1460),
+            (65_535, 1460),
+        ] {
+            let cookie = cookies.make(&FLOW, Seq(5), now, mss);
+            assert_eq!(cookies.check(&FLOW, Seq(5), now, cookie), Some(kept));
+        }
+        let cookie = cookies.make(&[6; 36], Seq(5), now, 9000);
+        assert_eq!(cookies.check(&[6; 36], Seq(5), now, cookie), Some(8940));
+    }
+
+    #[test]
+    fn a_cookie_is_good_for_its_handshake_and_two_minutes() {
+        let cookies = cookies();
+        let made = Instant::from_secs(6000);
+        let cookie = cookies.make(&FLOW, Seq(5), made, 1460);
+        let check = |irs, after: u64, cookie| {
+            let now = Instant::from_secs(6000 + after);
+            cookies.check(&FLOW, Seq(irs), now, cookie)
+        };
+        assert_eq!(check(5, 0, cookie), Some(1460));
+        assert_eq!(check(5, 119, cookie), Some(1460));
+        for later in 2..20 {
+            assert_eq!(check(5, later * 60, cookie), None, "{later} minutes");
+        }
+        assert_eq!(check(6, 0, cookie), None, "another client number");
+        let mut other = FLOW;
+        other[3] = 3;
+        assert_eq!(cookies.check(&other, Seq(5), made, cookie), None);
+        for bit in 0..32 {
+            assert_eq!(check(5, 0, Seq(cookie.0 ^ 1 << bit)), None, "bit {bit}");
+        }
+        let other_key = Cookies::new(SipKey([8; 16]));
+        assert_eq!(other_key.check(&FLOW, Seq(5), made, cookie), None);
+    }
+
+    #[test]
+    fn what_was_agreed_on_comes_back_in_the_timestamp() {
+        let mut h = HalfOpen {
+            remote: Addr::v4(10, 0, 0, 2),
+            remote_port: 1,
+            local_port: 2,
+            profile: 0,
+            listener: 0,
+            iss: Seq(0),
+            irs: Seq(0),
+            ts_recent: 0,
+            timer: TimerId::NONE,
+            mss: 1460,
+            scale: 0,
+            flags: 0,
+            retries: 0,
+            challenged: 0,
+        };
+        for clock in [100_000, 100_063, 64, u32::MAX] {
+            for scale in [0, 7, 14, 0xff] {
+                for flags in [0, half::SACK] {
+                    (h.scale, h.flags) = (scale, flags);
+                    let stamped = stamp(clock, &h);
+                    assert_eq!(read_stamp(stamped), (scale, flags != 0));
+                    assert!(clock - stamped < 128, "never ahead, hardly behind");
+                }
+            }
+        }
+    }
+}

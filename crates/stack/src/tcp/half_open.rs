@@ -1,0 +1,510 @@
+//! Half-open connections of listeners (RFC 9293 3.10.7.4 for SYN-RECEIVED, RFC 4987).
+//!
+//! A SYN for a listener makes a record of 48 bytes and no more; the connection record is made by the final ACK.
+//!
+//! What does not live here: which SYNs are answered (`listen`), how cookies are made and read (`cookie`), SYN-RECEIVED after a
+//! simultaneous open (`synchronise`).
+//!
+//! Invariant: a half-open connection has a timer, and ends after `synack_retries`, whatever its peer sends.
+
+use core::time::Duration;
+
+use base::{Chain, Seq, TimerId};
+use wire::tcp::{Flags, Options, Repr};
+
+use crate::context::{Core, TimerKind};
+use crate::net::Net;
+use crate::stats::{Count, Drop};
+
+use super::conn::{CHALLENGE_INTERVAL_MS, QUICK_ACKS};
+use super::output::{Marks, announced_mss, window_shift};
+use super::record::{HalfOpen, State, Tcb, flag, half};
+use super::rtt::{RTO_INITIAL, RTO_MAX};
+use super::segment::{Segment, flow_bytes};
+use super::{KIND_CONNECTION, KIND_HALF_OPEN, Tcp, cookie, flow_index};
+
+/// A SYN that comes again so soon is a copy, not a call for another answer.
+const ANSWER_GAP: Duration = Duration::from_millis(200);
+
+impl HalfOpen {
+    /// How long its SYN-ACK is waited for before it is sent again (RFC 6298 5.5).
+    fn pace(&self) -> Duration {
+        RTO_INITIAL
+            .saturating_mul(1 << self.retries.min(7))
+            .min(RTO_MAX)
+    }
+}
+
+impl Tcp {
+    /// What a SYN says of its sender. The profile is not acquired yet.
+    fn read_syn(core: &Core, listener: u32, seg: &Segment) -> HalfOpen {
+        let options = seg.options.unwrap_or(Options {
+            timestamps: seg.timestamps,
+            ..Options::default()
+        });
+        let options = core.tcp.spoken(options);
+        HalfOpen {
+            remote: seg.src,
+            remote_port: seg.src_port,
+            local_port: seg.dst_port,
+            profile: 0,
+            listener: listener as u16,
+            iss: Seq(0),
+            irs: seg.seq,
+            ts_recent: options.timestamps.map_or(0, |(tsval, _)| tsval),
+            timer: TimerId::NONE,
+            mss: options
+                .mss
+                .unwrap_or(if seg.src.is_v4() { 536 } else { 1220 })
+                .max(48),
+            scale: options.window_scale.map_or(0xff, |s| s.min(14)),
+            flags: if options.timestamps.is_some() {
+                half::TIMESTAMPS
+            } else {
+                0
+            } | if options.sack_permitted {
+                half::SACK
+            } else {
+                0
+            },
+            retries: 0,
+            challenged: 0,
+        }
+    }
+
+    /// Makes a half-open connection of a SYN and answers it, with `iss` if given.
+    ///
+    /// # Errors
+    /// The reason to drop the SYN.
+    pub(super) fn half_open(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        listener: u32,
+        seg: &Segment,
+        iss: Option<Seq>,
+    ) -> Result<(), Drop> {
+        let l = self.listeners.at(listener).ok_or(Drop::TcpNoSocket)?;
+        let profile = self.profiles.acquire(seg.dst, &l.options);
+        let profile = profile.ok_or(Drop::TcpTableFull)?;
+        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        let record = HalfOpen {
+            profile,
+            iss: iss.unwrap_or_else(|| self.initial_sequence(core, &flow)),
+            ..Self::read_syn(core, listener, seg)
+        };
+        let Some(key) = self.halves.insert(record) else {
+            self.profiles.release(profile);
+            return Err(Drop::TcpSynQueueFull);
+        };
+        if self
+            .flows
+            .insert(seg.hash, flow_index(KIND_HALF_OPEN, key.index))
+            .is_err()
+        {
+            self.halves.remove(key);
+            self.profiles.release(profile);
+            return Err(Drop::TcpTableFull);
+        }
+        if let Some(l) = self.listeners.at_mut(listener) {
+            l.half_open += 1;
+            l.young += 1;
+        }
+        let clock = core.now.millis() as u32;
+        self.send_syn_ack(core, net, &record, clock);
+        self.await_ack(core, key.index);
+        Ok(())
+    }
+
+    /// Answers a SYN with a cookie: nothing of it is kept.
+    pub(super) fn send_cookie(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        listener: u32,
+        seg: &Segment,
+    ) -> Result<(), Drop> {
+        let l = self.listeners.at_mut(listener).ok_or(Drop::TcpNoSocket)?;
+        l.cookies_until = core.now + cookie::VALID;
+        let profile = self.profiles.acquire(seg.dst, &l.options);
+        let profile = profile.ok_or(Drop::TcpTableFull)?;
+        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        let mut h = Self::read_syn(core, listener, seg);
+        h.profile = profile;
+        h.iss = self.cookies.make(&flow, h.irs, core.now, h.mss);
+        if h.flags & half::TIMESTAMPS == 0 {
+            // There is nowhere to keep them.
+            h.scale = 0xff;
+            h.flags = 0;
+        }
+        core.count(Count::TcpSynCookiesSent);
+        let clock = cookie::stamp(core.now.millis() as u32, &h);
+        self.send_syn_ack(core, net, &h, clock);
+        self.profiles.release(profile);
+        Ok(())
+    }
+
+    /// Sends the SYN-ACK of a half-open connection; `clock` goes into its timestamp.
+    fn send_syn_ack(&mut self, core: &mut Core, net: &mut Net, h: &HalfOpen, clock: u32) {
+        let profile = self.profiles.get(h.profile);
+        let (local, remote) = (profile.local, h.remote);
+        let limit = profile.options.max_segment;
+        let buffer = profile.options.receive_buffer;
+        let marks = Marks::of(&profile.options);
+        let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
+        let tsval = clock.wrapping_add(self.timestamp_offset(&flow));
+        let mut repr = Repr {
+            src_port: h.local_port,
+            dst_port: h.remote_port,
+            seq: h.iss.0,
+            ack: Some((h.irs + 1).0),
+            flags: Flags::SYN,
+            window: buffer.min(65_535) as u16,
+            urgent: 0,
+            options: Options {
+                mss: None,
+                window_scale: (h.scale != 0xff).then(|| window_shift(buffer)),
+                sack_permitted: h.flags & half::SACK != 0,
+                timestamps: (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent)),
+                ..Options::default()
+            },
+        };
+        let mtu = self
+            .paths
+            .get(core, net, &remote, &local)
+            .map_or(1280, |path| path.mtu);
+        repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), limit));
+        self.send_stateless(core, net, &repr, (&remote, &local), marks);
+    }
+
+    /// Arms the timer of a half-open connection.
+    fn await_ack(&mut self, core: &mut Core, index: u32) {
+        let Some(pace) = self.halves.at(index).map(HalfOpen::pace) else {
+            return;
+        };
+        let timer = core
+            .arm(core.now + pace, TimerKind::SynReceived, index, 0)
+            .unwrap_or(TimerId::NONE);
+        if let Some(h) = self.halves.at_mut(index) {
+            h.timer = timer;
+        }
+        if timer.is_none() {
+            // Without a timer it could stay for ever.
+            self.forget_half_open(core, index);
+        }
+    }
+
+    /// The SYN came again, so its answer was lost or is on its way. Answering counts as the retransmission that was due next,
+    /// so that SYNs by the thousand neither get as many answers nor keep the record alive.
+    fn answer_again(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
+        let most = self.syn_ack_retries(core, index);
+        let Some(h) = self.halves.at_mut(index) else {
+            return;
+        };
+        if h.flags & half::TIMESTAMPS != 0
+            && let Some((tsval, _)) = seg.timestamps
+            && (tsval.wrapping_sub(h.ts_recent) as i32) > 0
+        {
+            h.ts_recent = tsval;
+        }
+        let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
+        let since_last = h.pace().saturating_sub(due - core.now);
+        if u32::from(h.retries) >= most || since_last < ANSWER_GAP {
+            return core.stats.drops.add(Drop::TcpDuplicate);
+        }
+        core.wheel
+            .cancel(core::mem::replace(&mut h.timer, TimerId::NONE));
+        self.retry(core, net, index, true);
+    }
+
+    /// One more timeout of a half-open connection has passed: its SYN-ACK is sent again, if it is to be.
+    fn retry(&mut self, core: &mut Core, net: &mut Net, index: u32, send: bool) {
+        let Some(h) = self.halves.at_mut(index) else {
+            return;
+        };
+        h.retries += 1;
+        let h = *h;
+        if h.retries == 1
+            && let Some(l) = self.listeners.at_mut(u32::from(h.listener))
+        {
+            l.young = l.young.saturating_sub(1);
+        }
+        if send {
+            core.count(Count::TcpRetransmits);
+            self.send_syn_ack(core, net, &h, core.now.millis() as u32);
+        }
+        self.await_ack(core, index);
+    }
+
+    /// How often the SYN-ACK of a half-open connection may be sent again. While the queue is more than half full it is less, down
+    /// to twice, the more so the fewer of the connections are new: the old ones will hardly come to an end (as Linux).
+    fn syn_ack_retries(&self, core: &Core, index: u32) -> u32 {
+        let Some(h) = self.halves.at(index) else {
+            return 0;
+        };
+        let options = &self.profiles.get(h.profile).options;
+        let mut most = options
+            .syn_retries
+            .map_or(core.tcp.synack_retries, u32::from);
+        let Some(l) = self.listeners.at(u32::from(h.listener)) else {
+            return most;
+        };
+        if l.half_open.saturating_mul(2) > l.backlog.max(8) {
+            let mut young = u64::from(l.young) * 2;
+            while most > 2 && u64::from(l.half_open) >= young {
+                most -= 1;
+                young *= 2;
+            }
+        }
+        most
+    }
+
+    /// For how many timeouts a half-open connection waits for data, its final ACK notwithstanding (TCP_DEFER_ACCEPT).
+    fn deferred(&self, h: &HalfOpen) -> u32 {
+        let options = &self.profiles.get(h.profile).options;
+        let Some(time) = options.defer_accept else {
+            return 0;
+        };
+        let (mut waits, mut wait, mut all) = (0, RTO_INITIAL, Duration::ZERO);
+        while all < time && waits < 255 {
+            waits += 1;
+            all = all.saturating_add(wait);
+            wait = (wait * 2).min(RTO_MAX);
+        }
+        waits
+    }
+
+    /// The window a half-open connection offers, in bytes: that of its SYN-ACK.
+    fn first_window(&self, h: &HalfOpen) -> u32 {
+        let buffer = self.profiles.get(h.profile).options.receive_buffer;
+        buffer.min(65_535)
+    }
+
+    /// An unacceptable segment is answered with an ACK (RFC 9293 3.10.7.4 first), at most every 500 ms (RFC 5961 7).
+    fn challenge_half_open(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
+        let now = core.now.millis();
+        let Some(h) = self.halves.at_mut(index) else {
+            return;
+        };
+        let since = u32::from((now as u16).wrapping_sub(h.challenged));
+        if h.flags & half::CHALLENGED != 0 && since < CHALLENGE_INTERVAL_MS {
+            return core.count(Count::TcpChallengeAcksLimited);
+        }
+        h.challenged = now as u16;
+        h.flags |= half::CHALLENGED;
+        core.count(Count::TcpChallengeAcks);
+        let Some(h) = self.halves.at(index) else {
+            return;
+        };
+        let options = &self.profiles.get(h.profile).options;
+        let marks = Marks::of(options);
+        let shift = if h.scale == 0xff {
+            0
+        } else {
+            window_shift(options.receive_buffer)
+        };
+        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        let tsval = (now as u32).wrapping_add(self.timestamp_offset(&flow));
+        let mut repr = seg.answer(h.iss + 1, Some(h.irs + 1), Flags(0));
+        repr.window = (self.first_window(h) >> shift) as u16;
+        repr.options.timestamps = (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent));
+        self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), marks);
+    }
+
+    /// The SYN-ACK was not answered in time.
+    pub(crate) fn on_syn_received_timer(&mut self, core: &mut Core, net: &mut Net, index: u32) {
+        let Some(h) = self.halves.at_mut(index) else {
+            return;
+        };
+        h.timer = TimerId::NONE;
+        let h = *h;
+        let (timeouts, deferred) = (u32::from(h.retries), self.deferred(&h));
+        let waits = deferred > 0 && h.flags & half::ACKED != 0;
+        if timeouts >= self.syn_ack_retries(core, index) && !(waits && timeouts < deferred) {
+            return self.forget_half_open(core, index);
+        }
+        // A client whose ACK came has nothing to be told again, until just before the end (as Linux).
+        self.retry(core, net, index, !waits || timeouts + 1 >= deferred);
+    }
+
+    pub(super) fn forget_half_open(&mut self, core: &mut Core, index: u32) {
+        let Some(h) = self.halves.at(index) else {
+            return;
+        };
+        let (listener, profile, timer) = (u32::from(h.listener), h.profile, h.timer);
+        let young = h.retries == 0;
+        let local = self.profiles.get(profile).local;
+        let hash = self
+            .flows
+            .hash(&flow_bytes(&h.remote, h.remote_port, &local, h.local_port));
+        self.flows.remove(hash, flow_index(KIND_HALF_OPEN, index));
+        self.halves.remove_at(index);
+        core.wheel.cancel(timer);
+        self.profiles.release(profile);
+        self.no_longer_half_open(listener, young);
+    }
+
+    fn no_longer_half_open(&mut self, listener: u32, young: bool) {
+        if let Some(l) = self.listeners.at_mut(listener) {
+            l.half_open = l.half_open.saturating_sub(1);
+            l.young = l.young.saturating_sub(u32::from(young));
+        }
+    }
+
+    /// A segment for a half-open connection (RFC 9293 3.10.7.4 for SYN-RECEIVED).
+    #[cold]
+    pub(super) fn at_half_open(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        index: u32,
+        seg: &Segment,
+        data: Chain,
+    ) {
+        let Some(h) = self.halves.at(index) else {
+            return core.pool.free(data);
+        };
+        let expected = h.irs + 1;
+        let plain = !seg.has(Flags::ACK) && !seg.has(Flags::RST);
+        if seg.has(Flags::SYN) && plain && seg.seq == h.irs {
+            core.pool.free(data);
+            return self.answer_again(core, net, index, seg);
+        }
+        let paws = h.flags & half::TIMESTAMPS != 0
+            && !seg.has(Flags::RST)
+            && seg
+                .timestamps
+                .is_some_and(|(tsval, _)| (tsval.wrapping_sub(h.ts_recent) as i32) < 0);
+        let acks_our_syn = seg.ack == h.iss + 1;
+        if paws || !seg.acceptable(expected, self.first_window(h)) {
+            core.drop_packet(data, Drop::TcpOutOfWindow);
+            if !seg.has(Flags::RST) {
+                self.challenge_half_open(core, net, index, seg);
+            }
+            return;
+        }
+        if seg.has(Flags::RST) && seg.seq == expected {
+            core.drop_packet(data, Drop::TcpUnexpected);
+            core.count(Count::TcpResetsIn);
+            return self.forget_half_open(core, index);
+        }
+        if seg.has(Flags::RST) || seg.has(Flags::SYN) {
+            // RFC 5961 3.2 and 4.2: whoever really started again answers the challenge with an exact reset, and its next SYN
+            // finds the listener. RFC 9293 would go back to LISTEN at once, whoever sent it.
+            core.drop_packet(data, Drop::TcpChallenged);
+            return self.challenge_half_open(core, net, index, seg);
+        }
+        if !seg.has(Flags::ACK) {
+            return core.drop_packet(data, Drop::TcpNoAck);
+        }
+        if !acks_our_syn {
+            core.drop_packet(data, Drop::TcpBadAck);
+            return self.send_reset(core, net, seg);
+        }
+        let h = *h;
+        if seg.sequence_len() == 0 && u32::from(h.retries) < self.deferred(&h) {
+            self.note_acked(index);
+            return core.drop_packet(data, Drop::TcpDeferAccept);
+        }
+        let opened = if self.accept_queue_full(u32::from(h.listener)) {
+            Err(Drop::TcpAcceptQueueFull)
+        } else {
+            self.promote(core, index, seg).ok_or(Drop::TcpTableFull)
+        };
+        match opened {
+            Ok(connection) => self.at_connection(core, net, connection, seg, data),
+            Err(reason) => {
+                core.drop_packet(data, reason);
+                self.count_listen_drop(core, reason);
+                if core.tcp.abort_on_overflow != 0 {
+                    self.forget_half_open(core, index);
+                    return self.send_reset(core, net, seg);
+                }
+                self.note_acked(index);
+            }
+        }
+    }
+
+    fn note_acked(&mut self, index: u32) {
+        if let Some(h) = self.halves.at_mut(index) {
+            h.flags |= half::ACKED;
+        }
+    }
+
+    /// Turns a half-open connection into a connection in its listener's accept queue. `None` when the table is full.
+    fn promote(&mut self, core: &mut Core, index: u32, seg: &Segment) -> Option<u32> {
+        let h = *self.halves.at(index)?;
+        let tcb = self.passive(core, &h, seg);
+        let key = self.conns.insert(tcb)?;
+        self.flows.replace(
+            seg.hash,
+            flow_index(KIND_HALF_OPEN, index),
+            flow_index(KIND_CONNECTION, key.index),
+        );
+        self.halves.remove_at(index);
+        core.wheel.cancel(h.timer);
+        let listener = u32::from(h.listener);
+        self.no_longer_half_open(listener, h.retries == 0);
+        self.opened(core, listener, key.index);
+        Some(key.index)
+    }
+
+    /// A connection that came through a listener waits to be accepted.
+    pub(super) fn opened(&mut self, core: &mut Core, listener: u32, index: u32) {
+        core.count(Count::TcpPassiveOpens);
+        self.enqueue_accept(listener, index);
+        self.start_keepalive(core, index);
+    }
+
+    /// The record of a connection whose handshake `seg` ends.
+    pub(super) fn passive(&self, core: &Core, h: &HalfOpen, seg: &Segment) -> Tcb {
+        let profile = self.profiles.get(h.profile);
+        let flow = flow_bytes(&h.remote, h.remote_port, &profile.local, h.local_port);
+        let mut tcb = Tcb::new(h.remote, h.remote_port, h.local_port, h.profile);
+        tcb.ts_offset = self.timestamp_offset(&flow);
+        tcb.state = State::Established;
+        tcb.rcv_nxt = h.irs + 1;
+        tcb.rcv_adv = tcb.rcv_nxt + profile.options.receive_buffer.min(65_535);
+        tcb.last_ack_sent = tcb.rcv_nxt;
+        tcb.ts_recent = h.ts_recent;
+        tcb.snd_una = h.iss + 1;
+        tcb.snd_nxt = tcb.snd_una;
+        tcb.snd_wl1 = h.irs;
+        if h.scale != 0xff {
+            tcb.scales = h.scale | window_shift(profile.options.receive_buffer) << 4;
+        }
+        if h.flags & half::TIMESTAMPS != 0 {
+            tcb.flags |= flag::TIMESTAMPS;
+        }
+        if h.flags & half::SACK != 0 {
+            tcb.flags |= flag::SACK;
+        }
+        if profile.options.nodelay {
+            tcb.flags |= flag::NODELAY;
+        }
+        tcb.flags |= flag::UNACCEPTED;
+        tcb.snd_wnd = u32::from(seg.window) << tcb.snd_scale();
+        tcb.max_wnd = tcb.snd_wnd;
+        tcb.peer_mss = h.mss;
+        let options = if tcb.has(flag::TIMESTAMPS) { 12 } else { 0 };
+        tcb.mss = h
+            .mss
+            .min(profile.options.max_segment.unwrap_or(u16::MAX))
+            .saturating_sub(options)
+            .max(36);
+        tcb.quick_acks = QUICK_ACKS;
+        tcb.last_received = core.now.millis() as u32;
+        tcb.last_sent = tcb.last_received;
+        // A cookie tells no time, nor does data that comes long after the ACK.
+        if h.flags & (half::COOKIE | half::ACKED) == 0 {
+            // Karn: a SYN-ACK that was sent once is timed by its timer, one that was sent again by the echo only.
+            match core.wheel.deadline(h.timer).filter(|_| h.retries == 0) {
+                Some(due) => tcb.sample_rtt(core.now - (due - h.pace())),
+                None => tcb.sample_echo(core.now, seg),
+            }
+        }
+        tcb.begin(h.retries);
+        tcb.token = u64::from(h.listener);
+        tcb
+    }
+}
