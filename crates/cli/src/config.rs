@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use millstream::TcpTunables;
 use wire::{Addr, Cidr, Mac};
 
 use crate::services::Service;
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// At least one.
     pub(crate) ports: Vec<Port>,
+    /// What the table `tcp` says, else the defaults.
+    pub(crate) tcp: TcpTunables,
     /// May be none: such a host still answers ping.
     pub(crate) serves: Vec<Serve>,
 }

@@ -63,6 +63,7 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let stack = Stack::start(Plan {
         name: "demo".into(),
         alone: true,
+        tcp: millstream::TcpTunables::default(),
         ports: vec![PlannedPort {
             port,
             kind: facts.port_kind,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use base::Offloads;
 use millstream::tokio::{TcpListener, TcpStream, UdpSocket};
-use millstream::{Config, ConnectionInfo, Host, PortSnapshot, ShardSnapshot, State};
+use millstream::{Config, ConnectionInfo, Host, PortSnapshot, ShardSnapshot, State, TcpTunables};
 use port::Port;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wire::{Addr, Cidr};
@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) ports: Vec<PlannedPort>,
     /// What it serves, for the page.
     pub(crate) services: Vec<String>,
+    /// How its TCP is tuned.
+    pub(crate) tcp: TcpTunables,
     /// Nobody else can have its addresses, so they are used without asking (RFC 4862 5.4, RFC 5227 2.1).
     pub(crate) alone: bool,
 }
@@ -99,6 +101,7 @@ impl Stack {
         let config = Config {
             duplicate_detection: !plan.alone,
             accept_router_advertisements: !plan.alone,
+            tcp: plan.tcp,
             ..Config::default()
         };
         let mut builder = Host::builder().name("stack").config(config);

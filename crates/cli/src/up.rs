@@ -56,6 +56,7 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
     let stack = Stack::start(Plan {
         name: config.name.clone(),
         alone: false,
+        tcp: config.tcp,
         ports,
         services,
     })?;

@@ -54,7 +54,8 @@ pub use engine::{BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnap
 pub use error::Error;
 pub use host::Host;
 pub use stack::{
-    Config, Congestion, ConnectionInfo, Keepalive, State, TcpInfo, TcpOptions, UdpOptions,
+    Config, Congestion, ConnectionInfo, Keepalive, SettingError, State, TcpInfo, TcpOptions,
+    TcpTunables, UdpOptions,
 };
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

@@ -2,13 +2,14 @@
 //!
 //! What does not live here: lines and columns, which `config` makes of the spans kept here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use millstream::{SettingError, TcpTunables};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -24,6 +25,8 @@ use crate::services::Service;
 #[serde(deny_unknown_fields)]
 struct FileText {
     name: Option<Spanned<String>>,
+    #[serde(default)]
+    tcp: BTreeMap<Spanned<String>, Spanned<i64>>,
     #[serde(default)]
     port: Vec<Spanned<PortText>>,
     #[serde(default)]
@@ -143,8 +146,31 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Complaint> {
     Ok(Config {
         name,
         ports,
+        tcp: check_tcp(file.tcp)?,
         serves,
     })
+}
+
+/// Settings by Linux's names, without `tcp_`.
+fn check_tcp(table: BTreeMap<Spanned<String>, Spanned<i64>>) -> Result<TcpTunables, Complaint> {
+    let mut settings = TcpTunables::default();
+    for (name, value) in table {
+        let key = name.as_ref();
+        let known = TcpTunables::NAMES.contains(&key.as_str());
+        let set = if known {
+            settings.set(key, *value.as_ref())
+        } else {
+            Err(SettingError::Unknown)
+        };
+        set.map_err(|error| match error {
+            SettingError::Unknown => Complaint::at(
+                name.span(),
+                format_args!("unknown setting `{key}`: {error}"),
+            ),
+            SettingError::Range(_) => Complaint::at(value.span(), format_args!("{key} {error}")),
+        })?;
+    }
+    Ok(settings)
 }
 
 /// The parser's message as one line, in the words of TOML's users instead of serde's.

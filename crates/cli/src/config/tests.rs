@@ -77,10 +77,29 @@ listen = "10.0.0.2:7"
 }
 
 #[test]
+fn tcp_is_tuned_by_the_names_of_linux() {
+    let tuned = config(&format!("[tcp]\nsyncookies = 2\nfin_timeout = 5\n{PORT}")).tcp;
+    assert_eq!((tuned.syncookies, tuned.fin_timeout), (2, 5));
+    assert_eq!(config(PORT).tcp, TcpTunables::default());
+    let refused = |line: &str| refusal(&format!("[tcp]\n{line}\n{PORT}"));
+    assert!(
+        refused("synkookies = 1").starts_with("2:1: unknown setting `synkookies`: there is no"),
+        "{}",
+        refused("synkookies = 1")
+    );
+    assert!(refused("tcp_syncookies = 1").contains("unknown setting"));
+    assert_eq!(
+        refused("syncookies = 3"),
+        "2:14: syncookies must be from 0 to 2"
+    );
+    assert!(refused("syncookies = true").starts_with("2:14: "));
+}
+
+#[test]
 fn unknown_keys_are_refused_where_they_stand() {
     assert_eq!(
         refusal("nmae = \"x\"\n"),
-        "1:1: unknown field `nmae`, expected one of `name`, `port`, `serve`"
+        "1:1: unknown field `nmae`, expected one of `name`, `tcp`, `port`, `serve`"
     );
     let text = format!("{PORT}  speed = 10\n");
     assert!(
