@@ -21,6 +21,9 @@ const MAXSEG: core::ops::RangeInclusive<i32> = 88..=32_767;
 /// Linux's MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT.
 const KEEP_SECONDS: core::ops::RangeInclusive<i32> = 1..=32_767;
 const KEEP_PROBES: core::ops::RangeInclusive<i32> = 1..=127;
+/// Linux's MAX_TCP_SYNCNT, and TCP_FIN_TIMEOUT_MAX in seconds.
+const SYN_RETRIES: core::ops::RangeInclusive<i32> = 1..=127;
+const FIN_TIMEOUT_MOST: i32 = 120;
 
 fn integer(value: &[u8]) -> Result<i32> {
     let first = value.first_chunk().ok_or(Errno::INVAL)?;
@@ -188,8 +191,54 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
             };
             change_tcp(world, fd, |o| o.user_timeout = limit)
         }
+        _ => set_handshake(world, fd, name, number),
+    }
+}
+
+/// What concerns how a connection begins and ends.
+fn set_handshake<W: World>(world: &mut W, fd: i32, name: i32, number: i32) -> Result<()> {
+    let seconds = |n: i32| Duration::from_secs(n.unsigned_abs().into());
+    match name {
+        libc::TCP_SYNCNT => {
+            let retries = within(number, SYN_RETRIES)? as u8;
+            change_tcp(world, fd, |o| o.syn_retries = Some(retries))
+        }
+        libc::TCP_DEFER_ACCEPT => {
+            let time = (number > 0).then(|| seconds(number));
+            change_tcp(world, fd, |o| o.defer_accept = time)
+        }
+        libc::TCP_LINGER2 => {
+            let time = match number {
+                0 => None,
+                n if n < 0 => Some(Duration::ZERO),
+                n => Some(seconds(n.min(FIN_TIMEOUT_MOST))),
+            };
+            change_tcp(world, fd, |o| o.linger2 = time)
+        }
+        libc::TCP_QUICKACK => {
+            if let State::Connecting(id) | State::Stream(id) = world.table().get_mut(fd)?.state {
+                let now = world.now();
+                world.host().tcp_set_quick_ack(now, id, number & 1 != 0)?;
+                world.changed();
+            }
+            Ok(())
+        }
         _ => Err(Errno::NOPROTOOPT),
     }
+}
+
+/// TCP_DEFER_ACCEPT as it is told: whole timeouts of the SYN-ACK, of 1, 2, 4 s and so on.
+fn deferred(time: Option<Duration>) -> i32 {
+    let wanted = time.map_or(0, |time| time.as_secs());
+    let (mut wait, mut all) = (1, 0);
+    for _ in 0..255 {
+        if all >= wanted {
+            break;
+        }
+        all += wait;
+        wait = (wait * 2).min(120);
+    }
+    i32::try_from(all).unwrap_or(i32::MAX)
 }
 
 fn set_ip<W: World>(world: &mut W, fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -406,6 +455,16 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
             .tcp
             .user_timeout
             .map_or(0, |t| t.as_millis().min(i32::MAX as u128) as i32),
+        libc::TCP_SYNCNT => {
+            let host = world.host().tcp_tunables().syn_retries as i32;
+            socket.tcp.syn_retries.map_or(host, i32::from)
+        }
+        libc::TCP_DEFER_ACCEPT => deferred(socket.tcp.defer_accept),
+        libc::TCP_LINGER2 => match socket.tcp.linger2 {
+            None => world.host().tcp_tunables().fin_timeout as i32,
+            Some(time) if time.is_zero() => -1,
+            Some(time) => seconds(time),
+        },
         _ => return Err(Errno::NOPROTOOPT),
     })
 }

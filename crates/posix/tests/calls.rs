@@ -316,6 +316,28 @@ fn poll_tells_what_linux_tells() {
 }
 
 #[test]
+fn handshakes_are_tuned_as_on_linux() {
+    let world = &mut Alone::new();
+    let (listener, fd, _) = pair(world, "127.0.0.1:80");
+    let tcp = libc::IPPROTO_TCP;
+    assert_eq!(number(world, fd, tcp, libc::TCP_SYNCNT), Ok(6));
+    assert_eq!(set(world, fd, tcp, libc::TCP_SYNCNT, 0), Err(Errno::INVAL));
+    assert_eq!(set(world, fd, tcp, libc::TCP_SYNCNT, 3), Ok(()));
+    assert_eq!(number(world, fd, tcp, libc::TCP_SYNCNT), Ok(3));
+    assert_eq!(number(world, fd, tcp, libc::TCP_LINGER2), Ok(60));
+    for (given, told) in [(5, 5), (500, 120), (-3, -1), (0, 60)] {
+        assert_eq!(set(world, fd, tcp, libc::TCP_LINGER2, given), Ok(()));
+        assert_eq!(number(world, fd, tcp, libc::TCP_LINGER2), Ok(told));
+    }
+    for (given, told) in [(5, 7), (1, 1), (0, 0), (-1, 0)] {
+        let option = libc::TCP_DEFER_ACCEPT;
+        assert_eq!(set(world, listener, tcp, option, given), Ok(()));
+        assert_eq!(number(world, listener, tcp, option), Ok(told));
+    }
+    assert_eq!(set(world, fd, tcp, libc::TCP_QUICKACK, 1), Ok(()));
+}
+
+#[test]
 fn options_have_linuxs_values_and_ranges() {
     let world = &mut Alone::new();
     let (_, fd, _) = pair(world, "127.0.0.1:80");
