@@ -3,7 +3,8 @@
 
 use core::ffi::{CStr, c_int, c_void};
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use libc::{sockaddr, socklen_t, ssize_t};
@@ -48,15 +49,24 @@ unsafe impl Send for Interface {}
 // SAFETY: as above.
 unsafe impl Sync for Interface {}
 
-/// Beside the test's own program, or above it: where Cargo puts shared objects.
-fn object() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let name = "libmillstream_packetdrill.so";
-    own.ancestors()
-        .skip(1)
-        .map(|folder| folder.join(name))
-        .find(|path| path.exists())
-        .expect("Cargo builds the object before its test")
+/// The shared object. Cargo does not build one for a test, which cannot link it; so this asks for it.
+fn object() -> &'static Path {
+    static OBJECT: OnceLock<PathBuf> = OnceLock::new();
+    OBJECT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let built = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "packetdrill",
+                "--target-dir",
+            ])
+            .arg(target)
+            .status();
+        assert!(built.unwrap().success(), "the object is built");
+        target.join("debug/libmillstream_packetdrill.so")
+    })
 }
 
 fn load() -> Interface {
