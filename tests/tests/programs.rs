@@ -281,7 +281,11 @@ fn iperf3_runs_through_a_relay() {
                     }
                     let busy = String::from_utf8_lossy(&output.stderr).contains("busy")
                         || text.contains("busy");
-                    assert!(busy && Instant::now() < deadline, "{more:?} failed");
+                    let errors = String::from_utf8_lossy(&output.stderr);
+                    assert!(
+                        busy && Instant::now() < deadline,
+                        "{more:?}: {errors}{text}"
+                    );
                     std::thread::sleep(Duration::from_millis(100));
                 };
                 assert!(text.contains("receiver"), "{text}");
