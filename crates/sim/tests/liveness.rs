@@ -98,7 +98,7 @@ fn half_of_all_frames_lost_is_survived() {
         ..LinkConfig::default()
     };
     let mut complete = 0;
-    for seed in 0..20 {
+    for seed in 0..100 {
         let (mut world, a, b) = world(seed, link);
         let to = "10.1.0.2:80".parse().expect("an address");
         let stream = Stream {
@@ -111,5 +111,6 @@ fn half_of_all_frames_lost_is_survived() {
             .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         complete += outcome.complete;
     }
-    assert!(complete >= 10, "{complete} of 20");
+    // About half of them arrive: a retransmission and its answer get through one time in four.
+    assert!(complete >= 35, "{complete} of 100");
 }
