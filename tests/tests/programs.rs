@@ -279,13 +279,9 @@ fn iperf3_runs_through_a_relay() {
                     if output.status.success() {
                         break text;
                     }
-                    let busy = String::from_utf8_lossy(&output.stderr).contains("busy")
-                        || text.contains("busy");
                     let errors = String::from_utf8_lossy(&output.stderr);
-                    assert!(
-                        busy && Instant::now() < deadline,
-                        "{more:?}: {errors}{text}"
-                    );
+                    assert!(Instant::now() < deadline, "{more:?}: {errors}{text}");
+                    eprintln!("{more:?}, once more: {errors}{text}");
                     std::thread::sleep(Duration::from_millis(100));
                 };
                 assert!(text.contains("receiver"), "{text}");
