@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hint::black_box;
 use std::time::Duration;
 
-use base::{Candidate, FlowTable, Instant, Pool, Rng, SipKey, Slab, TimerId, Wheel};
+use base::{Candidate, FlowTable, Instant, Pool, Rng, SipKey, Slab, TimerId, Wheel, siphash};
 
 use crate::Args;
 use crate::measure::{median, ns_per_op};
@@ -29,18 +29,11 @@ struct Record {
 }
 
 /// The `at`th tuple: a stream of them that touches no record, as tuples that arrive from outside do.
-#[inline(always)]
 fn tuple(at: u32) -> Tuple {
-    // Two rounds of splitmix64.
-    let mix = |x: u64| {
-        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    };
-    let first = mix(u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let at = at.to_le_bytes();
     let mut key = [0; 12];
-    key[..8].copy_from_slice(&first.to_le_bytes());
-    key[8..].copy_from_slice(&at.to_le_bytes());
+    key[..8].copy_from_slice(&siphash(&SipKey([3; 16]), &at).to_le_bytes());
+    key[8..].copy_from_slice(&at);
     key
 }
 

@@ -101,6 +101,21 @@ impl World {
         }
     }
 
+    /// Two hosts on one cable: 10.1.0.1, fd01::1 and 10.1.0.2, fd01::2.
+    pub fn pair(seed: u64, config: Config, link: LinkConfig) -> (Self, NodeId, NodeId) {
+        let mut world = Self::new(seed);
+        let (a, b) = (world.add_host(config.clone()), world.add_host(config));
+        let cable = world.connect(&[a, b], link);
+        for (node, v4, v6) in [
+            (a, "10.1.0.1/24", "fd01::1/64"),
+            (b, "10.1.0.2/24", "fd01::2/64"),
+        ] {
+            world.address(node, cable, v4);
+            world.address(node, cable, v6);
+        }
+        (world, a, b)
+    }
+
     /// Hands hosts up to so many frames at once that arrive at one moment: 1 to [`base::BATCH`]; at first 1.
     pub fn set_batch(&mut self, frames: usize) {
         self.together = frames.clamp(1, base::BATCH);

@@ -12,21 +12,11 @@ const CABLE: CableId = CableId(0);
 const TIMEOUT_MAX: u64 = 122;
 
 fn world(seed: u64, link: LinkConfig) -> (World, sim::NodeId, sim::NodeId) {
-    let mut world = World::new(seed);
     let config = Config {
         duplicate_detection: false,
         ..Config::default()
     };
-    let (a, b) = (world.add_host(config.clone()), world.add_host(config));
-    let cable = world.connect(&[a, b], link);
-    for (node, v4, v6) in [
-        (a, "10.1.0.1/24", "fd01::1/64"),
-        (b, "10.1.0.2/24", "fd01::2/64"),
-    ] {
-        world.address(node, cable, v4);
-        world.address(node, cable, v6);
-    }
-    (world, a, b)
+    World::pair(seed, config, link)
 }
 
 /// A cable that is cut for up to ten minutes, at any moment and again and again.

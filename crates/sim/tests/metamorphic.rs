@@ -25,21 +25,12 @@ const STREAMS: [Stream; 3] = [
 
 /// Runs the streams over `link`, handing hosts `batch` frames at once. Every byte is checked on its way.
 fn run(link: LinkConfig, to: &str, options: &TcpOptions, batch: usize) -> Vec<Frame> {
-    let mut world = World::new(3);
     let config = Config {
         duplicate_detection: false,
         accept_router_advertisements: false,
         ..Config::default()
     };
-    let (a, b) = (world.add_host(config.clone()), world.add_host(config));
-    let cable = world.connect(&[a, b], link);
-    for (node, v4, v6) in [
-        (a, "10.1.0.1/24", "fd01::1/64"),
-        (b, "10.1.0.2/24", "fd01::2/64"),
-    ] {
-        world.address(node, cable, v4);
-        world.address(node, cable, v6);
-    }
+    let (mut world, a, b) = World::pair(3, config, link);
     world.run_for(Duration::from_secs(10));
     world.set_batch(batch);
     world.keep_trace();

@@ -149,17 +149,8 @@ fn tuned(seed: u64, faults: &Faults) -> (Config, Option<Duration>) {
 fn run(seed: u64) -> Result<u64, String> {
     let mut rng = Rng::from_seed(seed ^ 0x5eed_5eed);
     let link = link(&mut rng);
-    let mut world = World::new(seed);
     let (config, defer_accept) = tuned(seed, &link.faults);
-    let (a, b) = (world.add_host(config.clone()), world.add_host(config));
-    let cable = world.connect(&[a, b], link);
-    for (node, v4, v6) in [
-        (a, "10.1.0.1/24", "fd01::1/64"),
-        (b, "10.1.0.2/24", "fd01::2/64"),
-    ] {
-        world.address(node, cable, v4);
-        world.address(node, cable, v6);
-    }
+    let (mut world, a, b) = World::pair(seed, config, link);
     // Sizes such that a slow link is done in reasonable virtual time.
     let most = if link.rate == 256_000 || link.delay.as_millis() > 50 {
         40_000

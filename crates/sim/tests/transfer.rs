@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use sim::transfer::{Scenario, Stream};
-use sim::{Faults, LinkConfig, Loss, NodeId, World};
+use sim::{Faults, LinkConfig, Loss, World};
 use stack::{Config, TcpOptions};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,18 +16,6 @@ fn config() -> Config {
     }
 }
 
-/// Two hosts on one cable, with addresses of both families.
-fn pair(seed: u64, link: LinkConfig) -> (World, NodeId, NodeId) {
-    let mut world = World::new(seed);
-    let (a, b) = (world.add_host(config()), world.add_host(config()));
-    let cable = world.connect(&[a, b], link);
-    world.address(a, cable, "10.1.0.1/24");
-    world.address(b, cable, "10.1.0.2/24");
-    world.address(a, cable, "fd01::1/64");
-    world.address(b, cable, "fd01::2/64");
-    (world, a, b)
-}
-
 fn run(
     seed: u64,
     link: LinkConfig,
@@ -36,7 +24,7 @@ fn run(
     options: &TcpOptions,
     limit: Duration,
 ) -> (u64, Duration) {
-    let (mut world, a, b) = pair(seed, link);
+    let (mut world, a, b) = World::pair(seed, config(), link);
     let to = to.parse().expect("an address");
     let mut scenario = Scenario::start(&mut world, a, b, to, streams, options);
     let outcome = scenario
@@ -273,8 +261,9 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn a_partition_heals() {
-    let (mut world, a, b) = pair(
+    let (mut world, a, b) = World::pair(
         9,
+        config(),
         LinkConfig {
             rate: 20_000_000,
             ..LinkConfig::default()
