@@ -19,6 +19,9 @@ pub struct Config {
     pub tcp_time_wait: u32,
     /// TCP listeners.
     pub tcp_listeners: u32,
+    /// Places in streams of which somebody waits to hear, and notices of them that nobody has taken, see
+    /// [`crate::Host::tcp_mark`].
+    pub tcp_marks: u32,
     /// UDP sockets.
     pub udp_sockets: u32,
     /// Timers armed at the same time.
@@ -70,6 +73,7 @@ impl Default for Config {
             tcp_half_open: 4_096,
             tcp_time_wait: 65_536,
             tcp_listeners: 256,
+            tcp_marks: 16_384,
             udp_sockets: 1_024,
             timers: 131_072,
             neighbours: 1_024,

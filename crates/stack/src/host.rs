@@ -676,6 +676,7 @@ impl Host {
             profiles,
             in_flight,
             episodes,
+            marks,
         ] = self.tcp.occupancy();
         TcpOccupancy {
             connections,
@@ -686,6 +687,7 @@ impl Host {
             profiles,
             in_flight,
             episodes,
+            marks,
         }
     }
 }
@@ -709,6 +711,8 @@ pub struct TcpOccupancy {
     pub in_flight: u32,
     /// Connections that had a loss since they were last idle.
     pub episodes: u32,
+    /// Marks, and notices that nobody has taken.
+    pub marks: u32,
 }
 
 /// Which direction of a connection to shut down.

@@ -36,7 +36,7 @@ pub use net::{
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{
-    Congestion, ConnectionInfo, Keepalive, Known, Recovery, SettingError, State, TcpInfo,
-    TcpOptions, TcpTunables,
+    Congestion, ConnectionInfo, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError,
+    State, TcpInfo, TcpOptions, TcpTunables,
 };
 pub use udp::{Received, UdpInfo, UdpOptions};

@@ -10,7 +10,7 @@ use wire::Addr;
 use super::Host;
 use crate::error::{ConfigError, SocketError};
 use crate::socket::SocketId;
-use crate::tcp::{Known, TcpTunables};
+use crate::tcp::{Known, Notice, TcpTunables};
 
 impl Host {
     /// TCP's host-wide settings.
@@ -44,6 +44,27 @@ impl Host {
     ) -> Result<(), SocketError> {
         self.core.now = now;
         self.tcp.set_quick_ack(socket, quick)
+    }
+
+    /// Marks the end of what was written to a connection: `word` comes back in a [`Notice`] when all of it was sent (the first
+    /// of `wanted`), and in one when the peer acknowledged it, or the connection ended (the second).
+    ///
+    /// # Errors
+    /// `BadSocket`; `NotConnected` when the connection has ended; `NoBuffers` when there are as many marks as may be.
+    pub fn tcp_mark(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        word: u64,
+        wanted: (bool, bool),
+    ) -> Result<(), SocketError> {
+        self.core.now = now;
+        self.tcp.mark(now, socket, word, wanted)
+    }
+
+    /// The oldest notice that nobody has taken, of any connection. They count as marks until they are taken.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.tcp.pop_notice()
     }
 
     /// Whether this host knows a segment's connection: one that is open, half-open or in TIME-WAIT, or one that only the cookie

@@ -44,6 +44,9 @@ impl Tcp {
         self.audit_connections(core)?;
         self.audit_half_open(core)?;
         self.audit_time_wait(core)?;
+        let open = |tcb: &Tcb| tcb.state != State::Closed;
+        self.marks
+            .audit(|index| self.conns.at(index).is_some_and(open))?;
         self.audit_lists()?;
         self.audit_totals()
     }

@@ -532,6 +532,9 @@ impl Tcp {
             return Ok(());
         };
         tcb.flags |= flag::ORPHAN;
+        if self.marks.watched(index) {
+            self.marks.forget(core.now, index, false);
+        }
         match state {
             State::Closed => {
                 self.drop_unread(core, index);

@@ -228,7 +228,7 @@ impl Tcp {
 
     /// How many records of each kind live: connections, active parts, half-open, TIME-WAIT, ranges, profiles, runs in flight,
     /// loss episodes.
-    pub(crate) fn occupancy(&self) -> [u32; 8] {
+    pub(crate) fn occupancy(&self) -> [u32; 9] {
         [
             self.conns.len(),
             self.actives.len(),
@@ -238,6 +238,7 @@ impl Tcp {
             self.profiles.len() as u32,
             self.nodes.len(),
             self.episodes.len(),
+            self.marks.len(),
         ]
     }
 }

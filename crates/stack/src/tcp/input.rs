@@ -133,6 +133,8 @@ impl Tcp {
         } else {
             conn.arrive(core, seg, data)
         };
+        let (una, nxt) = (conn.tcb.snd_una, conn.tcb.snd_nxt);
+        self.advance_marks(core.now, index, una, nxt);
         if arrival.reset {
             self.send_reset(core, net, seg);
         }

@@ -41,6 +41,7 @@ mod half_open;
 mod info;
 mod input;
 mod listen;
+mod marks;
 mod output;
 mod path;
 mod ports;
@@ -72,6 +73,7 @@ use crate::socket::{Ready, SocketId, SocketKind};
 
 pub use congestion::Congestion;
 pub use info::{ConnectionInfo, Recovery, TcpInfo};
+pub use marks::{Notice, NoticeKind};
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
 pub use tunables::{SettingError, TcpTunables};
@@ -134,6 +136,7 @@ pub(crate) struct Tcp {
     /// Listeners by local address and port.
     ports: FlowTable,
     profiles: Profiles,
+    marks: marks::Marks,
     paths: path::Paths,
     send: List,
     /// Connections that want to speak on an interface whose queue has no room, by interface; the last is the loopback.
@@ -184,6 +187,7 @@ impl Tcp {
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
             profiles: Profiles::default(),
+            marks: marks::Marks::new(config.tcp_marks, config.tcp_connections),
             paths: path::Paths::new(),
             send: List::EMPTY,
             held: [List::EMPTY; INTERFACES + 1],
@@ -438,6 +442,7 @@ impl Tcp {
         if tcb.state != State::Closed {
             self.flows.remove(hash, flow_index(KIND_CONNECTION, index));
         }
+        let orphan = tcb.flags & flag::ORPHAN != 0;
         tcb.state = State::Closed;
         tcb.flags &= !flag::SOFT_ERROR;
         if let Some(error) = error {
@@ -445,7 +450,6 @@ impl Tcp {
         }
         core.wheel
             .cancel(core::mem::replace(&mut tcb.timer, base::TimerId::NONE));
-        let orphan = tcb.flags & flag::ORPHAN != 0;
         let active = tcb.active;
         if active != NONE
             && let Some(key) = self.actives.key_of(active)
@@ -460,6 +464,9 @@ impl Tcp {
                     tcb.active = NONE;
                 }
             }
+        }
+        if self.marks.watched(index) {
+            self.marks.forget(core.now, index, !orphan);
         }
         self.raise(index, Ready::HUP);
         self.free_if_dead(index);

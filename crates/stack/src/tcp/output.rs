@@ -133,6 +133,8 @@ impl Tcp {
         let used = conn.send_pass(core, &mut way, quota);
         let more = used >= quota;
         sync(core, conn.tcb, conn.act, index);
+        let (una, nxt) = (conn.tcb.snd_una, conn.tcb.snd_nxt);
+        self.advance_marks(core.now, index, una, nxt);
         self.settle(core, index);
         (used, more)
     }

@@ -7,6 +7,7 @@ mod data;
 mod half_open;
 mod history;
 mod icmp;
+mod marks;
 mod memory;
 mod musts;
 mod open;
