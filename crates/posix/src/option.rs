@@ -490,8 +490,9 @@ fn ip_number(socket: &Socket, level: i32, name: i32) -> Result<i32> {
 }
 
 fn info_bytes<W: World>(world: &mut W, socket: &Socket) -> Vec<u8> {
+    let now = world.now();
     let info = match socket.state {
-        State::Connecting(id) | State::Stream(id) => world.host().tcp_info(id).ok(),
+        State::Connecting(id) | State::Stream(id) => world.host().tcp_info_at(now, id).ok(),
         _ => None,
     };
     let listens = matches!(socket.state, State::Listening(_));

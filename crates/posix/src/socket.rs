@@ -69,7 +69,10 @@ impl Socket {
             nonblocking,
             state: State::Fresh,
             bound: None,
-            tcp,
+            tcp: TcpOptions {
+                account: true, // TCP_INFO tells everything, as Linux's
+                ..tcp
+            },
             udp: UdpOptions::default(),
             keepalive: Keepalive::default(),
             only_v6: false,

@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use stack::{Recovery, State, TcpInfo};
+use stack::{Recovery, State, TcpAccount, TcpInfo};
 
 /// Bytes of the structure.
 pub(crate) const LEN: usize = 280;
@@ -23,22 +23,47 @@ mod at {
     pub(super) const OPTIONS: usize = 5;
     pub(super) const SCALES: usize = 6;
     pub(super) const RTO: usize = 8;
+    pub(super) const ATO: usize = 12;
     pub(super) const SND_MSS: usize = 16;
     pub(super) const RCV_MSS: usize = 20;
     pub(super) const UNACKED: usize = 24;
     pub(super) const SACKED: usize = 28;
     pub(super) const LOST: usize = 32;
     pub(super) const RETRANS: usize = 36;
+    pub(super) const LAST_DATA_SENT: usize = 44;
+    pub(super) const LAST_DATA_RECV: usize = 52;
+    pub(super) const LAST_ACK_RECV: usize = 56;
+    pub(super) const PMTU: usize = 60;
     pub(super) const RTT: usize = 68;
     pub(super) const RTTVAR: usize = 72;
     pub(super) const SND_SSTHRESH: usize = 76;
     pub(super) const SND_CWND: usize = 80;
     pub(super) const ADVMSS: usize = 84;
     pub(super) const REORDERING: usize = 88;
+    pub(super) const TOTAL_RETRANS: usize = 100;
+    pub(super) const BYTES_ACKED: usize = 120;
+    pub(super) const BYTES_RECEIVED: usize = 128;
+    pub(super) const SEGS_OUT: usize = 136;
+    pub(super) const SEGS_IN: usize = 140;
     pub(super) const NOTSENT_BYTES: usize = 144;
     pub(super) const MIN_RTT: usize = 148;
+    pub(super) const DATA_SEGS_IN: usize = 152;
+    pub(super) const DATA_SEGS_OUT: usize = 156;
+    pub(super) const BUSY_TIME: usize = 168;
+    pub(super) const RWND_LIMITED: usize = 176;
+    pub(super) const SNDBUF_LIMITED: usize = 184;
+    pub(super) const DELIVERED: usize = 192;
+    pub(super) const DELIVERED_CE: usize = 196;
+    pub(super) const BYTES_SENT: usize = 200;
+    pub(super) const BYTES_RETRANS: usize = 208;
+    pub(super) const DSACK_DUPS: usize = 216;
+    pub(super) const REORD_SEEN: usize = 220;
+    pub(super) const RCV_OOOPACK: usize = 224;
     pub(super) const SND_WND: usize = 228;
     pub(super) const RCV_WND: usize = 232;
+    pub(super) const TOTAL_RTO: usize = 240;
+    pub(super) const TOTAL_RTO_RECOVERIES: usize = 242;
+    pub(super) const TOTAL_RTO_TIME: usize = 244;
 }
 
 /// The number Linux gives a state.
@@ -68,6 +93,10 @@ fn recovery(recovery: Recovery) -> u8 {
     }
 }
 
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
 fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
@@ -89,6 +118,10 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     let mss = info.mss.max(1);
     let segments = |bytes: u32| bytes.div_ceil(mss);
     word(at::RTO, micros(info.rto));
+    word(at::ATO, micros(info.ack_delay));
+    word(at::LAST_DATA_SENT, millis(info.since_data_sent));
+    word(at::LAST_ACK_RECV, millis(info.since_received));
+    word(at::PMTU, info.path_mtu);
     word(at::SND_MSS, info.mss);
     word(at::RCV_MSS, info.receive_mss);
     word(at::ADVMSS, info.advertised_mss);
@@ -124,5 +157,46 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     out[at::OPTIONS] =
         u8::from(info.timestamps) | u8::from(info.sack) << 1 | u8::from(info.scaled) << 2;
     out[at::SCALES] = theirs | ours << 4;
+    if let Some(account) = &info.account {
+        fill(&mut out, account);
+    }
     out
+}
+
+/// The fields that are there for connections with an account.
+fn fill(out: &mut [u8; LEN], account: &TcpAccount) {
+    for (at, value) in [
+        (at::LAST_DATA_RECV, millis(account.since_data_received)),
+        (at::TOTAL_RETRANS, account.retransmits),
+        (at::SEGS_OUT, account.segments_out),
+        (at::SEGS_IN, account.segments_in),
+        (at::DATA_SEGS_IN, account.data_segments_in),
+        (at::DATA_SEGS_OUT, account.data_segments_out),
+        (at::DELIVERED, account.delivered),
+        (at::DELIVERED_CE, account.delivered_ce),
+        (at::DSACK_DUPS, account.duplicates),
+        (at::REORD_SEEN, account.reorderings),
+        (at::RCV_OOOPACK, account.out_of_order),
+        (at::TOTAL_RTO_TIME, millis(account.timeout_time)),
+    ] {
+        out[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+    let long = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    for (at, value) in [
+        (at::BYTES_ACKED, account.bytes_acked),
+        (at::BYTES_RECEIVED, account.bytes_received),
+        (at::BUSY_TIME, long(account.busy)),
+        (at::RWND_LIMITED, long(account.window_limited)),
+        (at::SNDBUF_LIMITED, long(account.buffer_limited)),
+        (at::BYTES_SENT, account.bytes_sent),
+        (at::BYTES_RETRANS, account.bytes_retransmitted),
+    ] {
+        out[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    }
+    for (at, value) in [
+        (at::TOTAL_RTO, account.timeouts),
+        (at::TOTAL_RTO_RECOVERIES, account.timeout_recoveries),
+    ] {
+        out[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+    }
 }

@@ -389,7 +389,17 @@ fn tcp_info_has_linuxs_layout() {
     );
     assert_eq!(word(76), 0x7fff_ffff, "tcpi_snd_ssthresh: none yet");
     assert_eq!(word(84), 65_495, "tcpi_advmss: the loopback's");
+    assert_eq!(word(60), 65_535, "tcpi_pmtu: the loopback's");
     assert_eq!(info(world, listener)[0], 10, "TCP_LISTEN");
+    let long = |bytes: &[u8], at: usize| u64::from_ne_bytes(*bytes[at..].first_chunk().unwrap());
+    assert_eq!((long(&bytes, 200), word(156)), (10, 1), "tcpi_bytes_sent");
+    assert_eq!(get(world, server, 100, 0).unwrap().len(), 10);
+    let (client, other) = (info(world, fd), info(world, server));
+    assert_eq!(long(&client, 120), 1 + 10, "tcpi_bytes_acked: SYN and data");
+    assert_eq!(long(&other, 128), 10, "tcpi_bytes_received");
+    assert_eq!(&other[140..144], 3_u32.to_ne_bytes(), "tcpi_segs_in");
+    assert_eq!(&other[152..156], 1_u32.to_ne_bytes(), "tcpi_data_segs_in");
+    assert_eq!(&client[192..196], 2_u32.to_ne_bytes(), "tcpi_delivered");
     close(world, fd).unwrap();
     assert_eq!(info(world, server)[0], 8, "TCP_CLOSE_WAIT");
     let memory = getsockopt(world, server, libc::SOL_SOCKET, 55).unwrap();

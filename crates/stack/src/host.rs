@@ -549,7 +549,15 @@ impl Host {
     /// # Errors
     /// `BadSocket`.
     pub fn tcp_info(&self, socket: SocketId) -> Result<TcpInfo, SocketError> {
-        self.tcp.info(&self.net, socket)
+        self.tcp_info_at(self.core.now, socket)
+    }
+
+    /// A connection in numbers, with its times as of `now`: [`Host::tcp_info`] takes that of the last call.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_info_at(&self, now: Instant, socket: SocketId) -> Result<TcpInfo, SocketError> {
+        self.tcp.info(&self.net, now, socket)
     }
 
     /// A connection's state.
@@ -557,7 +565,7 @@ impl Host {
     /// # Errors
     /// `BadSocket`.
     pub fn tcp_state(&self, socket: SocketId) -> Result<State, SocketError> {
-        self.tcp.info(&self.net, socket).map(|info| info.state)
+        self.tcp_info(socket).map(|info| info.state)
     }
 
     // ---- any socket ----
@@ -667,28 +675,7 @@ impl Host {
 
     /// How many TCP records live, for tools and leak tests.
     pub fn tcp_occupancy(&self) -> TcpOccupancy {
-        let [
-            connections,
-            active,
-            half_open,
-            time_wait,
-            ranges,
-            profiles,
-            in_flight,
-            episodes,
-            marks,
-        ] = self.tcp.occupancy();
-        TcpOccupancy {
-            connections,
-            active,
-            half_open,
-            time_wait,
-            ranges,
-            profiles,
-            in_flight,
-            episodes,
-            marks,
-        }
+        self.tcp.occupancy()
     }
 }
 
@@ -713,6 +700,8 @@ pub struct TcpOccupancy {
     pub episodes: u32,
     /// Marks, and notices that nobody has taken.
     pub marks: u32,
+    /// Connections with an account.
+    pub ledgers: u32,
 }
 
 /// Which direction of a connection to shut down.

@@ -37,6 +37,6 @@ pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{
     Congestion, ConnectionInfo, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError,
-    State, TcpInfo, TcpOptions, TcpTunables,
+    State, TcpAccount, TcpInfo, TcpOptions, TcpTunables,
 };
 pub use udp::{Received, UdpInfo, UdpOptions};

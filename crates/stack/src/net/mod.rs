@@ -334,6 +334,11 @@ impl Net {
         )
     }
 
+    /// The MTU of the path from one of our addresses, as far as it is known.
+    pub(crate) fn path_mtu(&self, now: base::Instant, dst: &Addr, own: &Addr) -> u16 {
+        self.link_mtu(own).min(self.path_mtus.get(now, dst).0)
+    }
+
     /// What the interface's device does for frames.
     #[inline]
     pub(crate) fn offloads(&self, interface: InterfaceId) -> Offloads {

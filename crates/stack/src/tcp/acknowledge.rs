@@ -87,6 +87,9 @@ impl Conn<'_> {
         if flight > 0 && self.tcb.outstanding() > 0 && self.suspect_loss() {
             out.send = true;
         }
+        if self.ledger.is_some() {
+            self.account_ack(core.now, una, delivery.segments, out.fin);
+        }
         Ok(out)
     }
 

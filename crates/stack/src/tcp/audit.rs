@@ -382,6 +382,15 @@ impl Tcp {
             self.actives.len() as usize == actives,
             "an active part without its connection",
         )?;
+        let accounts = self
+            .conns
+            .iter()
+            .filter(|(key, _)| self.ledgers.at(key.index).is_some())
+            .count();
+        must(
+            self.ledgers.len() as usize == accounts,
+            "a ledger without its connection",
+        )?;
         let nodes = |(_, act): (_, &Active)| u32::from(act.ooo_nodes);
         let ranges: u32 = self.actives.iter().map(nodes).sum();
         must(self.ranges.len() == ranges, "a range in no list")?;

@@ -96,6 +96,7 @@ impl Tcp {
             let again = core.now + tcb.rto();
             arm_no_later(core, tcb, again, key.index);
         }
+        self.keep_account(core.now, key.index);
         self.queue_send(key.index);
         Ok(SocketId::new(SocketKind::Tcp, key))
     }
@@ -647,6 +648,7 @@ impl Tcp {
             tcb.flags & !flag::NODELAY
         };
         self.start_keepalive(core, index);
+        self.keep_account(core.now, index);
         // A larger send buffer opens room to write, a larger receive buffer the window.
         if !writable && self.readiness(index).contains(Ready::WRITABLE) {
             self.raise(index, Ready::WRITABLE);

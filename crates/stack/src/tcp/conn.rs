@@ -9,6 +9,7 @@ use crate::error::SocketError;
 use crate::socket::Ready;
 
 use super::congestion::Window;
+use super::ledger::Ledger;
 use super::profile::Profile;
 use super::record::{Active, NONE, Range, Repair, Tcb, flag};
 use super::recovery::Episode;
@@ -28,6 +29,8 @@ pub(crate) struct Conn<'a> {
     pub(crate) ranges: &'a mut Slab<Range>,
     pub(crate) nodes: &'a mut Slab<Sent>,
     pub(crate) episodes: &'a mut Slab<Episode>,
+    /// When the connection has an account.
+    pub(crate) ledger: Option<&'a mut Ledger>,
     pub(crate) profile: &'a Profile,
 }
 

@@ -70,6 +70,7 @@ impl Bench {
             ranges: &mut self.ranges,
             nodes: &mut self.nodes,
             episodes: &mut self.episodes,
+            ledger: None,
             profile: self.profiles.get(self.profile),
         }
     }

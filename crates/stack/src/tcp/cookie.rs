@@ -217,7 +217,7 @@ impl Tcp {
             self.profiles.release(h.profile);
             return None;
         }
-        self.opened(core, listener, key.index);
+        self.opened(core, (listener, key.index), 0);
         Some(key.index)
     }
 

@@ -445,14 +445,19 @@ impl Tcp {
         core.wheel.cancel(h.timer);
         let listener = u32::from(h.listener);
         self.no_longer_half_open(listener, h.retries == 0);
-        self.opened(core, listener, key.index);
+        self.opened(core, (listener, key.index), h.retries);
         Some(key.index)
     }
 
     /// A connection that came through a listener waits to be accepted.
-    pub(super) fn opened(&mut self, core: &mut Core, listener: u32, index: u32) {
+    /// Its SYN-ACK was sent again so often.
+    pub(super) fn opened(&mut self, core: &mut Core, (listener, index): (u32, u32), retries: u8) {
         core.count(Count::TcpPassiveOpens);
         self.enqueue_accept(listener, index);
+        self.keep_account(core.now, index);
+        if let Some(ledger) = self.ledgers.at_mut(index) {
+            ledger.accepted(retries);
+        }
         self.start_keepalive(core, index);
     }
 

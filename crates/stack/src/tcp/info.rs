@@ -5,11 +5,15 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use base::Instant;
+
 use crate::error::SocketError;
+use crate::host::TcpOccupancy;
 use crate::net::Net;
 use crate::socket::SocketId;
 
 use super::Tcp;
+use super::conn::ACK_DELAY;
 use super::output::announced_mss;
 use super::record::{Repair, State, Tcb, flag};
 
@@ -37,6 +41,12 @@ pub struct TcpInfo {
     pub rtt_variation: Duration,
     /// Retransmission timeout now, with backoff.
     pub rto: Duration,
+    /// How long an acknowledgment may be delayed.
+    pub ack_delay: Duration,
+    /// Since data was last sent, or since the connection was established.
+    pub since_data_sent: Duration,
+    /// Since the peer last said something credible, which always acknowledges.
+    pub since_received: Duration,
     /// Congestion window.
     pub cwnd: u32,
     /// Slow start threshold.
@@ -47,6 +57,8 @@ pub struct TcpInfo {
     pub receive_window: u32,
     /// Payload of a full segment we send.
     pub mss: u32,
+    /// Largest packet the path carries, as far as is known, with the headers of IP and TCP.
+    pub path_mtu: u32,
     /// Sent and not acknowledged.
     pub unacknowledged: u32,
     /// Queued to be sent for the first time.
@@ -87,6 +99,55 @@ pub struct TcpInfo {
     pub window_scales: (u8, u8),
     /// Name of the congestion control.
     pub congestion: &'static str,
+    /// What it has done so far, if [`TcpOptions::account`](super::TcpOptions) asks for that.
+    pub account: Option<TcpAccount>,
+}
+
+/// What a connection has done so far. Counts of 32 bits wrap, as Linux's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TcpAccount {
+    /// Numbers acknowledged by the peer: bytes, and one for each of our SYN (of a connection we opened) and FIN.
+    pub bytes_acked: u64,
+    /// Numbers received in order: bytes, and one for the peer's FIN.
+    pub bytes_received: u64,
+    /// Payload bytes sent, retransmissions included.
+    pub bytes_sent: u64,
+    /// Payload bytes sent again.
+    pub bytes_retransmitted: u64,
+    /// Segments sent, super-frames by what they are cut into. Without the SYN-ACK of a connection we accepted.
+    pub segments_out: u32,
+    /// Segments received.
+    pub segments_in: u32,
+    /// Of those sent, with payload.
+    pub data_segments_out: u32,
+    /// Of those received, with payload.
+    pub data_segments_in: u32,
+    /// Segments sent again, SYN and FIN included.
+    pub retransmits: u32,
+    /// Segments the peer has got, by its ACKs and SACKs, SYN and FIN included.
+    pub delivered: u32,
+    /// Of these, with a mark of congestion.
+    pub delivered_ce: u32,
+    /// Segments the peer has got twice, by its D-SACKs.
+    pub duplicates: u32,
+    /// How often the peer got segments in another order than they were sent in.
+    pub reorderings: u32,
+    /// Segments received out of order.
+    pub out_of_order: u32,
+    /// Since data was last received in order, or since the connection was established.
+    pub since_data_received: Duration,
+    /// For how long data waited to be acknowledged, for whatever reason.
+    pub busy: Duration,
+    /// Of this, for the peer to open its window.
+    pub window_limited: Duration,
+    /// Of this, because the send buffer held no more while the application had more.
+    pub buffer_limited: Duration,
+    /// Retransmission timeouts, those of the SYN included.
+    pub timeouts: u16,
+    /// Timeouts that were not of what had timed out before: repairs, one that goes on included.
+    pub timeout_recoveries: u16,
+    /// How long these repairs took, one that goes on included.
+    pub timeout_time: Duration,
 }
 
 /// One row of a connection table.
@@ -111,20 +172,39 @@ pub struct ConnectionInfo {
 }
 
 impl Tcp {
-    pub(crate) fn info(&self, net: &Net, id: SocketId) -> Result<TcpInfo, SocketError> {
+    pub(crate) fn info(
+        &self,
+        net: &Net,
+        now: Instant,
+        id: SocketId,
+    ) -> Result<TcpInfo, SocketError> {
         let index = self.live(id)?;
         let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
+        Ok(self.info_of(net, now, index, tcb))
+    }
+
+    fn info_of(&self, net: &Net, now: Instant, index: u32, tcb: &Tcb) -> TcpInfo {
         let act = self.actives.at(tcb.active);
-        Ok(TcpInfo {
+        let profile = self.profiles.get(tcb.profile);
+        let opening = matches!(tcb.state, State::SynSent | State::SynReceived);
+        let since = |then: u32| match opening {
+            true => Duration::ZERO,
+            false => Duration::from_millis(u64::from((now.millis() as u32).wrapping_sub(then))),
+        };
+        TcpInfo {
             state: tcb.state,
             rtt: tcb.srtt(),
             rtt_variation: Duration::from_micros(u64::from(tcb.rttvar >> 2)),
             rto: tcb.rto(),
+            ack_delay: ACK_DELAY,
+            since_data_sent: since(tcb.last_sent),
+            since_received: since(tcb.last_received),
             cwnd: tcb.cwnd,
             ssthresh: tcb.ssthresh,
             send_window: tcb.snd_wnd,
             receive_window: tcb.rcv_wnd(),
             mss: u32::from(tcb.mss),
+            path_mtu: u32::from(net.path_mtu(now, &tcb.remote, &profile.local)),
             unacknowledged: tcb.outstanding(),
             unsent: act.map_or(0, |a| a.unsent.len() as u32),
             unread: act.map_or(0, |a| a.recv.len() as u32),
@@ -137,7 +217,10 @@ impl Tcp {
                 Duration::from_micros(u64::from(a.rack.min_rtt))
             }),
             backoff: tcb.backoff,
-            timeouts: act.map_or(0, |a| a.timeouts),
+            timeouts: match opening {
+                true => tcb.backoff,
+                false => act.map_or(0, |a| a.timeouts),
+            },
             probes: tcb.probes,
             recovery: act.map_or(Recovery::Open, |a| match a.repair {
                 Repair::Open if a.flight.sacked > 0 => Recovery::Disorder,
@@ -146,7 +229,6 @@ impl Tcp {
                 Repair::Loss => Recovery::Loss,
             }),
             advertised_mss: {
-                let profile = self.profiles.get(tcb.profile);
                 let (mtu, limit) = (net.link_mtu(&profile.local), profile.options.max_segment);
                 u32::from(announced_mss(mtu, tcb.remote.is_v4(), limit))
             },
@@ -155,8 +237,9 @@ impl Tcp {
             sack: tcb.has(flag::SACK),
             scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
-            congestion: self.profiles.get(tcb.profile).options.congestion.name(),
-        })
+            congestion: profile.options.congestion.name(),
+            account: self.ledgers.at(index).map(|ledger| ledger.account(now)),
+        }
     }
 
     fn describe(&self, index: u32, tcb: &Tcb) -> ConnectionInfo {
@@ -226,19 +309,19 @@ impl Tcp {
             .chain(waits)
     }
 
-    /// How many records of each kind live: connections, active parts, half-open, TIME-WAIT, ranges, profiles, runs in flight,
-    /// loss episodes.
-    pub(crate) fn occupancy(&self) -> [u32; 9] {
-        [
-            self.conns.len(),
-            self.actives.len(),
-            self.halves.len(),
-            self.waits.len(),
-            self.ranges.len(),
-            self.profiles.len() as u32,
-            self.nodes.len(),
-            self.episodes.len(),
-            self.marks.len(),
-        ]
+    /// How many records of each kind live.
+    pub(crate) fn occupancy(&self) -> TcpOccupancy {
+        TcpOccupancy {
+            connections: self.conns.len(),
+            active: self.actives.len(),
+            half_open: self.halves.len(),
+            time_wait: self.waits.len(),
+            ranges: self.ranges.len(),
+            profiles: self.profiles.len() as u32,
+            in_flight: self.nodes.len(),
+            episodes: self.episodes.len(),
+            marks: self.marks.len(),
+            ledgers: self.ledgers.len(),
+        }
     }
 }

@@ -128,6 +128,9 @@ impl Tcp {
             }
             return;
         };
+        if let Some(ledger) = &mut conn.ledger {
+            ledger.arrived(seg);
+        }
         let arrival = if conn.tcb.state == State::SynSent {
             conn.synchronise(core, seg, data)
         } else {
@@ -419,7 +422,11 @@ impl Conn<'_> {
                 established,
             };
         }
+        let before = self.tcb.rcv_nxt;
         let (raise, finished) = self.receive(core, seg, data);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.received(core.now, self.tcb.rcv_nxt.dist(before), seg);
+        }
         outcome.raise |= raise;
         outcome.send = true;
         if finished {

@@ -40,6 +40,7 @@ mod cookie;
 mod half_open;
 mod info;
 mod input;
+mod ledger;
 mod listen;
 mod marks;
 mod output;
@@ -72,7 +73,7 @@ use crate::net::{INTERFACES, InterfaceId, Net};
 use crate::socket::{Ready, SocketId, SocketKind};
 
 pub use congestion::Congestion;
-pub use info::{ConnectionInfo, Recovery, TcpInfo};
+pub use info::{ConnectionInfo, Recovery, TcpAccount, TcpInfo};
 pub use marks::{Notice, NoticeKind};
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
@@ -131,6 +132,7 @@ pub(crate) struct Tcp {
     ranges: Slab<Range>,
     nodes: Slab<sent::Sent>,
     episodes: Slab<recovery::Episode>,
+    ledgers: ledger::Ledgers,
     listeners: Slab<Listener>,
     flows: FlowTable,
     /// Listeners by local address and port.
@@ -183,6 +185,7 @@ impl Tcp {
             ranges: Slab::with_capacity(config.tcp_active.saturating_mul(4).max(1024)),
             nodes: Slab::with_capacity(config.tcp_active.saturating_mul(sent::NODES_EACH + 1)),
             episodes: Slab::with_capacity(config.tcp_active),
+            ledgers: ledger::Ledgers::new(config.tcp_connections),
             listeners: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
@@ -259,6 +262,11 @@ impl Tcp {
             ranges: &mut self.ranges,
             nodes: &mut self.nodes,
             episodes: &mut self.episodes,
+            ledger: if profile.options.account {
+                self.ledgers.at_mut(index)
+            } else {
+                None
+            },
             profile,
         })
     }
@@ -422,6 +430,7 @@ impl Tcp {
             if let Some(key) = self.conns.key_of(index) {
                 self.conns.remove(key);
                 self.profiles.release(profile);
+                self.ledgers.close(index);
             }
         }
     }

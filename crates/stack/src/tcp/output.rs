@@ -206,6 +206,7 @@ impl Conn<'_> {
             used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
         }
         self.arm_persist(core.now);
+        self.account_time(core.now);
         used
     }
 
@@ -478,6 +479,9 @@ impl Conn<'_> {
         let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
         let fin = end.gt(data_end);
         let len = end.dist(start) as usize - usize::from(fin);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.left_again(len as u32, u32::from(self.tcb.mss));
+        }
         // As it was sent first, as far as that is known: pushed at the end of all that was sent.
         let mut flags = Flags(0);
         if end.ge(data_end) {
@@ -561,7 +565,7 @@ impl Conn<'_> {
             urgent: 0,
             options,
         };
-        let bare = data.is_none();
+        let (bare, len) = (data.is_none(), data.as_ref().map_or(0, |data| data.len));
         let built = build(
             core,
             &repr,
@@ -585,6 +589,13 @@ impl Conn<'_> {
         self.act.ack_at = Instant::FAR;
         self.act.unacked_in = 0;
         core.count(Count::TcpSegmentsOut);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.left(
+                len as u32,
+                u32::from(self.tcb.mss),
+                flags.contains(Flags::FIN),
+            );
+        }
         let options = &self.profile.options;
         let meta = ip_meta(&way.path, &self.tcb.remote, Marks::of(options));
         way.net.send(core, &way.path, &meta, chain, facts);
@@ -601,6 +612,9 @@ impl Conn<'_> {
         if !first {
             self.act.rtt_at = Instant::FAR;
             core.count(Count::TcpRetransmits);
+            if let Some(ledger) = &mut self.ledger {
+                ledger.left_again(0, 1);
+            }
         }
         let repr = Repr {
             src_port: self.tcb.local_port,
@@ -636,6 +650,9 @@ impl Conn<'_> {
             self.act.rto_at = core.now + self.tcb.patience(&core.tcp);
         }
         core.count(Count::TcpSegmentsOut);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.left(0, 1, false);
+        }
         let meta = ip_meta(
             &way.path,
             &self.tcb.remote,

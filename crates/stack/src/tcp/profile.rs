@@ -67,6 +67,8 @@ pub struct TcpOptions {
     pub max_segment: Option<u16>,
     /// Congestion control.
     pub congestion: Congestion,
+    /// Keep account of what is sent and received, for [`TcpInfo::account`](super::TcpInfo): 132 bytes for the connection.
+    pub account: bool,
 }
 
 impl TcpOptions {
@@ -95,6 +97,7 @@ impl Default for TcpOptions {
             receive_buffer: 1 << 20,
             max_segment: None,
             congestion: Congestion::default(),
+            account: false,
         }
     }
 }

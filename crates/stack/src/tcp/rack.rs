@@ -118,6 +118,12 @@ impl Conn<'_> {
             },
             recover: self.act.recover,
             fack: self.fack(),
+            unit: if self.ledger.is_some() {
+                u32::from(self.tcb.mss)
+            } else {
+                0
+            },
+            segments: 0,
             bytes: 0,
             latest: None,
             rtt: 0,
@@ -146,6 +152,9 @@ impl Conn<'_> {
             let segments = delivery.reordered.div_ceil(u32::from(self.tcb.mss).max(1));
             let segments = u8::try_from(segments).unwrap_or(u8::MAX);
             self.tcb.reordering = self.tcb.reordering.max(segments);
+            if let Some(ledger) = &mut self.ledger {
+                ledger.reordered();
+            }
         }
     }
 

@@ -78,6 +78,9 @@ impl Conn<'_> {
             } else if seq == self.tcb.rcv_nxt {
                 raise |= self.accept(core, data, seg.unit);
             } else {
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.out_of_order(data.len() as u32, seg.unit);
+                }
                 self.store(core, seq, data);
                 self.tcb.ack_now();
             }

@@ -238,6 +238,9 @@ impl Conn<'_> {
         if self.act.repair == Repair::Open {
             self.begin_episode(0);
         }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.timed_out(core.now, self.act.timeouts == 0);
+        }
         let was = self.act.repair;
         let window = self.tcb.window();
         if self.act.timeouts == 0 {

@@ -142,6 +142,9 @@ pub(crate) struct Delivery {
     pub(crate) fack: Seq,
     /// Bytes delivered for the first time.
     pub(crate) bytes: u32,
+    /// Segments of `unit` bytes, when they are counted: `unit` is 0 when not.
+    pub(crate) segments: u32,
+    pub(crate) unit: u32,
     /// When the latest of them was sent, and its end.
     pub(crate) latest: Option<(u32, Seq)>,
     /// The round trip of the last of them.
@@ -172,6 +175,10 @@ impl Delivery {
 
     fn note(&mut self, node: &Sent, end: Seq) {
         self.bytes += end.dist(node.start);
+        if self.unit > 0 {
+            let left = node.end.dist(end).div_ceil(self.unit);
+            self.segments += node.len().div_ceil(self.unit) - left;
+        }
         let mut counts = true;
         let age = (self.now as u32).wrapping_sub(node.at);
         if node.again {

@@ -144,6 +144,9 @@ impl Conn<'_> {
         self.tcb.snd_wnd = u32::from(seg.window) << shift;
         self.tcb.max_wnd = self.tcb.snd_wnd;
         self.tcb.snd_wl1 = seg.seq;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.synchronised(core.now);
+        }
         let retries = self.tcb.backoff;
         if self.act.rtt_at == Instant::FAR {
             self.tcb.sample_echo(core.now, seg);

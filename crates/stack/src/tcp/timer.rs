@@ -206,6 +206,9 @@ impl Conn<'_> {
             return self.tcb.timed_out();
         }
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
+            if let Some(ledger) = &mut self.ledger {
+                ledger.timed_out(core.now, self.tcb.backoff == 0);
+            }
             self.tcb.backoff += 1;
             self.act.rto_at = self.within_limit(core.now + self.tcb.patience(&core.tcp));
             self.tcb.flags |= flag::RETRANSMIT;

@@ -80,6 +80,9 @@ impl Conn<'_> {
     /// A D-SACK (RFC 2883): one more needless retransmission, or a duplicate the network made.
     pub(crate) fn note_dsack(&mut self, core: &mut Core, start: Seq, end: Seq) {
         core.count(Count::TcpDuplicatesReported);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.duplicate(end.dist(start), u32::from(self.tcb.mss));
+        }
         self.widen_reordering();
         if let Some(episode) = self.episode()
             && start.ge(episode.undo.from)

@@ -67,6 +67,8 @@ impl Bench {
             min_rtt: 0,
             recover: self.start,
             fack: self.seq(self.una),
+            unit: 0,
+            segments: 0,
             bytes: 0,
             latest: None,
             rtt: 0,

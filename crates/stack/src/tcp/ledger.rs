@@ -1,0 +1,327 @@
+//! What a connection has done so far: the counters and times of TCP_INFO that only a tool reads (RFC 4898's, mostly).
+//!
+//! A connection has a [`Ledger`] when its options ask for one ([`TcpOptions::account`](super::TcpOptions)), and costs nothing
+//! when they do not: a table from its index to its ledger is touched only by those that have one. Segments are counted where
+//! they come in and go out, bytes where the numbers move, and what sending waits for at the end of a transmit pass.
+//!
+//! What does not live here: what a connection is now, which its own records tell (`info`).
+//!
+//! Invariant: nothing of the protocol depends on what is counted here.
+//! Invariant: a ledger belongs to one live connection.
+
+use core::time::Duration;
+
+use base::{Instant, Seq, Slab};
+
+use super::Tcp;
+use super::conn::Conn;
+use super::info::TcpAccount;
+use super::record::{Repair, flag};
+use super::segment::Segment;
+
+/// What keeps the data of a connection from being acknowledged: Linux's chronograph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Limit {
+    /// There is none.
+    #[default]
+    Idle,
+    /// The network and the congestion window.
+    Busy,
+    /// The peer's window.
+    Window,
+    /// The application would write more than the send buffer takes.
+    Buffer,
+}
+
+/// The account of one connection. Times are milliseconds of the host's clock (low 32 bits), but for `limited`.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    bytes_acked: u64,
+    bytes_received: u64,
+    bytes_sent: u64,
+    bytes_again: u64,
+    /// Microseconds spent busy, waiting for the peer's window, and for the send buffer.
+    limited: [u64; 3],
+    /// When `limit` began, microseconds.
+    since: u64,
+    segments_out: u32,
+    segments_in: u32,
+    data_out: u32,
+    data_in: u32,
+    again: u32,
+    pub(super) delivered: u32,
+    pub(super) delivered_ce: u32,
+    duplicates: u32,
+    reorderings: u32,
+    out_of_order: u32,
+    data_in_at: u32,
+    stalled_at: u32,
+    stalled_ms: u32,
+    timeouts: u16,
+    stalls: u16,
+    limit: Limit,
+    /// From a timeout until its repair is over.
+    stalled: bool,
+    /// Our FIN left with a full segment, and is no segment of its own.
+    fin_rides: bool,
+}
+
+const _: () = assert!(size_of::<Ledger>() <= 128);
+
+/// How many segments so many bytes are.
+fn segments(len: u32, mss: u32) -> u32 {
+    len.div_ceil(mss.max(1))
+}
+
+impl Ledger {
+    fn new(now: Instant) -> Self {
+        Self {
+            data_in_at: now.millis() as u32,
+            ..Self::default()
+        }
+    }
+
+    /// The connection came through a listener: its SYN, and its SYN-ACK that arrived after so many retransmissions.
+    pub(super) fn accepted(&mut self, retries: u8) {
+        (self.segments_in, self.delivered) = (1, 1);
+        self.again = u32::from(retries);
+        self.timeouts = u16::from(retries);
+        self.stalls = u16::from(retries > 0);
+    }
+
+    /// A segment arrived, or several that a device joined.
+    pub(super) fn arrived(&mut self, seg: &Segment) {
+        let count = segments(seg.len, seg.unit);
+        self.segments_in = self.segments_in.wrapping_add(count.max(1));
+        self.data_in = self.data_in.wrapping_add(count);
+    }
+
+    /// A segment left, or a super-frame, with `len` bytes of payload.
+    pub(super) fn left(&mut self, len: u32, mss: u32, fin: bool) {
+        let count = segments(len, mss);
+        self.segments_out = self.segments_out.wrapping_add(count.max(1));
+        self.data_out = self.data_out.wrapping_add(count);
+        self.bytes_sent += u64::from(len);
+        self.fin_rides |= fin && len > 0 && len.is_multiple_of(mss.max(1));
+    }
+
+    /// Of what left, `len` bytes of payload had left before; none: a SYN or FIN.
+    pub(super) fn left_again(&mut self, len: u32, mss: u32) {
+        self.again = self.again.wrapping_add(segments(len, mss).max(1));
+        self.bytes_again += u64::from(len);
+    }
+
+    /// RCV.NXT moved on by so many numbers.
+    pub(super) fn received(&mut self, now: Instant, numbers: u32, seg: &Segment) {
+        self.bytes_received += u64::from(numbers);
+        if numbers > 0 && seg.len > 0 {
+            self.data_in_at = now.millis() as u32;
+        }
+    }
+
+    /// Data came out of order.
+    pub(super) fn out_of_order(&mut self, len: u32, mss: u32) {
+        self.out_of_order = self.out_of_order.wrapping_add(segments(len, mss).max(1));
+    }
+
+    /// The peer reports a duplicate.
+    pub(super) fn duplicate(&mut self, len: u32, mss: u32) {
+        self.duplicates = self.duplicates.wrapping_add(segments(len, mss));
+    }
+
+    /// Something arrived at the peer behind what was sent after it.
+    pub(super) fn reordered(&mut self) {
+        self.reorderings = self.reorderings.wrapping_add(1);
+    }
+
+    /// Our SYN is acknowledged.
+    pub(super) fn synchronised(&mut self, now: Instant) {
+        self.bytes_acked += 1;
+        self.delivered += 1;
+        self.data_in_at = now.millis() as u32;
+        self.recovered(now);
+    }
+
+    /// A timeout; `first`: nothing was acknowledged since the last one.
+    pub(super) fn timed_out(&mut self, now: Instant, first: bool) {
+        self.timeouts = self.timeouts.saturating_add(1);
+        if first {
+            self.stalls = self.stalls.saturating_add(1);
+        }
+        if !self.stalled {
+            (self.stalled, self.stalled_at) = (true, now.millis() as u32);
+        }
+    }
+
+    fn stalled_for(&self, now: Instant) -> u32 {
+        let open = (now.millis() as u32).wrapping_sub(self.stalled_at);
+        self.stalled_ms
+            .wrapping_add(if self.stalled { open } else { 0 })
+    }
+
+    fn recovered(&mut self, now: Instant) {
+        self.stalled_ms = self.stalled_for(now);
+        self.stalled = false;
+    }
+
+    fn limited_for(&self, now: Instant) -> [u64; 3] {
+        let mut limited = self.limited;
+        let open = now.micros().saturating_sub(self.since);
+        match self.limit {
+            Limit::Idle => {}
+            Limit::Busy => limited[0] += open,
+            Limit::Window => limited[1] += open,
+            Limit::Buffer => limited[2] += open,
+        }
+        limited
+    }
+
+    fn turn(&mut self, now: Instant, limit: Limit) {
+        if limit != self.limit {
+            self.limited = self.limited_for(now);
+            (self.limit, self.since) = (limit, now.micros());
+        }
+    }
+
+    /// The account as people see it.
+    pub(super) fn account(&self, now: Instant) -> TcpAccount {
+        let [busy, window, buffer] = self.limited_for(now);
+        let ms = now.millis() as u32;
+        TcpAccount {
+            bytes_acked: self.bytes_acked,
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
+            bytes_retransmitted: self.bytes_again,
+            segments_out: self.segments_out,
+            segments_in: self.segments_in,
+            data_segments_out: self.data_out,
+            data_segments_in: self.data_in,
+            retransmits: self.again,
+            delivered: self.delivered,
+            delivered_ce: self.delivered_ce,
+            duplicates: self.duplicates,
+            reorderings: self.reorderings,
+            out_of_order: self.out_of_order,
+            since_data_received: Duration::from_millis(u64::from(ms.wrapping_sub(self.data_in_at))),
+            busy: Duration::from_micros(busy + window + buffer),
+            window_limited: Duration::from_micros(window),
+            buffer_limited: Duration::from_micros(buffer),
+            timeouts: self.timeouts,
+            timeout_recoveries: self.stalls,
+            timeout_time: Duration::from_millis(u64::from(self.stalled_for(now))),
+        }
+    }
+}
+
+/// The ledgers of a host, and whose they are.
+#[derive(Debug)]
+pub(crate) struct Ledgers {
+    /// By connection: one more than its ledger's index; 0: it has none.
+    of: Vec<u32>,
+    records: Slab<Ledger>,
+}
+
+impl Ledgers {
+    /// Room for one each, of which nothing is touched before it is used.
+    pub(super) fn new(connections: u32) -> Self {
+        Self {
+            of: vec![0; connections as usize],
+            records: Slab::with_capacity(connections),
+        }
+    }
+
+    fn index(&self, connection: u32) -> Option<u32> {
+        self.of.get(connection as usize)?.checked_sub(1)
+    }
+
+    pub(super) fn at(&self, connection: u32) -> Option<&Ledger> {
+        self.records.at(self.index(connection)?)
+    }
+
+    pub(super) fn at_mut(&mut self, connection: u32) -> Option<&mut Ledger> {
+        self.records.at_mut(self.index(connection)?)
+    }
+
+    fn open(&mut self, connection: u32, now: Instant) {
+        if self.index(connection).is_none()
+            && let Some(of) = self.of.get_mut(connection as usize)
+            && let Some(key) = self.records.insert(Ledger::new(now))
+        {
+            *of = key.index + 1;
+        }
+    }
+
+    /// The connection is over, or wants none any more.
+    pub(super) fn close(&mut self, connection: u32) {
+        if let Some(index) = self.index(connection) {
+            self.records.remove_at(index);
+            self.of[connection as usize] = 0;
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> u32 {
+        self.records.len()
+    }
+}
+
+impl Tcp {
+    /// Opens the ledger of a connection that is to have one, or closes that of one that is not.
+    pub(super) fn keep_account(&mut self, now: Instant, index: u32) {
+        let Some(tcb) = self.conns.at(index) else {
+            return;
+        };
+        if self.profiles.get(tcb.profile).options.account {
+            self.ledgers.open(index, now);
+        } else {
+            self.ledgers.close(index);
+        }
+    }
+}
+
+impl Conn<'_> {
+    /// After an ACK that moved SND.UNA from `una`, or did not: what it acknowledged, in bytes and segments.
+    pub(super) fn account_ack(&mut self, now: Instant, una: Seq, segments: u32, fin: bool) {
+        let (moved, loss) = (self.tcb.snd_una.dist(una), self.act.repair == Repair::Loss);
+        let Some(ledger) = &mut self.ledger else {
+            return;
+        };
+        ledger.bytes_acked += u64::from(moved);
+        let none_of_its_own = u32::from(fin && ledger.fin_rides);
+        let delivered = ledger.delivered.wrapping_add(segments);
+        ledger.delivered = delivered.wrapping_sub(none_of_its_own);
+        if ledger.stalled && !loss {
+            ledger.recovered(now);
+        }
+    }
+
+    /// At the end of a transmit pass: what sending waits for until the next.
+    pub(super) fn account_time(&mut self, now: Instant) {
+        if self.ledger.is_some() {
+            let limit = self.limit();
+            if let Some(ledger) = &mut self.ledger {
+                ledger.turn(now, limit);
+            }
+        }
+    }
+
+    /// As Linux: the congestion window comes first, then the peer's; the send buffer limits only when all of it is sent.
+    fn limit(&self) -> Limit {
+        let unsent = self.act.unsent.len() as u32;
+        let mss = u32::from(self.tcb.mss);
+        let room = self.tcb.cwnd.saturating_sub(self.pipe()) >= mss;
+        if unsent > 0 {
+            if room && !self.window_fits(unsent.min(mss)) {
+                Limit::Window
+            } else {
+                Limit::Busy
+            }
+        } else if self.tcb.outstanding() == 0 {
+            Limit::Idle
+        } else if room && self.tcb.has(flag::WANT_WRITE) && self.tcb.state.sends() {
+            Limit::Buffer
+        } else {
+            Limit::Busy
+        }
+    }
+}
