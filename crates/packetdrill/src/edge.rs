@@ -325,21 +325,6 @@ unsafe fn give_source(
     }
 }
 
-/// `TCP_CM_INQ`, which libc does not name.
-const TCP_CM_INQ: c_int = 36;
-
-/// Writes a control message of one int (`struct cmsghdr`: length, level, type; aligned to 8): its length, if there is room.
-fn give_control(out: &mut [u8], level: c_int, kind: c_int, value: c_int) -> Option<usize> {
-    const SPACE: usize = 24;
-    let out = out.get_mut(..SPACE)?;
-    out[..8].copy_from_slice(&20_u64.to_ne_bytes());
-    out[8..12].copy_from_slice(&level.to_ne_bytes());
-    out[12..16].copy_from_slice(&kind.to_ne_bytes());
-    out[16..20].copy_from_slice(&value.to_ne_bytes());
-    out[20..].fill(0);
-    Some(SPACE)
-}
-
 /// As its namesake in C.
 ///
 /// # Safety
@@ -357,12 +342,10 @@ unsafe extern "C" fn recvmsg(_: User, fd: c_int, at: *mut msghdr, flags: c_int) 
         header.msg_flags = message.flags;
         // SAFETY: the control buffer the message points at.
         let control = unsafe { bytes_mut(header.msg_control, header.msg_controllen) }?;
-        header.msg_controllen = 0;
-        if let Some(inq) = message.inq {
-            match give_control(control, libc::IPPROTO_TCP, TCP_CM_INQ, inq) {
-                Some(len) => header.msg_controllen = len,
-                None => header.msg_flags |= libc::MSG_CTRUNC,
-            }
+        let (len, whole) = posix::write_control(&message.control, control);
+        header.msg_controllen = len;
+        if !whole {
+            header.msg_flags |= libc::MSG_CTRUNC;
         }
         Ok(message.len)
     });
@@ -460,10 +443,10 @@ unsafe extern "C" fn sendmsg(_: User, fd: c_int, at: *const msghdr, flags: c_int
                 // SAFETY: the address the message points at.
                 Some(unsafe { address(header.msg_name.cast(), header.msg_namelen) }?)
             };
-            if header.msg_controllen > 0 {
-                return Err(Errno::INVAL);
-            }
-            posix::send(&mut set().call(), fd, data, flags, to)
+            // SAFETY: the control messages the message points at.
+            let control = unsafe { bytes(header.msg_control, header.msg_controllen) }?;
+            let control = posix::parse_control(control)?;
+            posix::send_message(&mut set().call(), fd, data, flags, to, &control)
         });
     report(result)
 }

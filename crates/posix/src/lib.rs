@@ -13,7 +13,9 @@
 
 mod address;
 mod call;
+mod control;
 mod errno;
+mod notice;
 mod option;
 mod socket;
 mod table;
@@ -22,7 +24,8 @@ mod world;
 
 pub use address::{Destination, FAMILY_V4, FAMILY_V6, parse, write};
 pub use call::{Message, PollFd, accept, bind, close, connect, fcntl, getpeername, getsockname};
-pub use call::{ioctl, listen, poll, receive, send, shutdown, socket};
+pub use call::{ioctl, listen, poll, receive, send, send_message, shutdown, socket};
+pub use control::{Control, parse_control, write_control};
 pub use errno::Errno;
 pub use option::{getsockopt, setsockopt};
 pub use table::Table;

@@ -8,6 +8,7 @@ use core::time::Duration;
 use stack::{Congestion, SocketId, State as TcpState, TcpOptions, UdpOptions};
 
 use crate::errno::{Errno, Result};
+use crate::notice;
 use crate::socket::{Kind, Socket, State};
 use crate::tcp_info::tcp_info;
 use crate::world::World;
@@ -106,6 +107,8 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
             return change_tcp(world, fd, |o| o.keepalive = keepalive);
         }
         libc::SO_BROADCAST => return change_udp(world, fd, |o| o.broadcast = on),
+        notice::SO_ZEROCOPY => socket.notices.zerocopy = within(number, 0..=1)? != 0,
+        notice::SO_TIMESTAMPING => return notice::set_stamping(world, fd, number),
         libc::SO_RCVLOWAT => {
             socket.low_water = if number < 0 { i32::MAX } else { number.max(1) } as usize;
         }
@@ -431,6 +434,8 @@ fn socket_number(socket: &Socket, name: i32) -> Result<i32> {
         libc::SO_BROADCAST => on(socket.udp.broadcast),
         libc::SO_RCVLOWAT => socket.low_water as i32,
         libc::SO_SNDLOWAT => 1,
+        notice::SO_ZEROCOPY => on(socket.notices.zerocopy),
+        notice::SO_TIMESTAMPING => socket.notices.stamping as i32,
         libc::SO_SNDBUF => socket.send_buffer.unwrap_or(socket.tcp.send_buffer) as i32,
         libc::SO_RCVBUF => socket.receive_buffer.unwrap_or(socket.tcp.receive_buffer) as i32,
         _ => return Err(Errno::NOPROTOOPT),

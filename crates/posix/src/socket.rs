@@ -5,6 +5,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::notice::Notices;
 use stack::{Keepalive, SocketId, TcpOptions, UdpOptions};
 
 /// SOCK_STREAM or SOCK_DGRAM.
@@ -59,6 +60,8 @@ pub(crate) struct Socket {
     /// SO_SNDBUF and SO_RCVBUF as getsockopt tells them, once set.
     pub(crate) send_buffer: Option<u32>,
     pub(crate) receive_buffer: Option<u32>,
+    /// The error queue, and what it is for.
+    pub(crate) notices: Notices,
 }
 
 impl Socket {
@@ -86,6 +89,7 @@ impl Socket {
             low_water: 1,
             send_buffer: None,
             receive_buffer: None,
+            notices: Notices::default(),
         }
     }
 
@@ -96,6 +100,7 @@ impl Socket {
             state: State::Stream(id),
             bound: None,
             more: false,
+            notices: self.notices.accepted(),
             ..self.clone()
         }
     }

@@ -1,5 +1,7 @@
 //! What calls need of the place they run in.
 
+use core::time::Duration;
+
 use base::Instant;
 use stack::Host;
 
@@ -9,6 +11,12 @@ use crate::table::Table;
 pub trait World {
     /// The time of the host's clock.
     fn now(&mut self) -> Instant;
+
+    /// What the clock of the machine (CLOCK_REALTIME) says when the host's says `at`: time since 1970. Its own, unless the world
+    /// knows better.
+    fn wall(&mut self, at: Instant) -> Duration {
+        Duration::from_micros(at.micros())
+    }
 
     /// The host.
     fn host(&mut self) -> &mut Host;

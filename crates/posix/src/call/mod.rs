@@ -2,6 +2,7 @@
 //!
 //! What does not live here: options (`option`), addresses as bytes (`address`).
 
+mod ancillary;
 mod control;
 mod open;
 mod poll;
@@ -19,7 +20,7 @@ pub use control::{close, fcntl, ioctl, shutdown};
 pub use open::{accept, bind, connect, getpeername, getsockname, listen, socket};
 pub use poll::{PollFd, poll};
 pub use receive::{Message, receive};
-pub use send::send;
+pub use send::{send, send_message};
 
 /// How long a call may wait: not at all, or until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use stack::Ready;
 
 use super::{Patience, persist};
 use crate::errno::{Errno, Result};
+use crate::notice;
 use crate::socket::{Kind, State};
 use crate::world::World;
 
@@ -70,8 +71,9 @@ fn bits<W: World>(world: &mut W, fd: i32) -> i16 {
             Kind::Datagram => WRITE,
         };
     };
+    let told = notice::waiting(world, fd);
     let ready = world.host().ready(id);
-    let mut bits = 0;
+    let mut bits = if told { libc::POLLERR } else { 0 };
     for (what, bit) in [
         (Ready::READABLE, READ),
         (Ready::WRITABLE, WRITE),

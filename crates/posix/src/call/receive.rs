@@ -9,25 +9,30 @@ use stack::{Ready, SocketId};
 
 use super::open::{datagram, progress};
 use super::{Patience, persist};
+use crate::control::Control;
 use crate::errno::{Errno, Result};
+use crate::notice;
 use crate::socket::{Kind, State};
 use crate::world::World;
 
+/// `TCP_CM_INQ`, which libc does not name.
+const TCP_CM_INQ: i32 = 36;
+
 /// What was received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Message {
     /// What the call returns: bytes copied, or with MSG_TRUNC those there were.
     pub len: usize,
     /// Who sent a datagram.
     pub from: Option<SocketAddr>,
-    /// MSG_TRUNC when a datagram was cut off.
+    /// MSG_TRUNC when a datagram was cut off, MSG_ERRQUEUE.
     pub flags: i32,
-    /// What TCP_INQ asks for, if it does: bytes left to be read, and one for the end of the stream.
-    pub inq: Option<i32>,
+    /// What options asked to be told besides.
+    pub control: Vec<Control>,
 }
 
-/// Receives bytes, or one datagram. MSG_PEEK, MSG_WAITALL, MSG_TRUNC and MSG_DONTWAIT do as on Linux; the error queue is
-/// always empty.
+/// Receives bytes, or one datagram. MSG_PEEK, MSG_WAITALL, MSG_TRUNC, MSG_DONTWAIT and MSG_ERRQUEUE do as on
+/// Linux.
 ///
 /// # Errors
 /// EBADF, ENOTCONN, EAGAIN, EINVAL for MSG_OOB, EOPNOTSUPP for other flags, the pending error.
@@ -43,10 +48,10 @@ pub fn receive<W: World>(
         | libc::MSG_DONTWAIT
         | libc::MSG_CMSG_CLOEXEC
         | libc::MSG_NOSIGNAL;
-    let socket = world.table().get(fd)?;
     if flags & libc::MSG_ERRQUEUE != 0 {
-        return Err(Errno::AGAIN);
+        return notice::receive(world, fd);
     }
+    let socket = world.table().get(fd)?;
     if flags & libc::MSG_OOB != 0 {
         return Err(Errno::INVAL);
     }
@@ -79,16 +84,18 @@ pub fn receive<W: World>(
         Ok(()) => {}
     }
     let copied = reader.copied;
-    let inq = match world.table().get(fd) {
-        Ok(socket) if socket.inq => socket.id().map(|id| left(world, id)),
-        _ => None,
-    };
-    Ok(Message {
+    let mut message = Message {
         len: copied,
-        from: None,
-        flags: 0,
-        inq,
-    })
+        ..Message::default()
+    };
+    if let Ok(socket) = world.table().get(fd)
+        && let (true, Some(id)) = (socket.inq, socket.id())
+    {
+        let left = left(world, id);
+        let inq = Control::int(libc::IPPROTO_TCP, TCP_CM_INQ, left);
+        message.control.push(inq);
+    }
+    Ok(message)
 }
 
 /// What TCP_INQ tells: the end of the stream counts as a byte once everything before it was read.
@@ -233,6 +240,6 @@ fn receive_datagram<W: World>(
         len: if whole { received.len } else { received.copied },
         from: Some(received.from),
         flags: if cut { libc::MSG_TRUNC } else { 0 },
-        inq: None,
+        control: Vec::new(),
     })
 }

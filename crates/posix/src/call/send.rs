@@ -6,10 +6,13 @@ use std::io::IoSlice;
 
 use stack::{Ready, SocketId};
 
+use super::ancillary::Ancillary;
 use super::open::datagram;
 use super::{Patience, persist};
 use crate::address::{Destination, parse, plain};
+use crate::control::Control;
 use crate::errno::{Errno, Result};
+use crate::notice;
 use crate::socket::{Kind, State};
 use crate::world::World;
 
@@ -29,19 +32,38 @@ pub fn send<W: World>(
     flags: i32,
     to: Option<&[u8]>,
 ) -> Result<usize> {
-    let known = HARMLESS | libc::MSG_DONTWAIT | libc::MSG_MORE | libc::MSG_EOR;
+    send_message(world, fd, pieces, flags, to, &[])
+}
+
+/// As [`send`], with control messages: SO_TIMESTAMPING, and of datagrams from where, TTL and type of service.
+///
+/// # Errors
+/// As [`send`]; EINVAL for a control message that is not known.
+pub fn send_message<W: World>(
+    world: &mut W,
+    fd: i32,
+    pieces: &[IoSlice<'_>],
+    flags: i32,
+    to: Option<&[u8]>,
+    control: &[Control],
+) -> Result<usize> {
+    let known = HARMLESS | libc::MSG_DONTWAIT | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_ZEROCOPY;
     let socket = world.table().get(fd)?;
     if flags & !known != 0 {
         return Err(Errno::OPNOTSUPP);
     }
     let nonblocking = socket.nonblocking || flags & libc::MSG_DONTWAIT != 0;
     let (kind, timeout) = (socket.kind, socket.send_timeout);
+    let ancillary = Ancillary::new(control, kind, socket.v6)?;
+    let zerocopy = flags & libc::MSG_ZEROCOPY != 0;
     let patience = Patience::new(world, nonblocking, timeout);
     if kind == Kind::Datagram {
         if flags & libc::MSG_MORE != 0 {
             return Err(Errno::OPNOTSUPP);
         }
-        return send_datagram(world, fd, pieces, to, patience);
+        let sent = send_datagram(world, fd, pieces, (to, &ancillary), patience)?;
+        notice::sent(world, fd, (zerocopy, ancillary.stamping))?;
+        return Ok(sent);
     }
     // A stream knows its peer: an address is passed over, as on Linux.
     let more = flags & libc::MSG_MORE != 0;
@@ -56,6 +78,9 @@ pub fn send<W: World>(
     };
     if !more && world.table().get(fd).is_ok_and(|s| s.more) {
         uncork(world, fd)?;
+    }
+    if sent > 0 {
+        notice::written(world, fd, sent, (zerocopy, ancillary.stamping))?;
     }
     world.changed();
     result
@@ -127,7 +152,7 @@ fn send_datagram<W: World>(
     world: &mut W,
     fd: i32,
     pieces: &[IoSlice<'_>],
-    to: Option<&[u8]>,
+    (to, ancillary): (Option<&[u8]>, &Ancillary),
     patience: Patience,
 ) -> Result<usize> {
     let v6 = world.table().get(fd)?.v6;
@@ -151,8 +176,23 @@ fn send_datagram<W: World>(
             &gathered[..]
         }
     };
+    let usual = world.host().udp_options(id)?;
+    let mut once = usual;
+    once.ttl = ancillary.ttl.or(usual.ttl);
+    once.tos = ancillary.tos.unwrap_or(usual.tos);
     persist(world, patience, |world| {
-        let now = world.now();
-        Ok(world.host().udp_send_to(now, id, payload, to)?)
+        let (now, from) = (world.now(), ancillary.from);
+        if once != usual {
+            world
+                .host()
+                .udp_set_options(id, |options| *options = once)?;
+        }
+        let sent = world.host().udp_send_from(now, id, payload, from, to);
+        if once != usual {
+            world
+                .host()
+                .udp_set_options(id, |options| *options = usual)?;
+        }
+        Ok(sent?)
     })
 }
