@@ -7,16 +7,34 @@ use base::{Checksum, Facts, GsoKind};
 use wire::checksum::Sum;
 
 const ETHERNET: usize = 14;
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
 
-/// The frames that really leave: `bytes` as it is, or cut and completed as `facts` ask.
-pub(crate) fn cut(bytes: Vec<u8>, facts: &Facts) -> Vec<Vec<u8>> {
+/// The frames that really leave: `bytes` as it is, or cut and completed as `facts` ask. Facts that do not fit the frame leave
+/// it as it is.
+pub fn cut(bytes: Vec<u8>, facts: &Facts) -> Vec<Vec<u8>> {
     let Checksum::Partial { start, offset } = facts.checksum else {
         return vec![bytes];
     };
+    let (first, size) = (usize::from(start), usize::from(facts.gso.size));
+    let header = match facts.gso.kind {
+        GsoKind::Tcp4 | GsoKind::Tcp6 => TCP_HEADER,
+        GsoKind::Udp => UDP_HEADER,
+        GsoKind::None => usize::from(offset) + 2,
+    };
+    let ip = match bytes.get(ETHERNET) {
+        Some(byte) if byte >> 4 == 4 => 20,
+        _ => 40,
+    };
+    let misfit = first < ETHERNET + ip || bytes.len() < first + header;
+    if misfit || (size == 0 && !facts.gso.is_none()) {
+        return vec![bytes];
+    }
     let (start, at) = (usize::from(start), usize::from(start) + usize::from(offset));
     match facts.gso.kind {
-        GsoKind::Tcp4 | GsoKind::Tcp6 => cut_tcp(&bytes, start, usize::from(facts.gso.size)),
-        _ => {
+        GsoKind::Tcp4 | GsoKind::Tcp6 => cut_tcp(&bytes, start, size),
+        GsoKind::Udp => cut_udp(&bytes, start, size),
+        GsoKind::None => {
             let mut bytes = bytes;
             let sum = Sum::new().add_bytes(&bytes[start..]).finish();
             // RFC 768: a computed zero is sent as all ones; for TCP the two are equal.
@@ -43,7 +61,7 @@ pub(crate) fn split(bytes: Vec<u8>, size: usize) -> Vec<Vec<u8>> {
 }
 
 fn cut_tcp(bytes: &[u8], tcp: usize, size: usize) -> Vec<Vec<u8>> {
-    let header_len = tcp + usize::from(bytes[tcp + 12] >> 4) * 4;
+    let header_len = (tcp + usize::from(bytes[tcp + 12] >> 4) * 4).min(bytes.len());
     let payload = &bytes[header_len..];
     let seq = u32::from_be_bytes([
         bytes[tcp + 4],
@@ -62,14 +80,30 @@ fn cut_tcp(bytes: &[u8], tcp: usize, size: usize) -> Vec<Vec<u8>> {
             if i + 1 < pieces {
                 out[tcp + 13] &= !0x09; // FIN and PSH belong to the last
             }
-            finish(&mut out, tcp, i as u16);
+            if i > 0 {
+                out[tcp + 13] &= !0x80; // CWR to the first (RFC 3168 6.1.2)
+            }
+            finish(&mut out, (tcp, 6, 16), i as u16);
             out
         })
         .collect()
 }
 
-/// Sets lengths, identification and checksums of one segment.
-fn finish(out: &mut [u8], tcp: usize, index: u16) {
+fn cut_udp(bytes: &[u8], udp: usize, size: usize) -> Vec<Vec<u8>> {
+    let (headers, payload) = bytes.split_at(udp + UDP_HEADER);
+    let datagram = |(i, part): (usize, &[u8])| {
+        let mut out = [headers, part].concat();
+        let len = (UDP_HEADER + part.len()) as u16;
+        out[udp + 4..udp + 6].copy_from_slice(&len.to_be_bytes());
+        finish(&mut out, (udp, 17, 6), i as u16);
+        out
+    };
+    payload.chunks(size).enumerate().map(datagram).collect()
+}
+
+/// Sets lengths, identification and checksums of one segment of `protocol`, whose header starts at `l4` and has its checksum
+/// `field` bytes behind.
+fn finish(out: &mut [u8], (l4, protocol, field): (usize, u16, usize), index: u16) {
     let v4 = out[ETHERNET] >> 4 == 4;
     let len = out.len() - ETHERNET;
     if v4 {
@@ -77,7 +111,7 @@ fn finish(out: &mut [u8], tcp: usize, index: u16) {
         let ident = u16::from_be_bytes([out[ETHERNET + 4], out[ETHERNET + 5]]).wrapping_add(index);
         out[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&ident.to_be_bytes());
         out[ETHERNET + 10..ETHERNET + 12].fill(0);
-        let sum = Sum::new().add_bytes(&out[ETHERNET..tcp]).finish();
+        let sum = Sum::new().add_bytes(&out[ETHERNET..l4]).finish();
         out[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum.to_be_bytes());
     } else {
         out[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
@@ -87,12 +121,15 @@ fn finish(out: &mut [u8], tcp: usize, index: u16) {
     } else {
         ETHERNET + 8..ETHERNET + 40
     };
-    out[tcp + 16..tcp + 18].fill(0);
+    let at = l4 + field;
+    out[at..at + 2].fill(0);
     let sum = Sum::new()
         .add_bytes(&out[addresses])
-        .add_u16(6)
-        .add_u16((out.len() - tcp) as u16)
-        .add_bytes(&out[tcp..])
+        .add_u16(protocol)
+        .add_u16((out.len() - l4) as u16)
+        .add_bytes(&out[l4..])
         .finish();
-    out[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+    // RFC 768: a computed zero is sent as all ones; for TCP the two are equal.
+    let sum = if sum == 0 { 0xffff } else { sum };
+    out[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }

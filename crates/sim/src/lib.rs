@@ -17,5 +17,6 @@ pub mod transfer;
 mod world;
 
 pub use check::Violation;
-pub use link::{Faults, LinkConfig, Loss};
-pub use world::{CableId, Frame, NodeId, World};
+pub use device::cut;
+pub use link::{Direction, Fate, Faults, LinkConfig, Loss, Lost};
+pub use world::{CableId, Frame, Losses, NodeId, World};

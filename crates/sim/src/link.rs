@@ -1,4 +1,4 @@
-//! A cable's behaviour: rate, delay, queue and faults.
+//! A cable's behaviour: rate, delay, queue and faults; a function of the time it is told and of a seeded generator.
 //!
 //! What does not live here: frames' contents, but for the bit a corruption turns.
 
@@ -86,48 +86,59 @@ impl Default for LinkConfig {
     }
 }
 
-/// One direction of a cable at work.
+/// One direction of a cable at work. Whose clock `now` comes from does not matter here: a [`World`](crate::World) has its own,
+/// and whoever joins real devices by this model reads the machine's.
 #[derive(Debug, Default)]
-pub(crate) struct Direction {
+pub struct Direction {
     /// When the last queued frame will have left.
     busy_until: Instant,
     bad: bool,
 }
 
-/// When copies of a frame arrive, and whether a bit is turned in the first.
-#[derive(Debug, Default)]
-pub(crate) struct Fate {
-    pub(crate) arrivals: [Option<Instant>; 2],
-    pub(crate) corrupt: bool,
+/// Why a frame never arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// It found no room in the queue.
+    Queue,
+    /// A fault of the cable.
+    Fault,
+}
+
+/// What becomes of a frame: when copies of it arrive, and what is done to it on the way.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// When it arrives, and when its copy does.
+    pub arrivals: [Option<Instant>; 2],
+    /// Why it does not.
+    pub lost: Option<Lost>,
+    /// It is held back, so that others may overtake it.
+    pub held: bool,
+    /// A bit of the first one to arrive is turned.
+    pub corrupt: bool,
 }
 
 impl Direction {
     /// Decides what becomes of a frame of `len` bytes sent now.
-    pub(crate) fn send(
-        &mut self,
-        config: &LinkConfig,
-        rng: &mut Rng,
-        now: Instant,
-        len: usize,
-    ) -> Fate {
+    pub fn send(&mut self, config: &LinkConfig, rng: &mut Rng, now: Instant, len: usize) -> Fate {
         let mut fate = Fate::default();
         let mut at = now;
         if let Some(nanos) = (len as u64 * 8 * 1_000_000_000).checked_div(config.rate) {
-            let waiting = self.busy_until - now;
-            let backlog = waiting.as_nanos() as u64 * config.rate / 8 / 1_000_000_000;
-            if backlog + len as u64 > config.queue {
+            if self.backlog(config, now) + len as u64 > config.queue {
+                fate.lost = Some(Lost::Queue);
                 return fate;
             }
             self.busy_until = self.busy_until.max(now) + Duration::from_nanos(nanos);
             at = self.busy_until;
         }
         if self.loses(&config.faults.loss, rng) {
+            fate.lost = Some(Lost::Fault);
             return fate;
         }
         let faults = &config.faults;
         let mut arrival = at + config.delay;
         if rng.chance(faults.reorder) {
             arrival += jitter(faults.jitter, rng);
+            fate.held = true;
         }
         fate.arrivals[0] = Some(arrival);
         if rng.chance(faults.duplicate) {
@@ -135,6 +146,13 @@ impl Direction {
         }
         fate.corrupt = rng.chance(faults.corrupt);
         fate
+    }
+
+    /// Bytes that wait for their turn.
+    pub fn backlog(&self, config: &LinkConfig, now: Instant) -> u64 {
+        let waiting = (self.busy_until - now).as_nanos() as u64;
+        let bytes = u128::from(waiting) * u128::from(config.rate) / 8_000_000_000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
     fn loses(&mut self, loss: &Loss, rng: &mut Rng) -> bool {
@@ -149,6 +167,23 @@ impl Direction {
                 };
                 self.bad && rng.chance(loss)
             }
+        }
+    }
+}
+
+impl Loss {
+    /// In bursts of so many frames on average, each frame of a burst lost, with this share lost over all.
+    pub fn bursts(share: f64, length: f64) -> Self {
+        let end = 1.0 / length.max(1.0);
+        let start = if share >= 1.0 {
+            1.0
+        } else {
+            (share * end / (1.0 - share)).min(1.0)
+        };
+        Self::Burst {
+            start,
+            end,
+            loss: 1.0,
         }
     }
 }

@@ -12,7 +12,7 @@ use wire::{Cidr, Mac};
 
 use crate::check::{Checker, Violation};
 use crate::device::{cut, split};
-use crate::link::{Direction, LinkConfig};
+use crate::link::{Direction, LinkConfig, Lost};
 
 /// Names a host of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,11 +45,21 @@ fn mac(node: NodeId, cable: CableId) -> Mac {
     Mac([2, 0, 0, cable.0 as u8, 0, node.0 as u8 + 1])
 }
 
+/// Frames a cable did not carry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// They found no room in the queue.
+    pub queue: u64,
+    /// They fell to a fault.
+    pub fault: u64,
+}
+
 struct Cable {
     config: LinkConfig,
     /// The ends, and the direction away from each.
     ends: Vec<(NodeId, InterfaceId, Direction)>,
     up: bool,
+    losses: Losses,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -196,6 +206,7 @@ impl World {
             config,
             ends,
             up: true,
+            losses: Losses::default(),
         });
         cable
     }
@@ -244,6 +255,22 @@ impl World {
     /// Mends a cable.
     pub fn heal(&mut self, cable: CableId) {
         self.cables[cable.0].up = true;
+    }
+
+    /// Bytes that wait for their turn on a cable, on their way to `to`.
+    pub fn backlog(&self, cable: CableId, to: NodeId) -> u64 {
+        let Some(Cable { config, ends, .. }) = self.cables.get(cable.0) else {
+            return 0;
+        };
+        let end = ends.iter().find(|(node, ..)| *node == to);
+        end.map_or(0, |(.., direction)| direction.backlog(config, self.now))
+    }
+
+    /// Frames a cable did not carry, in all directions.
+    pub fn losses(&self, cable: CableId) -> Losses {
+        self.cables
+            .get(cable.0)
+            .map_or(Losses::default(), |cable| cable.losses)
     }
 
     /// Lets a frame of the scenario's own arrive at a host, now.
@@ -442,6 +469,12 @@ impl World {
             }
             let direction = &mut self.cables[cable.0].ends[at].2;
             let fate = direction.send(&config, &mut self.rng, self.now, bytes.len());
+            let losses = &mut self.cables[cable.0].losses;
+            match fate.lost {
+                None => {}
+                Some(Lost::Queue) => losses.queue += 1,
+                Some(Lost::Fault) => losses.fault += 1,
+            }
             for (copy, arrival) in fate.arrivals.iter().enumerate() {
                 let Some(when) = arrival else { continue };
                 let mut bytes = bytes.clone();
