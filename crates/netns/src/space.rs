@@ -130,6 +130,37 @@ impl Namespace {
             })
     }
 
+    /// The namespace somebody else made: by its name in `/run/netns` (as `ip netns add` makes them), the number of a process in
+    /// it, or a path.
+    ///
+    /// # Errors
+    /// When there is none of that name or number, or it may not be looked at.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        let path = if name.contains('/') {
+            name.into()
+        } else if name.bytes().all(|byte| byte.is_ascii_digit()) {
+            format!("/proc/{name}/ns/net")
+        } else {
+            format!("/run/netns/{name}")
+        };
+        let opened = File::open(&path).map_err(|e| {
+            let remedy = match e.raw_os_error() {
+                Some(libc::ENOENT) => {
+                    " (give a name that `ip netns` lists, the number of a process in it, or a path)"
+                }
+                Some(libc::EACCES | libc::EPERM) => {
+                    " (that process is another user's: run as root, or as that user)"
+                }
+                _ => "",
+            };
+            Error::failed(
+                format_args!("cannot open the network namespace {path}{remedy}"),
+                &e,
+            )
+        })?;
+        Ok(Self(opened.into()))
+    }
+
     /// A new network namespace with `lo` up; the calling thread stays where it is. Call [`enter_private`] first unless
     /// root: the new one belongs to the current user namespace.
     ///
