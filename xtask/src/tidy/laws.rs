@@ -22,6 +22,7 @@ const EVERY_ROOM: &[&str] = &[
     "base",
     "engine",
     "interop",
+    "lab",
     "millstream",
     "netns",
     "port",
@@ -85,6 +86,16 @@ pub(super) const ROOMS: &[Room] = &[
         tests_use: &[],
         borrows: Some(&[]),
         pure: true,
+        unsafe_in: &[],
+    },
+    // The simulator's link on the machine's clock, and scenarios sampled and drawn: for the program and the benchmarks.
+    Room {
+        name: "lab",
+        folder: "crates/lab",
+        uses: &["base", "port", "sim", "stack"],
+        tests_use: &["netns"],
+        borrows: Some(&["rustix"]),
+        pure: false,
         unsafe_in: &[],
     },
     Room {
