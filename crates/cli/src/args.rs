@@ -4,8 +4,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wire::Cidr;
+
+use crate::lab::quantity;
 
 /// A TCP/IP stack in user space.
 #[derive(Debug, Parser)]
@@ -15,11 +19,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     about = "A TCP/IP stack in user space",
     long_about = "A TCP/IP stack in user space, beside the kernel instead of inside it.\n\n\
         `demo` shows it at work on this machine, without root and without leaving anything behind.\n\
-        `up` runs a host on a real network device, as a configuration file says.",
+        `up` runs a host on a real network device, as a configuration file says.\n\
+        `lab` makes networks bad: between real devices, to try anything over them.",
     after_help = "Examples:\n  \
         millstream demo                     then open http://127.0.0.1:8080 in a browser\n  \
         millstream demo --once              check everything once and say whether all is well\n  \
-        millstream up -c host.toml --check  look whether a configuration file is right\n\n\
+        millstream up -c host.toml --check  look whether a configuration file is right\n  \
+        millstream lab link ms0 ms1 --delay 25ms --loss 1%\n\n\
         `millstream help COMMAND` tells more about a command.",
     subcommand_required = true,
     arg_required_else_help = true,
@@ -79,6 +85,37 @@ pub(crate) enum Command {
             Exit status: 0 when the file is right or the host ran and was ended, 2 otherwise."
     )]
     Up(Up),
+    /// Bad networks, between real devices
+    #[command(arg_required_else_help = true)]
+    Lab {
+        /// What to do in the laboratory.
+        #[command(subcommand)]
+        command: Box<Lab>,
+    },
+}
+
+/// `millstream lab`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lab {
+    /// Join two devices by a link with rate, delay, loss and disorder
+    #[command(
+        long_about = "Joins two devices by a link as bad as you say, in user space: what netem does, also where the kernel \
+            has none. Frames are delayed, lost, put out of order, duplicated and corrupted as one seed decides, both ways \
+            alike; rate and queue are each direction's own.\n\n\
+            A and B are devices: DEVICE, or DEVICE@NAMESPACE for one in another network namespace, by its name in \
+            /run/netns, the number of a process in it, or a path. A device that is not there is made, as a TAP whose \
+            other end is the kernel's; one that is there is used through a packet socket and should have no address of \
+            its own. Frames longer than the MTU are cut before the link sees them.\n\n\
+            Needs CAP_NET_ADMIN where a TAP is made and CAP_NET_RAW where a device is used: root, or the root of a user \
+            namespace (`unshare -rn`).",
+        after_help = "Examples:\n  \
+            millstream lab link ms0@red ms0@blue --address-a 10.9.0.1/24 --address-b 10.9.0.2/24 \\\n          \
+            --rate 100mbit --delay 25ms --loss 1%\n  \
+            millstream lab link veth1 veth3 --delay 10ms --reorder 5% --reorder-delay 2ms\n  \
+            millstream lab link ms0@1234 ms0@5678 --loss 2% --loss-burst=10 --time 30s --json\n\n\
+            Exit status: 0 when it was ended, 2 when it could not run."
+    )]
+    Link(Link),
 }
 
 /// `millstream demo`.
@@ -135,6 +172,88 @@ pub(crate) struct Up {
     /// Read and check the file, say what it means, and change nothing
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+/// `millstream lab link`.
+#[derive(Debug, Args)]
+pub(crate) struct Link {
+    /// One end: DEVICE or DEVICE@NAMESPACE
+    #[arg(value_name = "A")]
+    pub(crate) a: String,
+    /// The other end
+    #[arg(value_name = "B")]
+    pub(crate) b: String,
+    /// Bits per second in each direction, such as 100mbit; without it there is no limit
+    #[arg(long, value_parser = quantity::rate)]
+    pub(crate) rate: Option<u64>,
+    /// One way, such as 25ms
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = quantity::time)]
+    pub(crate) delay: Duration,
+    /// Share of frames that are lost, such as 1%
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = quantity::share)]
+    pub(crate) loss: f64,
+    /// Lose them in bursts of so many on average, instead of each on its own [8 if no number is given]
+    #[arg(long, value_name = "FRAMES", num_args = 0..=1, require_equals = true, default_missing_value = "8")]
+    pub(crate) loss_burst: Option<f64>,
+    /// Share of frames that are held back, so that others overtake them
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = quantity::share)]
+    pub(crate) reorder: f64,
+    /// The longest one is held back; each for a random part of it
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = quantity::time)]
+    pub(crate) reorder_delay: Duration,
+    /// Share of frames that arrive twice
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = quantity::share)]
+    pub(crate) duplicate: f64,
+    /// Share of frames in which a bit is turned
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = quantity::share)]
+    pub(crate) corrupt: f64,
+    /// Bytes that may wait for their turn at --rate [what the link carries in a round trip, 64 KiB at least]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    pub(crate) buffer: Option<u64>,
+    /// Where loss, disorder, duplication and corruption happen
+    #[arg(long, value_enum, default_value_t = Way::Both)]
+    pub(crate) faults: Way,
+    /// Frames that may be under way in all; each takes 2 KiB once it was needed
+    #[arg(long, value_name = "FRAMES", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    pub(crate) limit: u32,
+    /// The same seed and the same frames give the same faults [random, and told]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// MTU of a TAP that is made
+    #[arg(long, value_parser = clap::value_parser!(u16).range(68..))]
+    pub(crate) mtu: Option<u16>,
+    /// Address of the kernel's end of A, if A is made
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) address_a: Vec<Cidr>,
+    /// Address of the kernel's end of B, if B is made
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) address_b: Vec<Cidr>,
+    /// End after this time
+    #[arg(long, value_parser = quantity::time)]
+    pub(crate) time: Option<Duration>,
+    /// Do not sleep when a frame is due so soon: more precise, and costs that much of a core
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = quantity::time)]
+    pub(crate) spin: Duration,
+    /// Write every frame of A's to a pcapng file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Do not show how it goes while it runs
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Say what went through as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// One direction of a link, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// In both directions
+    Both,
+    /// For frames that A sends
+    AToB,
+    /// For frames that B sends
+    BToA,
 }
 
 #[cfg(test)]

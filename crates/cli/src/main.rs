@@ -13,6 +13,7 @@ mod config;
 mod demo;
 mod failure;
 mod http;
+mod lab;
 mod network;
 mod publish;
 mod serve;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let done = match args::Cli::parse().command {
         args::Command::Demo(args) => demo::run(&args),
         args::Command::Up(args) => up::run(&args),
+        args::Command::Lab { command } => lab::run(&command),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("millstream: {failure}");

@@ -57,6 +57,8 @@ fn help_is_what_was_last_agreed_on() {
         ("millstream.txt", &["--help"][..]),
         ("demo.txt", &["demo", "--help"]),
         ("up.txt", &["up", "--help"]),
+        ("lab.txt", &["lab", "--help"]),
+        ("lab-link.txt", &["lab", "link", "--help"]),
     ] {
         let (status, out, err) = run(args);
         assert_eq!((status, err.as_str()), (0, ""));
