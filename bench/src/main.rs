@@ -2,11 +2,13 @@
 //!
 //! - `tap`: bulk and request-response over a TAP device against the kernel, beside smoltcp and the kernel with itself.
 //! - `rings`: two hosts joined by rings in memory, one per core; and one host whose peers are simulated.
+//! - `lossy`: bulk transfers over links with loss and disorder, beside Linux over the same links.
 //! - `tables`: the cost of a lookup, a timer and a block at 1 k to 10 M entries.
 //!
 //! What does not live here: pass or fail. Rates on a shared machine say little; ratios of one run say more.
 #![forbid(unsafe_code)]
 
+mod lossy;
 mod measure;
 mod peers;
 mod report;
@@ -28,9 +30,9 @@ struct Args {
     /// Runs of each figure; the median is printed.
     #[arg(long, global = true, default_value_t = 5)]
     runs: usize,
-    /// Seconds each run measures.
-    #[arg(long, global = true, default_value_t = 2.0)]
-    seconds: f64,
+    /// Seconds each run measures [2; of `lossy` 10].
+    #[arg(long, global = true)]
+    seconds: Option<f64>,
     /// One short run of small sizes, to see that everything works.
     #[arg(long, global = true)]
     smoke: bool,
@@ -39,8 +41,22 @@ struct Args {
     json: bool,
 }
 
-#[derive(Subcommand, Clone, Copy)]
+impl Args {
+    /// Seconds each run measures.
+    fn seconds(&self) -> f64 {
+        let usual = if matches!(self.what, What::Lossy(_)) {
+            10.0
+        } else {
+            2.0
+        };
+        self.seconds.unwrap_or(usual)
+    }
+}
+
+#[derive(Subcommand, Clone)]
 enum What {
+    /// Bulk transfers over links with loss and disorder, beside Linux over the same links.
+    Lossy(lossy::Choice),
     /// Two hosts joined by rings in memory, one per core: requests, whole lives, idle cost.
     Rings,
     /// Bulk and request-response against the kernel over TAP, beside smoltcp and the kernel with itself over veth.
@@ -53,15 +69,16 @@ fn main() -> ExitCode {
     let mut args = Args::parse();
     if args.smoke {
         args.runs = 1;
-        args.seconds = 0.4;
+        args.seconds = Some(0.4);
     }
-    if !(0.01..=3600.0).contains(&args.seconds) {
+    if !(0.01..=3600.0).contains(&args.seconds()) {
         eprintln!("bench: --seconds must be from 0.01 to 3600");
         return ExitCode::FAILURE;
     }
-    let result = match args.what {
+    let result = match &args.what {
+        What::Lossy(choice) => lossy::run(&args, choice),
         What::Rings => rings::run(&args),
-        What::Tap(choice) => tap::run(&args, choice),
+        What::Tap(choice) => tap::run(&args, *choice),
         What::Tables => tables::run(&args),
     };
     match result {

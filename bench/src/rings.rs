@@ -94,8 +94,8 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             };
             let figures: Result<Vec<_>, _> = (0..runs.max(1) as u64)
                 .map(|seed| match mode {
-                    Some(mode) => once(Load { mode, sockets }, seed, args.seconds),
-                    None => bare_acks(sockets, seed, args.seconds),
+                    Some(mode) => once(Load { mode, sockets }, seed, args.seconds()),
+                    None => bare_acks(sockets, seed, args.seconds()),
                 })
                 .collect();
             *rate = row(&mut report, name, sockets, &figures?);

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     );
     for &n in sizes {
         let runs: Vec<[f64; 6]> = (0..args.runs.max(1))
-            .map(|seed| measure(n, seed as u64, args.seconds / 4.0))
+            .map(|seed| measure(n, seed as u64, args.seconds() / 4.0))
             .collect();
         let mid = |at: usize| median(&runs.iter().map(|r| r[at]).collect::<Vec<_>>());
         let figures: Vec<f64> = (0..6).map(mid).collect();

@@ -201,7 +201,7 @@ pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
             results
                 .millstream
                 .0
-                .push((job, world.millstream(job, args.seconds)?));
+                .push((job, world.millstream(job, args.seconds())?));
             if choice.alone {
                 continue;
             }
@@ -209,10 +209,10 @@ pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
                 results
                     .smoltcp
                     .0
-                    .push((job, world.smoltcp(job, args.seconds)?));
+                    .push((job, world.smoltcp(job, args.seconds())?));
             }
             if job == job.for_kernel() || choice.only.is_some() {
-                let figures = world.kernel(job, args.seconds)?;
+                let figures = world.kernel(job, args.seconds())?;
                 results.kernel.0.push((job.for_kernel(), figures));
             }
         }
