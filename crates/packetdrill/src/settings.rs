@@ -1,6 +1,6 @@
 //! What the host's link is like: from `--so_flags`, else from packetdrill's own command line, else what scripts are played with by custom.
 //!
-//! Flags are words between commas: `mtu=1500`, `address=192.168.0.1/16` (any number of them).
+//! Flags are words between commas: `mtu=1500`, `address=192.168.0.1/16` (any number of them), `pace`.
 //!
 //! What does not live here: sysctls, which may change while a script runs.
 
@@ -11,6 +11,8 @@ use wire::Cidr;
 pub(crate) struct Settings {
     pub(crate) mtu: usize,
     pub(crate) addresses: Vec<Cidr>,
+    /// Frames are paced, as behind Linux's `fq`.
+    pub(crate) pace: bool,
 }
 
 /// Addresses of the machine under test by custom.
@@ -25,9 +27,11 @@ impl Settings {
     pub(crate) fn new(flags: &str, arguments: &[String]) -> Result<Self, String> {
         let mut mtu = None;
         let mut addresses = Vec::new();
+        let mut pace = false;
         for word in flags.split(',').filter(|word| !word.is_empty()) {
             match word.split_once('=') {
                 Some(("mtu", value)) => mtu = Some(value.parse().map_err(|_| word.to_string())?),
+                None if word == "pace" => pace = true,
                 Some(("address", value)) => {
                     addresses.push(value.parse().map_err(|_| word.to_string())?);
                 }
@@ -65,6 +69,7 @@ impl Settings {
         Ok(Self {
             mtu: mtu.unwrap_or(MTU),
             addresses,
+            pace,
         })
     }
 }

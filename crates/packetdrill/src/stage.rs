@@ -67,6 +67,8 @@ struct Inner {
     callers: HashMap<ThreadId, Caller>,
     /// Counts every use of the clock by who drives it.
     moves: u64,
+    /// Frames are paced, whatever the namespace says.
+    pace: bool,
 }
 
 impl Inner {
@@ -161,6 +163,7 @@ impl Stage {
             sent: VecDeque::new(),
             callers: HashMap::new(),
             moves: 0,
+            pace: settings.pace,
         };
         Ok(Self {
             inner: Mutex::new(inner),
@@ -327,7 +330,7 @@ impl Call {
     /// Carries the sysctls over.
     pub(crate) fn mirror(&mut self) {
         let inner = self.inner();
-        let keepalive = sysctl::mirror(&mut inner.host);
+        let keepalive = sysctl::mirror(&mut inner.host, inner.pace);
         inner.table.set_keepalive(keepalive);
     }
 }

@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 use std::fs;
+use std::process::Command;
 
 use stack::{Congestion, Host, Keepalive, TcpTunables};
 
@@ -30,8 +31,17 @@ fn seconds(name: &str, default: Duration) -> Duration {
     number(name).map_or(default, Duration::from_secs)
 }
 
+/// Whether scripts gave `tun0` the queue that paces.
+fn queued_fairly() -> bool {
+    let tc = Command::new("tc")
+        .args(["qdisc", "show", "dev", "tun0"])
+        .env_remove("LD_PRELOAD")
+        .output();
+    tc.is_ok_and(|tc| tc.stdout.starts_with(b"qdisc fq "))
+}
+
 /// Carries the sysctls over; returns what SO_KEEPALIVE switches on.
-pub(crate) fn mirror(host: &mut Host) -> Keepalive {
+pub(crate) fn mirror(host: &mut Host, pace: bool) -> Keepalive {
     let mut tunables = TcpTunables::default();
     for name in TcpTunables::NAMES {
         // One that the kernel does not have, or whose value makes no sense here, stays as it is.
@@ -39,6 +49,8 @@ pub(crate) fn mirror(host: &mut Host) -> Keepalive {
             let _ = tunables.set(name, i64::try_from(value).unwrap_or(-1));
         }
     }
+    // Not a sysctl: Linux leaves slow start at once, where RFC 9406 would go on more slowly.
+    tunables.hystart = 1;
     let _ = host.set_tcp_tunables(tunables);
     let mut options = host.tcp_defaults();
     let buffer = |bytes: u64| bytes.clamp(4096, 1 << 30) as u32;
@@ -53,6 +65,7 @@ pub(crate) fn mirror(host: &mut Host) -> Keepalive {
     if let Some(congestion) = Congestion::from_name(name.trim()) {
         options.congestion = congestion;
     }
+    options.pacing = pace || queued_fairly();
     host.set_tcp_defaults(options);
     let keepalive = Keepalive::default();
     Keepalive {

@@ -86,6 +86,17 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
             let linger = (on != 0).then(|| Duration::from_secs(seconds.max(0) as u64));
             return change_tcp(world, fd, |o| o.linger = linger);
         }
+        SO_MAX_PACING_RATE => {
+            let rate = match value.first_chunk() {
+                Some(rate) => u64::from_ne_bytes(*rate),
+                // All ones of the short form are no limit either.
+                None => match integer(value)? as u32 {
+                    u32::MAX => u64::MAX,
+                    rate => rate.into(),
+                },
+            };
+            return change_tcp(world, fd, |o| o.max_pacing_rate = rate);
+        }
         libc::SO_RCVTIMEO => {
             world.table().get_mut(fd)?.receive_timeout = timeout(value)?;
             return Ok(());
@@ -367,6 +378,7 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
             libc::SO_RCVTIMEO => return Ok(timeval(socket.receive_timeout)),
             libc::SO_SNDTIMEO => return Ok(timeval(socket.send_timeout)),
             libc::SO_ERROR => return Ok(error_number(world, fd, &socket)?.to_ne_bytes().to_vec()),
+            SO_MAX_PACING_RATE => return Ok(socket.tcp.max_pacing_rate.to_ne_bytes().to_vec()),
             SO_MEMINFO => return memory_info(world, &socket),
             _ => socket_number(&socket, name)?,
         },
@@ -390,6 +402,8 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
 
 /// `TCP_INQ`, which libc does not name.
 const TCP_INQ: i32 = 36;
+/// `SO_MAX_PACING_RATE`, which libc does not name everywhere.
+const SO_MAX_PACING_RATE: i32 = 47;
 /// `SO_MEMINFO`, which libc does not name.
 const SO_MEMINFO: i32 = 55;
 

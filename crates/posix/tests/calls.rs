@@ -257,6 +257,24 @@ fn options_have_linuxs_values_and_ranges() {
 }
 
 #[test]
+fn a_pacing_rate_has_two_lengths() {
+    let world = &mut Alone::new();
+    let (_, fd, _) = pair(world, "127.0.0.1:80");
+    let rate = |world: &mut Alone| {
+        let value = getsockopt(world, fd, libc::SOL_SOCKET, 47).unwrap();
+        u64::from_ne_bytes(value.try_into().unwrap())
+    };
+    assert_eq!(rate(world), u64::MAX);
+    set(world, fd, libc::SOL_SOCKET, 47, 125_000).unwrap();
+    assert_eq!(rate(world), 125_000);
+    let long = (10u64 << 32).to_ne_bytes();
+    setsockopt(world, fd, libc::SOL_SOCKET, 47, &long).unwrap();
+    assert_eq!(rate(world), 10 << 32);
+    set(world, fd, libc::SOL_SOCKET, 47, -1).unwrap();
+    assert_eq!(rate(world), u64::MAX);
+}
+
+#[test]
 fn tcp_info_has_linuxs_layout() {
     let world = &mut Alone::new();
     let (listener, fd, server) = pair(world, "127.0.0.1:80");

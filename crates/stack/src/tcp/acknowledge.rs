@@ -8,9 +8,9 @@ use crate::context::Core;
 use crate::socket::Ready;
 use crate::stats::Drop;
 
-use super::congestion::Ack;
+use super::congestion::{Ack, Reno};
 use super::conn::Conn;
-use super::record::{Repair, flag};
+use super::record::{Repair, flag, more};
 use super::segment::Segment;
 use super::sent::{Board, Delivery};
 
@@ -186,7 +186,8 @@ impl Conn<'_> {
         self.act.timeouts = 0;
         self.act.dup_acks = 0;
         self.tcb.flags = self.tcb.flags & !flag::REPAIRED | flag::PROGRESS;
-        self.grow(core.now, delivered, flight);
+        self.tcb.more |= more::PACED;
+        self.grow(core, delivered, flight, delivery.sample());
         let left = self.tcb.outstanding();
         if left == 0 {
             self.act.rto_at = Instant::FAR; // RFC 6298 5.2
@@ -221,21 +222,24 @@ impl Conn<'_> {
     }
 
     /// Lets congestion control open the window, when the window was what limited sending (RFC 7661's reason, Linux's rule).
-    fn grow(&mut self, now: Instant, delivered: u32, flight: u32) {
+    fn grow(&mut self, core: &Core, delivered: u32, flight: u32, rtt: u32) {
         if self.act.repair == Repair::Recovery {
             return;
         }
         let mut window = self.tcb.window();
-        let used = self.tcb.has(flag::CWND_LIMITED)
-            || (window.in_slow_start()
-                && self.act.usage.max(flight).saturating_mul(2) > window.cwnd);
-        if used && delivered > 0 {
+        if delivered > 0 {
+            let limited = self.is_limited(flight);
             let ack = Ack {
-                now,
+                now: core.now,
                 acked: delivered,
-                srtt: self.tcb.srtt(),
+                limited,
+                rtt,
+                min_rtt: self.act.rack.min_rtt,
+                una: self.tcb.snd_una,
+                next: self.tcb.snd_nxt,
+                hystart: core.tcp.hystart(),
             };
-            self.act.control.algorithm().on_ack(&mut window, &ack);
+            self.control(&mut Reno::default()).on_ack(&mut window, &ack);
             // Twice the largest send buffer is more than can ever be in flight.
             window.cwnd = window.cwnd.min(1 << 30);
             self.tcb.set_window(window);

@@ -90,7 +90,7 @@ impl Tcp {
         let entry = flow_index(KIND_CONNECTION, index);
         let act = self.actives.at(tcb.active);
         must(
-            tcb.active == NONE || act.is_some(),
+            tcb.is_idle() || act.is_some(),
             "an active part that is not there",
         )?;
         if tcb.state == State::Closed {
@@ -373,11 +373,7 @@ impl Tcp {
             self.ports.len() == self.listeners.len(),
             "the table of listeners is not who listens",
         )?;
-        let actives = self
-            .conns
-            .iter()
-            .filter(|(_, tcb)| tcb.active != NONE)
-            .count();
+        let actives = self.conns.iter().filter(|(_, tcb)| !tcb.is_idle()).count();
         must(
             self.actives.len() as usize == actives,
             "an active part without its connection",
@@ -403,6 +399,12 @@ impl Tcp {
         must(
             self.episodes.len() as usize == episodes.count(),
             "a loss episode of no connection",
+        )?;
+        let controls = self.actives.iter().filter(|(_, a)| a.control != NONE);
+        let kept = self.conns.iter().filter(|(_, tcb)| tcb.kept() != NONE);
+        must(
+            self.controls.len() as usize == controls.count() + kept.count(),
+            "a congestion control of no connection",
         )?;
         let records = self.conns.len() + self.halves.len() + self.waits.len();
         must(

@@ -229,7 +229,7 @@ impl Tcp {
             }
             return Err(error);
         }
-        let empty = tcb.active == NONE
+        let empty = tcb.is_idle()
             || self
                 .actives
                 .at(tcb.active)
@@ -632,7 +632,9 @@ impl Tcp {
         let writable = self.readiness(index).contains(Ready::WRITABLE);
         let profile = self.profiles.get(old);
         let (local, mut options) = (profile.local, profile.options.clone());
+        let congestion = options.congestion;
         change(&mut options);
+        let other = congestion != options.congestion;
         let new = self
             .profiles
             .acquire(local, &options)
@@ -642,6 +644,12 @@ impl Tcp {
             return Ok(());
         };
         tcb.profile = new;
+        if other {
+            self.drop_control(index);
+        }
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Ok(());
+        };
         tcb.flags = if options.nodelay {
             tcb.flags | flag::NODELAY
         } else {
@@ -653,7 +661,7 @@ impl Tcp {
         if !writable && self.readiness(index).contains(Ready::WRITABLE) {
             self.raise(index, Ready::WRITABLE);
         }
-        if self.conns.at(index).is_some_and(|tcb| tcb.active != NONE)
+        if self.conns.at(index).is_some_and(|tcb| !tcb.is_idle())
             && let Some(conn) = self.conn(index)
             && conn.window_update_due()
         {

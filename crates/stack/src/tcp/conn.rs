@@ -8,7 +8,7 @@ use crate::context::Core;
 use crate::error::SocketError;
 use crate::socket::Ready;
 
-use super::congestion::Window;
+use super::congestion::{Algorithm, Control, Reno, Window};
 use super::ledger::Ledger;
 use super::profile::Profile;
 use super::record::{Active, NONE, Range, Repair, Tcb, flag};
@@ -31,6 +31,7 @@ pub(crate) struct Conn<'a> {
     pub(crate) episodes: &'a mut Slab<Episode>,
     /// When the connection has an account.
     pub(crate) ledger: Option<&'a mut Ledger>,
+    pub(crate) controls: &'a mut Slab<Control>,
     pub(crate) profile: &'a Profile,
 }
 
@@ -135,8 +136,9 @@ impl Tcb {
 
     /// Asks for an ACK against an unacceptable segment, unless one went out less than 500 ms ago (RFC 5961 7).
     pub(crate) fn challenge(&mut self, now: Instant) -> bool {
-        let ms = now.millis() as u32;
-        if self.has(flag::CHALLENGED) && ms.wrapping_sub(self.challenged) < CHALLENGE_INTERVAL_MS {
+        let ms = now.millis() as u16;
+        let since = u32::from(ms.wrapping_sub(self.challenged));
+        if self.has(flag::CHALLENGED) && since < CHALLENGE_INTERVAL_MS {
             return false;
         }
         self.challenged = ms;
@@ -280,6 +282,19 @@ impl Conn<'_> {
         opened > 0 && (opened >= left || opened >= self.profile.options.receive_buffer / 4)
     }
 
+    /// The congestion control at work. There is a record for each that may be; without one it is Reno with no memory.
+    pub(crate) fn control<'b>(&'b mut self, spare: &'b mut Reno) -> &'b mut dyn Algorithm {
+        if self.act.control == NONE {
+            let control = Control::new(self.profile.options.congestion);
+            let key = self.controls.insert(control);
+            self.act.control = key.map_or(NONE, |key| key.index);
+        }
+        match self.controls.at_mut(self.act.control) {
+            Some(control) => control.algorithm(),
+            None => spare,
+        }
+    }
+
     /// Whether a loss is being repaired.
     #[inline]
     pub(crate) fn repairing(&self) -> bool {
@@ -297,6 +312,7 @@ pub(crate) fn release_flight(
     Board { flight, nodes, mss }.clear();
     episodes.remove_at(core::mem::replace(&mut act.episode, NONE));
     act.early_at = Instant::FAR;
+    act.paced = false;
 }
 
 /// Frees everything a connection holds, except received bytes unless `all`.

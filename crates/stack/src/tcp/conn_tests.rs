@@ -7,7 +7,7 @@ use wire::{Addr, tcp::Options};
 use crate::context::Core;
 use crate::stats::Stats;
 
-use super::congestion::{Congestion, Control};
+use super::congestion::Control;
 use super::conn::{Conn, release_queues};
 use super::profile::{Profiles, TcpOptions};
 use super::record::{Active, Range, State, Tcb, flag};
@@ -34,6 +34,7 @@ pub(crate) struct Bench {
     ranges: Slab<Range>,
     nodes: Slab<Sent>,
     episodes: Slab<Episode>,
+    controls: Slab<Control>,
     profiles: Profiles,
     profile: u16,
 }
@@ -54,10 +55,11 @@ impl Bench {
         tcb.mss = 1000;
         Self {
             tcb,
-            act: Active::new(Control::new(Congestion::Reno)),
+            act: Active::new(super::record::NONE),
             ranges: Slab::with_capacity(1024),
             nodes: Slab::with_capacity(4096),
             episodes: Slab::with_capacity(1),
+            controls: Slab::with_capacity(1),
             profiles,
             profile,
         }
@@ -71,6 +73,7 @@ impl Bench {
             nodes: &mut self.nodes,
             episodes: &mut self.episodes,
             ledger: None,
+            controls: &mut self.controls,
             profile: self.profiles.get(self.profile),
         }
     }

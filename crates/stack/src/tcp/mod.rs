@@ -44,6 +44,7 @@ mod ledger;
 mod listen;
 mod marks;
 mod output;
+mod pace;
 mod path;
 mod ports;
 mod profile;
@@ -59,6 +60,7 @@ mod time_wait;
 mod timer;
 mod tunables;
 mod undo;
+mod validate;
 
 #[cfg(test)]
 mod conn_tests;
@@ -133,6 +135,8 @@ pub(crate) struct Tcp {
     nodes: Slab<sent::Sent>,
     episodes: Slab<recovery::Episode>,
     ledgers: ledger::Ledgers,
+    /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
+    controls: Slab<congestion::Control>,
     listeners: Slab<Listener>,
     flows: FlowTable,
     /// Listeners by local address and port.
@@ -186,6 +190,7 @@ impl Tcp {
             nodes: Slab::with_capacity(config.tcp_active.saturating_mul(sent::NODES_EACH + 1)),
             episodes: Slab::with_capacity(config.tcp_active),
             ledgers: ledger::Ledgers::new(config.tcp_connections),
+            controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             listeners: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
@@ -249,9 +254,8 @@ impl Tcp {
     fn conn(&mut self, index: u32) -> Option<Conn<'_>> {
         let tcb = self.conns.at_mut(index)?;
         let profile = self.profiles.get(tcb.profile);
-        if tcb.active == NONE {
-            let control = congestion::Control::new(profile.options.congestion);
-            let mut act = Active::new(control);
+        if tcb.is_idle() {
+            let mut act = Active::new(tcb.kept());
             act.small = tcb.snd_una;
             tcb.active = self.actives.insert(act)?.index;
         }
@@ -267,6 +271,7 @@ impl Tcp {
             } else {
                 None
             },
+            controls: &mut self.controls,
             profile,
         })
     }
@@ -281,10 +286,18 @@ impl Tcp {
         if !act.is_some_and(|act| act.is_spent(tcb)) {
             return;
         }
+        let mut control = NONE;
         if let Some(mut act) = self.actives.remove_at(tcb.active) {
             conn::release_flight(&mut self.nodes, &mut self.episodes, &mut act);
+            control = act.control;
         }
-        tcb.active = NONE;
+        let room = self.controls.len() <= self.controls.capacity() / 2;
+        let keep = |c: &congestion::Control| room && c.outlives();
+        if control != NONE && !self.controls.at(control).is_some_and(keep) {
+            self.controls.remove_at(control);
+            control = NONE;
+        }
+        tcb.rest(control);
         let timed = tcb.state == State::FinWait2 && tcb.has(flag::ORPHAN)
             || self.profiles.get(tcb.profile).options.keepalive.is_some();
         if !timed {
@@ -459,8 +472,12 @@ impl Tcp {
         }
         core.wheel
             .cancel(core::mem::replace(&mut tcb.timer, base::TimerId::NONE));
+        self.drop_control(index);
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
         let active = tcb.active;
-        if active != NONE
+        if !tcb.is_idle()
             && let Some(key) = self.actives.key_of(active)
         {
             if let Some(act) = self.actives.at_mut(active) {
@@ -479,6 +496,24 @@ impl Tcp {
         }
         self.raise(index, Ready::HUP);
         self.free_if_dead(index);
+    }
+
+    /// Forgets what congestion control knew of a connection.
+    fn drop_control(&mut self, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        let control = match self.actives.at_mut(tcb.active) {
+            Some(act) => core::mem::replace(&mut act.control, NONE),
+            None => {
+                let kept = tcb.kept();
+                tcb.rest(NONE);
+                kept
+            }
+        };
+        if control != NONE {
+            self.controls.remove_at(control);
+        }
     }
 
     /// Indices of connections, for tools: visits every record, so never on a packet path.

@@ -20,6 +20,7 @@ use super::rack::Early;
 use super::record::{NONE, State, flag};
 use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
+use super::tunables::TcpTunables;
 
 /// TCP's protocol number.
 pub(crate) const PROTOCOL: u8 = 6;
@@ -30,7 +31,7 @@ const SUPER_FRAME: u32 = 65_535 - 60 - 40;
 
 /// Payload of the longest super-frame of whole segments: one segment at least, which on the largest MTUs is longer than others
 /// may be together.
-fn super_frame(mss: u32) -> u32 {
+pub(crate) fn super_frame(mss: u32) -> u32 {
     (SUPER_FRAME - SUPER_FRAME % mss).max(mss)
 }
 /// Segments or super-frames one connection may send per visit before others get their turn.
@@ -169,16 +170,21 @@ impl Conn<'_> {
         if self.act.rack.early == Early::ProbeDue {
             used += self.send_loss_probe(core, way);
         }
-        while used < quota && self.retransmit_next(core, way) {
+        let paces = self.profile.options.paces();
+        self.act.paced = false;
+        while used < quota
+            && !(paces && self.act.flight.lost > 0 && self.held_back(core.now))
+            && self.retransmit_next(core, way)
+        {
             used += 1;
         }
         let was_limited = self.tcb.flags & flag::CWND_LIMITED;
         self.tcb.flags &= !flag::CWND_LIMITED;
-        self.restart_after_idle(core.now);
+        self.restart_after_idle(core);
         let edge = self.tcb.snd_nxt;
         while used < quota {
-            let len = self.sendable(way.tso);
-            if len == 0 || !self.send_new(core, way, len) {
+            let len = self.sendable(&core.tcp, way.tso);
+            if len == 0 || (paces && self.held_back(core.now)) || !self.send_new(core, way, len) {
                 break;
             }
             used += 1;
@@ -186,7 +192,7 @@ impl Conn<'_> {
         if self.tcb.snd_nxt == edge {
             self.tcb.flags |= was_limited;
         } else {
-            self.note_usage(was_limited != 0);
+            self.note_usage(core, was_limited != 0);
         }
         if used < quota && self.fin_due() && self.window_fits(1) {
             used += self.send_fin(core, way);
@@ -197,7 +203,7 @@ impl Conn<'_> {
             }
         }
         if news || edge != self.tcb.snd_nxt {
-            self.schedule_probe(core.now);
+            self.schedule_probe(core);
         }
         if self.tcb.has(flag::PROBE) {
             used += self.send_probe(core, way);
@@ -210,41 +216,12 @@ impl Conn<'_> {
         used
     }
 
-    /// RFC 5681 4.1: a window grown long ago says nothing about the path now; start again from the initial one.
-    fn restart_after_idle(&mut self, now: Instant) {
-        if self.tcb.outstanding() > 0 || self.act.unsent.is_empty() {
-            return;
-        }
-        let idle = (now.millis() as u32).wrapping_sub(self.tcb.last_sent);
-        if u128::from(idle) > self.tcb.rto().as_millis() {
-            self.tcb.cwnd = self.tcb.cwnd.min(initial_window(u32::from(self.tcb.mss)));
-            self.act.control.algorithm().on_idle();
-        }
-    }
-
-    /// Remembers for a round trip how far the congestion window was used, the strongest sign of it: that it was the limit, else
-    /// the most that was in flight (RFC 7661's reason, Linux's rule).
-    fn note_usage(&mut self, was_limited: bool) {
-        let outstanding = self.tcb.outstanding();
-        if self.tcb.cwnd.saturating_sub(self.pipe()) < u32::from(self.tcb.mss) {
-            self.tcb.flags |= flag::CWND_LIMITED;
-        }
-        let over = self.act.usage == 0 || self.tcb.snd_una.ge(self.act.usage_end);
-        let more = !was_limited && outstanding > self.act.usage;
-        if over || more || self.tcb.has(flag::CWND_LIMITED) {
-            self.act.usage = outstanding;
-            self.act.usage_end = self.tcb.snd_nxt;
-        } else if was_limited {
-            self.tcb.flags |= flag::CWND_LIMITED;
-        }
-    }
-
     fn must_report_ranges(&self) -> bool {
         self.tcb.has(flag::SACK) && (self.act.ooo != NONE || self.act.owes_dsack())
     }
 
     /// How many bytes of new data may leave in one frame now; 0: none.
-    fn sendable(&mut self, tso: bool) -> u32 {
+    fn sendable(&mut self, tcp: &TcpTunables, tso: bool) -> u32 {
         let unsent = self.act.unsent.len() as u32;
         if unsent == 0 {
             return 0;
@@ -261,10 +238,12 @@ impl Conn<'_> {
         if congestion < window.min(unsent) {
             self.tcb.flags |= flag::CWND_LIMITED;
         }
-        let most = if tso {
+        let most = if tso && allowed.min(unsent) > 2 * mss {
             // As Linux: half the window at most in one frame, so that ACKs come back while the other half is on its way.
             let half = self.tcb.cwnd / 2;
-            super_frame(mss).min((half - half % mss).max(mss))
+            self.frame_limit(tcp).min((half - half % mss).max(mss))
+        } else if tso {
+            2 * mss
         } else {
             mss
         };
@@ -352,6 +331,9 @@ impl Conn<'_> {
         }
         self.note_sent(core.now, len + u32::from(fin));
         self.note_out(len);
+        if self.profile.options.paces() {
+            self.pace(core.now, &core.tcp, len);
+        }
         sent || self.out_of_memory(core.now)
     }
 
@@ -420,6 +402,9 @@ impl Conn<'_> {
         self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
         self.tcb.last_sent = core.now.millis() as u32;
         self.note_out(len);
+        if self.profile.options.paces() {
+            self.pace(core.now, &core.tcp, len);
+        }
         let stamp = self.tcb.tsval(core.now);
         if let Some(episode) = self.episode() {
             episode.undo.resent(len, stamp);

@@ -69,6 +69,10 @@ pub struct TcpOptions {
     pub congestion: Congestion,
     /// Keep account of what is sent and received, for [`TcpInfo::account`](super::TcpInfo): 132 bytes for the connection.
     pub account: bool,
+    /// Frames leave at a rate, as behind Linux's `fq`.
+    pub pacing: bool,
+    /// At most so many bytes a second (SO_MAX_PACING_RATE); `u64::MAX`: as many as may be. Any other paces.
+    pub max_pacing_rate: u64,
 }
 
 impl TcpOptions {
@@ -98,6 +102,8 @@ impl Default for TcpOptions {
             max_segment: None,
             congestion: Congestion::default(),
             account: false,
+            pacing: false,
+            max_pacing_rate: u64::MAX,
         }
     }
 }

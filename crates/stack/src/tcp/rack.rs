@@ -248,13 +248,14 @@ impl Conn<'_> {
     }
 
     /// Schedules a loss probe (RFC 8985 7.2), or calls it off. After an ACK of something, and after new data was sent.
-    pub(crate) fn schedule_probe(&mut self, now: Instant) {
+    pub(crate) fn schedule_probe(&mut self, core: &Core) {
         if matches!(self.act.rack.early, Early::Reordering | Early::ProbeDue) {
             return;
         }
         self.stop_early();
         let flight = self.tcb.outstanding();
         if !self.tcb.has(flag::SACK)
+            || core.tcp.early_retrans < 3
             || flight == 0
             || self.repairing()
             || self.act.flight.sacked > 0
@@ -272,7 +273,7 @@ impl Conn<'_> {
             2 * self.tcb.srtt() + PROBE_SLACK
         };
         self.act.rack.early = Early::Probe;
-        self.act.early_at = (now + wait).min(self.act.rto_at);
+        self.act.early_at = (core.now + wait).min(self.act.rto_at);
     }
 
     /// The timer before the retransmission timer went off. Returns whether the transmit pass has work.

@@ -11,12 +11,13 @@
 use base::{Chain, Instant, Seq, TimerId};
 use wire::Addr;
 
-use super::congestion::Control;
 use super::rack::Rack;
 use super::sent::Flight;
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
+/// In [`Tcb::active`]: no active part; the other bits are the congestion control record that outlives it, if any.
+const KEPT: u32 = 1 << 31;
 
 /// States of RFC 9293 3.3.2. CLOSED and LISTEN are no connection here, TIME-WAIT is a record of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,6 +144,12 @@ pub(crate) mod flag {
     pub(crate) const ERROR_SHIFT: u32 = 28;
 }
 
+/// Bits of [`Tcb::more`].
+pub(crate) mod more {
+    /// Something sent was acknowledged: the first ten segments are not paced (as Linux).
+    pub(crate) const PACED: u8 = 1 << 0;
+}
+
 /// One connection: what every segment touches (first line) and what answering or sending touches (second line).
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -207,8 +214,11 @@ pub(crate) struct Tcb {
     pub(crate) quick_acks: u8,
     /// Keepalive probes unanswered.
     pub(crate) probes: u8,
-    /// Millisecond (low 32 bits) of the last ACK sent against an unacceptable segment, for its limit (RFC 5961 7).
-    pub(crate) challenged: u32,
+    /// Millisecond (low 16 bits) of the last ACK sent against an unacceptable segment, for its limit (RFC 5961 7). Once it
+    /// wraps, after 65 s, the next may be withheld.
+    pub(crate) challenged: u16,
+    /// `more::` bits.
+    pub(crate) more: u8,
 }
 
 impl Tcb {
@@ -250,7 +260,30 @@ impl Tcb {
             quick_acks: super::conn::QUICK_ACKS,
             probes: 0,
             challenged: 0,
+            more: 0,
         }
+    }
+}
+
+impl Tcb {
+    /// Whether there is no active part.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active & KEPT != 0
+    }
+
+    /// The congestion control record that is kept while there is no active part; `NONE`: none.
+    pub(crate) fn kept(&self) -> u32 {
+        match self.active {
+            NONE => NONE,
+            index if index & KEPT != 0 => index & !KEPT,
+            _ => NONE,
+        }
+    }
+
+    /// The active part has gone; `control` stays (`NONE`: nothing does).
+    pub(crate) fn rest(&mut self, control: u32) {
+        self.active = control | KEPT;
     }
 }
 
@@ -314,7 +347,16 @@ pub(crate) struct Active {
     /// The most that was in flight until `usage_end` is acknowledged, bytes; 0: nothing yet.
     pub(crate) usage: u32,
     pub(crate) usage_end: Seq,
-    pub(crate) control: Control,
+    /// The congestion control record; `NONE`: before the first ACK.
+    pub(crate) control: u32,
+    /// Pacing: no sooner than this may the next frame leave.
+    pub(crate) pace_at: Instant,
+    /// Pacing holds something back.
+    pub(crate) paced: bool,
+    /// The most segments in flight since the window was last in full use, and when that was (milliseconds, low 32 bits; 0: not
+    /// known yet), for RFC 2861's reason.
+    pub(crate) used: u32,
+    pub(crate) used_at: u32,
     /// Largest data segment received lately: the unit of "every second full-sized segment".
     pub(crate) rcv_mss: u16,
     /// A D-SACK to report with the next ACK; empty: none.
@@ -327,7 +369,7 @@ pub(crate) struct Active {
 
 impl Active {
     /// A part with nothing in it.
-    pub(crate) fn new(control: Control) -> Self {
+    pub(crate) fn new(control: u32) -> Self {
         Self {
             sent: Chain::EMPTY,
             unsent: Chain::EMPTY,
@@ -355,6 +397,10 @@ impl Active {
             usage: 0,
             usage_end: Seq(0),
             control,
+            pace_at: Instant::ZERO,
+            paced: false,
+            used: 0,
+            used_at: 0,
             rcv_mss: 536,
             dsack: (Seq(0), Seq(0)),
             urgent: None,
@@ -383,7 +429,12 @@ impl Active {
     /// The earliest of its deadlines.
     #[inline]
     pub(crate) fn deadline(&self) -> Instant {
-        self.rto_at.min(self.ack_at).min(self.early_at)
+        let paced = if self.paced {
+            self.pace_at
+        } else {
+            Instant::FAR
+        };
+        self.rto_at.min(self.ack_at).min(self.early_at).min(paced)
     }
 
     /// Whether the record holds nothing worth keeping.

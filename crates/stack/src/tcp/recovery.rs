@@ -14,6 +14,7 @@ use base::{Instant, Pool, Seq};
 use crate::context::Core;
 use crate::stats::Count;
 
+use super::congestion::Reno;
 use super::conn::Conn;
 use super::rack::Adapt;
 use super::record::{NONE, Repair, flag};
@@ -151,7 +152,8 @@ impl Conn<'_> {
     fn reduce(&mut self, now: Instant) {
         let window = self.tcb.window();
         let flight = self.tcb.outstanding();
-        self.tcb.ssthresh = self.act.control.algorithm().on_loss(&window, flight, now);
+        let spare = &mut Reno::default();
+        self.tcb.ssthresh = self.control(spare).on_loss(&window, flight, now);
     }
 
     /// A probe repaired a loss: the window is reduced as for one that was found by ACKs (RFC 8985 7.4.1).
@@ -168,7 +170,11 @@ impl Conn<'_> {
                 flight: flight.saturating_add(delivered),
                 ..Prr::default()
             },
-            undo: Undo::new(self.tcb, self.act.flight.again),
+            undo: Undo::new(
+                self.tcb,
+                self.act.flight.again,
+                self.controls.at(self.act.control),
+            ),
             adapt: self.episode().map(|last| last.adapt).unwrap_or_default(),
         };
         match self.episodes.at_mut(self.act.episode) {
@@ -245,11 +251,8 @@ impl Conn<'_> {
         let window = self.tcb.window();
         if self.act.timeouts == 0 {
             // RFC 5681 (4): once per loss, not for each backed-off timeout.
-            self.tcb.ssthresh =
-                self.act
-                    .control
-                    .algorithm()
-                    .on_timeout(&window, self.tcb.outstanding(), core.now);
+            let (flight, spare) = (self.tcb.outstanding(), &mut Reno::default());
+            self.tcb.ssthresh = self.control(spare).on_timeout(&window, flight, core.now);
         }
         self.tcb.cwnd = u32::from(self.tcb.mss);
         self.tcb.backoff = self.tcb.backoff.saturating_add(1);

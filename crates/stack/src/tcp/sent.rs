@@ -164,6 +164,15 @@ pub(crate) fn sent_after(a: (u32, Seq), b: (u32, Seq)) -> bool {
 }
 
 impl Delivery {
+    /// The round trip of the last of what was delivered, microseconds; 0: none that counts.
+    pub(crate) fn sample(&self) -> u32 {
+        if self.latest.is_some() {
+            self.rtt.max(1)
+        } else {
+            0
+        }
+    }
+
     /// Whether the echo is older than a transmission at `at`, so that it answers another one.
     fn echoes_before(&self, at: u32) -> bool {
         let age = u64::from((self.now as u32).wrapping_sub(at));

@@ -115,7 +115,7 @@ impl Tcp {
             let again = core.now + left;
             arm_no_later(core, tcb, again, index);
         }
-        let idle = tcb.active == super::NONE;
+        let idle = tcb.is_idle();
         if idle && tcb.owes() {
             return self.wait_to_send(core, net, index);
         }
@@ -184,6 +184,10 @@ impl Conn<'_> {
                 self.tcb.ack_now();
                 outcome.send = true;
             }
+        }
+        if self.act.paced && self.act.pace_at <= core.now {
+            self.act.paced = false;
+            outcome.send = true;
         }
         if self.act.early_at <= core.now {
             outcome.send |= self.on_early_timer(core.now);

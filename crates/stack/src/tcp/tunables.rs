@@ -9,6 +9,8 @@ use core::time::Duration;
 
 use wire::tcp::Options;
 
+use super::congestion::Variant;
+
 /// Why a setting was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingError {
@@ -102,6 +104,18 @@ settings! {
     max_tw_buckets = 262_144, 0..=1 << 30;
     /// 1: a reset does not end TIME-WAIT (RFC 1337).
     rfc1337 = 0, 0..=1;
+    /// 1: a window that was not used for a timeout's time shrinks (RFC 2861).
+    slow_start_after_idle = 1, 0..=1;
+    /// How slow start is left before it loses: 0 not at all, 1 at once, as by Linux's CUBIC, 2 by HyStart++ (RFC 9406).
+    hystart = 2, 0..=2;
+    /// The rate of paced connections, in per cent of a window each round trip, in slow start.
+    pacing_ss_ratio = 200, 1..=1_000;
+    /// The same in congestion avoidance.
+    pacing_ca_ratio = 120, 1..=1_000;
+    /// Segments that a frame for the device to cut may have, however low the rate.
+    min_tso_segs = 2, 1..=255;
+    /// 3 and 4: probes of the tail (RFC 8985 7); less: none.
+    early_retrans = 3, 0..=4;
     /// Timeouts in a row after which data is given up.
     retries2 = 15, 0..=255;
     /// The same when the application has closed the socket; 0 means 8.
@@ -133,6 +147,14 @@ impl TcpTunables {
     /// `fin_timeout` as a time.
     pub(crate) fn fin_timeout(&self) -> Duration {
         Duration::from_secs(u64::from(self.fin_timeout))
+    }
+
+    pub(crate) fn hystart(&self) -> Variant {
+        match self.hystart {
+            0 => Variant::Off,
+            1 => Variant::AtOnce,
+            _ => Variant::PlusPlus,
+        }
     }
 
     pub(crate) const OUT_OF_RANGE: &str =

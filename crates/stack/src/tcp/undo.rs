@@ -8,6 +8,7 @@ use base::Seq;
 use crate::context::Core;
 use crate::stats::Count;
 
+use super::congestion::Control;
 use super::conn::Conn;
 use super::record::{Repair, Tcb, flag};
 use super::segment::Segment;
@@ -21,6 +22,8 @@ pub(crate) struct Undo {
     frto: Frto,
     cwnd: u32,
     ssthresh: u32,
+    /// What congestion control knew (RFC 9438 4.9).
+    control: Option<Control>,
     /// SND.UNA when the repair began: older duplicates say nothing.
     from: Seq,
     /// Time stamp of the first retransmission.
@@ -42,12 +45,13 @@ enum Frto {
 }
 
 impl Undo {
-    pub(crate) fn new(tcb: &Tcb, again: u32) -> Self {
+    pub(crate) fn new(tcb: &Tcb, again: u32, control: Option<&Control>) -> Self {
         Self {
             valid: true,
             frto: Frto::Off,
             cwnd: tcb.cwnd,
             ssthresh: tcb.ssthresh,
+            control: control.cloned(),
             from: tcb.snd_una,
             stamp: None,
             again,
@@ -179,6 +183,10 @@ impl Conn<'_> {
         let undo = &mut episode.undo;
         (undo.valid, undo.frto) = (false, Frto::Off);
         let (cwnd, ssthresh) = (undo.cwnd, undo.ssthresh);
+        let control = undo.control.take();
+        if let (Some(before), Some(now)) = (control, self.controls.at_mut(self.act.control)) {
+            *now = before;
+        }
         core.count(Count::TcpUndone);
         self.tcb.cwnd = self.tcb.cwnd.max(cwnd);
         self.tcb.ssthresh = self.tcb.ssthresh.max(ssthresh);

@@ -12,6 +12,7 @@ mod marks;
 mod memory;
 mod musts;
 mod open;
+mod pacing;
 mod recovery;
 mod rig;
 mod robust;

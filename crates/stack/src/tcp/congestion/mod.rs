@@ -2,16 +2,18 @@
 //!
 //! What does not live here: loss detection and recovery (`recovery`), which decide *when*; an algorithm decides *how much*.
 //! The window itself (`cwnd`, `ssthresh`) lives in the connection's hot part, since sending reads it; what an algorithm keeps
-//! besides lives in the active part.
+//! besides is a [`Control`] record from the first ACK on, which stays while the connection is idle if it is worth it.
 
 mod cubic;
+mod hystart;
 mod reno;
 
 use core::time::Duration;
 
-use base::Instant;
+use base::{Instant, Seq};
 
 pub(crate) use cubic::Cubic;
+pub(crate) use hystart::Variant;
 pub(crate) use reno::Reno;
 
 /// Names of the algorithms, as Linux's `tcp_congestion_control` has them.
@@ -26,6 +28,9 @@ pub enum Congestion {
 }
 
 impl Congestion {
+    /// All there are (`tcp_available_congestion_control`).
+    pub const AVAILABLE: &[Self] = &[Self::Cubic, Self::Reno];
+
     /// Linux's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -36,9 +41,7 @@ impl Congestion {
 
     /// The algorithm of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Cubic, Self::Reno]
-            .into_iter()
-            .find(|c| c.name() == name)
+        Self::AVAILABLE.iter().copied().find(|c| c.name() == name)
     }
 }
 
@@ -55,6 +58,12 @@ impl Window {
     pub(crate) fn in_slow_start(&self) -> bool {
         self.cwnd < self.ssthresh
     }
+
+    /// So many hundredths of `bytes`, but two segments at least (RFC 5681 (4)).
+    pub(crate) fn shrunk(&self, bytes: u32, hundredths: u64) -> u32 {
+        let part = u64::from(bytes.min(self.cwnd)) * hundredths / 100;
+        (part as u32).max(2 * self.mss)
+    }
 }
 
 /// What one ACK says.
@@ -63,23 +72,38 @@ pub(crate) struct Ack {
     pub(crate) now: Instant,
     /// Bytes newly acknowledged (cumulatively or selectively).
     pub(crate) acked: u32,
-    /// Smoothed round-trip time; zero before the first sample.
-    pub(crate) srtt: Duration,
+    /// The window was what limited sending; else it does not grow.
+    pub(crate) limited: bool,
+    /// The round trip of what was delivered last, microseconds; 0: not known.
+    pub(crate) rtt: u32,
+    /// The shortest round trip lately, microseconds; 0: not known.
+    pub(crate) min_rtt: u32,
+    /// SND.UNA after it, and SND.NXT.
+    pub(crate) una: Seq,
+    pub(crate) next: Seq,
+    /// How slow start ends, but for losses.
+    pub(crate) hystart: Variant,
 }
 
 /// One congestion control algorithm.
 pub(crate) trait Algorithm {
-    /// New data was acknowledged outside recovery while the window was in use.
+    /// New data was acknowledged outside recovery.
     fn on_ack(&mut self, window: &mut Window, ack: &Ack);
-    /// Loss was detected by duplicate ACKs: the new `ssthresh` for `flight` bytes in flight.
+    /// Loss was detected: the new `ssthresh`, with `flight` bytes in flight.
     fn on_loss(&mut self, window: &Window, flight: u32, now: Instant) -> u32;
     /// The retransmission timer went off: the new `ssthresh`.
-    fn on_timeout(&mut self, window: &Window, flight: u32, now: Instant) -> u32;
-    /// The connection sent nothing for longer than a retransmission timeout.
-    fn on_idle(&mut self) {}
+    fn on_timeout(&mut self, window: &Window, flight: u32, now: Instant) -> u32 {
+        self.on_loss(window, flight, now)
+    }
+    /// Sending begins again after so long with nothing in flight.
+    fn on_idle(&mut self, _idle: Duration) {}
+    /// Whether what it knows is worth keeping while the connection is idle.
+    fn outlives(&self) -> bool {
+        false
+    }
 }
 
-/// The algorithms a connection can carry, without a pointer.
+/// What the algorithm of one connection keeps, in a record of its own from the first ACK on.
 #[derive(Debug, Clone)]
 pub(crate) enum Control {
     Cubic(Cubic),
@@ -90,7 +114,7 @@ impl Control {
     pub(crate) fn new(which: Congestion) -> Self {
         match which {
             Congestion::Cubic => Self::Cubic(Cubic::default()),
-            Congestion::Reno => Self::Reno(Reno),
+            Congestion::Reno => Self::Reno(Reno::default()),
         }
     }
 
@@ -99,6 +123,13 @@ impl Control {
         match self {
             Self::Cubic(c) => c,
             Self::Reno(r) => r,
+        }
+    }
+
+    pub(crate) fn outlives(&self) -> bool {
+        match self {
+            Self::Cubic(c) => c.outlives(),
+            Self::Reno(r) => r.outlives(),
         }
     }
 }
