@@ -123,6 +123,19 @@ pub(crate) enum Message<C> {
     App(C),
     /// A question of a tool, with how many connections to list.
     Snapshot(usize, Sender<ShardSnapshot>),
+    /// A question of a tool about the host, or a change of it.
+    Call(Call),
+}
+
+type Errand = dyn FnOnce(&mut Host, Instant) + Send;
+
+/// What another thread wants done with the host.
+pub(crate) struct Call(pub(crate) Box<Errand>);
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Call")
+    }
 }
 
 struct PortSlot {
@@ -400,6 +413,7 @@ impl<A: App> Shard<A> {
                     self.with_app(|app, cx| app.on_command(cx, command));
                 }
                 Message::Snapshot(connections, sender) => sender.send(self.snapshot(connections)),
+                Message::Call(Call(call)) => call(&mut self.host, self.now),
             }
         }
         self.inbox = inbox;

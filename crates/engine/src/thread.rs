@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use base::Instant;
+use stack::Host;
+
 use crate::app::App;
 use crate::mailbox::{Mailbox, PostError};
 use crate::reply::{Reply, reply};
-use crate::shard::{Message, Shard, ShardError};
+use crate::shard::{Call, Message, Shard, ShardError};
 use crate::snapshot::ShardSnapshot;
 
 /// A running (or not yet running) shard, seen from any thread.
@@ -41,7 +44,9 @@ impl<C> ShardHandle<C> {
             .post(Message::App(command))
             .map_err(|(message, why)| match message {
                 Message::App(command) => (command, why),
-                Message::Snapshot(..) => unreachable!("what was posted comes back"),
+                Message::Snapshot(..) | Message::Call(_) => {
+                    unreachable!("what was posted comes back")
+                }
             })
     }
 
@@ -50,6 +55,19 @@ impl<C> ShardHandle<C> {
         let (sender, answer) = reply();
         // A refused question is dropped, which answers it.
         let _ = self.mailbox.post(Message::Snapshot(connections, sender));
+        answer
+    }
+
+    /// Does something with the host between two turns of the shard, which waits meanwhile: it must be short. The answer is `None`
+    /// when the shard has stopped.
+    pub fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Host, Instant) -> T + Send + 'static,
+    ) -> Reply<T> {
+        let (sender, answer) = reply();
+        let call = Call(Box::new(move |host, now| sender.send(call(host, now))));
+        // As for a snapshot.
+        let _ = self.mailbox.post(Message::Call(call));
         answer
     }
 

@@ -263,6 +263,29 @@ fn a_hundred_thousand_wakes() {
     assert!(turns < 50, "{turns} turns with nothing to do");
 }
 
+/// What another thread wants done with the host is done between two turns, also while the shard sleeps, and answered.
+#[test]
+fn the_host_may_be_asked_anything() {
+    let (_a, b) = ports();
+    let options = ShardOptions::default();
+    let mut thread = shard(b, "10.0.0.2/24", Echo::default(), options)
+        .spawn()
+        .unwrap();
+    let handle = thread.handle().clone();
+    for retries in [3, 4] {
+        let set = handle.call(move |host, _| {
+            let mut tunables = host.tcp_tunables();
+            tunables.syn_retries = retries;
+            host.set_tcp_tunables(tunables)
+        });
+        assert!(set.wait().unwrap().is_ok());
+        let now = handle.call(|host, _| host.tcp_tunables().syn_retries);
+        assert_eq!(now.wait(), Some(retries));
+    }
+    thread.stop().unwrap();
+    assert_eq!(handle.call(|_, _| ()).wait(), None, "it has stopped");
+}
+
 /// An application that panics: whoever waits for the shard learns it.
 struct Bomb;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
 
-use stack::UdpOptions;
+use stack::{ListPlace, SocketFilter, SocketPage, TcpTunables, UdpOptions};
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -159,6 +159,49 @@ impl Host {
             .snapshot(connections)
             .await
             .ok_or_else(stopped)
+    }
+
+    /// A part of the list of all sockets, for tools: looks at `look_at` records from `place` on, some hundreds at a time. The
+    /// list goes on at the page's `next`.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub async fn list(
+        &self,
+        filter: SocketFilter,
+        place: ListPlace,
+        look_at: u32,
+    ) -> io::Result<SocketPage> {
+        let page = move |host: &mut stack::Host, now| host.list(now, &filter, place, look_at);
+        self.inner.shard.call(page).await.ok_or_else(stopped)
+    }
+
+    /// How TCP is tuned now.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub async fn tcp_tunables(&self) -> io::Result<TcpTunables> {
+        let tunables = |host: &mut stack::Host, _| host.tcp_tunables();
+        self.inner.shard.call(tunables).await.ok_or_else(stopped)
+    }
+
+    /// Tunes TCP while the host runs, for what begins from now on.
+    ///
+    /// # Errors
+    /// `InvalidInput` with the reason, and nothing has changed; the host has stopped.
+    pub async fn tune_tcp(&self, name: &str, value: i64) -> io::Result<()> {
+        let name = name.to_owned();
+        let tune = move |host: &mut stack::Host, _| {
+            let mut tunables = host.tcp_tunables();
+            let set = tunables.set(&name, value);
+            let set = set.map_err(|error| error.to_string());
+            set.and_then(|()| {
+                let taken = host.set_tcp_tunables(tunables);
+                taken.map_err(|error| error.to_string())
+            })
+        };
+        let tuned = self.inner.shard.call(tune).await.ok_or_else(stopped)?;
+        tuned.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 
     /// Whether the host has ended, because it was stopped or its ports have failed.

@@ -390,3 +390,37 @@ async fn axum_serves() {
     assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
     assert!(page.ends_with("hello from user space"), "{page}");
 }
+
+/// What tools ask of a running host: its sockets, what they have done, and to tune TCP.
+#[tokio::test]
+async fn a_host_tells_of_its_sockets_and_is_tuned() {
+    let account = millstream::Config {
+        tcp_account: true,
+        ..config()
+    };
+    let (a, b) = hosts_with(account, Limits::default());
+    let (mut client, mut server) = connection(&a, &b).await;
+    let data = pattern(0, 100_000);
+    client.write_all(&data).await.unwrap();
+    let mut got = vec![0; data.len()];
+    server.read_exact(&mut got).await.unwrap();
+    let filter = millstream::SocketFilter {
+        states: millstream::SocketFilter::bit(State::Established),
+        ..millstream::SocketFilter::ALL
+    };
+    let page = b.list(filter, Default::default(), 100).await.unwrap();
+    assert_eq!((page.rows.len(), page.next), (1, None));
+    let row = &page.rows[0];
+    assert_eq!(row.socket.remote, client.local_addr().unwrap());
+    let account = row.tcp.as_ref().unwrap().account.as_ref().unwrap();
+    assert_eq!(account.bytes_received, data.len() as u64);
+    assert_eq!(a.tcp_tunables().await.unwrap().syncookies, 1);
+    a.tune_tcp("tcp_syncookies", 2).await.unwrap();
+    assert_eq!(a.tcp_tunables().await.unwrap().syncookies, 2);
+    let refused = a.tune_tcp("syncookies", 3).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert_eq!(refused.to_string(), "must be from 0 to 2");
+    a.stop().unwrap();
+    let gone = a.list(filter, Default::default(), 1).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotConnected);
+}

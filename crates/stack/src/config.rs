@@ -42,6 +42,8 @@ pub struct Config {
     pub tcp_receive_buffer: u32,
     /// Bytes a TCP connection may hold to be sent or acknowledged.
     pub tcp_send_buffer: u32,
+    /// TCP connections keep account of what they do, unless they say otherwise: see [`crate::TcpOptions::account`].
+    pub tcp_account: bool,
     /// Bytes a UDP socket may hold to be read.
     pub udp_receive_buffer: u32,
     /// First and last ephemeral port.
@@ -84,6 +86,7 @@ impl Default for Config {
             transmit_queue: 1_024,
             tcp_receive_buffer: 1 << 20,
             tcp_send_buffer: 1 << 20,
+            tcp_account: false,
             udp_receive_buffer: 208 * 1024,
             ephemeral_ports: (32_768, 60_999),
             tcp: crate::TcpTunables::default(),

@@ -19,10 +19,12 @@ use crate::stats::Stats;
 use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions};
 use crate::udp::Udp;
 
+mod list;
 mod tools;
 mod tuning;
 mod udp;
 
+pub use list::{ListPlace, SocketFilter, SocketPage, SocketRow, Transport};
 pub use tools::{AddressInfo, InterfaceInfo, NetOccupancy};
 
 /// How many segments before a segment's turn what its connection points at is fetched.

@@ -28,7 +28,10 @@ mod udp;
 
 pub use config::Config;
 pub use error::{ConfigError, SocketError};
-pub use host::{AddressInfo, Host, InterfaceInfo, NetOccupancy, Shutdown, TcpOccupancy};
+pub use host::{
+    AddressInfo, Host, InterfaceInfo, ListPlace, NetOccupancy, Shutdown, SocketFilter, SocketPage,
+    SocketRow, TcpOccupancy, Transport,
+};
 pub use net::{
     AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Origin, Route,
     RouteOrigin,

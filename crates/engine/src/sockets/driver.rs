@@ -92,11 +92,7 @@ impl Driver {
         limits: Limits,
         config: &Config,
     ) -> (Self, Sockets) {
-        let options = stack::TcpOptions {
-            send_buffer: config.tcp_send_buffer,
-            receive_buffer: config.tcp_receive_buffer,
-            ..stack::TcpOptions::default()
-        };
+        let options = stack::TcpOptions::of(config);
         let sockets = Sockets::new(mailbox, limits, options);
         let capacity = config
             .tcp_connections

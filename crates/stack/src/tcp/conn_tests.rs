@@ -198,7 +198,11 @@ fn rounding_up_windows_does_not_stretch_the_buffer() {
     let buffer = 100_000;
     let mut core = core();
     let mut bench = Bench::new(7);
-    let options = TcpOptions::with_buffers(buffer, buffer);
+    let options = TcpOptions {
+        receive_buffer: buffer,
+        send_buffer: buffer,
+        ..TcpOptions::default()
+    };
     bench.profile = bench
         .profiles
         .acquire(Addr::v4(10, 0, 0, 2), &options)

@@ -183,7 +183,7 @@ impl Tcp {
         Ok(self.info_of(net, now, index, tcb))
     }
 
-    fn info_of(&self, net: &Net, now: Instant, index: u32, tcb: &Tcb) -> TcpInfo {
+    pub(super) fn info_of(&self, net: &Net, now: Instant, index: u32, tcb: &Tcb) -> TcpInfo {
         let act = self.actives.at(tcb.active);
         let profile = self.profiles.get(tcb.profile);
         let opening = matches!(tcb.state, State::SynSent | State::SynReceived);
@@ -240,73 +240,6 @@ impl Tcp {
             congestion: profile.options.congestion.name(),
             account: self.ledgers.at(index).map(|ledger| ledger.account(now)),
         }
-    }
-
-    fn describe(&self, index: u32, tcb: &Tcb) -> ConnectionInfo {
-        let act = self.actives.at(tcb.active);
-        let owned = tcb.flags & (flag::ORPHAN | flag::UNACCEPTED) == 0;
-        ConnectionInfo {
-            socket: if owned { self.id_of(index) } else { None },
-            local: SocketAddr::new(self.profiles.get(tcb.profile).local.to_ip(), tcb.local_port),
-            remote: SocketAddr::new(tcb.remote.to_ip(), tcb.remote_port),
-            state: tcb.state,
-            receive_queue: act.map_or(0, |a| a.recv.len() as u32),
-            send_queue: act.map_or(0, |a| (a.sent.len() + a.unsent.len()) as u32),
-            rtt: tcb.srtt(),
-            cwnd: tcb.cwnd,
-        }
-    }
-
-    /// Every listener, connection, half-open connection and TIME-WAIT. For tools: visits all of them.
-    pub(crate) fn connections(&self) -> impl Iterator<Item = ConnectionInfo> + '_ {
-        let listeners = self.listeners.iter().map(|(key, l)| ConnectionInfo {
-            socket: Some(SocketId::new(crate::socket::SocketKind::Listener, key)),
-            local: SocketAddr::new(l.local.to_ip(), l.port),
-            remote: SocketAddr::new(wire::Addr::unspecified(l.local.family()).to_ip(), 0),
-            state: State::Listen,
-            receive_queue: l.queued,
-            send_queue: l.backlog,
-            rtt: Duration::ZERO,
-            cwnd: 0,
-        });
-        let row =
-            |profile: u16, remote: wire::Addr, remote_port: u16, local_port: u16, state: State| {
-                ConnectionInfo {
-                    socket: None,
-                    local: SocketAddr::new(self.profiles.get(profile).local.to_ip(), local_port),
-                    remote: SocketAddr::new(remote.to_ip(), remote_port),
-                    state,
-                    receive_queue: 0,
-                    send_queue: 0,
-                    rtt: Duration::ZERO,
-                    cwnd: 0,
-                }
-            };
-        let halves = self.halves.iter().map(move |(_, h)| {
-            row(
-                h.profile,
-                h.remote,
-                h.remote_port,
-                h.local_port,
-                State::SynReceived,
-            )
-        });
-        let waits = self.waits.iter().map(move |(_, w)| {
-            row(
-                w.profile,
-                w.remote,
-                w.remote_port,
-                w.local_port,
-                State::TimeWait,
-            )
-        });
-        listeners
-            .chain(
-                self.each_connection()
-                    .map(|(index, tcb)| self.describe(index, tcb)),
-            )
-            .chain(halves)
-            .chain(waits)
     }
 
     /// How many records of each kind live.

@@ -52,6 +52,7 @@ mod rack;
 mod receive;
 mod record;
 mod recovery;
+mod rows;
 mod rtt;
 mod segment;
 mod sent;
@@ -79,6 +80,7 @@ pub use info::{ConnectionInfo, Recovery, TcpAccount, TcpInfo};
 pub use marks::{Notice, NoticeKind};
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
+pub(crate) use rows::Table;
 pub use tunables::{SettingError, TcpTunables};
 
 use conn::{Conn, End, Outcome};
@@ -204,7 +206,7 @@ impl Tcp {
             ready_listeners: List::EMPTY,
             wait_queue: List::EMPTY,
             wait_timer: false,
-            defaults: TcpOptions::with_buffers(config.tcp_receive_buffer, config.tcp_send_buffer),
+            defaults: TcpOptions::of(config),
             time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
             isn_key: keys[2],
             offset_key: keys[3],

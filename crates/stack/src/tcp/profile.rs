@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 use wire::Addr;
 
+use crate::config::Config;
+
 use super::congestion::Congestion;
 
 /// Keepalive (RFC 9293 3.8.4), with Linux's three knobs.
@@ -76,10 +78,12 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
-    pub(crate) fn with_buffers(receive: u32, send: u32) -> Self {
+    /// What connections of a host of this configuration begin with.
+    pub fn of(config: &Config) -> Self {
         Self {
-            receive_buffer: receive,
-            send_buffer: send,
+            receive_buffer: config.tcp_receive_buffer,
+            send_buffer: config.tcp_send_buffer,
+            account: config.tcp_account,
             ..Self::default()
         }
     }

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use base::Key;
 use wire::Addr;
 
 use super::queue::{Note, Queue};
@@ -381,15 +382,36 @@ impl Udp {
 
     /// All sockets, for people and tools; scans.
     pub(crate) fn iter(&self) -> impl Iterator<Item = UdpInfo> + '_ {
-        self.sockets.iter().map(|(key, socket)| UdpInfo {
-            id: SocketId::new(SocketKind::Udp, key),
-            local: present(&socket.local, socket.local_port, socket.v6, socket.scope),
-            peer: socket
-                .connected()
-                .then(|| present(&socket.remote, socket.remote_port, socket.v6, socket.scope)),
-            queued: socket.queue.charged(),
-            overflowed: socket.overflowed,
-        })
+        self.sockets.iter().map(|(key, socket)| info(key, socket))
+    }
+
+    /// Sockets there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.sockets.len()
+    }
+
+    /// Slots that were ever used.
+    pub(crate) fn slots(&self) -> u32 {
+        self.sockets.high_water()
+    }
+
+    /// The socket in one slot, and how many bytes it may hold to be read.
+    pub(crate) fn row(&self, slot: u32) -> Option<(UdpInfo, u32)> {
+        let (key, socket) = (self.sockets.key_of(slot)?, self.sockets.at(slot)?);
+        let limit = socket.options.receive_buffer;
+        Some((info(key, socket), limit.unwrap_or(self.receive_buffer)))
+    }
+}
+
+fn info(key: Key, socket: &Socket) -> UdpInfo {
+    UdpInfo {
+        id: SocketId::new(SocketKind::Udp, key),
+        local: present(&socket.local, socket.local_port, socket.v6, socket.scope),
+        peer: socket
+            .connected()
+            .then(|| present(&socket.remote, socket.remote_port, socket.v6, socket.scope)),
+        queued: socket.queue.charged(),
+        overflowed: socket.overflowed,
     }
 }
 

@@ -8,6 +8,7 @@ mod data;
 mod half_open;
 mod history;
 mod icmp;
+mod list;
 mod marks;
 mod memory;
 mod musts;

@@ -1,0 +1,145 @@
+//! The list of TCP's sockets, for tools: row by row, so that it can be read in pages.
+//!
+//! What does not live here: what a row says beyond its table (`info`), and pages (`host::list`).
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use base::{Instant, Key};
+use wire::Addr;
+
+use crate::net::Net;
+use crate::socket::{SocketId, SocketKind};
+
+use super::Tcp;
+use super::info::{ConnectionInfo, TcpInfo};
+use super::listen::Listener;
+use super::record::{HalfOpen, State, Tcb, TimeWait, flag};
+
+/// The tables, in the order they are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    Listeners,
+    Connections,
+    HalfOpen,
+    TimeWait,
+}
+
+impl Tcp {
+    /// Slots of a table that were ever used: its rows are among them.
+    pub(crate) fn slots(&self, table: Table) -> u32 {
+        match table {
+            Table::Listeners => self.listeners.high_water(),
+            Table::Connections => self.conns.high_water(),
+            Table::HalfOpen => self.halves.high_water(),
+            Table::TimeWait => self.waits.high_water(),
+        }
+    }
+
+    /// Sockets there are.
+    pub(crate) fn sockets(&self) -> u32 {
+        self.listeners.len() + self.conns.len() + self.halves.len() + self.waits.len()
+    }
+
+    /// The row of one slot, if it is in use.
+    pub(crate) fn row(&self, table: Table, slot: u32) -> Option<ConnectionInfo> {
+        match table {
+            Table::Listeners => {
+                let key = self.listeners.key_of(slot)?;
+                Some(listener(key, self.listeners.at(slot)?))
+            }
+            Table::Connections => Some(self.describe(slot, self.conns.at(slot)?)),
+            Table::HalfOpen => Some(self.half_open_row(self.halves.at(slot)?)),
+            Table::TimeWait => Some(self.time_wait_row(self.waits.at(slot)?)),
+        }
+    }
+
+    /// The numbers of the connection in one slot.
+    pub(crate) fn details(&self, net: &Net, now: Instant, slot: u32) -> Option<TcpInfo> {
+        let tcb = self.conns.at(slot)?;
+        Some(self.info_of(net, now, slot, tcb))
+    }
+
+    /// The limits of what may wait to be read and to be sent or acknowledged, bytes.
+    pub(crate) fn buffers(&self, table: Table, slot: u32) -> Option<(u32, u32)> {
+        let options = match table {
+            Table::Listeners => &self.listeners.at(slot)?.options,
+            Table::Connections => &self.profiles.get(self.conns.at(slot)?.profile).options,
+            Table::HalfOpen | Table::TimeWait => return None,
+        };
+        Some((options.receive_buffer, options.send_buffer))
+    }
+
+    fn describe(&self, index: u32, tcb: &Tcb) -> ConnectionInfo {
+        let act = self.actives.at(tcb.active);
+        let owned = tcb.flags & (flag::ORPHAN | flag::UNACCEPTED) == 0;
+        ConnectionInfo {
+            socket: if owned { self.id_of(index) } else { None },
+            receive_queue: act.map_or(0, |a| a.recv.len() as u32),
+            send_queue: act.map_or(0, |a| (a.sent.len() + a.unsent.len()) as u32),
+            rtt: tcb.srtt(),
+            cwnd: tcb.cwnd,
+            ..self.bare(
+                tcb.profile,
+                (&tcb.remote, tcb.remote_port),
+                tcb.local_port,
+                tcb.state,
+            )
+        }
+    }
+
+    fn half_open_row(&self, h: &HalfOpen) -> ConnectionInfo {
+        let remote = (&h.remote, h.remote_port);
+        self.bare(h.profile, remote, h.local_port, State::SynReceived)
+    }
+
+    fn time_wait_row(&self, w: &TimeWait) -> ConnectionInfo {
+        let remote = (&w.remote, w.remote_port);
+        self.bare(w.profile, remote, w.local_port, State::TimeWait)
+    }
+
+    /// A row of which only the addresses are known.
+    fn bare(
+        &self,
+        profile: u16,
+        remote: (&Addr, u16),
+        local_port: u16,
+        state: State,
+    ) -> ConnectionInfo {
+        ConnectionInfo {
+            socket: None,
+            local: SocketAddr::new(self.profiles.get(profile).local.to_ip(), local_port),
+            remote: SocketAddr::new(remote.0.to_ip(), remote.1),
+            state,
+            receive_queue: 0,
+            send_queue: 0,
+            rtt: Duration::ZERO,
+            cwnd: 0,
+        }
+    }
+
+    /// Every listener, connection, half-open connection and TIME-WAIT. For tools: visits all of them.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = ConnectionInfo> + '_ {
+        let listeners = self.listeners.iter().map(|(key, l)| listener(key, l));
+        let halves = self.halves.iter().map(|(_, h)| self.half_open_row(h));
+        let waits = self.waits.iter().map(|(_, w)| self.time_wait_row(w));
+        let connections = self.each_connection();
+        listeners
+            .chain(connections.map(|(index, tcb)| self.describe(index, tcb)))
+            .chain(halves)
+            .chain(waits)
+    }
+}
+
+fn listener(key: Key, l: &Listener) -> ConnectionInfo {
+    ConnectionInfo {
+        socket: Some(SocketId::new(SocketKind::Listener, key)),
+        local: SocketAddr::new(l.local.to_ip(), l.port),
+        remote: SocketAddr::new(Addr::unspecified(l.local.family()).to_ip(), 0),
+        state: State::Listen,
+        receive_queue: l.queued,
+        send_queue: l.backlog,
+        rtt: Duration::ZERO,
+        cwnd: 0,
+    }
+}
