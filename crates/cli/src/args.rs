@@ -20,12 +20,12 @@ use crate::lab::quantity;
     long_about = "A TCP/IP stack in user space, beside the kernel instead of inside it.\n\n\
         `demo` shows it at work on this machine, without root and without leaving anything behind.\n\
         `up` runs a host on a real network device, as a configuration file says.\n\
-        `lab` makes networks bad: between real devices, to try anything over them.",
+        `lab` makes networks bad: in the simulator, with plots, and between real devices.",
     after_help = "Examples:\n  \
         millstream demo                     then open http://127.0.0.1:8080 in a browser\n  \
         millstream demo --once              check everything once and say whether all is well\n  \
         millstream up -c host.toml --check  look whether a configuration file is right\n  \
-        millstream lab link ms0 ms1 --delay 25ms --loss 1%\n\n\
+        millstream lab run two-algorithms   see two algorithms share a link\n\n\
         `millstream help COMMAND` tells more about a command.",
     subcommand_required = true,
     arg_required_else_help = true,
@@ -85,18 +85,46 @@ pub(crate) enum Command {
             Exit status: 0 when the file is right or the host ran and was ended, 2 otherwise."
     )]
     Up(Up),
-    /// Bad networks, between real devices
+    /// Bad networks: scenarios in the simulator, and links between real devices
     #[command(arg_required_else_help = true)]
     Lab {
         /// What to do in the laboratory.
         #[command(subcommand)]
-        command: Box<Lab>,
+        command: Lab,
     },
 }
 
 /// `millstream lab`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lab {
+    /// Play a scenario in the simulator, and draw what its flows do
+    #[command(
+        long_about = "Plays a scenario in the simulator: bulk flows over one link with rate, round trip, queue, loss and \
+            disorder. Prints a table, and writes plots (SVG) of congestion window, bytes in flight, round-trip time, \
+            goodput and queue over time into a folder, with the samples they are made of (CSV).\n\n\
+            Time is virtual: a minute of a network takes seconds, and one seed is one run, to the last byte.",
+        after_help = "A small file:\n\n  \
+            duration = \"30s\"\n  \
+            [link]\n  \
+            rate = \"50mbit\"                 # without it there is no limit\n  \
+            rtt = \"40ms\"                    # or delay, one way\n  \
+            buffer = \"250kB\"                # a round trip's worth, if it is not said\n  \
+            loss = \"0.5%\"                   # also loss_burst, reorder, reorder_delay, duplicate, corrupt\n  \
+            [[flow]]\n  \
+            algorithm = \"cubic\"\n  \
+            [[flow]]\n  \
+            algorithm = \"reno\"\n  \
+            start = \"5s\"                    # also name, stop, bytes, send_buffer, receive_buffer\n  \
+            [[change]]\n  \
+            at = \"15s\"\n  \
+            rate = \"10mbit\"                 # also rtt, delay, loss, reorder\n\n\
+            Examples:\n  \
+            millstream lab run --list\n  \
+            millstream lab run two-algorithms\n  \
+            millstream lab run mine.toml --seed 7 --output plots --json\n\n\
+            Exit status: 0 when it was played, 2 when it could not be."
+    )]
+    Run(Run),
     /// Join two devices by a link with rate, delay, loss and disorder
     #[command(
         long_about = "Joins two devices by a link as bad as you say, in user space: what netem does, also where the kernel \
@@ -115,7 +143,7 @@ pub(crate) enum Lab {
             millstream lab link ms0@1234 ms0@5678 --loss 2% --loss-burst=10 --time 30s --json\n\n\
             Exit status: 0 when it was ended, 2 when it could not run."
     )]
-    Link(Link),
+    Link(Box<Link>),
 }
 
 /// `millstream demo`.
@@ -172,6 +200,26 @@ pub(crate) struct Up {
     /// Read and check the file, say what it means, and change nothing
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+/// `millstream lab run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// A TOML file, or the name of a scenario that comes with the program
+    #[arg(value_name = "SCENARIO", default_value = "two-algorithms")]
+    pub(crate) scenario: String,
+    /// Tell the scenarios that come with the program
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Where the plots go [a folder called lab-NAME]
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) output: Option<PathBuf>,
+    /// Another seed than the scenario's
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Print what came of it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `millstream lab link`.

@@ -19,6 +19,8 @@ use wire::{Addr, Cidr, Mac};
 
 use crate::services::Service;
 
+pub(crate) use file::in_words;
+
 /// The smallest MTU IPv6 works with (RFC 8200 5).
 const MTU_MIN: u16 = 1_280;
 
@@ -131,13 +133,13 @@ impl fmt::Display for ConfigError {
 }
 
 /// A complaint about a range of the text.
-struct Complaint {
-    span: Option<Range<usize>>,
-    message: String,
+pub(crate) struct Complaint {
+    pub(crate) span: Option<Range<usize>>,
+    pub(crate) message: String,
 }
 
 impl Complaint {
-    fn at(span: Range<usize>, message: impl fmt::Display) -> Self {
+    pub(crate) fn at(span: Range<usize>, message: impl fmt::Display) -> Self {
         Self {
             span: Some(span),
             message: message.to_string(),
@@ -150,10 +152,15 @@ impl Complaint {
 /// # Errors
 /// The first thing wrong with it.
 pub(crate) fn parse(text: &str, folder: &Path) -> Result<Config, ConfigError> {
-    file::read(text, folder).map_err(|complaint| ConfigError {
+    file::read(text, folder).map_err(|complaint| placed(text, complaint))
+}
+
+/// The complaint with its line and column.
+pub(crate) fn placed(text: &str, complaint: Complaint) -> ConfigError {
+    ConfigError {
         place: complaint.span.map(|span| place(text, span.start)),
         message: complaint.message,
-    })
+    }
 }
 
 /// Line and column of a byte offset, both from 1; columns count characters, as editors do.

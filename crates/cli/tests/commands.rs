@@ -58,6 +58,7 @@ fn help_is_what_was_last_agreed_on() {
         ("demo.txt", &["demo", "--help"]),
         ("up.txt", &["up", "--help"]),
         ("lab.txt", &["lab", "--help"]),
+        ("lab-run.txt", &["lab", "run", "--help"]),
         ("lab-link.txt", &["lab", "link", "--help"]),
     ] {
         let (status, out, err) = run(args);

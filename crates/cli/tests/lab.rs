@@ -230,3 +230,125 @@ fn an_end_that_is_not_there_is_told_in_one_line() {
         assert!(said.contains("lo is there already"), "{said}");
     });
 }
+
+const SMALL: &str = "\
+name = \"small\"\nduration = \"3s\"\n\
+[link]\nrate = \"10mbit\"\nrtt = \"20ms\"\nloss = \"1%\"\nreorder = \"2%\"\n\
+[[flow]]\nname = \"first & <best>\"\n[[flow]]\nalgorithm = \"reno\"\nstart = \"500ms\"\nbytes = \"100kB\"\n";
+
+#[test]
+fn one_seed_is_one_run_to_the_last_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::write(path("small.toml"), SMALL).expect("the file can be written");
+    let run = |output: &str, seed: &str| -> (Value, Vec<(String, Vec<u8>)>) {
+        let (file, output) = (path("small.toml"), path(output));
+        let args = ["lab", "run", &file, "-o", &output, "--seed", seed, "--json"];
+        let done = millstream(&args);
+        assert_eq!(
+            (done.status.code(), done.stderr.as_slice()),
+            (Some(0), &b""[..])
+        );
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&output).expect("the folder was made") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("UTF-8");
+            files.push((name, std::fs::read(entry.path()).expect("readable")));
+        }
+        files.sort();
+        (serde_json::from_slice(&done.stdout).expect("JSON"), files)
+    };
+    let (report, files) = run("one", "7");
+    let (again, same) = run("two", "7");
+    assert_eq!(report["fingerprint"], again["fingerprint"]);
+    assert!(files == same, "the files differ");
+    let (other, others) = run("three", "8");
+    assert_ne!(report["fingerprint"], other["fingerprint"]);
+    assert!(files != others, "another seed, other plots");
+
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = [
+        "cwnd.svg",
+        "goodput.svg",
+        "in-flight.svg",
+        "overview.svg",
+        "queue.svg",
+        "rtt.svg",
+        "samples.csv",
+    ];
+    assert_eq!(names, expected);
+    let overview = String::from_utf8(files[3].1.clone()).expect("UTF-8");
+    for words in [
+        "first &amp; &lt;best&gt; (cubic)",
+        "flow 2 (reno)",
+        "congestion window, KiB",
+        "in flight, KiB",
+        "smoothed round-trip time, ms",
+        "goodput (over 30.0 ms), Mbit/s",
+        "queue before the link, KiB",
+        "time, s",
+        "10.0 Mbit/s, queue 64 KiB, round trip 20.0 ms, seed 7",
+    ] {
+        assert!(overview.contains(&format!("{words}</text>")), "{words}");
+    }
+    // Two flows in each of four panels, and the queue.
+    assert_eq!(overview.matches("<polyline").count(), 9);
+    assert_eq!(report["flows"][1]["delivered_bytes"], 100_000);
+    assert!(report["flows"][1]["finished_seconds"].is_f64());
+}
+
+#[test]
+fn a_scenario_is_a_table_on_a_terminal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("small.toml");
+    std::fs::write(&file, SMALL).expect("the file can be written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    let command = command.args(["lab", "run", "./small.toml"]);
+    let done = command.current_dir(&folder).output().expect("it starts");
+    let out = String::from_utf8(done.stdout).expect("UTF-8");
+    assert_eq!(done.status.code(), Some(0), "{out}");
+    assert!(out.starts_with("small: 10.0 Mbit/s, queue 64 KiB, round trip 20.0 ms, seed 1\n"));
+    for words in [
+        "goodput   RTT min / mean / max  mean cwnd",
+        "first & <best>  cubic",
+        "flow 2          reno",
+        " segments sent again\n",
+        "Jain's index of fairness 0.",
+        "\n7 files in lab-small\n",
+    ] {
+        assert!(out.contains(words), "{words} is not in {out}");
+    }
+    assert!(folder.path().join("lab-small/overview.svg").is_file());
+}
+
+#[test]
+fn a_scenario_that_is_wrong_is_told_to_the_column() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bad.toml");
+    let path = path.to_str().expect("UTF-8");
+    std::fs::write(path, "[link]\nrate = \"quick\"\n[[flow]]\n").expect("the file can be written");
+    let said = refusal(&["lab", "run", path]);
+    assert_eq!(
+        said,
+        format!(
+            "millstream: {path}:2:8: give a rate from 1kbit to 1000gbit, such as 100mbit or 1.5gbit"
+        )
+    );
+    let said = refusal(&["lab", "run", "no-such"]);
+    assert!(said.contains("one of two-algorithms, loss,"), "{said}");
+    let said = refusal(&["lab", "run", "no/such.toml"]);
+    assert!(said.contains("cannot read no/such.toml"), "{said}");
+    let said = refusal(&["lab", "run", "loss", "-o", "/proc/nowhere"]);
+    assert!(said.contains("cannot write /proc/nowhere"), "{said}");
+}
+
+#[test]
+fn the_scenarios_there_are_are_told() {
+    let done = millstream(&["lab", "run", "--list"]);
+    let out = String::from_utf8(done.stdout).expect("UTF-8");
+    assert_eq!(out.lines().count(), 7);
+    assert!(
+        out.contains("reordering        5 % of the frames held back"),
+        "{out}"
+    );
+}

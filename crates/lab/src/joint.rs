@@ -74,10 +74,11 @@ impl Ord for Held {
 }
 
 /// One direction: from side 0 to side 1, or back.
-#[derive(Default)]
 struct Lane {
     config: LinkConfig,
     direction: Direction,
+    /// Its own: what is lost here does not depend on what goes the other way.
+    rng: Rng,
     held: BinaryHeap<Reverse<Held>>,
     counts: Counts,
 }
@@ -85,7 +86,6 @@ struct Lane {
 /// The link.
 pub struct Joint {
     lanes: [Lane; 2],
-    rng: Rng,
     limit: usize,
     sent: u64,
     pool: Pool,
@@ -97,9 +97,13 @@ impl Joint {
     /// # Errors
     /// When the memory cannot be had.
     pub fn new(configs: [LinkConfig; 2], limit: u32, seed: u64) -> io::Result<Self> {
+        let mut seeds = Rng::from_seed(seed);
         let lane = |config| Lane {
             config,
-            ..Lane::default()
+            direction: Direction::default(),
+            rng: Rng::from_seed(seeds.u64()),
+            held: BinaryHeap::new(),
+            counts: Counts::default(),
         };
         // A frame longer than a block takes several.
         let mtu = configs[0].mtu.max(configs[1].mtu);
@@ -107,7 +111,6 @@ impl Joint {
         let pool = Pool::new(limit.saturating_mul(blocks).saturating_add(SPARE_BLOCKS))?;
         Ok(Self {
             lanes: configs.map(lane),
-            rng: Rng::from_seed(seed),
             limit: limit as usize,
             sent: 0,
             pool,
@@ -154,7 +157,7 @@ impl Joint {
             lane.counts.over_limit += 1;
             return self.pool.free(chain);
         }
-        let fate = lane.direction.send(&lane.config, &mut self.rng, now, len);
+        let fate = lane.direction.send(&lane.config, &mut lane.rng, now, len);
         let queued = lane.direction.backlog(&lane.config, now);
         lane.counts.queue_high_water = lane.counts.queue_high_water.max(queued);
         match fate.lost {
@@ -181,7 +184,7 @@ impl Joint {
         if fate.corrupt {
             // The first part of a frame in several blocks: the others are as good as it.
             let bytes = self.pool.first_mut(&chain);
-            let bit = self.rng.below(bytes.len() as u32 * 8) as usize;
+            let bit = lane.rng.below(bytes.len() as u32 * 8) as usize;
             if let Some(byte) = bytes.get_mut(bit / 8) {
                 *byte ^= 1 << (bit % 8);
                 lane.counts.corrupted += 1;

@@ -174,7 +174,7 @@ fn check_tcp(table: BTreeMap<Spanned<String>, Spanned<i64>>) -> Result<TcpTunabl
 }
 
 /// The parser's message as one line, in the words of TOML's users instead of serde's.
-fn in_words(message: &str) -> String {
+pub(crate) fn in_words(message: &str) -> String {
     let words = [
         (
             "expected a sequence",

@@ -338,8 +338,9 @@ mod tests {
         let words = ["millstream", "lab", "link", "a", "b"];
         let cli = args::Cli::try_parse_from(words.into_iter().chain(line.split_whitespace()));
         match cli.unwrap().command {
-            args::Command::Lab { command } => match *command {
-                args::Lab::Link(link) => link,
+            args::Command::Lab { command } => match command {
+                args::Lab::Link(link) => *link,
+                args::Lab::Run(_) => panic!("not a link"),
             },
             _ => panic!("not a link"),
         }

@@ -2,8 +2,10 @@
 //!
 //! What does not live here: the link and its clock, scenarios' simulation and drawing (the room `lab`).
 
-pub(crate) mod link;
+mod file;
+mod link;
 pub(crate) mod quantity;
+mod run;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,7 @@ use crate::failure::Failure;
 /// What is wrong with it, or what the machine refuses.
 pub(crate) fn run(command: &args::Lab) -> Result<ExitCode, Failure> {
     match command {
+        args::Lab::Run(args) => run::run(args),
         args::Lab::Link(args) => link::run(args),
     }
 }
