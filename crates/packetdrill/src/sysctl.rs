@@ -58,8 +58,9 @@ pub(crate) fn mirror(host: &mut Host, pace: bool) -> Keepalive {
     if let [_, _, most] = numbers("tcp_rmem")[..] {
         options.receive_buffer = buffer(most);
     }
-    if let [_, default, _] = numbers("tcp_wmem")[..] {
+    if let [_, default, most] = numbers("tcp_wmem")[..] {
         options.send_buffer = buffer(default);
+        options.send_buffer_most = buffer(most);
     }
     let name = fs::read_to_string(format!("{FOLDER}/tcp_congestion_control")).unwrap_or_default();
     if let Some(congestion) = Congestion::from_name(name.trim()) {

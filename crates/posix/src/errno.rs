@@ -54,6 +54,7 @@ numbers! {
     NOTSOCK = ENOTSOCK: "socket operation on non-socket",
     NOTTY = ENOTTY: "inappropriate ioctl for device",
     OPNOTSUPP = EOPNOTSUPP: "operation not supported",
+    PERM = EPERM: "operation not permitted",
     PIPE = EPIPE: "broken pipe",
     PROTONOSUPPORT = EPROTONOSUPPORT: "protocol not supported",
     SOCKTNOSUPPORT = ESOCKTNOSUPPORT: "socket type not supported",

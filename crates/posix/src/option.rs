@@ -127,8 +127,14 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
             let size = (number.max(0) as u32).min(BUFFER_MOST);
             let size = (2 * size).max(SEND_BUFFER_LEAST);
             socket.send_buffer = Some(size);
-            return change_tcp(world, fd, |o| o.send_buffer = size);
+            // It grows no more by itself (Linux's SOCK_SNDBUF_LOCK).
+            return change_tcp(world, fd, |o| {
+                (o.send_buffer, o.send_buffer_most) = (size, 0);
+            });
         }
+        // Nobody here is privileged to go beyond the limit.
+        libc::SO_SNDBUFFORCE | libc::SO_RCVBUFFORCE => return Err(Errno::PERM),
+        libc::SO_OOBINLINE => socket.oob_inline = on,
         libc::SO_RCVBUF => {
             let size = (number.max(0) as u32).min(BUFFER_MOST);
             let size = (2 * size).max(RECEIVE_BUFFER_LEAST);
@@ -164,6 +170,7 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
             }
             Ok(())
         }
+        TCP_NOTSENT_LOWAT => change_tcp(world, fd, |o| o.notsent_lowat = number as u32),
         TCP_INQ => {
             world.table().get_mut(fd)?.inq = within(number, 0..=1)? != 0;
             Ok(())
@@ -171,7 +178,6 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
         libc::TCP_CORK => {
             let socket = world.table().get_mut(fd)?;
             socket.cork = number != 0;
-            socket.more = false;
             if let State::Connecting(id) | State::Stream(id) = socket.state {
                 let now = world.now();
                 world.host().tcp_set_cork(now, id, number != 0)?;
@@ -334,11 +340,10 @@ fn change_udp<W: World>(world: &mut W, fd: i32, change: impl Fn(&mut UdpOptions)
     Ok(())
 }
 
-/// TCP_NODELAY lets go of what a cork holds back, once, as on Linux.
+/// TCP_NODELAY lets go of what a cork or MSG_MORE holds back, once, as on Linux.
 fn push<W: World>(world: &mut W, fd: i32) -> Result<()> {
     let socket = world.table().get_mut(fd)?;
-    let corked = socket.cork || core::mem::take(&mut socket.more);
-    if let (State::Connecting(id) | State::Stream(id), true) = (socket.state, corked) {
+    if let State::Connecting(id) | State::Stream(id) = socket.state {
         let (again, now) = (socket.cork, world.now());
         world.host().tcp_set_cork(now, id, false)?;
         world.changed();
@@ -380,7 +385,7 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
             libc::SO_ERROR => return Ok(error_number(world, fd, &socket)?.to_ne_bytes().to_vec()),
             SO_MAX_PACING_RATE => return Ok(socket.tcp.max_pacing_rate.to_ne_bytes().to_vec()),
             SO_MEMINFO => return memory_info(world, &socket),
-            _ => socket_number(&socket, name)?,
+            _ => socket_number(world, &socket, name)?,
         },
         libc::IPPROTO_TCP if socket.kind == Kind::Stream => match name {
             libc::TCP_INFO => return Ok(info_bytes(world, &socket)),
@@ -400,6 +405,8 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
     Ok(number.to_ne_bytes().to_vec())
 }
 
+/// `TCP_NOTSENT_LOWAT`, which libc does not name.
+const TCP_NOTSENT_LOWAT: i32 = 25;
 /// `TCP_INQ`, which libc does not name.
 const TCP_INQ: i32 = 36;
 /// `SO_MAX_PACING_RATE`, which libc does not name everywhere.
@@ -431,7 +438,7 @@ fn error_number<W: World>(world: &mut W, fd: i32, socket: &Socket) -> Result<i32
     Ok(error)
 }
 
-fn socket_number(socket: &Socket, name: i32) -> Result<i32> {
+fn socket_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32> {
     let stream = socket.kind == Kind::Stream;
     let on = |on: bool| i32::from(on);
     Ok(match name {
@@ -446,14 +453,25 @@ fn socket_number(socket: &Socket, name: i32) -> Result<i32> {
         libc::SO_REUSEPORT => on(socket.reuse_port),
         libc::SO_KEEPALIVE => on(socket.tcp.keepalive.is_some()),
         libc::SO_BROADCAST => on(socket.udp.broadcast),
+        libc::SO_OOBINLINE => on(socket.oob_inline),
         libc::SO_RCVLOWAT => socket.low_water as i32,
         libc::SO_SNDLOWAT => 1,
         notice::SO_ZEROCOPY => on(socket.notices.zerocopy),
         notice::SO_TIMESTAMPING => socket.notices.stamping as i32,
-        libc::SO_SNDBUF => socket.send_buffer.unwrap_or(socket.tcp.send_buffer) as i32,
+        libc::SO_SNDBUF => send_buffer(world, socket) as i32,
         libc::SO_RCVBUF => socket.receive_buffer.unwrap_or(socket.tcp.receive_buffer) as i32,
         _ => return Err(Errno::NOPROTOOPT),
     })
+}
+
+/// What was set, or what it has grown to.
+fn send_buffer<W: World>(world: &mut W, socket: &Socket) -> u32 {
+    let grown = match socket.state {
+        State::Stream(id) => world.host().tcp_send_buffer(id).ok(),
+        _ => None,
+    };
+    let own = socket.send_buffer.unwrap_or(socket.tcp.send_buffer);
+    socket.send_buffer.or(grown).unwrap_or(own)
 }
 
 fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32> {
@@ -461,6 +479,7 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
     Ok(match name {
         libc::TCP_NODELAY => i32::from(socket.tcp.nodelay),
         libc::TCP_CORK => i32::from(socket.cork),
+        TCP_NOTSENT_LOWAT => socket.tcp.notsent_lowat as i32,
         TCP_INQ => i32::from(socket.inq),
         libc::TCP_MAXSEG => match socket.state {
             State::Connecting(id) | State::Stream(id) => world.host().tcp_info(id)?.mss as i32,
@@ -528,8 +547,8 @@ fn memory_info<W: World>(world: &mut W, socket: &Socket) -> Result<Vec<u8>> {
         State::Stream(id) => queued(world, id),
         _ => (0, 0),
     };
-    let receive = socket_number(socket, libc::SO_RCVBUF)? as u32;
-    let send = socket_number(socket, libc::SO_SNDBUF)? as u32;
+    let receive = socket_number(world, socket, libc::SO_RCVBUF)? as u32;
+    let send = socket_number(world, socket, libc::SO_SNDBUF)? as u32;
     // rmem_alloc, rcvbuf, wmem_alloc, sndbuf, fwd_alloc, wmem_queued, optmem, backlog, drops.
     let numbers = [unread, receive, 0, send, 0, unsent, 0, 0, 0];
     Ok(numbers.iter().flat_map(|n| n.to_ne_bytes()).collect())

@@ -28,6 +28,13 @@ pub(crate) enum State {
     Datagram(SocketId),
 }
 
+/// The beginning of a datagram that is not whole yet, and where it goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Held {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) to: Option<SocketAddr>,
+}
+
 /// One socket.
 #[derive(Debug, Clone)]
 pub(crate) struct Socket {
@@ -50,8 +57,12 @@ pub(crate) struct Socket {
     pub(crate) cork: bool,
     /// TCP_INQ.
     pub(crate) inq: bool,
-    /// The last write had MSG_MORE.
-    pub(crate) more: bool,
+    /// SO_OOBINLINE.
+    pub(crate) oob_inline: bool,
+    /// Number of the urgent byte that MSG_OOB took last.
+    pub(crate) oob_taken: Option<u32>,
+    /// The beginning of a datagram (MSG_MORE).
+    pub(crate) held: Option<Held>,
     /// SO_SNDTIMEO and SO_RCVTIMEO.
     pub(crate) send_timeout: Option<Duration>,
     pub(crate) receive_timeout: Option<Duration>,
@@ -83,7 +94,9 @@ impl Socket {
             reuse_port: false,
             cork: false,
             inq: false,
-            more: false,
+            oob_inline: false,
+            oob_taken: None,
+            held: None,
             send_timeout: None,
             receive_timeout: None,
             low_water: 1,
@@ -99,8 +112,8 @@ impl Socket {
             nonblocking,
             state: State::Stream(id),
             bound: None,
-            more: false,
             notices: self.notices.accepted(),
+            oob_taken: None,
             ..self.clone()
         }
     }

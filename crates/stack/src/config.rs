@@ -40,10 +40,12 @@ pub struct Config {
     pub transmit_queue: usize,
     /// Bytes a TCP connection may hold to be read, and the window it can offer at most.
     pub tcp_receive_buffer: u32,
-    /// Bytes a TCP connection may hold to be sent or acknowledged.
+    /// Bytes a TCP connection may hold to be sent or acknowledged, at first.
     pub tcp_send_buffer: u32,
     /// TCP connections keep account of what they do, unless they say otherwise: see [`crate::TcpOptions::account`].
     pub tcp_account: bool,
+    /// How far that grows with the congestion window; not at all when this is no more.
+    pub tcp_send_buffer_most: u32,
     /// Bytes a UDP socket may hold to be read.
     pub udp_receive_buffer: u32,
     /// First and last ephemeral port.
@@ -87,6 +89,7 @@ impl Default for Config {
             tcp_receive_buffer: 1 << 20,
             tcp_send_buffer: 1 << 20,
             tcp_account: false,
+            tcp_send_buffer_most: 4 << 20,
             udp_receive_buffer: 208 * 1024,
             ephemeral_ports: (32_768, 60_999),
             tcp: crate::TcpTunables::default(),
@@ -119,6 +122,9 @@ impl Config {
         }
         if self.tcp_send_buffer < 4096 || self.tcp_send_buffer > 1 << 30 {
             return Err(Value("tcp_send_buffer must be from 4 KiB to 1 GiB"));
+        }
+        if self.tcp_send_buffer_most > 1 << 30 {
+            return Err(Value("tcp_send_buffer_most must be at most 1 GiB"));
         }
         if !self.tcp.check() {
             return Err(Value(crate::TcpTunables::OUT_OF_RANGE));

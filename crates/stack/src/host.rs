@@ -16,7 +16,7 @@ use crate::error::{ConfigError, SocketError};
 use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Route};
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::Stats;
-use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions};
+use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions, Write};
 use crate::udp::Udp;
 
 mod list;
@@ -436,8 +436,7 @@ impl Host {
         socket: SocketId,
         bytes: &[u8],
     ) -> Result<usize, SocketError> {
-        self.core.now = now;
-        self.tcp.send(&mut self.core, socket, bytes)
+        self.tcp_send_with(now, socket, bytes, Write::default())
     }
 
     /// Queues blocks of this host's pool to be sent, without a copy.
@@ -487,7 +486,7 @@ impl Host {
     /// # Errors
     /// As [`Host::tcp_recv`].
     pub fn tcp_peek(&mut self, socket: SocketId, out: &mut [u8]) -> Result<usize, SocketError> {
-        self.tcp.peek(&self.core, socket, out)
+        self.tcp.peek(&self.core, socket, 0, out)
     }
 
     /// Shuts down reading, writing or both; the handle stays.
@@ -700,6 +699,8 @@ pub struct TcpOccupancy {
     pub in_flight: u32,
     /// Connections that had a loss since they were last idle.
     pub episodes: u32,
+    /// Connections with ends of records or urgent data under way.
+    pub edges: u32,
     /// Marks, and notices that nobody has taken.
     pub marks: u32,
     /// Connections with an account.

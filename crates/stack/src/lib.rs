@@ -40,6 +40,6 @@ pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{
     Congestion, ConnectionInfo, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError,
-    State, TcpAccount, TcpInfo, TcpOptions, TcpTunables,
+    State, TcpAccount, TcpInfo, TcpOptions, TcpTunables, Urgent, Write,
 };
 pub use udp::{Received, UdpInfo, UdpOptions};

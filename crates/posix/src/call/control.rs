@@ -6,6 +6,8 @@ use crate::errno::{Errno, Result};
 use crate::socket::{Kind, State};
 use crate::world::World;
 
+/// SIOCATMARK: whether the next byte to be read is the urgent one.
+const SIOCATMARK: u64 = 0x8905;
 /// SIOCOUTQNSD: bytes not sent yet.
 const SIOCOUTQNSD: u64 = 0x894b;
 
@@ -50,7 +52,7 @@ pub fn close<W: World>(world: &mut W, fd: i32) -> Result<()> {
     let socket = world.table().remove(fd).ok_or(Errno::BADF)?;
     let now = world.now();
     if let Some(id) = socket.id() {
-        if socket.more || socket.cork {
+        if socket.cork {
             let _ = world.host().tcp_set_cork(now, id, false);
         }
         world.host().close(now, id)?;
@@ -83,7 +85,7 @@ pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> R
     }
 }
 
-/// FIONREAD (SIOCINQ), SIOCOUTQ (TIOCOUTQ), SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`.
+/// FIONREAD (SIOCINQ), SIOCATMARK, SIOCOUTQ (TIOCOUTQ), SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`.
 ///
 /// # Errors
 /// EBADF; EINVAL on a listener; ENOTTY for other requests.
@@ -92,6 +94,15 @@ pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> R
     if request == libc::FIONBIO {
         socket.nonblocking = argument != 0;
         return Ok(0);
+    }
+    if request == SIOCATMARK {
+        let urgent = match socket.state {
+            State::Listening(_) => return Err(Errno::INVAL),
+            State::Stream(id) | State::Connecting(id) => world.host().tcp_urgent(id)?,
+            _ if socket.kind == Kind::Stream => None,
+            _ => return Err(Errno::NOTTY),
+        };
+        return Ok(i32::from(urgent.is_some_and(|urgent| urgent.left == 1)));
     }
     let asks_in = request == libc::FIONREAD;
     let asks_out = request == libc::TIOCOUTQ;
@@ -112,7 +123,7 @@ pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> R
     let info = world.host().tcp_info(id)?;
     let connecting = matches!(info.state, TcpState::SynSent | TcpState::SynReceived);
     let bytes = match (asks_in, asks_out) {
-        (true, _) => info.unread,
+        (true, _) => super::urgent::before_mark(world, fd, id, info.unread),
         _ if connecting => 0,
         (_, true) => info.unacknowledged + info.unsent,
         _ => info.unsent,

@@ -8,6 +8,7 @@ mod open;
 mod poll;
 mod receive;
 mod send;
+mod urgent;
 
 use core::time::Duration;
 

@@ -72,7 +72,10 @@ fn bits<W: World>(world: &mut W, fd: i32) -> i16 {
         };
     };
     let told = notice::waiting(world, fd);
-    let ready = world.host().ready(id);
+    let mut ready = world.host().ready(id);
+    if ready.contains(Ready::PRIORITY) {
+        ready = super::urgent::readiness(world, fd, id, ready);
+    }
     let mut bits = if told { libc::POLLERR } else { 0 };
     for (what, bit) in [
         (Ready::READABLE, READ),

@@ -8,7 +8,7 @@ use std::io::IoSliceMut;
 use stack::{Ready, SocketId};
 
 use super::open::{datagram, progress};
-use super::{Patience, persist};
+use super::{Patience, persist, urgent};
 use crate::control::Control;
 use crate::errno::{Errno, Result};
 use crate::notice;
@@ -35,7 +35,7 @@ pub struct Message {
 /// Linux.
 ///
 /// # Errors
-/// EBADF, ENOTCONN, EAGAIN, EINVAL for MSG_OOB, EOPNOTSUPP for other flags, the pending error.
+/// EBADF, ENOTCONN, EAGAIN, EINVAL for MSG_OOB when there is nothing urgent, EOPNOTSUPP for other flags, the pending error.
 pub fn receive<W: World>(
     world: &mut W,
     fd: i32,
@@ -53,7 +53,7 @@ pub fn receive<W: World>(
     }
     let socket = world.table().get(fd)?;
     if flags & libc::MSG_OOB != 0 {
-        return Err(Errno::INVAL);
+        return receive_urgent(world, fd, pieces, flags);
     }
     if flags & !known != 0 {
         return Err(Errno::OPNOTSUPP);
@@ -91,16 +91,39 @@ pub fn receive<W: World>(
     if let Ok(socket) = world.table().get(fd)
         && let (true, Some(id)) = (socket.inq, socket.id())
     {
-        let left = left(world, id);
+        let left = left(world, fd, id);
         let inq = Control::int(libc::IPPROTO_TCP, TCP_CM_INQ, left);
         message.control.push(inq);
     }
     Ok(message)
 }
 
+/// MSG_OOB on a stream; there is none on datagrams.
+fn receive_urgent<W: World>(
+    world: &mut W,
+    fd: i32,
+    pieces: &mut [IoSliceMut<'_>],
+    flags: i32,
+) -> Result<Message> {
+    if world.table().get(fd)?.kind == Kind::Datagram {
+        return Err(Errno::OPNOTSUPP);
+    }
+    let byte = urgent::take(world, fd, flags & libc::MSG_PEEK != 0)?;
+    let mut message = Message::default();
+    if let Some(byte) = byte {
+        message.flags = libc::MSG_OOB;
+        match pieces.iter_mut().find(|piece| !piece.is_empty()) {
+            Some(piece) => (piece[0], message.len) = (byte, 1),
+            None => message.flags |= libc::MSG_TRUNC,
+        }
+    }
+    Ok(message)
+}
+
 /// What TCP_INQ tells: the end of the stream counts as a byte once everything before it was read.
-fn left<W: World>(world: &mut W, id: SocketId) -> i32 {
+fn left<W: World>(world: &mut W, fd: i32, id: SocketId) -> i32 {
     let unread = world.host().tcp_info(id).map_or(0, |info| info.unread);
+    let unread = urgent::before_mark(world, fd, id, unread);
     let ended = world.host().ready(id).contains(Ready::READ_CLOSED);
     match unread {
         0 => i32::from(ended),
@@ -138,7 +161,11 @@ impl Reader<'_, '_> {
             if self.copied > 0 && !has_data(world, id) && ready.intersects(behind) {
                 return Ok(());
             }
-            match self.take(world, id) {
+            let most = match self.up_to_mark(world, fd, id)? {
+                0 => return Ok(()),
+                most => most,
+            };
+            match self.take(world, id, most) {
                 Ok(0) => return Ok(()),
                 Ok(n) => self.copied += n,
                 Err(Errno::AGAIN) if self.copied >= self.target => return Ok(()),
@@ -150,11 +177,29 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Copies or throws away the next bytes.
-    fn take<W: World>(&mut self, world: &mut W, id: SocketId) -> Result<usize> {
+    /// How many bytes may be read at once: reads stop before the urgent byte, and pass it over when they begin there, unless it
+    /// is in the stream.
+    fn up_to_mark<W: World>(&mut self, world: &mut W, fd: i32, id: SocketId) -> Result<usize> {
+        loop {
+            return match urgent::ahead(world, fd, id) {
+                None => Ok(usize::MAX),
+                Some((urgent, _)) if urgent.left > 1 => Ok(urgent.left as usize - 1),
+                Some(_) if self.copied > 0 => Ok(0),
+                Some((_, false)) if has_data(world, id) => {
+                    let now = world.now();
+                    world.host().tcp_recv(now, id, &mut [0])?;
+                    continue;
+                }
+                Some(_) => Ok(usize::MAX),
+            };
+        }
+    }
+
+    /// Copies or throws away the next bytes, at most `most`.
+    fn take<W: World>(&mut self, world: &mut W, id: SocketId, most: usize) -> Result<usize> {
         let now = world.now();
         if self.flags & libc::MSG_TRUNC != 0 {
-            let most = self.len - self.copied;
+            let most = most.min(self.len - self.copied);
             let chain = world.host().tcp_recv_chain(now, id, most)?;
             let n = chain.len();
             world.host().pool_mut().free(chain);
@@ -165,7 +210,10 @@ impl Reader<'_, '_> {
             let from = skip.min(piece.len());
             skip -= from;
             if from < piece.len() {
-                return Ok(world.host().tcp_recv(now, id, &mut piece[from..])?);
+                let len = most.min(piece.len() - from);
+                return Ok(world
+                    .host()
+                    .tcp_recv(now, id, &mut piece[from..from + len])?);
             }
         }
         Ok(world.host().tcp_recv(now, id, &mut [])?)

@@ -4,7 +4,7 @@
 
 use std::io::IoSlice;
 
-use stack::{Ready, SocketId};
+use stack::{Ready, SocketId, Write};
 
 use super::ancillary::Ancillary;
 use super::open::datagram;
@@ -13,17 +13,20 @@ use crate::address::{Destination, parse, plain};
 use crate::control::Control;
 use crate::errno::{Errno, Result};
 use crate::notice;
-use crate::socket::{Kind, State};
+use crate::socket::{Held, Kind, State};
 use crate::world::World;
 
-/// Flags that change nothing here: signals are the caller's affair, a confirmation is always taken, records are not kept.
+/// Flags that change nothing here: signals are the caller's affair, a confirmation is always taken.
 const HARMLESS: i32 = libc::MSG_NOSIGNAL | libc::MSG_CONFIRM;
+
+/// The longest datagram IP can carry.
+const DATAGRAM_MOST: usize = 65_535;
 
 /// Sends bytes, or one datagram to `to` (a `sockaddr`) or the peer; returns how many. A stream takes part of them only if it
 /// may not wait, or something happened. A caller without MSG_NOSIGNAL owes a SIGPIPE on EPIPE of a stream.
 ///
 /// # Errors
-/// EBADF, EPIPE, EAGAIN, ENOTCONN and EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP for flags that are not done (MSG_OOB, MSG_FASTOPEN),
+/// EBADF, EPIPE, EAGAIN, ENOTCONN and EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP for flags that are not done (MSG_FASTOPEN),
 /// the pending error.
 pub fn send<W: World>(
     world: &mut W,
@@ -47,7 +50,12 @@ pub fn send_message<W: World>(
     to: Option<&[u8]>,
     control: &[Control],
 ) -> Result<usize> {
-    let known = HARMLESS | libc::MSG_DONTWAIT | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_ZEROCOPY;
+    let known = HARMLESS
+        | libc::MSG_DONTWAIT
+        | libc::MSG_MORE
+        | libc::MSG_EOR
+        | libc::MSG_OOB
+        | libc::MSG_ZEROCOPY;
     let socket = world.table().get(fd)?;
     if flags & !known != 0 {
         return Err(Errno::OPNOTSUPP);
@@ -58,32 +66,34 @@ pub fn send_message<W: World>(
     let zerocopy = flags & libc::MSG_ZEROCOPY != 0;
     let patience = Patience::new(world, nonblocking, timeout);
     if kind == Kind::Datagram {
-        if flags & libc::MSG_MORE != 0 {
+        if flags & libc::MSG_OOB != 0 {
             return Err(Errno::OPNOTSUPP);
         }
-        let sent = send_datagram(world, fd, pieces, (to, &ancillary), patience)?;
+        let more = flags & libc::MSG_MORE != 0;
+        let sent = send_datagram(world, fd, pieces, (to, &ancillary), (patience, more))?;
         notice::sent(world, fd, (zerocopy, ancillary.stamping))?;
         return Ok(sent);
     }
     // A stream knows its peer: an address is passed over, as on Linux.
-    let more = flags & libc::MSG_MORE != 0;
-    let mut sent = 0;
-    let result = persist(world, patience, |world| {
-        send_some(world, fd, pieces, more, &mut sent)
-    });
-    let result = match result {
-        Ok(()) => Ok(sent),
-        Err(_) if sent > 0 => Ok(sent),
-        Err(error) => Err(error),
+    let mut writer = Writer {
+        pieces,
+        how: Write {
+            more: flags & libc::MSG_MORE != 0,
+            end_of_record: flags & libc::MSG_EOR != 0,
+            urgent: flags & libc::MSG_OOB != 0,
+        },
+        sent: 0,
+        refused: false,
     };
-    if !more && world.table().get(fd).is_ok_and(|s| s.more) {
-        uncork(world, fd)?;
-    }
-    if sent > 0 {
-        notice::written(world, fd, sent, (zerocopy, ancillary.stamping))?;
+    let result = persist(world, patience, |world| writer.step(world, fd));
+    if writer.sent > 0 {
+        notice::written(world, fd, writer.sent, (zerocopy, ancillary.stamping))?;
     }
     world.changed();
-    result
+    match result {
+        Err(error) if writer.sent == 0 => Err(error),
+        _ => Ok(writer.sent),
+    }
 }
 
 /// The handle of a stream data may be given to.
@@ -98,84 +108,117 @@ fn writable<W: World>(world: &mut W, fd: i32) -> Result<SocketId> {
     }
 }
 
-/// Sends what is left behind the first `sent` bytes; EAGAIN until everything is.
-fn send_some<W: World>(
-    world: &mut W,
-    fd: i32,
-    pieces: &[IoSlice<'_>],
-    more: bool,
-    sent: &mut usize,
-) -> Result<()> {
-    let id = writable(world, fd)?;
-    let now = world.now();
-    if more {
-        world.table().get_mut(fd)?.more = true;
-        world.host().tcp_set_cork(now, id, true)?;
-    }
-    // An error that comes behind what was taken is for the next call.
-    if *sent > 0 && world.host().ready(id).intersects(Ready::ERROR) {
-        return Ok(());
-    }
-    let mut skip = *sent;
-    let mut empty = true;
-    for piece in pieces {
-        let from = skip.min(piece.len());
-        skip -= from;
-        let mut rest = &piece[from..];
-        while !rest.is_empty() {
-            empty = false;
-            let taken = world.host().tcp_send(now, id, rest)?;
-            *sent += taken;
-            rest = &rest[taken..];
+/// A write to a stream under way.
+struct Writer<'a, 'b> {
+    pieces: &'a [IoSlice<'b>],
+    how: Write,
+    sent: usize,
+    /// It met a full buffer: it goes on when there is as much room as makes a socket ready (Linux's sk_stream_wait_memory).
+    refused: bool,
+}
+
+impl Writer<'_, '_> {
+    /// Sends what is left; EAGAIN until everything is.
+    fn step<W: World>(&mut self, world: &mut W, fd: i32) -> Result<()> {
+        let id = writable(world, fd)?;
+        let ready = world.host().ready(id);
+        // An error that comes behind what was taken is for the next call.
+        if self.sent > 0 && ready.intersects(Ready::ERROR) {
+            return Ok(());
+        }
+        if self.refused && !ready.intersects(Ready::WRITABLE | Ready::ERROR | Ready::HUP) {
+            return Err(Errno::AGAIN);
+        }
+        let mut before = self.sent;
+        loop {
+            match self.push(world, id) {
+                // What leaves now makes room for more of it.
+                Err(Errno::AGAIN) if self.sent > before => {
+                    before = self.sent;
+                    world.changed();
+                }
+                Err(Errno::AGAIN) => {
+                    self.refused = true;
+                    return Err(Errno::AGAIN);
+                }
+                done => return done,
+            }
         }
     }
-    if empty && *sent == 0 {
-        world.host().tcp_send(now, id, &[])?;
+
+    /// Gives the host all it takes now.
+    fn push<W: World>(&mut self, world: &mut W, id: SocketId) -> Result<()> {
+        let now = world.now();
+        let all: usize = self.pieces.iter().map(|piece| piece.len()).sum();
+        let (mut skip, mut before) = (self.sent, 0);
+        for piece in self.pieces {
+            before += piece.len();
+            let from = skip.min(piece.len());
+            skip -= from;
+            let mut rest = &piece[from..];
+            // What the flags say is of the whole.
+            let how = if before == all {
+                self.how
+            } else {
+                Write {
+                    more: true,
+                    ..Write::default()
+                }
+            };
+            while !rest.is_empty() {
+                let taken = world.host().tcp_send_with(now, id, rest, how)?;
+                self.sent += taken;
+                rest = &rest[taken..];
+            }
+        }
+        if all == 0 {
+            world.host().tcp_send(now, id, &[])?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-/// The end of a message that MSG_MORE began.
-fn uncork<W: World>(world: &mut W, fd: i32) -> Result<()> {
-    let now = world.now();
-    let socket = world.table().get_mut(fd)?;
-    socket.more = false;
-    let (cork, id) = (socket.cork, socket.id());
-    if let (false, Some(id)) = (cork, id) {
-        // It may be gone meanwhile, which the next call tells.
-        let _ = world.host().tcp_set_cork(now, id, false);
-    }
-    Ok(())
-}
-
+/// Sends a datagram, or with MSG_MORE keeps its beginning until the rest comes; where it goes was said first.
 fn send_datagram<W: World>(
     world: &mut W,
     fd: i32,
     pieces: &[IoSlice<'_>],
     (to, ancillary): (Option<&[u8]>, &Ancillary),
-    patience: Patience,
+    (patience, more): (Patience, bool),
 ) -> Result<usize> {
-    let v6 = world.table().get(fd)?.v6;
+    let socket = world.table().get(fd)?;
+    let (v6, held) = (socket.v6, socket.held.is_some());
     let to = match to.map(|to| parse(to, v6)).transpose()? {
         Some(Destination::Peer(to)) => Some(plain(to)),
         Some(Destination::Nowhere) => return Err(Errno::AFNOSUPPORT),
         None => None,
     };
     let id = datagram(world, fd)?;
-    if to.is_none() && world.host().peer_addr(id).is_err() {
+    if to.is_none() && !held && world.host().peer_addr(id).is_err() {
         return Err(Errno::DESTADDRREQ);
     }
-    let gathered;
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    let mut whole = match world.table().get_mut(fd)?.held.take() {
+        Some(held) => held,
+        None => Held {
+            bytes: Vec::new(),
+            to,
+        },
+    };
+    if whole.bytes.len() + len > DATAGRAM_MOST {
+        return Err(Errno::MSGSIZE);
+    }
     let payload = match pieces {
-        [one] => &one[..],
+        [one] if whole.bytes.is_empty() && !more => &one[..],
         many => {
-            gathered = many
-                .iter()
-                .flat_map(|p| p.iter().copied())
-                .collect::<Vec<u8>>();
-            &gathered[..]
+            many.iter().for_each(|p| whole.bytes.extend_from_slice(p));
+            &whole.bytes[..]
         }
     };
+    if more {
+        world.table().get_mut(fd)?.held = Some(whole);
+        return Ok(len);
+    }
     let usual = world.host().udp_options(id)?;
     let mut once = usual;
     once.ttl = ancillary.ttl.or(usual.ttl);
@@ -187,12 +230,13 @@ fn send_datagram<W: World>(
                 .host()
                 .udp_set_options(id, |options| *options = once)?;
         }
-        let sent = world.host().udp_send_from(now, id, payload, from, to);
+        let sent = world.host().udp_send_from(now, id, payload, from, whole.to);
         if once != usual {
             world
                 .host()
                 .udp_set_options(id, |options| *options = usual)?;
         }
         Ok(sent?)
-    })
+    })?;
+    Ok(len)
 }

@@ -10,7 +10,7 @@ use wire::Addr;
 use super::Host;
 use crate::error::{ConfigError, SocketError};
 use crate::socket::SocketId;
-use crate::tcp::{Known, Notice, TcpTunables};
+use crate::tcp::{Known, Notice, TcpTunables, Urgent, Write};
 
 impl Host {
     /// TCP's host-wide settings.
@@ -28,6 +28,7 @@ impl Host {
             return Err(ConfigError::Value(TcpTunables::OUT_OF_RANGE));
         }
         self.core.tcp = tunables;
+        self.tcp.retuned(&tunables);
         Ok(())
     }
 
@@ -44,6 +45,51 @@ impl Host {
     ) -> Result<(), SocketError> {
         self.core.now = now;
         self.tcp.set_quick_ack(socket, quick)
+    }
+
+    /// Queues bytes to be sent, as [`Host::tcp_send`], and says what they are: the beginning of more, the end of a record, urgent.
+    /// The latter two only hold when all of them were taken.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_send`]; `NoBuffers` when the ends of too many records wait.
+    pub fn tcp_send_with(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        bytes: &[u8],
+        how: Write,
+    ) -> Result<usize, SocketError> {
+        self.core.now = now;
+        self.tcp.send(&mut self.core, socket, bytes, how)
+    }
+
+    /// The urgent data ahead of a connection's reader, while there is any.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_urgent(&self, socket: SocketId) -> Result<Option<Urgent>, SocketError> {
+        self.tcp.urgent(socket)
+    }
+
+    /// Copies received bytes out from the one `offset` behind the next on, and leaves all; returns how many.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_recv`].
+    pub fn tcp_peek_at(
+        &mut self,
+        socket: SocketId,
+        offset: usize,
+        out: &mut [u8],
+    ) -> Result<usize, SocketError> {
+        self.tcp.peek(&self.core, socket, offset, out)
+    }
+
+    /// The send buffer of a connection now: what its options say, or what it has grown to (SO_SNDBUF).
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_send_buffer(&self, socket: SocketId) -> Result<u32, SocketError> {
+        self.tcp.send_buffer(socket)
     }
 
     /// Marks the end of what was written to a connection: `word` comes back in a [`Notice`] when all of it was sent (the first

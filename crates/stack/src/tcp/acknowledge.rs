@@ -65,7 +65,7 @@ impl Conn<'_> {
         if advanced {
             out.fin = self.advance(core, seg, flight, &mut delivery);
             out.send = true;
-            if self.tcb.has(flag::WANT_WRITE) && self.is_writable() {
+            if self.tcb.has(flag::WANT_WRITE) && self.is_writable(core) {
                 self.tcb.flags &= !flag::WANT_WRITE;
                 out.raise |= Ready::WRITABLE;
             }
@@ -168,6 +168,7 @@ impl Conn<'_> {
         let bytes = (acked as usize).min(self.act.sent.len());
         core.pool.pull_front(&mut self.act.sent, bytes);
         self.tcb.snd_una = seg.ack;
+        self.act.more = false; // as Linux: an ACK lets go of what MSG_MORE held back
         Board {
             flight: &mut self.act.flight,
             nodes: self.nodes,

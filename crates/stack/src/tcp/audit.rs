@@ -121,7 +121,7 @@ impl Tcp {
         let idle = act.is_none_or(|act| {
             act.sent.is_null()
                 && act.unsent.is_null()
-                && (act.ooo, act.episode) == (NONE, NONE)
+                && (act.ooo, act.episode, act.edges) == (NONE, NONE, NONE)
                 && act.flight.is_empty()
                 && act.deadline() == Instant::FAR
         });
@@ -405,6 +405,11 @@ impl Tcp {
         must(
             self.controls.len() as usize == controls.count() + kept.count(),
             "a congestion control of no connection",
+        )?;
+        let edged = self.actives.iter().filter(|(_, a)| a.edges != NONE);
+        must(
+            self.edges.len() as usize == edged.count(),
+            "ends of records or urgent data of no connection",
         )?;
         let records = self.conns.len() + self.halves.len() + self.waits.len();
         must(

@@ -1,11 +1,11 @@
-//! What applications ask of connections: connect, send, receive, shut down, close (RFC 9293 3.9.1).
+//! What applications ask of connections: connect, receive, shut down, close (RFC 9293 3.9.1).
 //!
-//! What does not live here: waiting; every call returns at once.
+//! What does not live here: writing (`write`), and waiting; every call returns at once.
 
-use base::{BLOCK, Chain};
+use base::Chain;
 use wire::Addr;
 
-use crate::context::{Core, Keep};
+use crate::context::Core;
 use crate::error::SocketError;
 use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
@@ -16,19 +16,12 @@ use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
 use super::segment::flow_bytes;
 use super::synchronise::initial_window;
-use super::timer::{arm_no_later, sync};
+use super::timer::arm_no_later;
+use super::write::Space;
 use super::{INDEX_MASK, KIND_CONNECTION, KIND_SHIFT, KIND_TIME_WAIT, Tcp, flow_index};
 
 /// Local and remote address and port of a connection.
 pub(crate) type Ends = ((Addr, u16), (Addr, u16));
-
-/// Bytes a writer may put into packet memory now. One with nothing queued may always write a little, as long as there is any,
-/// for no ACK will call it back.
-fn memory_to_write(core: &Core, empty: bool) -> usize {
-    let spare = core.spare_blocks(Keep::Unsent) as usize * BLOCK;
-    let little = (core.spare_blocks(Keep::All) as usize * BLOCK).min(BLOCK);
-    if empty { spare.max(little) } else { spare }
-}
 
 impl Tcp {
     /// Starts to connect from `local` (port 0: an ephemeral one) to `remote`.
@@ -154,129 +147,6 @@ impl Tcp {
         (waits && self.may_reuse(core, index, named)).then_some(Some(index))
     }
 
-    /// Whether data may be written in this state, and the error when not.
-    fn check_writable(tcb: &mut Tcb) -> Result<(), SocketError> {
-        if let Some(error) = tcb.take_error() {
-            return Err(error);
-        }
-        match tcb.state {
-            state if state.sends() => Ok(()),
-            State::SynSent | State::SynReceived if !tcb.has(flag::WRITE_SHUT) => {
-                Err(SocketError::WouldBlock)
-            }
-            _ => Err(SocketError::BrokenPipe),
-        }
-    }
-
-    /// Queues bytes to be sent. Returns how many were taken.
-    ///
-    /// # Errors
-    /// `WouldBlock` when there is no room (an event tells when there is), `BrokenPipe` after shutdown, the pending error.
-    pub(crate) fn send(
-        &mut self,
-        core: &mut Core,
-        id: SocketId,
-        bytes: &[u8],
-    ) -> Result<usize, SocketError> {
-        let index = self.live(id)?;
-        let memory = self.check_send(core, index)?;
-        let Some(conn) = self.conn(index) else {
-            return Err(SocketError::NoBuffers);
-        };
-        let room = (conn.send_room() as usize).min(bytes.len()).min(memory);
-        let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
-        self.after_write(core, index, taken, bytes.len())
-    }
-
-    /// Queues a chain of blocks to be sent, without a copy.
-    ///
-    /// # Errors
-    /// As [`Tcp::send`]; the chain comes back.
-    pub(crate) fn send_chain(
-        &mut self,
-        core: &mut Core,
-        id: SocketId,
-        chain: Chain,
-    ) -> Result<(), (Chain, SocketError)> {
-        let checked = self
-            .live(id)
-            .and_then(|index| self.check_send(core, index).map(|_| index));
-        let index = match checked {
-            Ok(index) => index,
-            Err(error) => return Err((chain, error)),
-        };
-        let Some(conn) = self.conn(index) else {
-            return Err((chain, SocketError::NoBuffers));
-        };
-        if conn.send_room() == 0 {
-            conn.tcb.flags |= flag::WANT_WRITE;
-            return Err((chain, SocketError::WouldBlock));
-        }
-        core.pool.append(&mut conn.act.unsent, chain);
-        self.watch(core, index);
-        self.queue_send(index);
-        Ok(())
-    }
-
-    /// Whether data may be queued to be sent; how many bytes, as far as packet memory goes.
-    fn check_send(&mut self, core: &Core, index: u32) -> Result<usize, SocketError> {
-        let Some(tcb) = self.conns.at_mut(index) else {
-            return Err(SocketError::BadSocket);
-        };
-        if let Err(error) = Self::check_writable(tcb) {
-            if error == SocketError::WouldBlock {
-                tcb.flags |= flag::WANT_WRITE;
-            }
-            return Err(error);
-        }
-        let empty = tcb.is_idle()
-            || self
-                .actives
-                .at(tcb.active)
-                .is_none_or(|a| a.unsent.is_empty() && a.sent.is_empty());
-        let memory = memory_to_write(core, empty);
-        if memory == 0 && !empty {
-            tcb.flags |= flag::WANT_WRITE;
-            return Err(SocketError::WouldBlock);
-        }
-        Ok(memory)
-    }
-
-    fn after_write(
-        &mut self,
-        core: &mut Core,
-        index: u32,
-        taken: usize,
-        wanted: usize,
-    ) -> Result<usize, SocketError> {
-        if taken < wanted
-            && let Some(tcb) = self.conns.at_mut(index)
-        {
-            tcb.flags |= flag::WANT_WRITE;
-        }
-        if wanted == 0 {
-            self.settle(core, index);
-            return Ok(0);
-        }
-        self.watch(core, index);
-        if taken == 0 {
-            return Err(SocketError::WouldBlock);
-        }
-        self.queue_send(index);
-        Ok(taken)
-    }
-
-    /// Lets a timer look after a writer, if none does: should there be no memory at all, and nothing in flight whose ACK would
-    /// bring him back, or an interface that takes no frames, ever. Sending sets it anew.
-    fn watch(&mut self, core: &mut Core, index: u32) {
-        if let Some(conn) = self.conn(index)
-            && conn.act.rto_at == base::Instant::FAR
-        {
-            conn.act.rto_at = core.now + conn.tcb.rto();
-            sync(core, conn.tcb, conn.act, index);
-        }
-    }
-
     /// Whether there is something to read, or what to return instead.
     fn check_readable(&mut self, index: u32) -> Result<Option<u32>, SocketError> {
         let Some(tcb) = self.conns.at_mut(index) else {
@@ -357,6 +227,7 @@ impl Tcp {
         &mut self,
         core: &Core,
         id: SocketId,
+        offset: usize,
         out: &mut [u8],
     ) -> Result<usize, SocketError> {
         let index = self.live(id)?;
@@ -366,7 +237,7 @@ impl Tcp {
         Ok(self
             .actives
             .at(active)
-            .map_or(0, |act| core.pool.copy_out(&act.recv, 0, out)))
+            .map_or(0, |act| core.pool.copy_out(&act.recv, offset, out)))
     }
 
     fn after_read(&mut self, core: &mut Core, index: u32) {
@@ -378,13 +249,10 @@ impl Tcp {
             return self.settle(core, index);
         }
         if let Some(conn) = self.conn(index) {
-            if conn.act.urgent_left(conn.tcb) == 0 {
-                conn.act.urgent = None;
-            }
             if conn.window_update_due() {
                 conn.tcb.ack_now();
                 self.queue_send(index);
-            } else if conn.act.is_spent(conn.tcb) {
+            } else {
                 self.settle(core, index);
             }
         }
@@ -405,16 +273,17 @@ impl Tcp {
         if ended {
             ready |= Ready::READ_CLOSED;
         }
-        if act.is_some_and(|a| a.urgent_left(tcb) > 0) {
+        if act.is_some_and(|a| self.edges.urgent(tcb, a).is_some()) {
             ready |= Ready::PRIORITY;
         }
         if tcb.state == State::Closed {
             ready |= Ready::HUP | Ready::WRITABLE;
         } else if !matches!(tcb.state, State::SynSent | State::SynReceived) {
-            let limit = self.profiles.get(tcb.profile).options.send_buffer;
-            let used = act.map_or(0, |a| a.sent.len() + a.unsent.len()) as u64;
-            if (u64::from(limit) - used.min(u64::from(limit))) * 3 >= u64::from(limit)
-                || !tcb.state.sends()
+            let options = &self.profiles.get(tcb.profile).options;
+            if !tcb.state.sends()
+                || act.is_none_or(|act| {
+                    Space::of(tcb, act, options, self.notsent_lowat).is_writable()
+                })
             {
                 ready |= Ready::WRITABLE;
             }
@@ -466,7 +335,7 @@ impl Tcp {
         if read {
             tcb.flags |= flag::READ_SHUT;
             if let Some(act) = self.actives.at_mut(tcb.active) {
-                act.urgent = None;
+                self.edges.set_urgent(act, None);
             }
             self.raise(index, Ready::READABLE);
         }
@@ -680,6 +549,9 @@ impl Tcp {
             } else {
                 tcb.flags & !flag::CORK
             };
+            if let Some(act) = self.actives.at_mut(tcb.active).filter(|_| !cork) {
+                act.more = false;
+            }
         }
         self.queue_send(index);
         Ok(())

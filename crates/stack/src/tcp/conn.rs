@@ -9,6 +9,7 @@ use crate::error::SocketError;
 use crate::socket::Ready;
 
 use super::congestion::{Algorithm, Control, Reno, Window};
+use super::edges::EdgeTable;
 use super::ledger::Ledger;
 use super::profile::Profile;
 use super::record::{Active, NONE, Range, Repair, Tcb, flag};
@@ -32,6 +33,7 @@ pub(crate) struct Conn<'a> {
     /// When the connection has an account.
     pub(crate) ledger: Option<&'a mut Ledger>,
     pub(crate) controls: &'a mut Slab<Control>,
+    pub(crate) edges: &'a mut EdgeTable,
     pub(crate) profile: &'a Profile,
 }
 
@@ -208,12 +210,6 @@ fn named(number: u32) -> Option<SocketError> {
 }
 
 impl Conn<'_> {
-    /// Bytes the application may still write.
-    pub(crate) fn send_room(&self) -> u32 {
-        let used = (self.act.sent.len() + self.act.unsent.len()) as u32;
-        self.profile.options.send_buffer.saturating_sub(used)
-    }
-
     /// Bytes the receive queue may still take.
     pub(crate) fn receive_room(&self) -> u32 {
         self.profile
@@ -225,11 +221,6 @@ impl Conn<'_> {
     /// The next octet the application will read.
     pub(crate) fn read_edge(&self) -> Seq {
         self.act.read_edge(self.tcb)
-    }
-
-    /// Whether the application should hear that there is room to write: Linux's rule, a third of the buffer is free.
-    pub(crate) fn is_writable(&self) -> bool {
-        u64::from(self.send_room()) * 3 >= u64::from(self.profile.options.send_buffer)
     }
 
     /// The window to offer now (RFC 9293 3.8.6.2.2, receiver's SWS avoidance): the right edge moves only by a full segment or
@@ -334,7 +325,6 @@ pub(crate) fn release_queues(
     act.repair = Repair::Open;
     act.dsack = (Seq(0), Seq(0));
     act.fin = None;
-    act.urgent = None;
 }
 
 /// Frees a list of ranges and their bytes.

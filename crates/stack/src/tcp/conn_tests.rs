@@ -9,6 +9,7 @@ use crate::stats::Stats;
 
 use super::congestion::Control;
 use super::conn::{Conn, release_queues};
+use super::edges::EdgeTable;
 use super::profile::{Profiles, TcpOptions};
 use super::record::{Active, Range, State, Tcb, flag};
 use super::recovery::Episode;
@@ -35,6 +36,7 @@ pub(crate) struct Bench {
     nodes: Slab<Sent>,
     episodes: Slab<Episode>,
     controls: Slab<Control>,
+    edges: EdgeTable,
     profiles: Profiles,
     profile: u16,
 }
@@ -60,6 +62,7 @@ impl Bench {
             nodes: Slab::with_capacity(4096),
             episodes: Slab::with_capacity(1),
             controls: Slab::with_capacity(1),
+            edges: EdgeTable::new(1),
             profiles,
             profile,
         }
@@ -74,6 +77,7 @@ impl Bench {
             episodes: &mut self.episodes,
             ledger: None,
             controls: &mut self.controls,
+            edges: &mut self.edges,
             profile: self.profiles.get(self.profile),
         }
     }

@@ -208,7 +208,7 @@ impl Tcp {
             unacknowledged: tcb.outstanding(),
             unsent: act.map_or(0, |a| a.unsent.len() as u32),
             unread: act.map_or(0, |a| a.recv.len() as u32),
-            urgent: act.map_or(0, |a| a.urgent_left(tcb)),
+            urgent: act.map_or(0, |a| self.edges.urgent_left(tcb, a)),
             sacked: act.map_or(0, |a| a.flight.sacked),
             lost: act.map_or(0, |a| a.flight.lost),
             retransmitted: act.map_or(0, |a| a.flight.again),
@@ -253,6 +253,7 @@ impl Tcp {
             profiles: self.profiles.len() as u32,
             in_flight: self.nodes.len(),
             episodes: self.episodes.len(),
+            edges: self.edges.len(),
             marks: self.marks.len(),
             ledgers: self.ledgers.len(),
         }

@@ -37,6 +37,7 @@ mod call;
 pub(crate) mod congestion;
 mod conn;
 mod cookie;
+mod edges;
 mod half_open;
 mod info;
 mod input;
@@ -52,6 +53,7 @@ mod rack;
 mod receive;
 mod record;
 mod recovery;
+mod retransmit;
 mod rows;
 mod rtt;
 mod segment;
@@ -62,6 +64,7 @@ mod timer;
 mod tunables;
 mod undo;
 mod validate;
+mod write;
 
 #[cfg(test)]
 mod conn_tests;
@@ -76,12 +79,14 @@ use crate::net::{INTERFACES, InterfaceId, Net};
 use crate::socket::{Ready, SocketId, SocketKind};
 
 pub use congestion::Congestion;
+pub use edges::Urgent;
 pub use info::{ConnectionInfo, Recovery, TcpAccount, TcpInfo};
 pub use marks::{Notice, NoticeKind};
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
 pub(crate) use rows::Table;
 pub use tunables::{SettingError, TcpTunables};
+pub use write::Write;
 
 use conn::{Conn, End, Outcome};
 use listen::Listener;
@@ -139,6 +144,7 @@ pub(crate) struct Tcp {
     ledgers: ledger::Ledgers,
     /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
     controls: Slab<congestion::Control>,
+    edges: edges::EdgeTable,
     listeners: Slab<Listener>,
     flows: FlowTable,
     /// Listeners by local address and port.
@@ -156,6 +162,8 @@ pub(crate) struct Tcp {
     wait_queue: List,
     wait_timer: bool,
     defaults: TcpOptions,
+    /// The host's `notsent_lowat`, for who asks what is ready.
+    notsent_lowat: u32,
     time_wait_ms: u32,
     isn_key: SipKey,
     offset_key: SipKey,
@@ -193,6 +201,7 @@ impl Tcp {
             episodes: Slab::with_capacity(config.tcp_active),
             ledgers: ledger::Ledgers::new(config.tcp_connections),
             controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
+            edges: edges::EdgeTable::new(config.tcp_active),
             listeners: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
@@ -207,6 +216,7 @@ impl Tcp {
             wait_queue: List::EMPTY,
             wait_timer: false,
             defaults: TcpOptions::of(config),
+            notsent_lowat: config.tcp.notsent_lowat,
             time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
             isn_key: keys[2],
             offset_key: keys[3],
@@ -218,6 +228,11 @@ impl Tcp {
     /// The options a socket gets when it says nothing.
     pub(crate) fn defaults(&self) -> &TcpOptions {
         &self.defaults
+    }
+
+    /// The host's tunables have changed.
+    pub(crate) fn retuned(&mut self, tunables: &TcpTunables) {
+        self.notsent_lowat = tunables.notsent_lowat;
     }
 
     pub(crate) fn set_defaults(&mut self, options: TcpOptions) {
@@ -258,7 +273,7 @@ impl Tcp {
         let profile = self.profiles.get(tcb.profile);
         if tcb.is_idle() {
             let mut act = Active::new(tcb.kept());
-            act.small = tcb.snd_una;
+            (act.small, act.pushed) = (tcb.snd_una, tcb.snd_una);
             tcb.active = self.actives.insert(act)?.index;
         }
         let act = self.actives.at_mut(tcb.active)?;
@@ -274,6 +289,7 @@ impl Tcp {
                 None
             },
             controls: &mut self.controls,
+            edges: &mut self.edges,
             profile,
         })
     }
@@ -281,11 +297,12 @@ impl Tcp {
     /// Gives the active part back when it holds nothing any more, and with it the timer: letting that go off later would
     /// fetch the whole record into the cache again, only to find it idle.
     fn settle(&mut self, core: &mut Core, index: u32) {
+        self.settle_edges(index);
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
         let act = self.actives.at(tcb.active);
-        if !act.is_some_and(|act| act.is_spent(tcb)) {
+        if !act.is_some_and(Active::is_spent) {
             return;
         }
         let mut control = NONE;
@@ -485,6 +502,7 @@ impl Tcp {
             if let Some(act) = self.actives.at_mut(active) {
                 conn::release_queues(core, &mut self.ranges, act, orphan);
                 conn::release_flight(&mut self.nodes, &mut self.episodes, act);
+                self.edges.release(&mut act.edges);
             }
             if self.actives.at(active).is_some_and(|a| a.recv.is_empty()) {
                 self.actives.remove(key);

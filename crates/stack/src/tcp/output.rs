@@ -11,6 +11,7 @@ use wire::tcp::{Flags, Options, Repr};
 
 use crate::context::Core;
 use crate::net::{HEADROOM, InterfaceId, IpMeta, Net, Path};
+use crate::socket::Ready;
 use crate::stats::Count;
 
 use super::Tcp;
@@ -18,6 +19,7 @@ use super::conn::Conn;
 use super::profile::TcpOptions;
 use super::rack::Early;
 use super::record::{NONE, State, flag};
+use super::sent::Tail;
 use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
 use super::tunables::TcpTunables;
@@ -48,17 +50,17 @@ pub(crate) fn payload_for_mtu(mtu: u16, v4: bool, options: u16) -> u16 {
 
 /// The bytes of a segment: `len` of `queue`, from a place on that moves behind them.
 pub(crate) struct Payload<'a> {
-    queue: &'a Chain,
-    from: &'a mut Cursor,
-    len: usize,
+    pub(super) queue: &'a Chain,
+    pub(super) from: &'a mut Cursor,
+    pub(super) len: usize,
 }
 
 /// What a visit to one connection needs besides the connection.
-struct Way<'a> {
+pub(super) struct Way<'a> {
     net: &'a mut Net,
     path: Path,
     /// Super-frames: the device cuts them.
-    tso: bool,
+    pub(super) tso: bool,
 }
 
 impl Tcp {
@@ -133,9 +135,17 @@ impl Tcp {
         let mut way = Way { net, path, tso };
         let used = conn.send_pass(core, &mut way, quota);
         let more = used >= quota;
+        // What was unsent has left, which TCP_NOTSENT_LOWAT may have waited for.
+        let wakes = used > 0 && conn.tcb.has(flag::WANT_WRITE) && conn.is_writable(core);
+        if wakes {
+            conn.tcb.flags &= !flag::WANT_WRITE;
+        }
         sync(core, conn.tcb, conn.act, index);
         let (una, nxt) = (conn.tcb.snd_una, conn.tcb.snd_nxt);
         self.advance_marks(core.now, index, una, nxt);
+        if wakes {
+            self.raise(index, Ready::WRITABLE);
+        }
         self.settle(core, index);
         (used, more)
     }
@@ -222,7 +232,7 @@ impl Conn<'_> {
 
     /// How many bytes of new data may leave in one frame now; 0: none.
     fn sendable(&mut self, tcp: &TcpTunables, tso: bool) -> u32 {
-        let unsent = self.act.unsent.len() as u32;
+        let (unsent, middle) = self.first_record();
         if unsent == 0 {
             return 0;
         }
@@ -238,6 +248,7 @@ impl Conn<'_> {
         if congestion < window.min(unsent) {
             self.tcb.flags |= flag::CWND_LIMITED;
         }
+        let tso = tso && self.urgent_mode().is_none();
         let most = if tso && allowed.min(unsent) > 2 * mss {
             // As Linux: half the window at most in one frame, so that ACKs come back while the other half is on its way.
             let half = self.tcb.cwnd / 2;
@@ -249,7 +260,7 @@ impl Conn<'_> {
         };
         let len = unsent.min(allowed).min(most);
         let whole = len - len % mss;
-        if len == unsent && (len == whole || self.may_send_partial()) {
+        if len == unsent && (len == whole || middle || self.may_send_partial()) {
             return len;
         }
         if whole > 0 {
@@ -257,6 +268,7 @@ impl Conn<'_> {
         }
         if self.tcb.has(flag::OVERRIDE) {
             self.tcb.flags &= !flag::OVERRIDE;
+            self.act.pushed = self.tcb.snd_nxt + len; // as Linux: whoever is asked so late shall not wait
             return len;
         }
         // RFC 9293 3.8.6.2.1 (3): half the largest window the peer ever offered is worth sending.
@@ -269,12 +281,15 @@ impl Conn<'_> {
     /// Nagle (RFC 9293 3.7.4) and cork: may a segment shorter than the MSS leave? Of what is in flight only another short one
     /// holds it back (Minshall's variant, as Linux): else the end of each message would wait for its beginning.
     fn may_send_partial(&self) -> bool {
-        if self.tcb.state.fin_queued() {
+        if self.tcb.state.fin_queued() || self.urgent_mode().is_some() {
             return true;
+        }
+        if self.tcb.has(flag::CORK) || self.act.more {
+            return false;
         }
         let end = self.act.small;
         let short_in_flight = end.gt(self.tcb.snd_una) && end.le(self.tcb.snd_nxt);
-        !self.tcb.has(flag::CORK) && (self.tcb.has(flag::NODELAY) || !short_in_flight)
+        self.tcb.has(flag::NODELAY) || !short_in_flight
     }
 
     /// Whether something is in flight or waits to be: a connection of which that is true needs a timer.
@@ -295,13 +310,20 @@ impl Conn<'_> {
     }
 
     /// Sends `len` bytes of new data in one frame. `false` when memory is short: the timer tries again.
-    fn send_new(&mut self, core: &mut Core, way: &mut Way<'_>, len: u32) -> bool {
+    pub(super) fn send_new(&mut self, core: &mut Core, way: &mut Way<'_>, len: u32) -> bool {
         let last = len as usize == self.act.unsent.len();
         let fin = last && self.tcb.state.fin_queued() && self.window_fits(len + 1);
+        if !self.board().has_room() {
+            return false; // an ACK of what is in flight makes some
+        }
+        let (seq, next) = (self.tcb.snd_nxt, self.tcb.snd_nxt + len);
+        let record = self.ends_record(next);
+        // RFC 9293 MUST-61: the end of what was written, unless more was announced.
+        let pushed = record || self.act.pushed.gt(seq) && self.act.pushed.le(next);
+        let ends = Tail { pushed, record };
         let mut flags = Flags(0);
-        // RFC 9293 MUST-61: the last of what is queued. And every super-frame, as Linux does: its last segment tells the
-        // receiver's offload that there is nothing to wait for.
-        if last || len > u32::from(self.tcb.mss) {
+        // And every super-frame, as Linux does: its last segment tells the receiver's offload that there is nothing to wait for.
+        if ends.pushed || len > u32::from(self.tcb.mss) {
             flags |= Flags::PSH;
         }
         if fin {
@@ -310,11 +332,10 @@ impl Conn<'_> {
         let Some(part) = core.pool.split_front(&mut self.act.unsent, len as usize) else {
             return self.out_of_memory(core.now);
         };
-        let seq = self.tcb.snd_nxt;
         let Some(mut from) = core.pool.cursor(&part, 0) else {
             return false; // no bytes
         };
-        self.note_in_flight(core.now, seq + len + u32::from(fin), Some(from));
+        self.note_in_flight(core.now, next + u32::from(fin), (Some(from), ends));
         let data = Payload {
             queue: &part,
             from: &mut from,
@@ -322,9 +343,9 @@ impl Conn<'_> {
         };
         let sent = self.emit(core, way, seq, flags, Some(data));
         core.pool.append(&mut self.act.sent, part);
-        self.tcb.snd_nxt = seq + len + u32::from(fin);
+        self.tcb.snd_nxt = next + u32::from(fin);
         if !len.is_multiple_of(u32::from(self.tcb.mss)) {
-            self.act.small = seq + len;
+            self.act.small = next;
         }
         if fin {
             self.tcb.flags |= flag::FIN_SENT;
@@ -361,59 +382,21 @@ impl Conn<'_> {
     }
 
     /// Enters what is sent now, from `snd_nxt` to `end`, into the lists. What leaves within a 64th of the round trip is one.
-    fn note_in_flight(&mut self, now: Instant, end: Seq, place: Option<Cursor>) {
+    fn note_in_flight(&mut self, now: Instant, end: Seq, what: (Option<Cursor>, Tail)) {
         let (start, together) = (self.tcb.snd_nxt, self.together());
         let noted = self
             .board()
-            .push((start, end), place, now.micros() as u32, together);
+            .push((start, end), what, now.micros() as u32, together);
         debug_assert!(noted, "an active connection has a node of its own");
     }
 
-    fn together(&self) -> u32 {
+    pub(super) fn together(&self) -> u32 {
         self.tcb.srtt >> (3 + 6)
-    }
-
-    /// A probe of the tail (RFC 8985 7.3): new data if there is some the peer takes, else the last segment again.
-    fn send_loss_probe(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
-        self.stop_early();
-        if self.tcb.outstanding() == 0 || self.repairing() {
-            return 0;
-        }
-        let mss = u32::from(self.tcb.mss);
-        let len = (self.act.unsent.len() as u32).min(mss);
-        if len > 0 && self.window_fits(len) {
-            let sent = self.send_new(core, way, len);
-            self.probe_sent(core, true);
-            return usize::from(sent);
-        }
-        let Some((start, end, place)) = self.board().last(&core.pool, mss) else {
-            return 0;
-        };
-        let sent = self.emit_again(core, way, (start, end), place);
-        self.board().last_resent(core.now.micros() as u32);
-        self.note_again(core, end.dist(start));
-        self.probe_sent(core, false);
-        usize::from(sent)
-    }
-
-    /// Something was sent again.
-    fn note_again(&mut self, core: &mut Core, len: u32) {
-        core.count(Count::TcpRetransmits);
-        self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
-        self.tcb.last_sent = core.now.millis() as u32;
-        self.note_out(len);
-        if self.profile.options.paces() {
-            self.pace(core.now, &core.tcp, len);
-        }
-        let stamp = self.tcb.tsval(core.now);
-        if let Some(episode) = self.episode() {
-            episode.undo.resent(len, stamp);
-        }
     }
 
     fn send_fin(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
         let seq = self.tcb.snd_nxt;
-        self.note_in_flight(core.now, seq + 1, None);
+        self.note_in_flight(core.now, seq + 1, (None, Tail::default()));
         self.emit(core, way, seq, Flags::FIN, None);
         self.tcb.snd_nxt = seq + 1;
         self.tcb.flags |= flag::FIN_SENT;
@@ -421,82 +404,14 @@ impl Conn<'_> {
         1
     }
 
-    /// Sends the next range that repair wants sent again. The first one after loss was found goes out whatever the pipe.
-    fn retransmit_next(&mut self, core: &mut Core, way: &mut Way<'_>) -> bool {
-        let urgent = self.tcb.has(flag::RETRANSMIT);
-        let mss = u32::from(self.tcb.mss);
-        let room = self.tcb.cwnd.saturating_sub(self.pipe());
-        if !urgent && room < mss {
-            return false;
-        }
-        let limit = if way.tso {
-            (room - room % mss).clamp(mss, super_frame(mss))
-        } else {
-            mss
-        };
-        let waits = self.episode().is_some_and(|e| e.undo.probes());
-        let next = self.next_lost(limit).filter(|_| !waits);
-        let Some((start, end, place)) = next else {
-            self.tcb.flags &= !flag::RETRANSMIT;
-            return false;
-        };
-        self.tcb.flags &= !flag::RETRANSMIT;
-        let ok = self.emit_again(core, way, (start, end), place);
-        let (len, together) = (end.dist(start), self.together());
-        self.board()
-            .resent(&core.pool, len, core.now.micros() as u32, together);
-        self.note_again(core, len);
-        // RFC 6675 6: the first of a repair gets a timeout of its own, not what is left of the lost segment's.
-        if urgent || self.act.rto_at == Instant::FAR {
-            self.act.rto_at = self.next_timeout(core.now);
-        }
-        ok
-    }
-
-    /// Sends numbers again that were sent before, the first byte of which is at `place`; the FIN is the last of them.
-    fn emit_again(
-        &mut self,
-        core: &mut Core,
-        way: &mut Way<'_>,
-        (start, end): (Seq, Seq),
-        place: Option<Cursor>,
-    ) -> bool {
-        let data_end = self.tcb.snd_una + self.act.sent.len() as u32;
-        let fin = end.gt(data_end);
-        let len = end.dist(start) as usize - usize::from(fin);
-        if let Some(ledger) = &mut self.ledger {
-            ledger.left_again(len as u32, u32::from(self.tcb.mss));
-        }
-        // As it was sent first, as far as that is known: pushed at the end of all that was sent.
-        let mut flags = Flags(0);
-        if end.ge(data_end) {
-            flags |= Flags::PSH;
-        }
-        if fin {
-            flags |= Flags::FIN;
-        }
-        if len == 0 {
-            return self.emit(core, way, start, Flags::FIN, None);
-        }
-        let Some(mut from) = place else {
-            debug_assert!(false, "what is in flight is in the queue");
-            return false;
-        };
-        let sent = core::mem::take(&mut self.act.sent);
-        let data = Payload {
-            queue: &sent,
-            from: &mut from,
-            len,
-        };
-        let ok = self.emit(core, way, start, flags, Some(data));
-        self.act.sent = sent;
-        ok
-    }
-
     /// A window or keepalive probe: a segment the peer must answer, without data, one below what it expects (as Linux).
     fn send_probe(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
         self.tcb.flags &= !flag::PROBE;
         core.count(Count::TcpWindowProbes);
+        if self.urgent_mode().is_some() {
+            // Where the peer expects it: it takes the urgent pointer, though its window is closed (MUST-66).
+            self.send_bare(core, way, self.tcb.snd_una, Flags(0));
+        }
         self.send_bare(core, way, Seq(self.tcb.snd_una.0.wrapping_sub(1)), Flags(0))
     }
 
@@ -524,7 +439,7 @@ impl Conn<'_> {
     }
 
     /// Builds one frame and hands it to IP. Everything an ACK settles is settled here.
-    fn emit(
+    pub(super) fn emit(
         &mut self,
         core: &mut Core,
         way: &mut Way<'_>,
@@ -540,6 +455,12 @@ impl Conn<'_> {
             options.sack = self.sack_blocks(options.sack_room());
         }
         let (window, adv) = self.window_field(self.window_to_offer());
+        let urgent = self.urgent_pointer(seq);
+        let flags = if urgent > 0 {
+            flags | Flags::URG
+        } else {
+            flags
+        };
         let repr = Repr {
             src_port: self.tcb.local_port,
             dst_port: self.tcb.remote_port,
@@ -547,7 +468,7 @@ impl Conn<'_> {
             ack: Some(self.tcb.rcv_nxt.0),
             flags,
             window,
-            urgent: 0,
+            urgent,
             options,
         };
         let (bare, len) = (data.is_none(), data.as_ref().map_or(0, |data| data.len));

@@ -61,8 +61,13 @@ pub struct TcpOptions {
     pub ttl: Option<u8>,
     /// Type of service or traffic class.
     pub tos: u8,
-    /// Bytes that may wait to be sent or acknowledged.
+    /// Bytes that may wait to be sent or acknowledged (SO_SNDBUF), and up to one super-frame more.
     pub send_buffer: u32,
+    /// How far `send_buffer` grows with the congestion window; not at all when this is no more.
+    pub send_buffer_most: u32,
+    /// Bytes that may wait to be sent for the first time before no more are wanted (TCP_NOTSENT_LOWAT); 0: as many as the host's
+    /// `notsent_lowat` says.
+    pub notsent_lowat: u32,
     /// Bytes that may wait to be read; also bounds the window offered.
     pub receive_buffer: u32,
     /// Never send or announce a larger segment (TCP_MAXSEG), bytes of payload and options.
@@ -83,6 +88,7 @@ impl TcpOptions {
         Self {
             receive_buffer: config.tcp_receive_buffer,
             send_buffer: config.tcp_send_buffer,
+            send_buffer_most: config.tcp_send_buffer_most,
             account: config.tcp_account,
             ..Self::default()
         }
@@ -102,6 +108,8 @@ impl Default for TcpOptions {
             ttl: None,
             tos: 0,
             send_buffer: 1 << 20,
+            send_buffer_most: 0,
+            notsent_lowat: 0,
             receive_buffer: 1 << 20,
             max_segment: None,
             congestion: Congestion::default(),

@@ -16,7 +16,7 @@ use super::conn::{ACK_DELAY, Conn, free_list, new_node, remove_node};
 use super::record::{NONE, Range, flag};
 use super::segment::Segment;
 
-const MAX_RANGES: u16 = 128;
+const MAX_RANGES: u8 = 128;
 /// A reader who leaves no more unread than this keeps up: he is served for longest when packet memory runs low.
 const KEEPS_UP: usize = 32 * 1024;
 /// Segments up to this size are copied behind the bytes already queued, so that they do not pin a block each.
@@ -96,7 +96,10 @@ impl Conn<'_> {
         let finished = self.act.fin == Some(self.tcb.rcv_nxt);
         if finished {
             self.act.fin = None;
-            self.act.urgent = self.act.urgent.filter(|at| at.le(self.tcb.rcv_nxt)); // no more will come
+            let up = self.edges.urgent(self.tcb, self.act);
+            if up.is_some_and(|up| up.gt(self.tcb.rcv_nxt)) {
+                self.edges.set_urgent(self.act, None); // no more will come
+            }
             let behind = core::mem::replace(&mut self.act.ooo, NONE); // if anything, it is no part of the stream
             free_list(core, self.ranges, behind);
             self.act.ooo_nodes = 0;
@@ -124,12 +127,12 @@ impl Conn<'_> {
     /// time (MUST-32); the bytes stay where they are in the stream (RFC 6093 6).
     #[cold]
     pub(crate) fn note_urgent(&mut self, seg: &Segment) -> Ready {
-        let advances = |mark: &Seq| {
-            mark.gt(self.read_edge()) && self.act.urgent.is_none_or(|known| mark.gt(known))
-        };
+        let known = self.edges.urgent(self.tcb, self.act);
+        let advances =
+            |mark: &Seq| mark.gt(self.read_edge()) && known.is_none_or(|known| mark.gt(known));
         match seg.urgent.filter(advances) {
             Some(mark) if self.tcb.state.receives() && !self.tcb.has(flag::READ_SHUT) => {
-                self.act.urgent = Some(mark);
+                self.edges.set_urgent(self.act, Some(mark));
                 Ready::PRIORITY
             }
             _ => Ready::NONE,

@@ -313,7 +313,9 @@ pub(crate) struct Active {
     pub(crate) ooo: u32,
     /// What is known of `sent`.
     pub(crate) flight: Flight,
-    pub(crate) ooo_nodes: u16,
+    pub(crate) ooo_nodes: u8,
+    /// What was written last is not all (MSG_MORE): a partial segment waits for the rest, until an ACK or the timer.
+    pub(crate) more: bool,
     pub(crate) rack: Rack,
     /// When the reordering timer or the loss probe is due, before the retransmission timer (`FAR`: neither runs).
     pub(crate) early_at: Instant,
@@ -361,8 +363,10 @@ pub(crate) struct Active {
     pub(crate) rcv_mss: u16,
     /// A D-SACK to report with the next ACK; empty: none.
     pub(crate) dsack: (Seq, Seq),
-    /// RCV.UP: the octet behind the urgent data, while some of it is unread.
-    pub(crate) urgent: Option<Seq>,
+    /// Ends of records and of urgent data, if there are any.
+    pub(crate) edges: u32,
+    /// Where what was last written ends, unless more was announced: the segment up to it is pushed.
+    pub(crate) pushed: Seq,
     /// Sequence number of a FIN that came out of order.
     pub(crate) fin: Option<Seq>,
 }
@@ -377,6 +381,7 @@ impl Active {
             ooo: NONE,
             flight: Flight::EMPTY,
             ooo_nodes: 0,
+            more: false,
             rack: Rack::default(),
             early_at: Instant::FAR,
             episode: NONE,
@@ -403,7 +408,8 @@ impl Active {
             used_at: 0,
             rcv_mss: 536,
             dsack: (Seq(0), Seq(0)),
-            urgent: None,
+            edges: NONE,
+            pushed: Seq(0),
             fin: None,
         }
     }
@@ -416,14 +422,6 @@ impl Active {
     /// Whether the peer is to hear of a duplicate.
     pub(crate) fn owes_dsack(&self) -> bool {
         self.dsack.0 != self.dsack.1
-    }
-
-    /// Urgent bytes not read yet (RFC 9293 MUST-33).
-    pub(crate) fn urgent_left(&self, tcb: &Tcb) -> u32 {
-        let read = self.read_edge(tcb);
-        self.urgent
-            .filter(|mark| mark.gt(read))
-            .map_or(0, |mark| mark.dist(read))
     }
 
     /// The earliest of its deadlines.
@@ -439,7 +437,7 @@ impl Active {
 
     /// Whether the record holds nothing worth keeping.
     #[inline]
-    pub(crate) fn is_spent(&self, tcb: &Tcb) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.sent.is_empty()
             && self.unsent.is_empty()
             && self.recv.is_empty()
@@ -450,7 +448,7 @@ impl Active {
             && self.flight.is_empty()
             && !self.owes_dsack()
             && self.fin.is_none()
-            && self.urgent_left(tcb) == 0
+            && self.edges == NONE
     }
 }
 

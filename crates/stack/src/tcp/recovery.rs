@@ -9,7 +9,7 @@
 //!
 //! Invariant: a connection that repairs has an [`Episode`], but for a repair that changed no window (a smaller path MTU).
 
-use base::{Instant, Pool, Seq};
+use base::{Instant, Pool};
 
 use crate::context::Core;
 use crate::stats::Count;
@@ -18,7 +18,7 @@ use super::congestion::Reno;
 use super::conn::Conn;
 use super::rack::Adapt;
 use super::record::{NONE, Repair, flag};
-use super::sent::Board;
+use super::sent::{Again, Board};
 use super::undo::Undo;
 
 /// DupThresh of RFC 5681, 6675 and 8985.
@@ -321,14 +321,8 @@ impl Conn<'_> {
     }
 
     /// The next number range to be sent again, at most `limit` long; the FIN counts as a byte at the end.
-    pub(crate) fn next_lost(&mut self, limit: u32) -> Option<(Seq, Seq, Option<base::Cursor>)> {
-        let (start, end, place) = self.board().next_lost()?;
-        let end = if end.dist(start) > limit {
-            start + limit
-        } else {
-            end
-        };
-        Some((start, end, place))
+    pub(crate) fn next_lost(&mut self, limit: u32) -> Option<Again> {
+        self.board().next_lost().map(|next| next.up_to(limit))
     }
 }
 

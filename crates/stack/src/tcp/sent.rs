@@ -27,6 +27,8 @@ use base::{Chain, Cursor, Pool, Seq, Slab};
 
 use super::record::NONE;
 
+pub(crate) use again::Again;
+
 /// Bound on the nodes of one connection, so that no peer can make an ACK expensive.
 pub(crate) const MAX_NODES: u16 = 512;
 /// Nodes there are for each active connection, of which one is its own.
@@ -60,11 +62,29 @@ pub(crate) struct Sent {
     pub(crate) fate: Fate,
     /// Sent more than once.
     pub(crate) again: bool,
+    /// What its last segment is.
+    tail: Tail,
+}
+
+/// What stands at the end of what was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tail {
+    /// It was pushed (PSH).
+    pub(crate) pushed: bool,
+    /// A record ends (MSG_EOR): nothing behind it is ever sent together with it.
+    pub(crate) record: bool,
 }
 
 impl Sent {
     fn len(&self) -> u32 {
         self.end.dist(self.start)
+    }
+
+    /// More was sent behind it; a FIN, which has no place, leaves the end of the data what it was.
+    fn join_tail(&mut self, place: Option<Cursor>, ends: Tail) {
+        if place.is_some() {
+            self.tail = ends;
+        }
     }
 }
 
@@ -340,6 +360,16 @@ impl Board<'_> {
         Some(index)
     }
 
+    /// Whether more can be sent: always, but behind the end of a record when there is no node for it.
+    pub(crate) fn has_room(&self) -> bool {
+        let own = self.nodes.capacity() / (NODES_EACH + 1);
+        self.flight.nodes < MAX_NODES && self.nodes.len() < self.nodes.capacity() - own
+            || self
+                .nodes
+                .at(self.flight.tail)
+                .is_none_or(|tail| !tail.tail.record)
+    }
+
     /// Takes the first node by number out.
     fn pop(&mut self) {
         let node = self.flight.head;
@@ -381,6 +411,7 @@ impl Board<'_> {
         let new = self.new_node(rest)?;
         if let Some(sent) = self.nodes.at_mut(node) {
             sent.end = at;
+            sent.tail = Tail::default();
             sent.next = new;
         }
         if self.flight.tail == node {
@@ -391,11 +422,12 @@ impl Board<'_> {
     }
 
     /// Notes that `start` to `end` was sent for the first time, the first byte of which is at `place`. False when there is no
-    /// memory for it, which cannot be unless there are more active connections than there may be.
+    /// memory for it: behind the end of a record, for else there always is, unless there are more active connections than there
+    /// may be.
     pub(crate) fn push(
         &mut self,
         (start, end): (Seq, Seq),
-        place: Option<Cursor>,
+        (place, ends): (Option<Cursor>, Tail),
         now: u32,
         together: u32,
     ) -> bool {
@@ -404,10 +436,12 @@ impl Board<'_> {
         if let Some(last) = self.nodes.at_mut(tail)
             && newest
             && !last.again
+            && !last.tail.record
             && last.len().is_multiple_of(self.mss)
             && now.wrapping_sub(last.at) <= together
         {
             last.end = end;
+            last.join_tail(place, ends);
             return true;
         }
         let sent = Sent {
@@ -420,9 +454,10 @@ impl Board<'_> {
             after: NONE,
             fate: Fate::InFlight,
             again: false,
+            tail: ends,
         };
         let Some(node) = self.new_node(sent) else {
-            return self.stretch(end, now);
+            return self.stretch(end, now, (place, ends));
         };
         match self.nodes.at_mut(tail) {
             Some(last) if tail != NONE => last.next = node,
@@ -435,9 +470,10 @@ impl Board<'_> {
 
     /// No node is left: the last one takes the new numbers in, whatever was known of its own.
     #[cold]
-    fn stretch(&mut self, end: Seq, now: u32) -> bool {
+    fn stretch(&mut self, end: Seq, now: u32, (place, ends): (Option<Cursor>, Tail)) -> bool {
         let tail = self.flight.tail;
-        if tail == NONE {
+        let closed = |last: &Sent| last.tail.record && place.is_some();
+        if self.nodes.at(tail).is_none_or(closed) {
             return false;
         }
         self.turn(tail, Fate::InFlight);
@@ -446,6 +482,7 @@ impl Board<'_> {
         };
         let grown = end.dist(last.end);
         (last.end, last.at) = (end, now);
+        last.join_tail(place, ends);
         if last.again {
             self.flight.again += grown;
         }
@@ -579,12 +616,16 @@ impl Board<'_> {
         let Some(second) = self.nodes.at(node).filter(|s| sacked(s)) else {
             return node;
         };
-        let (end, next) = (second.end, second.next);
-        let Some(first) = self.nodes.at_mut(previous).filter(|s| sacked(s)) else {
+        let (end, next, tail) = (second.end, second.next, second.tail);
+        let Some(first) = self
+            .nodes
+            .at_mut(previous)
+            .filter(|s| sacked(s) && !s.tail.record)
+        else {
             return node;
         };
         debug_assert!(first.next == node);
-        (first.end, first.next) = (end, next);
+        (first.end, first.next, first.tail) = (end, next, tail);
         if self.flight.tail == node {
             self.flight.tail = previous;
         }
@@ -683,105 +724,6 @@ impl Board<'_> {
         }
     }
 
-    /// What is to be sent again next: its numbers, and where its first byte is.
-    pub(crate) fn next_lost(&self) -> Option<(Seq, Seq, Option<Cursor>)> {
-        let sent = self.nodes.at(self.flight.missing.first)?;
-        Some((sent.start, sent.end, sent.place))
-    }
-
-    /// The first `len` bytes of [`Board::next_lost`] were sent again.
-    pub(crate) fn resent(&mut self, pool: &Pool, len: u32, now: u32, together: u32) {
-        let node = self.flight.missing.first;
-        let Some(sent) = self.nodes.at(node) else {
-            return;
-        };
-        let (cut, whole) = (sent.start + len, sent.len() <= len);
-        if self.extend_newest(pool, node, cut, now, together) {
-            return;
-        }
-        if !whole {
-            // Without a node for the rest it counts as sent, too, and is found missing later.
-            self.split(pool, node, cut);
-        }
-        self.again(node, now);
-    }
-
-    /// What was sent again right behind what was sent again just now becomes part of it.
-    fn extend_newest(&mut self, pool: &Pool, node: u32, cut: Seq, now: u32, together: u32) -> bool {
-        let newest = self.flight.timed.last;
-        let joins = self.nodes.at(newest).is_some_and(|before| {
-            before.next == node
-                && before.again
-                && before.len().is_multiple_of(self.mss)
-                && now.wrapping_sub(before.at) <= together
-        });
-        let Some(sent) = self.nodes.at(node).filter(|_| joins) else {
-            return false;
-        };
-        let (len, whole, next) = (
-            cut.min(sent.end).dist(sent.start),
-            sent.end.le(cut),
-            sent.next,
-        );
-        let place = sent
-            .place
-            .and_then(|place| pool.seek(&place, len as usize))
-            .map(|(place, _)| place);
-        self.count(len, Fate::Lost, false, false);
-        self.count(len, Fate::InFlight, true, true);
-        if let Some(before) = self.nodes.at_mut(newest) {
-            before.end += len;
-            if whole {
-                before.next = next;
-            }
-        }
-        if whole {
-            self.unlink(node, Fate::Lost);
-            if self.flight.tail == node {
-                self.flight.tail = newest;
-            }
-            self.free(node);
-        } else if let Some(sent) = self.nodes.at_mut(node) {
-            (sent.start, sent.place) = (sent.start + len, place);
-        }
-        true
-    }
-
-    fn again(&mut self, node: u32, now: u32) {
-        let Some(sent) = self.nodes.at(node) else {
-            return;
-        };
-        let (len, fate, again) = (sent.len(), sent.fate, sent.again);
-        self.unlink(node, fate);
-        self.count(len, fate, again, false);
-        if let Some(sent) = self.nodes.at_mut(node) {
-            (sent.fate, sent.again, sent.at) = (Fate::InFlight, true, now);
-        }
-        self.count(len, Fate::InFlight, true, true);
-        self.link(node, Fate::InFlight, self.flight.timed.last);
-    }
-
-    /// The last `len` numbers, if they are in flight: what a probe of the tail sends again.
-    pub(crate) fn last(&mut self, pool: &Pool, len: u32) -> Option<(Seq, Seq, Option<Cursor>)> {
-        let tail = self.flight.tail;
-        let sent = self.nodes.at(tail).filter(|s| s.fate == Fate::InFlight)?;
-        let (start, end) = (sent.start, sent.end);
-        if sent.len() > len {
-            self.split(pool, tail, Seq(end.0.wrapping_sub(len)));
-        }
-        let sent = self.nodes.at(self.flight.tail)?;
-        if sent.len() > len {
-            // No node for the end: the beginning of it serves as well to draw an ACK.
-            return Some((start, start + len, sent.place));
-        }
-        Some((sent.start, sent.end, sent.place))
-    }
-
-    /// What [`Board::last`] gave was sent again.
-    pub(crate) fn last_resent(&mut self, now: u32) {
-        self.again(self.flight.tail, now);
-    }
-
     /// Gives all nodes back.
     pub(crate) fn clear(&mut self) {
         while self.flight.head != NONE {
@@ -791,6 +733,7 @@ impl Board<'_> {
     }
 }
 
+mod again;
 mod audit;
 #[cfg(test)]
 mod tests;

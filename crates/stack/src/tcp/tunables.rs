@@ -36,7 +36,7 @@ impl core::fmt::Display for SettingError {
 impl core::error::Error for SettingError {}
 
 macro_rules! settings {
-    ($($(#[$doc:meta])* $name:ident = $default:literal, $range:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $default:expr, $range:expr;)*) => {
         /// Settings of TCP for a whole host. Each has the name of Linux's `net.ipv4.tcp_*` without the prefix, its unit and its
         /// default; `somaxconn` is `net.core.somaxconn`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,8 @@ settings! {
     retries2 = 15, 0..=255;
     /// The same when the application has closed the socket; 0 means 8.
     orphan_retries = 0, 0..=255;
+    /// Bytes that may wait to be sent for the first time before a socket is no longer ready to be written, unless it says itself.
+    notsent_lowat = u32::MAX, 0..=u32::MAX;
 }
 
 impl TcpTunables {

@@ -17,6 +17,7 @@ mod pacing;
 mod recovery;
 mod rig;
 mod robust;
+mod send;
 mod stamps;
 mod timers;
 mod tunables;

@@ -119,7 +119,7 @@ fn a_larger_send_buffer_wakes_the_writer() {
     resize(&mut rig, 20_000);
     let event = rig.events.pop_front().expect("an event");
     assert!(event.ready.contains(Ready::WRITABLE));
-    assert_eq!(rig.write(&open, &[7; 20_000]), 10_000);
+    assert_eq!(rig.write(&open, &[7; 20_000]), 20_000);
 }
 
 /// A larger receive buffer opens the window at once; a smaller one never takes back what was offered.

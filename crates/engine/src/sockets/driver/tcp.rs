@@ -273,7 +273,8 @@ impl TcpEntry {
             self.closing = true;
             let more = u32::try_from(tools.door.limits.send).unwrap_or(u32::MAX);
             let _ = cx.host.tcp_set_options(cx.now, self.id, |options| {
-                options.send_buffer = options.send_buffer.saturating_add(more);
+                let most = options.send_buffer_most.max(options.send_buffer);
+                options.send_buffer = most.saturating_add(more);
             });
             self.send(cx, tools, orders);
         }

@@ -20,6 +20,8 @@ struct Bench {
     start: Seq,
     una: usize,
     bytes: Vec<Byte>,
+    /// Where records end.
+    records: Vec<usize>,
     now: u32,
     mss: u32,
 }
@@ -38,6 +40,7 @@ impl Bench {
             start: Seq(start),
             una: 0,
             bytes: Vec::new(),
+            records: Vec::new(),
             now: start,
             mss: 1,
         }
@@ -79,6 +82,10 @@ impl Bench {
     }
 
     fn push(&mut self, len: usize) {
+        self.push_with(len, false);
+    }
+
+    fn push_with(&mut self, len: usize, record: bool) {
         let (from, to) = (self.bytes.len(), self.bytes.len() + len);
         let mut part = Chain::EMPTY;
         let bytes: Vec<u8> = (from..to).map(value).collect();
@@ -86,7 +93,21 @@ impl Bench {
         let place = self.pool.cursor(&part, 0);
         self.pool.append(&mut self.queue, part);
         let (range, now) = ((self.seq(from), self.seq(to)), self.now);
-        assert!(self.board().push(range, place, now, 0));
+        assert!(self.board().push(
+            range,
+            (
+                place,
+                Tail {
+                    pushed: record,
+                    record
+                }
+            ),
+            now,
+            0
+        ));
+        if record {
+            self.records.push(to);
+        }
         self.bytes.resize(
             to,
             Byte {
@@ -136,12 +157,18 @@ impl Bench {
     }
 
     fn resend(&mut self, limit: usize) {
-        let Some((start, end, place)) = self.board().next_lost() else {
+        let Some(next) = self.board().next_lost() else {
             return;
         };
-        let (from, to) = (self.at(start), self.at(end));
-        let to = to.min(from + limit);
-        let mut place = place.expect("there is data");
+        let next = next.up_to(limit as u32);
+        let (from, to) = (self.at(next.start), self.at(next.end));
+        let crossed = self.records.iter().any(|end| from < *end && *end < to);
+        assert!(
+            !crossed,
+            "an end of a record within what is sent again at once"
+        );
+        assert_eq!(next.pushed, self.records.contains(&to));
+        let mut place = next.place.expect("there is data");
         let copy = self.pool.share_at(&self.queue, &mut place, to - from);
         let copy = copy.expect("the bytes are there");
         let sent: Vec<u8> = self.pool.slices(&copy).flatten().copied().collect();
@@ -170,6 +197,8 @@ impl Bench {
         assert_eq!(self.flight.audit(&self.nodes, range, true), Ok(()));
         let mut node = self.flight.head;
         while let Some(sent) = self.nodes.at(node) {
+            let (from, to) = (self.at(sent.start), self.at(sent.end));
+            assert!(!self.records.iter().any(|end| from < *end && *end < to));
             for byte in &self.bytes[self.at(sent.start)..self.at(sent.end)] {
                 assert_eq!(byte.fate, sent.fate);
                 if sent.fate != Fate::Sacked {
@@ -190,7 +219,9 @@ impl Bench {
         self.now = self.now.wrapping_add(1 + rng.below(1000));
         let flight = self.bytes.len() - self.una;
         match rng.below(8) {
-            0 | 1 if flight < 60_000 => self.push(1 + rng.below(5000) as usize),
+            0 | 1 if flight < 60_000 && self.board().has_room() => {
+                self.push_with(1 + rng.below(5000) as usize, rng.below(3) == 0);
+            }
             2 if flight > 0 => {
                 let to = self.una + 1 + rng.below(flight.min(6000) as u32) as usize;
                 self.acknowledge(to);

@@ -1,0 +1,317 @@
+//! Writing: how much a connection takes, and what a write says of its bytes (RFC 9293 3.9.1.2).
+//!
+//! # Room
+//!
+//! As on Linux bytes are taken in units, of what makes the longest super-frame: one is begun while less waits than the send
+//! buffer holds, and less is unsent than TCP_NOTSENT_LOWAT says; one that was begun is filled. A writer who found no room hears
+//! when a third of the buffer is free. The buffer grows with the congestion window, so that a window's worth can wait
+//! behind the one in flight, unless the application has fixed it.
+//!
+//! What does not live here: what leaves when (`output`).
+//!
+//! Invariant: no more waits than the send buffer and one unit, which is no longer than the buffer.
+
+use base::{BLOCK, Chain};
+
+use crate::context::{Core, Keep};
+use crate::error::SocketError;
+use crate::socket::SocketId;
+
+use super::Tcp;
+use super::conn::Conn;
+use super::output::super_frame;
+use super::profile::TcpOptions;
+use super::record::{Active, State, Tcb, flag};
+use super::timer::sync;
+
+/// Linux's reckoning of the memory a segment of a growing send buffer costs: headers and bookkeeping before it, rounded up to a
+/// power of two, and more bookkeeping (an Ethernet segment: 4,352 bytes, a fresh connection: 87,040).
+const SEGMENT_HEADERS: u32 = 640;
+const SEGMENT_RECORD: u32 = 256;
+/// The window, in segments, that the send buffer is made for at least.
+const LEAST_WINDOW: u32 = 10;
+
+/// What a write says of its bytes besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Write {
+    /// More follows soon: a partial segment may wait for it (MSG_MORE).
+    pub more: bool,
+    /// A record ends: what is written later never shares a segment with it (MSG_EOR).
+    pub end_of_record: bool,
+    /// The last byte is the end of urgent data (MSG_OOB).
+    pub urgent: bool,
+}
+
+impl Write {
+    fn needs_edges(self) -> bool {
+        self.end_of_record || self.urgent
+    }
+}
+
+/// How full the queues of a writer are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Space {
+    /// The send buffer.
+    limit: u32,
+    /// Bytes in it.
+    used: u32,
+    unsent: u32,
+    /// Bytes that may be unsent.
+    lowat: u32,
+    unit: u32,
+}
+
+/// The send buffer: what the application set, or what the window needs (Linux's tcp_sndbuf_expand). After a loss `ssthresh` tells
+/// of the window before.
+pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions) -> u32 {
+    let own = options.send_buffer;
+    if options.send_buffer_most <= own {
+        return own;
+    }
+    let mss = u32::from(tcb.mss).max(1);
+    let finite = Some(tcb.ssthresh).filter(|&bytes| bytes < 1 << 30);
+    let window = tcb.cwnd.max(finite.unwrap_or(0)) / mss;
+    let each = (mss + SEGMENT_HEADERS).next_power_of_two() + SEGMENT_RECORD;
+    let grown = window
+        .max(LEAST_WINDOW)
+        .saturating_mul(2)
+        .saturating_mul(each);
+    grown.min(options.send_buffer_most).max(own)
+}
+
+impl Space {
+    /// `lowat` is the host's, for sockets that have none of their own.
+    pub(crate) fn of(tcb: &Tcb, act: &Active, options: &TcpOptions, lowat: u32) -> Self {
+        let limit = send_limit(tcb, options);
+        let mss = u32::from(tcb.mss).max(1);
+        let half = (tcb.max_wnd / 2).max(mss);
+        let unsent = act.unsent.len() as u32;
+        Self {
+            limit,
+            used: (act.sent.len() as u32).saturating_add(unsent),
+            unsent,
+            lowat: match options.notsent_lowat {
+                0 => lowat,
+                own => own,
+            },
+            unit: super_frame(mss).min(half - half % mss).min(limit).max(1),
+        }
+    }
+
+    /// Bytes of the send buffer that are free, as far as TCP_NOTSENT_LOWAT lets them be used.
+    fn free(&self) -> u32 {
+        let free = self.limit.saturating_sub(self.used);
+        free.min(self.lowat.saturating_sub(self.unsent))
+    }
+
+    /// Bytes the application may still write.
+    pub(crate) fn room(&self) -> u32 {
+        let begun = self.unsent % self.unit;
+        let tail = if begun == 0 { 0 } else { self.unit - begun };
+        let most = self
+            .limit
+            .saturating_add(self.unit)
+            .saturating_sub(self.used);
+        let free = self.free();
+        if free <= tail {
+            return tail.min(most);
+        }
+        let units = (free - tail).div_ceil(self.unit);
+        tail.saturating_add(units.saturating_mul(self.unit))
+            .min(most)
+    }
+
+    /// Whether the application should hear that there is room: Linux's rule, a third of the buffer is free, and less is unsent
+    /// than half of what may be.
+    pub(crate) fn is_writable(&self) -> bool {
+        let free = self.limit.saturating_sub(self.used);
+        u64::from(free) * 3 >= u64::from(self.limit)
+            && u64::from(self.unsent) * 2 < u64::from(self.lowat)
+    }
+}
+
+impl Conn<'_> {
+    /// Whether the application should hear that there is room to write.
+    pub(crate) fn is_writable(&self, core: &Core) -> bool {
+        let options = &self.profile.options;
+        Space::of(self.tcb, self.act, options, core.tcp.notsent_lowat).is_writable()
+    }
+
+    /// Bytes were written; `whole`: all there were.
+    fn note_write(&mut self, how: Write, whole: bool) {
+        // One who has to wait for room has no more to say for now: nothing is held back for him.
+        self.act.more = how.more && whole;
+        if !self.act.more {
+            self.act.pushed = self.write_edge();
+        }
+        if whole && how.end_of_record {
+            self.end_record();
+        }
+        if whole && how.urgent {
+            self.send_urgent();
+        }
+    }
+}
+
+/// Bytes a writer may put into packet memory now. One with nothing queued may always write a little, as long as there is any,
+/// for no ACK will call it back.
+fn memory_to_write(core: &Core, empty: bool) -> usize {
+    let spare = core.spare_blocks(Keep::Unsent) as usize * BLOCK;
+    let little = (core.spare_blocks(Keep::All) as usize * BLOCK).min(BLOCK);
+    if empty { spare.max(little) } else { spare }
+}
+
+impl Tcp {
+    /// Whether data may be written in this state, and the error when not.
+    fn check_writable(tcb: &mut Tcb) -> Result<(), SocketError> {
+        if let Some(error) = tcb.take_error() {
+            return Err(error);
+        }
+        match tcb.state {
+            state if state.sends() => Ok(()),
+            State::SynSent | State::SynReceived if !tcb.has(flag::WRITE_SHUT) => {
+                Err(SocketError::WouldBlock)
+            }
+            _ => Err(SocketError::BrokenPipe),
+        }
+    }
+
+    /// Queues bytes to be sent. Returns how many were taken.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room (an event tells when there is), `BrokenPipe` after shutdown, the pending error;
+    /// `NoBuffers` when too many ends of records are remembered.
+    pub(crate) fn send(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        bytes: &[u8],
+        how: Write,
+    ) -> Result<usize, SocketError> {
+        let index = self.live(id)?;
+        let memory = self.check_send(core, index)?;
+        let Some(mut conn) = self.conn(index) else {
+            return Err(SocketError::NoBuffers);
+        };
+        if how.needs_edges() && !conn.edges.capacity_left() {
+            return Err(SocketError::NoBuffers);
+        }
+        let space = Space::of(
+            conn.tcb,
+            conn.act,
+            &conn.profile.options,
+            core.tcp.notsent_lowat,
+        );
+        let room = (space.room() as usize).min(bytes.len()).min(memory);
+        let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
+        if taken > 0 {
+            conn.note_write(how, taken == bytes.len());
+        }
+        self.after_write(core, index, taken, bytes.len())
+    }
+
+    /// See [`crate::Host::tcp_send_buffer`].
+    pub(crate) fn send_buffer(&self, id: SocketId) -> Result<u32, SocketError> {
+        let tcb = self
+            .conns
+            .at(self.live(id)?)
+            .ok_or(SocketError::BadSocket)?;
+        Ok(send_limit(tcb, &self.profiles.get(tcb.profile).options))
+    }
+
+    /// Queues a chain of blocks to be sent, without a copy.
+    ///
+    /// # Errors
+    /// As [`Tcp::send`]; the chain comes back.
+    pub(crate) fn send_chain(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        chain: Chain,
+    ) -> Result<(), (Chain, SocketError)> {
+        let checked = self
+            .live(id)
+            .and_then(|index| self.check_send(core, index).map(|_| index));
+        let index = match checked {
+            Ok(index) => index,
+            Err(error) => return Err((chain, error)),
+        };
+        let Some(mut conn) = self.conn(index) else {
+            return Err((chain, SocketError::NoBuffers));
+        };
+        let space = Space::of(
+            conn.tcb,
+            conn.act,
+            &conn.profile.options,
+            core.tcp.notsent_lowat,
+        );
+        if space.room() == 0 {
+            conn.tcb.flags |= flag::WANT_WRITE;
+            return Err((chain, SocketError::WouldBlock));
+        }
+        core.pool.append(&mut conn.act.unsent, chain);
+        conn.note_write(Write::default(), true);
+        self.watch(core, index);
+        self.queue_send(index);
+        Ok(())
+    }
+
+    /// Whether data may be queued to be sent; how many bytes, as far as packet memory goes.
+    fn check_send(&mut self, core: &Core, index: u32) -> Result<usize, SocketError> {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return Err(SocketError::BadSocket);
+        };
+        if let Err(error) = Self::check_writable(tcb) {
+            if error == SocketError::WouldBlock {
+                tcb.flags |= flag::WANT_WRITE;
+            }
+            return Err(error);
+        }
+        let empty = tcb.is_idle()
+            || self
+                .actives
+                .at(tcb.active)
+                .is_none_or(|a| a.unsent.is_empty() && a.sent.is_empty());
+        let memory = memory_to_write(core, empty);
+        if memory == 0 && !empty {
+            tcb.flags |= flag::WANT_WRITE;
+            return Err(SocketError::WouldBlock);
+        }
+        Ok(memory)
+    }
+
+    fn after_write(
+        &mut self,
+        core: &mut Core,
+        index: u32,
+        taken: usize,
+        wanted: usize,
+    ) -> Result<usize, SocketError> {
+        if taken < wanted
+            && let Some(tcb) = self.conns.at_mut(index)
+        {
+            tcb.flags |= flag::WANT_WRITE;
+        }
+        if wanted == 0 {
+            self.settle(core, index);
+            return Ok(0);
+        }
+        self.watch(core, index);
+        if taken == 0 {
+            return Err(SocketError::WouldBlock);
+        }
+        self.queue_send(index);
+        Ok(taken)
+    }
+
+    /// Lets a timer look after a writer, if none does: should there be no memory at all, and nothing in flight whose ACK would
+    /// bring him back, or an interface that takes no frames, ever. Sending sets it anew.
+    fn watch(&mut self, core: &mut Core, index: u32) {
+        if let Some(conn) = self.conn(index)
+            && conn.act.rto_at == base::Instant::FAR
+        {
+            conn.act.rto_at = core.now + conn.tcb.rto();
+            sync(core, conn.tcb, conn.act, index);
+        }
+    }
+}

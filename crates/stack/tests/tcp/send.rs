@@ -1,0 +1,289 @@
+//! What writers say of their bytes, and how much they may write: pushes, MSG_MORE, ends of records, urgent data, room.
+
+use stack::{Ready, SocketError, TcpOptions, Write};
+use wire::tcp::Options;
+
+use crate::rig::{ACK, Flags, Open, PSH, Rig, SECOND, Seg, nodelay};
+
+const URG: Flags = Flags::URG;
+const MORE: Write = Write {
+    more: true,
+    end_of_record: false,
+    urgent: false,
+};
+const RECORD: Write = Write {
+    more: false,
+    end_of_record: true,
+    urgent: false,
+};
+const URGENT: Write = Write {
+    more: false,
+    end_of_record: false,
+    urgent: true,
+};
+
+fn write(rig: &mut Rig, open: &Open, len: usize, how: Write) -> usize {
+    let bytes = vec![1; len];
+    rig.host
+        .tcp_send_with(rig.now, open.socket, &bytes, how)
+        .unwrap()
+}
+
+/// Where segments begin, counted from the first byte, how long they are and whether they are pushed.
+fn cut(rig: &mut Rig, open: &Open) -> Vec<(u32, usize, bool)> {
+    let next = core::iter::from_fn(|| rig.next());
+    next.map(|seg: Seg| (seg.seq - open.host, seg.data.len(), seg.has(PSH)))
+        .collect()
+}
+
+#[test]
+fn what_is_announced_to_go_on_waits_and_is_not_pushed() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    // Only what is whole leaves, though Nagle is off.
+    write(&mut rig, &open, 3000, MORE);
+    assert_eq!(
+        cut(&mut rig, &open),
+        [(0, 1460, false), (1460, 1460, false)]
+    );
+    // An ACK lets go of it.
+    rig.send(open.peer, open.host + 1460, ACK, &[]);
+    assert_eq!(cut(&mut rig, &open), [(2920, 80, false)]);
+    rig.send(open.peer, open.host + 3000, ACK, &[]);
+    // And so does the rest.
+    write(&mut rig, &open, 20, MORE);
+    rig.silence();
+    write(&mut rig, &open, 20, Write::default());
+    assert_eq!(cut(&mut rig, &open), [(3000, 40, true)]);
+    rig.send(open.peer, open.host + 3040, ACK, &[]);
+    // And time: what was kept so long is pushed.
+    write(&mut rig, &open, 7, MORE);
+    rig.ms(199);
+    rig.silence();
+    rig.ms(20);
+    assert_eq!(cut(&mut rig, &open), [(3040, 7, true)]);
+}
+
+#[test]
+fn the_cork_let_go_lets_go_of_more_too() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    write(&mut rig, &open, 40, MORE);
+    write(&mut rig, &open, 40, MORE);
+    rig.silence();
+    rig.host.tcp_set_cork(rig.now, open.socket, false).unwrap();
+    assert_eq!(cut(&mut rig, &open), [(0, 80, false)]);
+}
+
+fn with_sack() -> Options {
+    Options {
+        mss: Some(1000),
+        sack_permitted: true,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn records_share_no_segment_not_even_when_they_are_sent_again() {
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&nodelay(), with_sack());
+    write(&mut rig, &open, 1200, RECORD);
+    for _ in 0..3 {
+        write(&mut rig, &open, 300, RECORD);
+    }
+    write(&mut rig, &open, 1700, Write::default());
+    let sent = [
+        (0, 1000, false),
+        (1000, 200, true),
+        (1200, 300, true),
+        (1500, 300, true),
+        (1800, 300, true),
+        (2100, 1000, false),
+        (3100, 700, true),
+    ];
+    assert_eq!(cut(&mut rig, &open), sent);
+    // Nothing of it arrives: a probe of the tail, then all of it again, cut as before.
+    rig.ms(150_000);
+    let again = cut(&mut rig, &open);
+    for segment in &again {
+        assert!(sent.contains(segment), "{segment:?}");
+    }
+    rig.send(open.peer, open.host + 1000, ACK, &[]);
+    rig.send(open.peer, open.host + 1500, ACK, &[]);
+    for segment in cut(&mut rig, &open) {
+        assert!(sent.contains(&segment), "{segment:?}");
+    }
+    // The last of them are acknowledged, and nothing is remembered.
+    rig.send(open.peer, open.host + 3800, ACK, &[]);
+    assert_eq!(rig.host.tcp_occupancy().edges, 0);
+}
+
+/// The lists of what is in flight are bounded; behind the end of a record nothing is squeezed in.
+#[test]
+fn more_records_than_the_lists_hold_wait() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
+    let open = rig.accepted_with(&nodelay(), with_sack());
+    let (mut at, mut una, mut most) = (0, 0, 0);
+    for round in 0..40 {
+        for _ in 0..60 {
+            if write(&mut rig, &open, 10, RECORD) != 10 {
+                break;
+            }
+        }
+        for (start, len, pushed) in cut(&mut rig, &open) {
+            assert_eq!((start, len, pushed), (at, 10, true));
+            at += 10;
+        }
+        most = most.max(rig.host.tcp_occupancy().in_flight);
+        if round > 20 {
+            una = at;
+        }
+        rig.ms(1);
+        rig.send(open.peer, open.host + una.max(10), ACK, &[]);
+    }
+    assert!(most <= 512 && at == 24_000, "{most} {at}");
+}
+
+#[test]
+fn urgent_data_is_sent_with_a_pointer_behind_it() {
+    // RFC 9293 MUST-30, MUST-31, MUST-62
+    let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
+    let open = rig.accepted_with(&TcpOptions::default(), with_sack());
+    write(&mut rig, &open, 2500, Write::default());
+    while rig.next().is_some() {}
+    write(&mut rig, &open, 1, URGENT);
+    // Nagle does not hold it back.
+    let seg = rig.expect();
+    assert!(seg.has(URG) && seg.seq == open.host + 2500 && seg.urgent == 1);
+    // Each segment sent again points there from where it is.
+    let mut again = 0;
+    for una in [0, 1000, 2000] {
+        rig.send(open.peer, open.host + una, ACK, &[]);
+        rig.ms(4000);
+        for seg in core::iter::from_fn(|| rig.next()).collect::<Vec<_>>() {
+            assert_eq!(u32::from(seg.urgent), open.host + 2501 - seg.seq);
+            assert!(seg.has(URG));
+            again += 1;
+        }
+    }
+    assert!(again >= 3, "{again}");
+    // Over with its ACK.
+    rig.send(open.peer, open.host + 2501, ACK, &[]);
+    while rig.next().is_some() {}
+    write(&mut rig, &open, 5, Write::default());
+    let seg = rig.expect();
+    assert!(!seg.has(URG) && seg.urgent == 0);
+}
+
+#[test]
+fn a_pointer_out_of_reach_waits_until_it_can_be_told() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    write(&mut rig, &open, 100_000, URGENT);
+    let mut seen = (0, 0);
+    let mut at = 0;
+    while at < 100_000 {
+        for seg in core::iter::from_fn(|| rig.next()).collect::<Vec<_>>() {
+            let ahead = 100_000 - (seg.seq - open.host);
+            match seg.urgent {
+                0 => seen.0 += 1,
+                0xffff if ahead > 0xffff => assert!(seg.has(URG)),
+                urgent => {
+                    assert_eq!(u32::from(urgent), ahead);
+                    seen.1 += 1;
+                }
+            }
+            at = at.max(seg.seq - open.host + seg.data.len() as u32);
+        }
+        rig.send(open.peer, open.host + at, ACK, &[]);
+    }
+    assert!(seen.1 > 0, "{seen:?}");
+}
+
+#[test]
+fn a_closed_window_hears_of_urgent_data() {
+    // RFC 9293 MUST-66: the peer takes it.
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.window = 0;
+    rig.send(open.peer, open.host, ACK, &[]);
+    write(&mut rig, &open, 3, URGENT);
+    rig.ms(1100);
+    let seg = rig.expect();
+    assert!(seg.has(URG) && seg.data.is_empty());
+    assert_eq!((seg.seq, seg.urgent), (open.host, 3));
+}
+
+#[test]
+fn no_more_is_unsent_than_is_asked_for() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        notsent_lowat: 4000,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    // A super-frame that was begun is filled: half of the peer's window.
+    assert_eq!(rig.write(&open, &[1; 100_000]), 32_120);
+    rig.pump();
+    assert_eq!(rig.write(&open, &[1; 100_000]), 14_600);
+    let full = rig.host.tcp_send(rig.now, open.socket, b"x");
+    assert_eq!(full, Err(SocketError::WouldBlock));
+    rig.events.clear();
+    let mut una = open.host;
+    // Half of what may be unsent, and it was: then he hears, though nothing of it is acknowledged.
+    loop {
+        while rig.next().is_some() {}
+        let unsent = rig.host.tcp_info(open.socket).unwrap().unsent;
+        let told = rig.events.iter().any(|e| e.ready.contains(Ready::WRITABLE));
+        assert_eq!(told, unsent < 2000, "{unsent}");
+        if told {
+            break;
+        }
+        una += 1460;
+        rig.send(open.peer, una, ACK, &[]);
+    }
+    assert!(rig.write(&open, b"more") == 4);
+}
+
+#[test]
+fn the_send_buffer_grows_with_the_window_unless_it_was_set() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        send_buffer: 16_384,
+        send_buffer_most: 200_000,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    let size = |rig: &Rig| rig.host.tcp_send_buffer(open.socket).unwrap();
+    // What Linux gives a fresh connection over Ethernet.
+    assert_eq!(size(&rig), 87_040);
+    rig.write(&open, &[1; 60_000]);
+    let mut at = 0;
+    for _ in 0..3 {
+        while let Some(seg) = rig.next() {
+            at = at.max(seg.seq - open.host + seg.data.len() as u32);
+        }
+        rig.send(open.peer, open.host + at, ACK, &[]);
+    }
+    assert!(size(&rig) > 150_000, "{}", size(&rig));
+    let fixed = |o: &mut TcpOptions| (o.send_buffer, o.send_buffer_most) = (9000, 0);
+    rig.host
+        .tcp_set_options(rig.now, open.socket, fixed)
+        .unwrap();
+    assert_eq!(size(&rig), 9000);
+}
+
+/// RFC 8985 7.3: the last segment, not the last bytes of two.
+#[test]
+fn a_probe_of_the_tail_is_the_last_segment() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = 100;
+    let open = rig.accepted_with(&nodelay(), with_sack());
+    write(&mut rig, &open, 2300, Write::default());
+    let sent = cut(&mut rig, &open);
+    assert_eq!(sent.last(), Some(&(2000, 300, true)));
+    rig.ms(250);
+    assert_eq!(cut(&mut rig, &open), [(2000, 300, true)]);
+}
