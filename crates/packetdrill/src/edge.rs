@@ -546,7 +546,11 @@ unsafe extern "C" fn setsockopt(
     let len = i32::try_from(len).map_err(|_| Errno::INVAL);
     // SAFETY: the caller's value.
     let value = len.and_then(|len| unsafe { bytes(at, len as usize) });
-    done(value.and_then(|value| posix::setsockopt(&mut set().call(), fd, level, name, value)))
+    let mut call = set().call();
+    if level == libc::IPPROTO_TCP && name == libc::TCP_FASTOPEN_CONNECT {
+        call.mirror(); // whether there is Fast Open
+    }
+    done(value.and_then(|value| posix::setsockopt(&mut call, fd, level, name, value)))
 }
 
 /// As its namesake in C.

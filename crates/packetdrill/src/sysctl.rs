@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::fs;
 use std::process::Command;
 
-use stack::{Congestion, Host, Keepalive, TcpTunables};
+use stack::{Congestion, FastOpenKeys, Host, Keepalive, TcpTunables};
 
 const FOLDER: &str = "/proc/sys/net/ipv4";
 
@@ -40,6 +40,25 @@ fn queued_fairly() -> bool {
     tc.is_ok_and(|tc| tc.stdout.starts_with(b"qdisc fq "))
 }
 
+/// `tcp_fastopen_key`: one key or two, each four numbers in hexadecimal of which the kernel takes the bytes in little endian.
+fn fast_open_keys() -> Option<FastOpenKeys> {
+    let text = fs::read_to_string(format!("{FOLDER}/tcp_fastopen_key")).ok()?;
+    let key = |text: &str| {
+        let mut bytes = [0; 16];
+        let mut words = text.split('-');
+        for out in bytes.as_chunks_mut::<4>().0 {
+            let word = u32::from_str_radix(words.next()?, 16).ok()?;
+            *out = word.to_le_bytes();
+        }
+        Some(bytes)
+    };
+    let mut keys = text.trim().split(',').map(key);
+    Some(FastOpenKeys {
+        primary: keys.next()??,
+        backup: keys.next().flatten(),
+    })
+}
+
 /// Carries the sysctls over; returns what SO_KEEPALIVE switches on.
 pub(crate) fn mirror(host: &mut Host, pace: bool) -> Keepalive {
     let mut tunables = TcpTunables::default();
@@ -52,6 +71,9 @@ pub(crate) fn mirror(host: &mut Host, pace: bool) -> Keepalive {
     // Not a sysctl: Linux leaves slow start at once, where RFC 9406 would go on more slowly.
     tunables.hystart = 1;
     let _ = host.set_tcp_tunables(tunables);
+    if let Some(keys) = fast_open_keys() {
+        let _ = host.set_tcp_fast_open_keys(None, keys);
+    }
     let mut options = host.tcp_defaults();
     let buffer = |bytes: u64| bytes.clamp(4096, 1 << 30) as u32;
     // The most a window may grow to is what the window scale must be able to tell.

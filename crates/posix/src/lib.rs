@@ -15,6 +15,7 @@ mod address;
 mod call;
 mod control;
 mod errno;
+mod fast_open;
 mod notice;
 mod option;
 mod socket;

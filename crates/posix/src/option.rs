@@ -8,6 +8,7 @@ use core::time::Duration;
 use stack::{Congestion, SocketId, State as TcpState, TcpOptions, UdpOptions};
 
 use crate::errno::{Errno, Result};
+use crate::fast_open;
 use crate::notice;
 use crate::socket::{Kind, Socket, State};
 use crate::tcp_info::tcp_info;
@@ -26,12 +27,12 @@ const KEEP_PROBES: core::ops::RangeInclusive<i32> = 1..=127;
 const SYN_RETRIES: core::ops::RangeInclusive<i32> = 1..=127;
 const FIN_TIMEOUT_MOST: i32 = 120;
 
-fn integer(value: &[u8]) -> Result<i32> {
+pub(crate) fn integer(value: &[u8]) -> Result<i32> {
     let first = value.first_chunk().ok_or(Errno::INVAL)?;
     Ok(i32::from_ne_bytes(*first))
 }
 
-fn within(value: i32, range: core::ops::RangeInclusive<i32>) -> Result<i32> {
+pub(crate) fn within(value: i32, range: core::ops::RangeInclusive<i32>) -> Result<i32> {
     if range.contains(&value) {
         Ok(value)
     } else {
@@ -159,6 +160,9 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
         let which = core::str::from_utf8(&value[..end]).ok();
         let which = which.and_then(Congestion::from_name).ok_or(Errno::NOENT)?;
         return change_tcp(world, fd, |o| o.congestion = which);
+    }
+    if let Some(result) = fast_open::set(world, fd, name, value) {
+        return result;
     }
     let number = integer(value)?;
     let seconds = |n: i32| Duration::from_secs(n.max(0) as u64);
@@ -320,7 +324,11 @@ fn change_tos<W: World>(world: &mut W, fd: i32, kind: Kind, tos: u8) -> Result<(
 }
 
 /// Changes options here and, when there is a connection or a listener, in the host.
-fn change_tcp<W: World>(world: &mut W, fd: i32, change: impl Fn(&mut TcpOptions)) -> Result<()> {
+pub(crate) fn change_tcp<W: World>(
+    world: &mut W,
+    fd: i32,
+    change: impl Fn(&mut TcpOptions),
+) -> Result<()> {
     let socket = world.table().get_mut(fd)?;
     change(&mut socket.tcp);
     if let State::Listening(id) | State::Connecting(id) | State::Stream(id) = socket.state {
@@ -397,7 +405,10 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
             }
             // CUBIC and Reno have nothing to tell, on Linux neither.
             libc::TCP_CC_INFO => return Ok(Vec::new()),
-            _ => tcp_number(world, &socket, name)?,
+            _ => match fast_open::get(world, &socket, name) {
+                Some(bytes) => return bytes,
+                None => tcp_number(world, &socket, name)?,
+            },
         },
         libc::IPPROTO_IP | libc::IPPROTO_IPV6 => ip_number(&socket, level, name)?,
         _ => return Err(Errno::NOPROTOOPT),

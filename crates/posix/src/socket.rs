@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::notice::Notices;
-use stack::{Keepalive, SocketId, TcpOptions, UdpOptions};
+use stack::{FastOpenKeys, Keepalive, SocketId, TcpOptions, UdpOptions};
 
 /// SOCK_STREAM or SOCK_DGRAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(crate) struct Socket {
     pub(crate) reuse_port: bool,
     /// TCP_CORK.
     pub(crate) cork: bool,
+    /// TCP_FASTOPEN_KEY, once set.
+    pub(crate) fast_open_keys: Option<FastOpenKeys>,
     /// TCP_INQ.
     pub(crate) inq: bool,
     /// SO_OOBINLINE.
@@ -93,6 +95,7 @@ impl Socket {
             reuse_addr: false,
             reuse_port: false,
             cork: false,
+            fast_open_keys: None,
             inq: false,
             oob_inline: false,
             oob_taken: None,

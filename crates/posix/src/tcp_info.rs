@@ -154,8 +154,10 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     out[at::PROBES] = info.probes;
     out[at::BACKOFF] = info.backoff;
     let (theirs, ours) = info.window_scales;
-    out[at::OPTIONS] =
-        u8::from(info.timestamps) | u8::from(info.sack) << 1 | u8::from(info.scaled) << 2;
+    out[at::OPTIONS] = u8::from(info.timestamps)
+        | u8::from(info.sack) << 1
+        | u8::from(info.scaled) << 2
+        | u8::from(info.syn_data) << 5;
     out[at::SCALES] = theirs | ours << 4;
     if let Some(account) = &info.account {
         fill(&mut out, account);

@@ -15,6 +15,8 @@ pub struct Config {
     pub tcp_active: u32,
     /// Half-open connections (SYN-RECEIVED), all listeners together.
     pub tcp_half_open: u32,
+    /// TCP connections that Fast Open is opening, from here and by listeners together.
+    pub tcp_fast_open: u32,
     /// TIME-WAIT records.
     pub tcp_time_wait: u32,
     /// TCP listeners.
@@ -75,6 +77,7 @@ impl Default for Config {
             tcp_connections: 65_536,
             tcp_active: 16_384,
             tcp_half_open: 4_096,
+            tcp_fast_open: 4_096,
             tcp_time_wait: 65_536,
             tcp_listeners: 256,
             tcp_marks: 16_384,
@@ -113,6 +116,9 @@ impl Config {
             return Err(Value(
                 "tcp_connections, tcp_half_open and tcp_time_wait must be from 1 to 2^30 - 1",
             ));
+        }
+        if self.tcp_fast_open > 65_534 {
+            return Err(Value("tcp_fast_open must be 65,534 at most"));
         }
         if self.pool_blocks < 64 {
             return Err(Value("pool_blocks must be 64 at least"));

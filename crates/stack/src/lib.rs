@@ -39,7 +39,7 @@ pub use net::{
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{
-    Congestion, ConnectionInfo, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError,
-    State, TcpAccount, TcpInfo, TcpOptions, TcpTunables, Urgent, Write,
+    Congestion, ConnectionInfo, FastOpenKeys, Keepalive, Known, Notice, NoticeKind, Recovery,
+    SettingError, State, TcpAccount, TcpInfo, TcpOptions, TcpTunables, Urgent, Write,
 };
 pub use udp::{Received, UdpInfo, UdpOptions};

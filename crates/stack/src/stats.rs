@@ -237,6 +237,16 @@ counters! {
         TcpSynCookiesReceived => "tcp-syncookies-received",
         /// ACKs for no connection that carried no good cookie, while some could have.
         TcpSynCookiesFailed => "tcp-syncookies-failed",
+        /// SYNs that asked for a Fast Open cookie.
+        TcpFastOpenCookieRequests => "tcp-fast-open-cookie-requests",
+        /// Connections that a SYN opened with its cookie or data (Linux's TCPFastOpenPassive).
+        TcpFastOpenPassive => "tcp-fast-open-passive",
+        /// SYNs whose Fast Open cookie was wrong, or found no room (TCPFastOpenPassiveFail).
+        TcpFastOpenPassiveFail => "tcp-fast-open-passive-fail",
+        /// SYNs whose Fast Open cookie was of the backup key (TCPFastOpenPassiveAltKey).
+        TcpFastOpenBackupKey => "tcp-fast-open-backup-key",
+        /// SYNs that found their listener's Fast Open queue full (TCPFastOpenListenOverflow).
+        TcpFastOpenListenOverflows => "tcp-fast-open-listen-overflows",
         /// TIME-WAIT records recycled early because the table was full.
         TcpTimeWaitRecycled => "tcp-time-wait-recycled",
         /// A neighbour could not be entered: the table is full of better ones.

@@ -160,6 +160,9 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
     };
     let id = world.host().tcp_listen(now, local, backlog, &socket.tcp)?;
     world.table().get_mut(fd)?.state = State::Listening(id);
+    if let Some(keys) = socket.fast_open_keys {
+        world.host().set_tcp_fast_open_keys(Some(id), keys)?;
+    }
     world.changed();
     Ok(())
 }

@@ -10,7 +10,7 @@ use wire::Addr;
 use super::Host;
 use crate::error::{ConfigError, SocketError};
 use crate::socket::SocketId;
-use crate::tcp::{Known, Notice, TcpTunables, Urgent, Write};
+use crate::tcp::{FastOpenKeys, Known, Notice, TcpTunables, Urgent, Write};
 
 impl Host {
     /// TCP's host-wide settings.
@@ -111,6 +111,30 @@ impl Host {
     /// The oldest notice that nobody has taken, of any connection. They count as marks until they are taken.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.tcp.pop_notice()
+    }
+
+    /// Sets the secrets of Fast Open cookies, of one listener or of all that have none of their own (TCP_FASTOPEN_KEY,
+    /// tcp_fastopen_key). Without this the host has one of its own, new at each start. Servers behind one address need the same.
+    ///
+    /// # Errors
+    /// `BadSocket` for what is no listener.
+    pub fn set_tcp_fast_open_keys(
+        &mut self,
+        listener: Option<SocketId>,
+        keys: FastOpenKeys,
+    ) -> Result<(), SocketError> {
+        self.tcp.set_fast_open_keys(listener, keys)
+    }
+
+    /// The secrets in use.
+    ///
+    /// # Errors
+    /// As [`Host::set_tcp_fast_open_keys`].
+    pub fn tcp_fast_open_keys(
+        &self,
+        listener: Option<SocketId>,
+    ) -> Result<FastOpenKeys, SocketError> {
+        self.tcp.fast_open_keys(listener)
     }
 
     /// Whether this host knows a segment's connection: one that is open, half-open or in TIME-WAIT, or one that only the cookie

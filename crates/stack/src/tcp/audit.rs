@@ -4,7 +4,7 @@
 //!
 //! Invariant: an audit changes nothing, and visits each record once.
 
-use base::{Chain, Instant, Pool};
+use base::{Chain, Instant, Key, Pool};
 
 use crate::context::{Core, TimerKind, timer_token};
 use crate::stats::Count;
@@ -103,6 +103,11 @@ impl Tcp {
         )?;
         audit_numbers(tcb, act)?;
         self.audit_timer(core, index, tcb, act)?;
+        let fast = act.map_or(NONE, Active::fast);
+        must(
+            tcb.opening() == self.pending_of(fast).is_some(),
+            "an opening connection without its Fast Open record, or another with one",
+        )?;
         let Some(act) = act else {
             return Ok(());
         };
@@ -334,6 +339,7 @@ impl Tcp {
             let half_open = self.halves.iter().filter(mine);
             let young = self.halves.iter().filter(mine);
             let young = young.filter(|(_, h)| h.retries == 0);
+            self.audit_fast_open(key)?;
             must(
                 half_open.count() == l.half_open as usize && young.count() == l.young as usize,
                 "half-open connections are miscounted",
@@ -349,6 +355,32 @@ impl Tcp {
         must(
             told == marked.count(),
             "the list of ready listeners is not who is marked",
+        )
+    }
+
+    /// A listener's connections that a SYN has opened, and those a reset has ended lately.
+    fn audit_fast_open(&self, listener: Key) -> Found {
+        let pending = self.actives.iter();
+        let pending = pending.filter(|(_, act)| self.pending_of(act.fast()) == Some(listener));
+        let count = self.listeners.get(listener).map(|l| l.fast_open.count);
+        must(
+            self.reset_lately(listener)
+                .map(|n| n + pending.count() as u32)
+                == count,
+            "Fast Open connections are miscounted",
+        )
+    }
+
+    fn audit_fast_records(&self) -> Found {
+        let fast = self
+            .actives
+            .iter()
+            .filter(|(_, a)| a.fast() != NONE)
+            .count() as u32;
+        let reset = self.listeners.iter().map(|(key, _)| self.reset_lately(key));
+        must(
+            Some(self.fasts.len()) == reset.sum::<Option<u32>>().map(|n| n + fast),
+            "a Fast Open record of no connection",
         )
     }
 
@@ -395,6 +427,7 @@ impl Tcp {
             self.nodes.len() == nodes.sum::<u32>(),
             "a run in flight of no connection",
         )?;
+        self.audit_fast_records()?;
         let episodes = self.actives.iter().filter(|(_, a)| a.episode != NONE);
         must(
             self.episodes.len() as usize == episodes.count(),

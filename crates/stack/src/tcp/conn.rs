@@ -10,6 +10,7 @@ use crate::socket::Ready;
 
 use super::congestion::{Algorithm, Control, Reno, Window};
 use super::edges::EdgeTable;
+use super::fast_open::Fast;
 use super::ledger::Ledger;
 use super::profile::Profile;
 use super::record::{Active, NONE, Range, Repair, Tcb, flag};
@@ -34,6 +35,7 @@ pub(crate) struct Conn<'a> {
     pub(crate) ledger: Option<&'a mut Ledger>,
     pub(crate) controls: &'a mut Slab<Control>,
     pub(crate) edges: &'a mut EdgeTable,
+    pub(crate) fasts: &'a mut Slab<Fast>,
     pub(crate) profile: &'a Profile,
 }
 
@@ -264,7 +266,8 @@ impl Conn<'_> {
 
     /// Whether reading has opened the window enough to be worth telling the peer at once.
     pub(crate) fn window_update_due(&self) -> bool {
-        if !self.tcb.state.receives() {
+        // Before the handshake's end the peer could not use it.
+        if !self.tcb.state.receives() || self.tcb.opening() {
             return false;
         }
         let edge = self.window_to_offer();

@@ -10,6 +10,7 @@ use crate::stats::Stats;
 use super::congestion::Control;
 use super::conn::{Conn, release_queues};
 use super::edges::EdgeTable;
+use super::fast_open::Fast;
 use super::profile::{Profiles, TcpOptions};
 use super::record::{Active, Range, State, Tcb, flag};
 use super::recovery::Episode;
@@ -37,6 +38,7 @@ pub(crate) struct Bench {
     episodes: Slab<Episode>,
     controls: Slab<Control>,
     edges: EdgeTable,
+    fasts: Slab<Fast>,
     profiles: Profiles,
     profile: u16,
 }
@@ -63,6 +65,7 @@ impl Bench {
             episodes: Slab::with_capacity(1),
             controls: Slab::with_capacity(1),
             edges: EdgeTable::new(1),
+            fasts: Slab::with_capacity(1),
             profiles,
             profile,
         }
@@ -78,6 +81,7 @@ impl Bench {
             ledger: None,
             controls: &mut self.controls,
             edges: &mut self.edges,
+            fasts: &mut self.fasts,
             profile: self.profiles.get(self.profile),
         }
     }

@@ -10,10 +10,10 @@
 use core::time::Duration;
 
 use base::{Chain, Seq, TimerId};
-use wire::tcp::{Flags, Options, Repr};
+use wire::tcp::{FastOpen, Flags, Options, Repr};
 
 use crate::context::{Core, TimerKind};
-use crate::net::Net;
+use crate::net::{Net, ReportKind};
 use crate::stats::{Count, Drop};
 
 use super::conn::{CHALLENGE_INTERVAL_MS, QUICK_ACKS};
@@ -37,7 +37,7 @@ impl HalfOpen {
 
 impl Tcp {
     /// What a SYN says of its sender. The profile is not acquired yet.
-    fn read_syn(core: &Core, listener: u32, seg: &Segment) -> HalfOpen {
+    pub(super) fn read_syn(core: &Core, listener: u32, seg: &Segment) -> HalfOpen {
         let options = seg.options.unwrap_or(Options {
             timestamps: seg.timestamps,
             ..Options::default()
@@ -72,7 +72,7 @@ impl Tcp {
         }
     }
 
-    /// Makes a half-open connection of a SYN and answers it, with `iss` if given.
+    /// Makes a half-open connection of a SYN and answers it, with `iss` and a Fast Open cookie if given.
     ///
     /// # Errors
     /// The reason to drop the SYN.
@@ -82,7 +82,7 @@ impl Tcp {
         net: &mut Net,
         listener: u32,
         seg: &Segment,
-        iss: Option<Seq>,
+        (iss, option): (Option<Seq>, Option<FastOpen>),
     ) -> Result<(), Drop> {
         let l = self.listeners.at(listener).ok_or(Drop::TcpNoSocket)?;
         let profile = self.profiles.acquire(seg.dst, &l.options);
@@ -111,7 +111,7 @@ impl Tcp {
             l.young += 1;
         }
         let clock = core.now.millis() as u32;
-        self.send_syn_ack(core, net, &record, clock);
+        self.send_syn_ack(core, net, &record, (clock, option));
         self.await_ack(core, key.index);
         Ok(())
     }
@@ -139,13 +139,19 @@ impl Tcp {
         }
         core.count(Count::TcpSynCookiesSent);
         let clock = cookie::stamp(core.now.millis() as u32, &h);
-        self.send_syn_ack(core, net, &h, clock);
+        self.send_syn_ack(core, net, &h, (clock, None));
         self.profiles.release(profile);
         Ok(())
     }
 
     /// Sends the SYN-ACK of a half-open connection; `clock` goes into its timestamp.
-    fn send_syn_ack(&mut self, core: &mut Core, net: &mut Net, h: &HalfOpen, clock: u32) {
+    fn send_syn_ack(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        h: &HalfOpen,
+        (clock, fast_open): (u32, Option<FastOpen>),
+    ) {
         let profile = self.profiles.get(h.profile);
         let (local, remote) = (profile.local, h.remote);
         let limit = profile.options.max_segment;
@@ -166,6 +172,7 @@ impl Tcp {
                 window_scale: (h.scale != 0xff).then(|| window_shift(buffer)),
                 sack_permitted: h.flags & half::SACK != 0,
                 timestamps: (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent)),
+                fast_open,
                 ..Options::default()
             },
         };
@@ -231,7 +238,7 @@ impl Tcp {
         }
         if send {
             core.count(Count::TcpRetransmits);
-            self.send_syn_ack(core, net, &h, core.now.millis() as u32);
+            self.send_syn_ack(core, net, &h, (core.now.millis() as u32, None));
         }
         self.await_ack(core, index);
     }
@@ -309,6 +316,27 @@ impl Tcp {
         repr.window = (self.first_window(h) >> shift) as u16;
         repr.options.timestamps = (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent));
         self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), marks);
+    }
+
+    /// An ICMP error about a SYN-ACK: who cannot be reached is forgotten, if the error quotes our number (as Linux).
+    #[cold]
+    pub(super) fn report_half_open(
+        &mut self,
+        core: &mut Core,
+        index: u32,
+        seq: Seq,
+        kind: ReportKind,
+    ) {
+        let quoted = self.halves.at(index).is_some_and(|h| h.iss == seq);
+        let unreachable = matches!(
+            kind,
+            ReportKind::NetUnreachable | ReportKind::HostUnreachable | ReportKind::TimeExceeded
+        );
+        if !quoted || !unreachable {
+            return core.stats.drops.add(Drop::TcpReportIgnored);
+        }
+        core.count(Count::TcpListenDrops);
+        self.forget_half_open(core, index);
     }
 
     /// The SYN-ACK was not answered in time.
@@ -452,13 +480,18 @@ impl Tcp {
     /// A connection that came through a listener waits to be accepted.
     /// Its SYN-ACK was sent again so often.
     pub(super) fn opened(&mut self, core: &mut Core, (listener, index): (u32, u32), retries: u8) {
-        core.count(Count::TcpPassiveOpens);
-        self.enqueue_accept(listener, index);
+        self.offer(core, listener, index);
         self.keep_account(core.now, index);
         if let Some(ledger) = self.ledgers.at_mut(index) {
             ledger.accepted(retries);
         }
         self.start_keepalive(core, index);
+    }
+
+    /// Puts a new connection into its listener's accept queue.
+    pub(super) fn offer(&mut self, core: &mut Core, listener: u32, index: u32) {
+        core.count(Count::TcpPassiveOpens);
+        self.enqueue_accept(listener, index);
     }
 
     /// The record of a connection whose handshake `seg` ends.

@@ -15,7 +15,7 @@ use crate::socket::SocketId;
 use super::Tcp;
 use super::conn::ACK_DELAY;
 use super::output::announced_mss;
-use super::record::{Repair, State, Tcb, flag};
+use super::record::{Repair, State, Tcb, flag, more};
 
 /// What the sender makes of losses: Linux's TCP_CA_* states, of which CWR is missing as long as there is no ECN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct TcpInfo {
     pub timestamps: bool,
     /// SACK in use.
     pub sack: bool,
+    /// Data on the SYN was taken (RFC 7413).
+    pub syn_data: bool,
     /// A window shift in use.
     pub scaled: bool,
     /// Window shifts: the peer's, ours.
@@ -186,13 +188,13 @@ impl Tcp {
     pub(super) fn info_of(&self, net: &Net, now: Instant, index: u32, tcb: &Tcb) -> TcpInfo {
         let act = self.actives.at(tcb.active);
         let profile = self.profiles.get(tcb.profile);
-        let opening = matches!(tcb.state, State::SynSent | State::SynReceived);
+        let opening = matches!(tcb.shown_state(), State::SynSent | State::SynReceived);
         let since = |then: u32| match opening {
             true => Duration::ZERO,
             false => Duration::from_millis(u64::from((now.millis() as u32).wrapping_sub(then))),
         };
         TcpInfo {
-            state: tcb.state,
+            state: tcb.shown_state(),
             rtt: tcb.srtt(),
             rtt_variation: Duration::from_micros(u64::from(tcb.rttvar >> 2)),
             rto: tcb.rto(),
@@ -235,6 +237,7 @@ impl Tcp {
             receive_mss: act.map_or(0, |a| u32::from(a.rcv_mss)),
             timestamps: tcb.has(flag::TIMESTAMPS),
             sack: tcb.has(flag::SACK),
+            syn_data: tcb.more & more::SYN_DATA != 0,
             scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: profile.options.congestion.name(),

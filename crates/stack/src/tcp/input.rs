@@ -142,6 +142,7 @@ impl Tcp {
             self.send_reset(core, net, seg);
         }
         if arrival.established {
+            self.fast_open_established(core, index);
             self.start_keepalive(core, index);
         }
         self.conclude(core, net, index, arrival.outcome);
@@ -199,7 +200,7 @@ impl Tcp {
             seq: tcb.snd_nxt.0,
             ack: Some(tcb.rcv_nxt.0),
             flags: Flags::RST,
-            window: 0,
+            window: tcb.rcv_wnd().div_ceil(1 << tcb.rcv_scale()).min(65_535) as u16, // as Linux
             urgent: 0,
             options: Options {
                 // RFC 7323 3.2: SHOULD, once negotiated.
@@ -226,16 +227,19 @@ impl Tcp {
         let entry = self.flows.find(hash, |e| {
             self.matches(e, &report.remote, remote_port, &report.local, local_port)
         });
-        let Some(index) = entry
-            .filter(|e| e >> KIND_SHIFT == KIND_CONNECTION)
-            .map(|e| e & INDEX_MASK)
-        else {
-            return core.stats.drops.add(Drop::TcpReportIgnored);
+        let index = match entry {
+            Some(entry) if entry >> KIND_SHIFT == KIND_CONNECTION => entry & INDEX_MASK,
+            Some(entry) if entry >> KIND_SHIFT == KIND_HALF_OPEN => {
+                return self.report_half_open(core, entry & INDEX_MASK, seq, report.kind);
+            }
+            _ => return core.stats.drops.add(Drop::TcpReportIgnored),
         };
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if seq.lt(tcb.snd_una) || seq.ge(tcb.snd_nxt) {
+        // In SYN-RECEIVED the SYN-ACK is in flight, too.
+        let first = Seq(tcb.snd_una.0.wrapping_sub(u32::from(tcb.opening())));
+        if seq.lt(first) || seq.ge(tcb.snd_nxt) {
             return core.stats.drops.add(Drop::TcpReportIgnored);
         }
         let error = match report.kind {
@@ -243,6 +247,7 @@ impl Tcp {
                 let mtu = net.pmtu_update(core, report.remote, mtu);
                 if let Some(mut conn) = self.conn(index)
                     && conn.shrink_to(mtu)
+                    && !conn.tcb.opening()
                 {
                     conn.timeout_without_reduction();
                     self.queue_send(index);
@@ -255,7 +260,8 @@ impl Tcp {
             ReportKind::NetUnreachable => SocketError::NetworkUnreachable,
             _ => SocketError::HostUnreachable,
         };
-        if tcb.state == State::SynSent {
+        let opening = tcb.opening() && tcb.has(flag::UNACCEPTED);
+        if tcb.state == State::SynSent || opening {
             self.conclude(core, net, index, Outcome::closed(Some(error)));
         } else {
             tcb.set_soft_error(error);
@@ -274,7 +280,7 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    fn send() -> Self {
+    pub(crate) fn send() -> Self {
         Self {
             outcome: Outcome::SEND,
             ..Self::default()
@@ -323,7 +329,16 @@ impl Conn<'_> {
             return arrival;
         }
         let mut established = false;
-        if self.tcb.state == State::SynReceived {
+        if self.tcb.opening() {
+            if !self.end_opening(core, seg) {
+                core.drop_packet(data, Drop::TcpBadAck);
+                return Arrival {
+                    reset: true,
+                    ..Arrival::default()
+                };
+            }
+            established = true;
+        } else if self.tcb.state == State::SynReceived {
             if !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.tcb.snd_nxt)) {
                 core.drop_packet(data, Drop::TcpBadAck);
                 return Arrival {
@@ -452,6 +467,9 @@ impl Conn<'_> {
             && !seg.has(Flags::RST)
         {
             return None; // the other half of a simultaneous open (RFC 9293 figure 7, line 6)
+        }
+        if self.tcb.opening() && self.is_syn_again(seg) {
+            return Some(self.answer_again(core, seg));
         }
         // RFC 7323 5.3 R1: PAWS. An idle connection's TS.Recent is outdated after 24 days (5.5).
         if self.tcb.has(flag::TIMESTAMPS)

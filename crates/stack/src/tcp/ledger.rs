@@ -89,6 +89,11 @@ impl Ledger {
         self.stalls = u16::from(retries > 0);
     }
 
+    /// The SYN-ACK of a connection that was opened before it arrived (Fast Open) is acknowledged.
+    pub(super) fn answered(&mut self) {
+        self.delivered += 1;
+    }
+
     /// A segment arrived, or several that a device joined.
     pub(super) fn arrived(&mut self, seg: &Segment) {
         let count = segments(seg.len, seg.unit);

@@ -20,6 +20,7 @@ use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
+use super::fast_open::{Answer, Pending, allow};
 use super::profile::TcpOptions;
 use super::record::{NONE, flag};
 use super::segment::Segment;
@@ -33,6 +34,7 @@ pub(crate) struct Listener {
     pub(crate) port: u16,
     pub(crate) backlog: u32,
     pub(crate) options: TcpOptions,
+    pub(super) fast_open: Pending,
     /// Serves IPv4 too although bound to the IPv6 wildcard.
     pub(crate) dual: bool,
     pub(super) queue: List,
@@ -62,9 +64,13 @@ impl Tcp {
         core: &mut Core,
         (local, port): (Addr, u16),
         backlog: u32,
-        options: TcpOptions,
+        mut options: TcpOptions,
         dual: bool,
     ) -> Result<SocketId, SocketError> {
+        let all = allow::SERVER | allow::ALL_LISTENERS;
+        if core.tcp.fastopen & all == all && options.fast_open_queue == 0 {
+            options.fast_open_queue = backlog;
+        }
         let port = match port {
             0 => self.free_port(core).ok_or(SocketError::AddrInUse)?,
             port => port,
@@ -82,6 +88,7 @@ impl Tcp {
             port,
             backlog,
             options,
+            fast_open: Pending::NONE,
             dual,
             queue: List::EMPTY,
             queued: 0,
@@ -143,6 +150,11 @@ impl Tcp {
             .and_then(|index| self.listeners.at(index).ok_or(SocketError::BadSocket))
     }
 
+    pub(super) fn listener_mut(&mut self, id: SocketId) -> Result<&mut Listener, SocketError> {
+        let index = self.listener_index(id)?;
+        self.listeners.at_mut(index).ok_or(SocketError::BadSocket)
+    }
+
     pub(crate) fn set_listener_token(
         &mut self,
         id: SocketId,
@@ -200,29 +212,41 @@ impl Tcp {
         if seg.has(Flags::ACK) {
             return self.at_cookie(core, net, index, seg, data);
         }
-        core.pool.free(data);
         // SYN with FIN is nonsense that scanners send; Linux drops it too.
         if !seg.has(Flags::SYN) || seg.has(Flags::FIN) {
-            return core.stats.drops.add(Drop::TcpListenRefused);
+            return core.drop_packet(data, Drop::TcpListenRefused);
         }
-        self.answer_syn(core, net, index, seg, None);
+        self.answer_syn(core, net, index, (seg, data), None);
     }
 
-    /// Answers a SYN, with `iss` if given: with a half-open connection, a cookie, or not at all. Data on the SYN is ignored (no
-    /// Fast Open yet). Returns whether it was answered.
+    /// Answers a SYN, with `iss` if given: with a half-open connection, a SYN cookie, or not at all; or, if it may, with a
+    /// connection that takes its data, which is ignored otherwise. Returns whether it was answered.
     pub(super) fn answer_syn(
         &mut self,
         core: &mut Core,
         net: &mut Net,
         listener: u32,
-        seg: &Segment,
+        (seg, mut data): (&Segment, Chain),
         iss: Option<Seq>,
     ) -> bool {
         let answered = match self.admits(core, listener, iss.is_some()) {
-            Ok(true) => self.half_open(core, net, listener, seg, iss),
+            Ok(true) => {
+                let mut option = None;
+                match self.fast_answer(core, listener, seg) {
+                    Answer::Open(newer) => {
+                        match self.open_fast(core, listener, seg, (iss, newer), data) {
+                            Ok(()) => return true,
+                            Err(back) => data = back,
+                        }
+                    }
+                    Answer::Ordinary(cookie) => option = cookie,
+                }
+                self.half_open(core, net, listener, seg, (iss, option))
+            }
             Ok(false) => self.send_cookie(core, net, listener, seg),
             Err(reason) => Err(reason),
         };
+        core.pool.free(data);
         if let Err(reason) = answered {
             core.stats.drops.add(reason);
             self.count_listen_drop(core, reason);
@@ -377,6 +401,7 @@ impl Tcp {
         }
         self.unlink_ready_listener(listener);
         if let Some(l) = self.listeners.remove_at(listener) {
+            self.close_pending(&l);
             let hash = self.ports.hash(&port_bytes(&l.local, l.port));
             self.ports.remove(hash, listener);
             self.local_ports.remove_listener(l.port);

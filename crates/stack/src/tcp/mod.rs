@@ -1,4 +1,4 @@
-//! TCP (RFC 9293, with 5681, 6298, 6528, 5961, 7323, 2018, 8985, 9937, 9438).
+//! TCP (RFC 9293, with 5681, 6298, 6528, 5961, 7323, 7413, 2018, 8985, 9937, 9438).
 //!
 //! # Theory of operation
 //!
@@ -38,6 +38,7 @@ pub(crate) mod congestion;
 mod conn;
 mod cookie;
 mod edges;
+pub(crate) mod fast_open;
 mod half_open;
 mod info;
 mod input;
@@ -58,6 +59,7 @@ mod rows;
 mod rtt;
 mod segment;
 mod sent;
+mod syn;
 mod synchronise;
 mod time_wait;
 mod timer;
@@ -80,6 +82,7 @@ use crate::socket::{Ready, SocketId, SocketKind};
 
 pub use congestion::Congestion;
 pub use edges::Urgent;
+pub use fast_open::FastOpenKeys;
 pub use info::{ConnectionInfo, Recovery, TcpAccount, TcpInfo};
 pub use marks::{Notice, NoticeKind};
 pub use profile::{Keepalive, TcpOptions};
@@ -145,6 +148,7 @@ pub(crate) struct Tcp {
     /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
     controls: Slab<congestion::Control>,
     edges: edges::EdgeTable,
+    fasts: Slab<fast_open::Fast>,
     listeners: Slab<Listener>,
     flows: FlowTable,
     /// Listeners by local address and port.
@@ -169,6 +173,7 @@ pub(crate) struct Tcp {
     offset_key: SipKey,
     local_ports: ports::LocalPorts,
     cookies: cookie::Cookies,
+    fast_keys: fast_open::Keys,
 }
 
 /// What a host knows of a tuple, see [`crate::Host::tcp_knows`].
@@ -188,7 +193,7 @@ impl Tcp {
     pub(crate) fn new(config: &Config, core: &mut Core, seed: u64) -> Self {
         let flows = config.tcp_connections + config.tcp_half_open + config.tcp_time_wait;
         // Each purpose has a key of its own, none of which can be computed from another or from what the host sends.
-        let keys = [1, 2, 3, 4, 5, 6].map(|purpose| SipKey::derive(seed, purpose));
+        let keys = [1, 2, 3, 4, 5, 6, 7].map(|purpose| SipKey::derive(seed, purpose));
         let local_ports = ports::LocalPorts::new(config.ephemeral_ports, keys[4], &mut core.rng);
         Self {
             conns: Slab::with_capacity(config.tcp_connections),
@@ -202,6 +207,7 @@ impl Tcp {
             ledgers: ledger::Ledgers::new(config.tcp_connections),
             controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             edges: edges::EdgeTable::new(config.tcp_active),
+            fasts: Slab::with_capacity(config.tcp_fast_open.min(u32::from(fast_open::NO_FAST))),
             listeners: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
@@ -222,6 +228,10 @@ impl Tcp {
             offset_key: keys[3],
             local_ports,
             cookies: cookie::Cookies::new(keys[5]),
+            fast_keys: fast_open::Keys::new(FastOpenKeys {
+                primary: keys[6].0,
+                backup: None,
+            }),
         }
     }
 
@@ -290,6 +300,7 @@ impl Tcp {
             },
             controls: &mut self.controls,
             edges: &mut self.edges,
+            fasts: &mut self.fasts,
             profile,
         })
     }
@@ -470,6 +481,7 @@ impl Tcp {
     /// Ends a connection: out of the flow table, memory and timer given back. The record stays, CLOSED and with its error, until
     /// the application lets go of it. Received bytes that were not read stay readable.
     fn dissolve(&mut self, core: &mut Core, index: u32, error: Option<SocketError>) {
+        self.fast_open_dissolved(core, index, error);
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };

@@ -57,8 +57,8 @@ pub(crate) struct Payload<'a> {
 
 /// What a visit to one connection needs besides the connection.
 pub(super) struct Way<'a> {
-    net: &'a mut Net,
-    path: Path,
+    pub(super) net: &'a mut Net,
+    pub(super) path: Path,
     /// Super-frames: the device cuts them.
     pub(super) tso: bool,
 }
@@ -158,19 +158,13 @@ impl Conn<'_> {
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             return self.send_syn(core, way);
         }
-        let options = if self.tcb.has(flag::TIMESTAMPS) {
-            12
-        } else {
-            0
-        };
-        let fits = payload_for_mtu(way.path.mtu, self.tcb.remote.is_v4(), options);
-        if fits < self.tcb.mss {
-            // The initial window was one of segments as long as the peer would take.
-            if self.tcb.cwnd == initial_window(u32::from(self.tcb.mss)) {
-                self.tcb.cwnd = initial_window(u32::from(fits));
+        if self.tcb.opening() && self.tcb.has(flag::RETRANSMIT) {
+            if !self.send_opening(core, way) {
+                return used; // nothing is of use before the SYN-ACK
             }
-            self.tcb.mss = fits;
+            used += 1;
         }
+        self.fit(&way.path);
         if self.tcb.has(flag::ACK_NOW) && self.must_report_ranges() {
             // Selective ACKs travel on a segment of their own, so that data segments keep their size.
             used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
@@ -212,7 +206,7 @@ impl Conn<'_> {
                 used += 1;
             }
         }
-        if news || edge != self.tcb.snd_nxt {
+        if (news || edge != self.tcb.snd_nxt) && !self.tcb.opening() {
             self.schedule_probe(core);
         }
         if self.tcb.has(flag::PROBE) {
@@ -224,6 +218,23 @@ impl Conn<'_> {
         self.arm_persist(core.now);
         self.account_time(core.now);
         used
+    }
+
+    /// Segments are no longer than the path lets them be (RFC 9293 MUST-16).
+    fn fit(&mut self, path: &Path) {
+        let options = if self.tcb.has(flag::TIMESTAMPS) {
+            12
+        } else {
+            0
+        };
+        let fits = payload_for_mtu(path.mtu, self.tcb.remote.is_v4(), options);
+        if fits < self.tcb.mss {
+            // The initial window was one of segments as long as the peer would take.
+            if self.tcb.cwnd == initial_window(u32::from(self.tcb.mss)) {
+                self.tcb.cwnd = initial_window(u32::from(fits));
+            }
+            self.tcb.mss = fits;
+        }
     }
 
     fn must_report_ranges(&self) -> bool {
@@ -372,7 +383,8 @@ impl Conn<'_> {
             self.act.rtt_at = now;
             self.act.rtt_seq = self.tcb.snd_nxt;
         }
-        if self.act.rto_at == Instant::FAR || self.tcb.outstanding() == len {
+        let idle = self.tcb.outstanding() == len && !self.tcb.opening();
+        if self.act.rto_at == Instant::FAR || idle {
             self.act.rto_at = now + self.tcb.rto();
         }
         if self.act.stuck_since == Instant::FAR {
@@ -506,89 +518,6 @@ impl Conn<'_> {
         let meta = ip_meta(&way.path, &self.tcb.remote, Marks::of(options));
         way.net.send(core, &way.path, &meta, chain, facts);
         true
-    }
-
-    /// The SYN, or SYN and ACK after a simultaneous open (RFC 9293 figure 7), when it is due.
-    fn send_syn(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
-        let answer = self.tcb.state == State::SynReceived;
-        if !self.tcb.has(flag::RETRANSMIT) && !self.tcb.has(flag::ACK_NOW) {
-            return 0;
-        }
-        let first = self.tcb.snd_nxt == self.tcb.snd_una;
-        if !first {
-            self.act.rtt_at = Instant::FAR;
-            core.count(Count::TcpRetransmits);
-            if let Some(ledger) = &mut self.ledger {
-                ledger.left_again(0, 1);
-            }
-        }
-        let repr = Repr {
-            src_port: self.tcb.local_port,
-            dst_port: self.tcb.remote_port,
-            seq: self.tcb.snd_una.0,
-            ack: answer.then_some(self.tcb.rcv_nxt.0),
-            flags: Flags::SYN,
-            window: self.receive_room().min(65_535) as u16, // never scaled on a SYN (RFC 7323 2.2)
-            urgent: 0,
-            options: core
-                .tcp
-                .spoken(self.syn_options(core.now, way.path.mtu, answer)),
-        };
-        let Some((chain, facts)) = build(core, &repr, &way.path, &self.tcb.remote, 536, None)
-        else {
-            self.act.rto_at = core.now + self.tcb.rto();
-            return 0;
-        };
-        self.tcb.flags &= !(flag::RETRANSMIT | flag::ACK_NOW | flag::ACK_DELAYED);
-        self.act.ack_at = Instant::FAR;
-        self.tcb.snd_nxt = self.tcb.snd_una + 1;
-        if answer {
-            self.tcb.rcv_adv = self.tcb.rcv_nxt + u32::from(repr.window);
-            self.tcb.last_ack_sent = self.tcb.rcv_nxt;
-        }
-        if first {
-            self.tcb.backoff = 0; // it counted what kept the SYN from being sent
-            self.act.rtt_at = core.now;
-            self.act.rtt_seq = self.tcb.snd_nxt;
-            self.act.stuck_since = core.now;
-        }
-        if self.act.rto_at == Instant::FAR || self.act.rto_at <= core.now {
-            self.act.rto_at = core.now + self.tcb.patience(&core.tcp);
-        }
-        core.count(Count::TcpSegmentsOut);
-        if let Some(ledger) = &mut self.ledger {
-            ledger.left(0, 1, false);
-        }
-        let meta = ip_meta(
-            &way.path,
-            &self.tcb.remote,
-            Marks::of(&self.profile.options),
-        );
-        way.net.send(core, &way.path, &meta, chain, facts);
-        1
-    }
-
-    /// Options of our SYN: all we can do; of a SYN-ACK: what the peer can do, too.
-    fn syn_options(&self, now: Instant, mtu: u16, answer: bool) -> Options {
-        let mss = announced_mss(
-            mtu,
-            self.tcb.remote.is_v4(),
-            self.profile.options.max_segment,
-        );
-        let timestamps = !answer || self.tcb.has(flag::TIMESTAMPS);
-        Options {
-            mss: Some(mss),
-            window_scale: (!answer || self.tcb.scales != 0)
-                .then(|| window_shift(self.profile.options.receive_buffer)),
-            sack_permitted: !answer || self.tcb.has(flag::SACK),
-            timestamps: timestamps.then(|| {
-                (
-                    self.tcb.tsval(now),
-                    if answer { self.tcb.ts_recent } else { 0 },
-                )
-            }),
-            ..Options::default()
-        }
     }
 }
 

@@ -52,6 +52,12 @@ pub struct TcpOptions {
     /// On a listener: connections are accepted when their first data comes, or after this time, rounded up to timeouts of the
     /// SYN-ACK (TCP_DEFER_ACCEPT).
     pub defer_accept: Option<Duration>,
+    /// On a listener: how many connections may be under way that a SYN has opened with its data; 0: none are
+    /// (TCP_FASTOPEN, RFC 7413).
+    pub fast_open_queue: u32,
+    /// Data on a SYN needs no cookie: at a listener's any SYN's, at a connection's our own (TCP_FASTOPEN_NO_COOKIE). Only where
+    /// nobody can send with the address of another.
+    pub fast_open_no_cookie: bool,
     /// For how long a closed socket in FIN-WAIT-2 waits for the peer's FIN, at most 120 s; zero: not at all, it is reset
     /// (TCP_LINGER2). The host's `fin_timeout` when `None`.
     pub linger2: Option<Duration>,
@@ -103,6 +109,8 @@ impl Default for TcpOptions {
             user_timeout: None,
             syn_retries: None,
             defer_accept: None,
+            fast_open_queue: 0,
+            fast_open_no_cookie: false,
             linger2: None,
             linger: None,
             ttl: None,

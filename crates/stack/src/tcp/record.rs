@@ -148,6 +148,11 @@ pub(crate) mod flag {
 pub(crate) mod more {
     /// Something sent was acknowledged: the first ten segments are not paced (as Linux).
     pub(crate) const PACED: u8 = 1 << 0;
+    /// Opened by a SYN with data or a cookie, whose SYN-ACK is not acknowledged yet (RFC 7413): SYN-RECEIVED, in which data may
+    /// flow. `state` is already what it will be.
+    pub(crate) const OPENING: u8 = 1 << 1;
+    /// Data on the SYN was taken (TCPI_OPT_SYN_DATA).
+    pub(crate) const SYN_DATA: u8 = 1 << 2;
 }
 
 /// One connection: what every segment touches (first line) and what answering or sending touches (second line).
@@ -449,6 +454,7 @@ impl Active {
             && !self.owes_dsack()
             && self.fin.is_none()
             && self.edges == NONE
+            && self.fast() == NONE
     }
 }
 

@@ -83,7 +83,7 @@ impl Tcp {
                 tcb.profile,
                 (&tcb.remote, tcb.remote_port),
                 tcb.local_port,
-                tcb.state,
+                tcb.shown_state(),
             )
         }
     }

@@ -118,6 +118,8 @@ pub(crate) struct Flight {
     /// Bytes in flight that were sent more than once.
     pub(crate) again: u32,
     nodes: u16,
+    /// What Fast Open keeps (`Active::fast`): here, for these bytes would be padding.
+    pub(crate) fast: u16,
 }
 
 impl Flight {
@@ -131,6 +133,7 @@ impl Flight {
         lost: 0,
         again: 0,
         nodes: 0,
+        fast: u16::MAX,
     };
 
     /// The node with the highest numbers that are SACKed.

@@ -271,10 +271,9 @@ impl Tcp {
         seg: &Segment,
         data: Chain,
     ) {
-        core.pool.free(data);
         let now = core.now.millis() as u32;
         let Some(w) = self.waits.at_mut(index) else {
-            return;
+            return core.pool.free(data);
         };
         let newer = seg
             .timestamps
@@ -283,7 +282,7 @@ impl Tcp {
         let paws = newer.is_some_and(|d| d < 0);
         if seg.has(Flags::RST) {
             // An exact reset ends it, unless RFC 1337 is followed; anything else is ignored (as Linux).
-            core.stats.drops.add(Drop::TcpTimeWait);
+            core.drop_packet(data, Drop::TcpTimeWait);
             if seg.seq == w.rcv_nxt && core.tcp.rfc1337 == 0 {
                 self.retire_wait(now, index);
             }
@@ -295,12 +294,12 @@ impl Tcp {
         let opens = plain && !paws && (seg.seq.gt(w.rcv_nxt) || newer.is_some_and(|d| d > 0));
         let first = w.snd_nxt + MARGIN;
         if opens && let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) {
-            if self.answer_syn(core, net, listener, seg, Some(first)) {
+            if self.answer_syn(core, net, listener, (seg, data), Some(first)) {
                 self.retire_wait(now, index);
             }
             return;
         }
-        core.stats.drops.add(Drop::TcpTimeWait);
+        core.drop_packet(data, Drop::TcpTimeWait);
         // Only the peer's last segment says something; anyone may guess a number below it.
         if let Some(w) = self.waits.at_mut(index)
             && seg.end() == w.rcv_nxt

@@ -206,6 +206,9 @@ impl Conn<'_> {
 
     /// The retransmission timer, or the persist timer when nothing is in flight.
     fn on_retransmission_timer(&mut self, core: &mut Core) -> Outcome {
+        if self.tcb.opening() {
+            return self.on_opening_timer(core);
+        }
         if self.gives_up(core) {
             return self.tcb.timed_out();
         }
@@ -290,7 +293,11 @@ impl Conn<'_> {
             self.tcb.state,
             State::Established | State::CloseWait | State::FinWait2
         );
-        if !established || self.tcb.outstanding() > 0 || !self.act.unsent.is_empty() {
+        if !established
+            || self.tcb.opening()
+            || self.tcb.outstanding() > 0
+            || !self.act.unsent.is_empty()
+        {
             return None;
         }
         let silent = Duration::from_millis(u64::from(

@@ -81,6 +81,9 @@ settings! {
     window_scaling = 1, 0..=1;
     /// SYN cookies (RFC 4987 3.6): 0 never, 1 when the queue of half-open connections is full, 2 always.
     syncookies = 1, 0..=2;
+    /// Fast Open (RFC 7413), bits: 1 connections from here, 2 listeners that have a queue for it, 4 from here without cookie,
+    /// 0x200 listeners want no cookie, 0x400 all listeners have a queue.
+    fastopen = 1, 0..=0x7fff_ffff;
     /// 1: a handshake that ends when the accept queue is full is reset. 0: its ACK is dropped, and the client tries again.
     abort_on_overflow = 0, 0..=1;
     /// Half-open connections of one listener, when there are no SYN cookies: the last quarter is left to nobody.

@@ -155,6 +155,7 @@ const NO_OPTIONS: Options = Options {
     sack_permitted: false,
     timestamps: None,
     sack: wire::tcp::Sack::EMPTY,
+    fast_open: None,
     malformed: false,
 };
 

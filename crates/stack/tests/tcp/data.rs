@@ -12,6 +12,7 @@ const SACK_SYN: Options = Options {
     sack_permitted: true,
     timestamps: None,
     sack: Sack::EMPTY,
+    fast_open: None,
     malformed: false,
 };
 

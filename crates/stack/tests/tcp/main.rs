@@ -5,6 +5,7 @@ mod account;
 mod backlog;
 mod close;
 mod data;
+mod fast_open;
 mod half_open;
 mod history;
 mod icmp;

@@ -1,4 +1,4 @@
-//! TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018).
+//! TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 7413).
 //!
 //! [`Options`] holds those that TCP itself acts on; [`OptIter`] shows every option there is. Which of them count on
 //! which segment is `stack`'s matter.
@@ -40,8 +40,10 @@ pub mod kind {
     pub const AUTHENTICATION: u8 = 29;
     /// Multipath TCP (RFC 8684).
     pub const MPTCP: u8 = 30;
-    /// Fast open cookie (RFC 7413).
+    /// Fast Open cookie (RFC 7413).
     pub const FAST_OPEN: u8 = 34;
+    /// Experiments, told apart by a number of their own (RFC 6994).
+    pub const EXPERIMENT: u8 = 254;
 }
 
 /// Selective acknowledgment blocks: first sequence number, and the one after the last.
@@ -107,6 +109,92 @@ fn pair(data: &[u8]) -> Option<(u32, u32)> {
     Some((be32(data, 0), be32(data, 4)))
 }
 
+/// A Fast Open option (RFC 7413 section 4.1.1): a cookie, or with none the request for one. It means something on SYN
+/// segments only.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub struct FastOpen {
+    /// As kind 254 with a number of its own, the form from before the option had a kind (RFC 6994).
+    pub experimental: bool,
+    len: u8,
+    bytes: [u8; FastOpen::MOST],
+}
+
+impl FastOpen {
+    /// Bytes a cookie may have, an even number of them.
+    const LEAST: usize = 4;
+    const MOST: usize = 16;
+    /// The experiment's number.
+    const MAGIC: [u8; 2] = [0xf9, 0x89];
+    /// The request for a cookie.
+    pub const REQUEST: FastOpen = FastOpen {
+        experimental: false,
+        len: 0,
+        bytes: [0; FastOpen::MOST],
+    };
+
+    /// An option with this cookie; empty for a request. `None` for what is neither (RFC 7413 section 4.1.1: 4 to 16
+    /// bytes, an even number).
+    pub fn new(cookie: &[u8], experimental: bool) -> Option<FastOpen> {
+        let len = cookie.len();
+        if len != 0 && (!(Self::LEAST..=Self::MOST).contains(&len) || !len.is_multiple_of(2)) {
+            return None;
+        }
+        let mut bytes = [0; Self::MOST];
+        bytes[..len].copy_from_slice(cookie);
+        Some(FastOpen {
+            experimental,
+            len: len as u8,
+            bytes,
+        })
+    }
+
+    /// The cookie; empty for a request.
+    pub fn cookie(&self) -> &[u8] {
+        self.bytes
+            .get(..usize::from(self.len))
+            .unwrap_or(&self.bytes)
+    }
+
+    /// Whether it asks for a cookie.
+    pub fn is_request(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What follows kind and length of kind 254, if it is this experiment.
+    fn parse_experiment(data: &[u8]) -> Option<FastOpen> {
+        FastOpen::new(data.strip_prefix(&Self::MAGIC)?, true)
+    }
+
+    /// Bytes of the option, padded to a multiple of four.
+    fn padded_len(&self) -> usize {
+        let head = if self.experimental { 4 } else { 2 };
+        (head + usize::from(self.len)).next_multiple_of(4)
+    }
+
+    fn emit(&self, out: &mut [u8]) {
+        out.fill(kind::NOP);
+        let head = if self.experimental { 4 } else { 2 };
+        let end = head + usize::from(self.len);
+        out[1] = end as u8;
+        if self.experimental {
+            out[0] = kind::EXPERIMENT;
+            out[2..4].copy_from_slice(&Self::MAGIC);
+        } else {
+            out[0] = kind::FAST_OPEN;
+        }
+        out[head..end].copy_from_slice(self.cookie());
+    }
+}
+
+impl fmt::Debug for FastOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.experimental { "exp:" } else { "" })?;
+        self.cookie()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl fmt::Debug for Sack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.as_slice()).finish()
@@ -126,6 +214,8 @@ pub struct Options {
     pub timestamps: Option<(u32, u32)>,
     /// Selective acknowledgment blocks.
     pub sack: Sack,
+    /// A Fast Open cookie, or the request for one.
+    pub fast_open: Option<FastOpen>,
     /// An option did not fit; those before it are there. Never sent.
     pub malformed: bool,
 }
@@ -154,6 +244,12 @@ impl Options {
                 (kind::SACK_PERMITTED, []) => options.sack_permitted = true,
                 (kind::TIMESTAMPS, data) => options.timestamps = pair(data).or(options.timestamps),
                 (kind::SACK, data) => options.sack = Sack::parse(data).unwrap_or(options.sack),
+                (kind::FAST_OPEN, data) => {
+                    options.fast_open = FastOpen::new(data, false).or(options.fast_open)
+                }
+                (kind::EXPERIMENT, data) => {
+                    options.fast_open = FastOpen::parse_experiment(data).or(options.fast_open)
+                }
                 _ => {}
             }
         }
@@ -166,7 +262,8 @@ impl Options {
         let nothing_else = self.mss.is_none()
             & self.window_scale.is_none()
             & !self.sack_permitted
-            & (self.sack.len == 0);
+            & (self.sack.len == 0)
+            & self.fast_open.is_none();
         if nothing_else { self.timestamps } else { None }
     }
 
@@ -177,7 +274,7 @@ impl Options {
         (MAX_OPTIONS_LEN - self.len_without_sack()).saturating_sub(4) / 8
     }
 
-    /// Bytes the options other than the blocks take, padding included; at most 20.
+    /// Bytes the options other than the blocks take, padding included; at most 40.
     #[inline]
     fn len_without_sack(&self) -> usize {
         let mss = if self.mss.is_some() { 4 } else { 0 };
@@ -189,7 +286,8 @@ impl Options {
         };
         let timestamps = if self.timestamps.is_some() { 12 } else { 0 };
         let window_scale = if self.window_scale.is_some() { 4 } else { 0 };
-        mss + sack_permitted + timestamps + window_scale
+        let fast_open = self.fast_open.map_or(0, |option| option.padded_len());
+        mss + sack_permitted + timestamps + window_scale + fast_open
     }
 
     /// The blocks that will be sent.
@@ -213,8 +311,8 @@ impl Options {
         self.len_without_sack() + sack
     }
 
-    /// Writes the options in the order Linux uses (MSS, SACK permitted, timestamps, window scale, SACK), each
-    /// aligned to four bytes; returns how many bytes. Blocks that find no room are left out, the last ones first.
+    /// Writes the options in the order Linux uses (MSS, SACK permitted, timestamps, window scale, Fast
+    /// Open, SACK), each aligned to four bytes; returns how many bytes. Blocks that find no room are left out, the last ones first.
     ///
     /// # Panics
     /// When the buffer is shorter than [`Options::buffer_len`].
@@ -242,6 +340,9 @@ impl Options {
                 scale.min(MAX_WINDOW_SCALE),
             ]);
         }
+        if let Some(option) = self.fast_open {
+            option.emit(out.take(option.padded_len()));
+        }
         let blocks = self.sack_sent();
         if !blocks.is_empty() {
             out.word([
@@ -267,8 +368,13 @@ struct Writer<'a> {
 impl Writer<'_> {
     #[inline]
     fn word(&mut self, word: [u8; 4]) {
-        self.buffer[self.at..self.at + 4].copy_from_slice(&word);
-        self.at += 4;
+        self.take(4).copy_from_slice(&word);
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> &mut [u8] {
+        self.at += len;
+        &mut self.buffer[self.at - len..self.at]
     }
 }
 
@@ -285,6 +391,8 @@ pub enum Opt<'a> {
     Sack(Sack),
     /// TSval and TSecr.
     Timestamps(u32, u32),
+    /// A Fast Open cookie, or the request for one.
+    FastOpen(FastOpen),
     /// Any other kind, or one of the above with a length that is not its own.
     Other {
         /// See [`kind`].
@@ -302,6 +410,8 @@ impl<'a> Opt<'a> {
             (kind::SACK_PERMITTED, []) => Some(Opt::SackPermitted),
             (kind::SACK, data) => Sack::parse(data).map(Opt::Sack),
             (kind::TIMESTAMPS, data) => pair(data).map(|(val, ecr)| Opt::Timestamps(val, ecr)),
+            (kind::FAST_OPEN, data) => FastOpen::new(data, false).map(Opt::FastOpen),
+            (kind::EXPERIMENT, data) => FastOpen::parse_experiment(data).map(Opt::FastOpen),
             _ => None,
         }
         .unwrap_or(Opt::Other { kind, data })
@@ -392,6 +502,7 @@ impl fmt::Display for OptIter<'_> {
                         write!(f, " {left}-{right}")?;
                     }
                 }
+                Opt::FastOpen(option) => write!(f, "fastopen {option:?}")?,
                 Opt::Other { kind, data } => write!(f, "option {kind} len {}", data.len() + 2)?,
             }
         }

@@ -330,5 +330,67 @@ fn checksum_of_a_captured_segment() {
 
 #[test]
 fn structures_stay_small() {
-    assert!(size_of::<Options>() <= 64 && size_of::<Repr>() <= 92);
+    assert!(size_of::<Options>() <= 84 && size_of::<Repr>() <= 112);
+}
+
+#[test]
+fn fast_open_options() {
+    let cookie = [0x30, 0x21, 0xb9, 0xd8, 0x89, 0x01, 0x7e, 0xeb];
+    let mut real = [0x01; 12];
+    real[..2].copy_from_slice(&[34, 10]);
+    real[2..10].copy_from_slice(&cookie);
+    let mut experimental = [0; 12];
+    experimental[..4].copy_from_slice(&[254, 12, 0xf9, 0x89]);
+    experimental[4..].copy_from_slice(&cookie);
+    for (area, kind_254) in [(real, false), (experimental, true)] {
+        let read = options(&area);
+        let option = read.fast_open.unwrap();
+        assert_eq!(
+            (option.cookie(), option.experimental),
+            (&cookie[..], kind_254)
+        );
+        assert!(!option.is_request() && read.only_timestamps().is_none());
+        let mut again = [0; 12];
+        assert_eq!(read.emit(&mut again), 12);
+        assert_eq!(again, area);
+    }
+    let request = options(&[34, 2]);
+    assert_eq!(request.fast_open, Some(FastOpen::REQUEST));
+    let mut again = [0xff; 4];
+    assert_eq!(request.emit(&mut again), 4);
+    assert_eq!(again, [34, 2, 1, 1]);
+    assert!(
+        options(&[254, 4, 0xf9, 0x89])
+            .fast_open
+            .unwrap()
+            .is_request()
+    );
+}
+
+#[test]
+fn fast_open_cookies_are_4_to_16_bytes_and_even() {
+    for len in 0..=40_usize {
+        let mut area = vec![0x22; len + 2];
+        area[1] = len as u8 + 2;
+        let valid = len == 0 || (4..=16).contains(&len) && len.is_multiple_of(2);
+        assert_eq!(options(&area).fast_open.is_some(), valid, "{len} bytes");
+        assert_eq!(FastOpen::new(&area[2..], false).is_some(), valid);
+    }
+    // Another experiment is none of ours.
+    assert_eq!(options(&[254, 4, 0xf9, 0x88]).fast_open, None);
+    assert_eq!(options(&[254, 3, 0xf9]).fast_open, None);
+}
+
+#[test]
+fn the_longest_cookie_fits_beside_all_options_of_a_syn() {
+    for experimental in [false, true] {
+        let full = Options {
+            fast_open: FastOpen::new(&[7; 16], experimental),
+            ..syn().options
+        };
+        assert_eq!(full.buffer_len(), MAX_OPTIONS_LEN);
+        let mut area = [0; MAX_OPTIONS_LEN];
+        assert_eq!(full.emit(&mut area), MAX_OPTIONS_LEN);
+        assert_eq!(options(&area), full);
+    }
 }

@@ -1,0 +1,133 @@
+//! Sending a SYN: of a connection opened from here, and the SYN-ACK of a simultaneous or a fast open.
+//!
+//! What does not live here: the SYN-ACKs of half-open connections (`half_open`), what a SYN's answer means (`synchronise`).
+
+use base::Instant;
+use wire::tcp::{Flags, Options, Repr};
+
+use crate::context::Core;
+use crate::stats::Count;
+
+use super::conn::Conn;
+use super::output::{Marks, Way, announced_mss, build, ip_meta, window_shift};
+use super::record::{State, flag};
+
+impl Conn<'_> {
+    /// The SYN, or SYN and ACK after a simultaneous open (RFC 9293 figure 7), when it is due.
+    pub(super) fn send_syn(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
+        let answer = self.tcb.state == State::SynReceived;
+        if !self.tcb.has(flag::RETRANSMIT) && !self.tcb.has(flag::ACK_NOW) {
+            return 0;
+        }
+        let first = self.tcb.snd_nxt == self.tcb.snd_una;
+        if !first {
+            self.act.rtt_at = Instant::FAR;
+            self.count_again(core);
+        }
+        let options = self.syn_options(core.now, way.path.mtu, answer);
+        let ack = answer.then_some(self.tcb.rcv_nxt.0);
+        if !self.emit_syn(core, way, (self.tcb.snd_una.0, ack), options) {
+            self.act.rto_at = core.now + self.tcb.rto();
+            return 0;
+        }
+        self.tcb.snd_nxt = self.tcb.snd_una + 1;
+        if first {
+            self.tcb.backoff = 0; // it counted what kept the SYN from being sent
+            self.act.rtt_at = core.now;
+            self.act.rtt_seq = self.tcb.snd_nxt;
+            self.act.stuck_since = core.now;
+        }
+        if self.act.rto_at == Instant::FAR || self.act.rto_at <= core.now {
+            self.act.rto_at = core.now + self.tcb.patience(&core.tcp);
+        }
+        1
+    }
+
+    /// The SYN-ACK of a connection that a SYN has opened with its data. False when memory is short: the timer tries again.
+    pub(super) fn send_opening(&mut self, core: &mut Core, way: &mut Way<'_>) -> bool {
+        if self.tcb.backoff > 0 {
+            self.count_again(core);
+        }
+        let options = Options {
+            fast_open: self.take_new_cookie(),
+            ..self.syn_options(core.now, way.path.mtu, true)
+        };
+        let iss = self.tcb.snd_una.0.wrapping_sub(1);
+        let sent = self.emit_syn(core, way, (iss, Some(self.tcb.rcv_nxt.0)), options);
+        if sent {
+            self.act.unacked_in = 0;
+        }
+        sent
+    }
+
+    fn count_again(&mut self, core: &mut Core) {
+        core.count(Count::TcpRetransmits);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.left_again(0, 1);
+        }
+    }
+
+    fn emit_syn(
+        &mut self,
+        core: &mut Core,
+        way: &mut Way<'_>,
+        (seq, ack): (u32, Option<u32>),
+        options: Options,
+    ) -> bool {
+        let repr = Repr {
+            src_port: self.tcb.local_port,
+            dst_port: self.tcb.remote_port,
+            seq,
+            ack,
+            flags: Flags::SYN,
+            window: self.receive_room().min(65_535) as u16, // never scaled on a SYN (RFC 7323 2.2)
+            urgent: 0,
+            options: core.tcp.spoken(options),
+        };
+        let built = build(core, &repr, &way.path, &self.tcb.remote, 536, None);
+        let Some((chain, facts)) = built else {
+            return false;
+        };
+        self.tcb.flags &= !(flag::RETRANSMIT | flag::ACK_NOW | flag::ACK_DELAYED);
+        self.act.ack_at = Instant::FAR;
+        if ack.is_some() {
+            let edge = self.tcb.rcv_nxt + u32::from(repr.window);
+            self.tcb.rcv_adv = self.tcb.rcv_adv.max(edge);
+            self.tcb.last_ack_sent = self.tcb.rcv_nxt;
+        }
+        core.count(Count::TcpSegmentsOut);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.left(0, 1, false);
+        }
+        let meta = ip_meta(
+            &way.path,
+            &self.tcb.remote,
+            Marks::of(&self.profile.options),
+        );
+        way.net.send(core, &way.path, &meta, chain, facts);
+        true
+    }
+
+    /// Options of our SYN: all we can do; of a SYN-ACK: what the peer can do, too.
+    fn syn_options(&self, now: Instant, mtu: u16, answer: bool) -> Options {
+        let mss = announced_mss(
+            mtu,
+            self.tcb.remote.is_v4(),
+            self.profile.options.max_segment,
+        );
+        let timestamps = !answer || self.tcb.has(flag::TIMESTAMPS);
+        Options {
+            mss: Some(mss),
+            window_scale: (!answer || self.tcb.scales != 0)
+                .then(|| window_shift(self.profile.options.receive_buffer)),
+            sack_permitted: !answer || self.tcb.has(flag::SACK),
+            timestamps: timestamps.then(|| {
+                (
+                    self.tcb.tsval(now),
+                    if answer { self.tcb.ts_recent } else { 0 },
+                )
+            }),
+            ..Options::default()
+        }
+    }
+}
