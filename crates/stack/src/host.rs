@@ -7,7 +7,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use base::{BATCH, Batch, Chain, Instant, Packet, Pool, Rng, SipKey, Wheel};
+use base::{BATCH, Batch, Chain, Instant, Offloads, Packet, Pool, Rng, SipKey, Wheel};
 use wire::{Addr, Cidr};
 
 use crate::config::Config;
@@ -105,6 +105,22 @@ impl Host {
     ) -> Result<InterfaceId, ConfigError> {
         self.core.now = now;
         self.net.add_interface(&mut self.core, config)
+    }
+
+    /// Changes the longest IP packet that an interface's link carries (576 to 65535; IPv6 needs 1280), and what its device does
+    /// for frames. Connections that are open never send longer segments than before.
+    ///
+    /// # Errors
+    /// An MTU that cannot be, no such interface.
+    pub fn set_link(
+        &mut self,
+        now: Instant,
+        interface: InterfaceId,
+        mtu: usize,
+        offloads: Offloads,
+    ) -> Result<(), ConfigError> {
+        self.core.now = now;
+        self.net.set_link(interface, mtu, offloads)
     }
 
     /// Assigns an address to an interface.

@@ -189,6 +189,8 @@ pub(crate) struct Path {
     pub(crate) next_hop: Addr,
     /// The path MTU now: never more than the link's.
     pub(crate) mtu: u16,
+    /// The link's: what may arrive by it.
+    pub(crate) link_mtu: u16,
     /// It carries even less, and packets may be cut on their way (Linux's locked MTU).
     pub(crate) locked: bool,
     /// The TTL or hop limit to send with when nobody asks for another.

@@ -16,6 +16,11 @@ pub(crate) const INTERFACES: usize = 64;
 /// The least MTU an interface may have: what every host must take (RFC 791 3.1).
 const MIN_MTU: usize = 576;
 
+fn fit_mtu(mtu: usize) -> Result<u16, ConfigError> {
+    let fits = u16::try_from(mtu).ok().filter(|_| mtu >= MIN_MTU);
+    fits.ok_or(ConfigError::Value("an MTU is 576 to 65535"))
+}
+
 /// The time to live of what nobody gave another (RFC 1700).
 pub(super) const DEFAULT_TTL: u8 = 64;
 
@@ -73,6 +78,7 @@ impl Net {
             src,
             next_hop: way.next_hop,
             mtu: link.min(learnt),
+            link_mtu: link,
             locked,
             hop_limit: self.default_hop_limit(way.interface, dst.is_v4()),
             neighbour,
@@ -92,6 +98,7 @@ impl Net {
             src: src.unwrap_or(own),
             next_hop: dst,
             mtu: u16::MAX,
+            link_mtu: u16::MAX,
             locked: false,
             hop_limit: DEFAULT_TTL,
             neighbour: NeighbourId::NONE,
@@ -172,10 +179,7 @@ impl Net {
         core: &mut Core,
         config: InterfaceConfig,
     ) -> Result<InterfaceId, ConfigError> {
-        let mtu = u16::try_from(config.mtu)
-            .ok()
-            .filter(|_| config.mtu >= MIN_MTU)
-            .ok_or(ConfigError::Value("an MTU is 576 to 65535"))?;
+        let mtu = fit_mtu(config.mtu)?;
         if config.mac.is_some_and(|mac| !mac.is_unicast()) {
             return Err(ConfigError::Value(
                 "an interface's MAC address is neither zero nor a group's",
@@ -197,6 +201,34 @@ impl Net {
         self.changed();
         self.interface_added(core, id);
         Ok(id)
+    }
+
+    /// Changes what a link carries and its device does for frames. Frames that wait stay as they are.
+    ///
+    /// # Errors
+    /// `Value` for an MTU that cannot be, `NoSuchInterface`.
+    pub(crate) fn set_link(
+        &mut self,
+        interface: InterfaceId,
+        mtu: usize,
+        offloads: base::Offloads,
+    ) -> Result<(), ConfigError> {
+        let mtu = fit_mtu(mtu)?;
+        let link = self
+            .interfaces
+            .get_mut(usize::from(interface.0))
+            .ok_or(ConfigError::NoSuchInterface)?;
+        // What a router advertised stands, as far as the link carries it.
+        let advertised = link.mtu_v6 < link.mtu;
+        link.mtu_v6 = if advertised {
+            link.mtu_v6.min(mtu)
+        } else {
+            mtu
+        };
+        link.mtu = mtu;
+        link.offloads = offloads;
+        self.changed();
+        Ok(())
     }
 
     /// Assigns an address; with it come a route to its prefix and, as configured, duplicate detection.

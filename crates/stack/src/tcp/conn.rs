@@ -21,8 +21,6 @@ use super::sent::{Board, Sent};
 pub(crate) const ACK_DELAY: core::time::Duration = core::time::Duration::from_millis(40);
 /// Segments acknowledged at once at the start of a connection, so that the peer's slow start is fed.
 pub(crate) const QUICK_ACKS: u8 = 16;
-/// RFC 5961 7, as Linux: an unacceptable segment is answered at most so often per connection.
-pub(crate) const CHALLENGE_INTERVAL_MS: u32 = 500;
 
 /// All parts of one connection.
 pub(crate) struct Conn<'a> {
@@ -138,11 +136,12 @@ impl Tcb {
         self.flags |= flag::ACK_NOW;
     }
 
-    /// Asks for an ACK against an unacceptable segment, unless one went out less than 500 ms ago (RFC 5961 7).
-    pub(crate) fn challenge(&mut self, now: Instant) -> bool {
-        let ms = now.millis() as u16;
+    /// Asks for an ACK against an unacceptable segment, unless one went out just now (RFC 5961 7): within
+    /// `invalid_ratelimit`.
+    pub(crate) fn challenge(&mut self, core: &Core) -> bool {
+        let ms = core.now.millis() as u16;
         let since = u32::from(ms.wrapping_sub(self.challenged));
-        if self.has(flag::CHALLENGED) && since < CHALLENGE_INTERVAL_MS {
+        if self.has(flag::CHALLENGED) && since < core.tcp.invalid_ratelimit {
             return false;
         }
         self.challenged = ms;

@@ -16,7 +16,7 @@ use crate::context::{Core, TimerKind};
 use crate::net::{Net, ReportKind};
 use crate::stats::{Count, Drop};
 
-use super::conn::{CHALLENGE_INTERVAL_MS, QUICK_ACKS};
+use super::conn::QUICK_ACKS;
 use super::output::{Marks, announced_mss, window_shift};
 use super::record::{HalfOpen, State, Tcb, flag, half};
 use super::rtt::{RTO_INITIAL, RTO_MAX};
@@ -179,7 +179,7 @@ impl Tcp {
         let mtu = self
             .paths
             .get(core, net, &remote, &local)
-            .map_or(1280, |path| path.mtu);
+            .map_or(1280, |path| path.link_mtu);
         repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), limit));
         self.send_stateless(core, net, &repr, (&remote, &local), marks);
     }
@@ -294,7 +294,7 @@ impl Tcp {
             return;
         };
         let since = u32::from((now as u16).wrapping_sub(h.challenged));
-        if h.flags & half::CHALLENGED != 0 && since < CHALLENGE_INTERVAL_MS {
+        if h.flags & half::CHALLENGED != 0 && since < core.tcp.invalid_ratelimit {
             return core.count(Count::TcpChallengeAcksLimited);
         }
         h.challenged = now as u16;

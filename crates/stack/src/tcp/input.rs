@@ -478,7 +478,7 @@ impl Conn<'_> {
             && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) < 0
             && (core.now.millis() as u32).wrapping_sub(self.tcb.last_received) < PAWS_IDLE_MS
         {
-            let sent = self.tcb.challenge(core.now);
+            let sent = self.tcb.challenge(core);
             return Some((
                 Drop::TcpPaws,
                 if sent {
@@ -504,7 +504,7 @@ impl Conn<'_> {
                 self.tcb.ack_now();
                 return Some((Drop::TcpDuplicate, Arrival::send()));
             }
-            let sent = self.tcb.challenge(core.now);
+            let sent = self.tcb.challenge(core);
             return Some((
                 Drop::TcpOutOfWindow,
                 if sent {
@@ -528,7 +528,7 @@ impl Conn<'_> {
     }
 
     fn challenge(&mut self, core: &mut Core) -> Arrival {
-        if self.tcb.challenge(core.now) {
+        if self.tcb.challenge(core) {
             core.count(Count::TcpChallengeAcks);
             Arrival::send()
         } else {

@@ -521,7 +521,8 @@ impl Conn<'_> {
     }
 }
 
-/// The MSS to announce on a link of this MTU (RFC 9293 MUST-67, RFC 6691: without options).
+/// The MSS to announce on a link of this MTU (RFC 9293 MUST-67, RFC 6691: without options). What the path to the peer carries is
+/// nothing to it: the way back may be another (RFC 1191 3.1).
 pub(crate) fn announced_mss(mtu: u16, v4: bool, limit: Option<u16>) -> u16 {
     payload_for_mtu(mtu, v4, 0).min(limit.unwrap_or(u16::MAX))
 }

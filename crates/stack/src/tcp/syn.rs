@@ -24,7 +24,7 @@ impl Conn<'_> {
             self.act.rtt_at = Instant::FAR;
             self.count_again(core);
         }
-        let options = self.syn_options(core.now, way.path.mtu, answer);
+        let options = self.syn_options(core.now, way.path.link_mtu, answer);
         let ack = answer.then_some(self.tcb.rcv_nxt.0);
         if !self.emit_syn(core, way, (self.tcb.snd_una.0, ack), options) {
             self.act.rto_at = core.now + self.tcb.rto();

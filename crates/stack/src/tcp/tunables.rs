@@ -119,6 +119,8 @@ settings! {
     min_tso_segs = 2, 1..=255;
     /// 3 and 4: probes of the tail (RFC 8985 7); less: none.
     early_retrans = 3, 0..=4;
+    /// Milliseconds that pass at least between two ACKs of a connection against segments it does not accept (RFC 5961 7).
+    invalid_ratelimit = 500, 0..=60_000;
     /// Timeouts in a row after which data is given up.
     retries2 = 15, 0..=255;
     /// The same when the application has closed the socket; 0 means 8.

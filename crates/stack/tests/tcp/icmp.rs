@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Drop, Ready, SocketError, State, TcpOptions};
 use wire::Addr;
 
-use crate::rig::{ACK, Open, Rig, in_ip};
+use crate::rig::{ACK, Open, Rig, SYN, in_ip};
 
 /// An ICMPv4 error of the peer about a segment from `port` of ours with the number `seq`.
 fn error(rig: &mut Rig, head: [u8; 8], port: u16, seq: u32) {
@@ -164,4 +164,38 @@ fn a_path_below_the_floor_may_cut_segments() {
         );
         while rig.next().is_some() {}
     }
+}
+
+/// RFC 1191 3.1, RFC 9293 MUST-67: what the path carries says nothing about what may come back.
+#[test]
+fn a_narrow_path_does_not_narrow_the_mss_announced() {
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    error(&mut rig, [3, 4, 0, 0, 0, 0, 4, 176], 80, open.host); // 1200
+    assert_eq!(rig.expect().data.len(), 1160);
+    while rig.next().is_some() {}
+    let (_, syn) = rig.connect(&TcpOptions::default());
+    assert_eq!(syn.options.mss, Some(1460));
+    rig.peer_port += 1;
+    rig.send(999, 0, SYN, &[]);
+    assert_eq!(rig.expect().options.mss, Some(1460));
+}
+
+#[test]
+fn the_link_may_change() {
+    let mut rig = Rig::new();
+    let link = rig.interface;
+    let set = |rig: &mut Rig, mtu| {
+        let offloads = base::Offloads::NONE;
+        rig.host.set_link(rig.now, link, mtu, offloads)
+    };
+    let open = rig.accepted(&TcpOptions::default());
+    assert_eq!(set(&mut rig, 9000), Ok(()));
+    rig.peer_port += 1;
+    rig.send(999, 0, SYN, &[]);
+    assert_eq!(rig.expect().options.mss, Some(8960));
+    assert_eq!(set(&mut rig, 1000), Ok(()));
+    rig.write(&open, &[0; 2000]);
+    assert_eq!(rig.expect().data.len(), 960);
+    assert!(set(&mut rig, 500).is_err() && set(&mut rig, 70_000).is_err());
 }

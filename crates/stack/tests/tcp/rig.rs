@@ -53,7 +53,7 @@ impl Seg {
 pub(crate) struct Rig {
     pub(crate) host: Host,
     pub(crate) now: Instant,
-    interface: InterfaceId,
+    pub(crate) interface: InterfaceId,
     out: VecDeque<Seg>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) window: u16,

@@ -100,3 +100,24 @@ fn a_listeners_options_are_those_of_later_connections() {
     rig.send_with(999, 0, SYN, &[], everything());
     assert_eq!(rig.expect().options.mss, Some(700));
 }
+
+#[test]
+fn answers_to_what_is_not_accepted_are_as_far_apart_as_told() {
+    for (pause, answers) in [(500, 1), (100, 2), (0, 4)] {
+        let mut rig = Rig::new();
+        rig.host
+            .set_tcp_tunables(TcpTunables {
+                invalid_ratelimit: pause,
+                ..TcpTunables::default()
+            })
+            .unwrap();
+        let open = rig.accepted(&TcpOptions::default());
+        for _ in 0..4 {
+            // What was never sent is acknowledged (RFC 5961 5.2).
+            rig.send(open.peer, open.host + 1, ACK, &[]);
+            rig.ms(50);
+        }
+        let all = core::iter::from_fn(|| rig.next()).count();
+        assert_eq!(all, answers, "{pause} ms");
+    }
+}
