@@ -17,6 +17,7 @@ use base::{Batch, Chain, Instant, Offloads, Packet};
 use posix::{Table, World};
 use stack::{Config, Host, InterfaceConfig, InterfaceId, Route};
 
+use crate::device;
 use crate::settings::Settings;
 use crate::sysctl;
 
@@ -65,6 +66,9 @@ struct Inner {
     now: Instant,
     sent: VecDeque<(Vec<u8>, Instant)>,
     callers: HashMap<ThreadId, Caller>,
+    mtu: usize,
+    /// What of `tun0` scripts may change, as it was at last.
+    device: Option<device::Link>,
     /// Counts every use of the clock by who drives it.
     moves: u64,
     /// Frames are paced, whatever the namespace says.
@@ -95,6 +99,25 @@ impl Inner {
             ready = true;
         }
         ready
+    }
+
+    /// Follows a script that has changed `tun0`. What it was before is nothing to us: the link is what the settings say.
+    fn follow_device(&mut self) {
+        let found = device::link();
+        let Some(now) = found.filter(|_| found != self.device) else {
+            return;
+        };
+        if self.device.is_none_or(|before| before.mtu != now.mtu) {
+            self.mtu = now.mtu;
+        }
+        self.device = found;
+        let offloads = Offloads {
+            tso4: now.tso,
+            tso6: now.tso,
+            ..OFFLOADS
+        };
+        // An MTU that no host has leaves the link as it is.
+        let _ = self.host.set_link(self.now, self.link, self.mtu, offloads);
     }
 
     /// The next moment at which something is due: a timer, or the end of a wait.
@@ -162,6 +185,8 @@ impl Stage {
             now,
             sent: VecDeque::new(),
             callers: HashMap::new(),
+            mtu: settings.mtu,
+            device: device::link(),
             moves: 0,
             pace: settings.pace,
         };
@@ -332,6 +357,7 @@ impl Call {
         let inner = self.inner();
         let keepalive = sysctl::mirror(&mut inner.host, inner.pace);
         inner.table.set_keepalive(keepalive);
+        inner.follow_device();
     }
 }
 

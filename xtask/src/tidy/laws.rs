@@ -125,7 +125,7 @@ pub(super) const ROOMS: &[Room] = &[
         tests_use: &[],
         borrows: Some(&["libc"]),
         pure: false,
-        unsafe_in: &["edge", "pointer", "preload", "tests/script"],
+        unsafe_in: &["device", "edge", "pointer", "preload", "tests/script"],
     },
     Room {
         name: "millstream",

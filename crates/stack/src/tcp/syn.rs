@@ -50,7 +50,7 @@ impl Conn<'_> {
         }
         let options = Options {
             fast_open: self.take_new_cookie(),
-            ..self.syn_options(core.now, way.path.mtu, true)
+            ..self.syn_options(core.now, way.path.link_mtu, true)
         };
         let iss = self.tcb.snd_una.0.wrapping_sub(1);
         let sent = self.emit_syn(core, way, (iss, Some(self.tcb.rcv_nxt.0)), options);
