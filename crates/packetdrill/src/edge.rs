@@ -71,8 +71,8 @@ pub struct Interface {
     epoll_create: extern "C" fn(User, c_int) -> c_int,
     epoll_ctl: extern "C" fn(User, c_int, c_int, c_int, *mut c_void) -> c_int,
     epoll_wait: extern "C" fn(User, c_int, *mut c_void, c_int, c_int) -> c_int,
-    pipe: extern "C" fn(User, *mut c_int) -> c_int,
-    splice: extern "C" fn(
+    pipe: unsafe extern "C" fn(User, *mut c_int) -> c_int,
+    splice: unsafe extern "C" fn(
         User,
         c_int,
         *mut off64_t,
@@ -658,18 +658,53 @@ extern "C" fn epoll_wait(_: User, _: c_int, _: *mut c_void, _: c_int, _: c_int) 
     done(Err(Errno::NOSYS))
 }
 
-extern "C" fn pipe(_: User, _: *mut c_int) -> c_int {
-    done(Err(Errno::NOSYS))
+/// As its namesake in C: a pipe of the kernel's.
+///
+/// # Safety
+/// `at` points at room for two descriptors.
+unsafe extern "C" fn pipe(_: User, at: *mut c_int) -> c_int {
+    // SAFETY: the kernel checks the caller's pointer.
+    unsafe { libc::syscall(libc::SYS_pipe2, at, 0) as c_int }
 }
 
-extern "C" fn splice(
+/// As its namesake in C. Between two descriptors that are not ours it is the kernel's.
+///
+/// # Safety
+/// Pointers are null, or good for what the call is told of them.
+unsafe extern "C" fn splice(
     _: User,
-    _: c_int,
-    _: *mut off64_t,
-    _: c_int,
-    _: *mut off64_t,
-    _: size_t,
-    _: libc::c_uint,
+    from: c_int,
+    from_at: *mut off64_t,
+    to: c_int,
+    to_at: *mut off64_t,
+    len: size_t,
+    flags: libc::c_uint,
 ) -> c_int {
-    done(Err(Errno::NOSYS))
+    let stage = set();
+    // A script's NULL comes as a pointer to 0.
+    // SAFETY: null, or the caller's places.
+    let given = |at: *mut off64_t| unsafe { at.as_ref() }.is_some_and(|place| *place != 0);
+    let placed = given(from_at) || given(to_at);
+    let at = |at| if placed { at } else { core::ptr::null_mut() };
+    if !stage.owns(from) && !stage.owns(to) {
+        // SAFETY: the kernel checks the caller's own arguments.
+        return unsafe {
+            libc::syscall(
+                libc::SYS_splice,
+                from,
+                at(from_at),
+                to,
+                at(to_at),
+                len,
+                flags,
+            ) as c_int
+        };
+    }
+    // Neither end has a place to seek to.
+    let moved = if placed {
+        Err(Errno::SPIPE)
+    } else {
+        posix::splice(&mut stage.call(), from, to, len, flags)
+    };
+    report_int(moved.map(|n| n as c_int))
 }

@@ -58,6 +58,7 @@ numbers! {
     PIPE = EPIPE: "broken pipe",
     PROTONOSUPPORT = EPROTONOSUPPORT: "protocol not supported",
     SOCKTNOSUPPORT = ESOCKTNOSUPPORT: "socket type not supported",
+    SPIPE = ESPIPE: "illegal seek",
     TIMEDOUT = ETIMEDOUT: "connection timed out",
 }
 

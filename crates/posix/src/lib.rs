@@ -25,7 +25,7 @@ mod world;
 
 pub use address::{Destination, FAMILY_V4, FAMILY_V6, parse, write};
 pub use call::{Message, PollFd, accept, bind, close, connect, fcntl, getpeername, getsockname};
-pub use call::{ioctl, listen, poll, receive, send, send_message, shutdown, socket};
+pub use call::{ioctl, listen, poll, receive, send, send_message, shutdown, socket, splice};
 pub use control::{Control, parse_control, write_control};
 pub use errno::Errno;
 pub use option::{getsockopt, setsockopt};

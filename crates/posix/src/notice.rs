@@ -1,6 +1,6 @@
-//! The error queue of a socket (MSG_ERRQUEUE): completions of MSG_ZEROCOPY and timestamps of what was sent.
+//! The error queue of a socket (MSG_ERRQUEUE): completions of MSG_ZEROCOPY, timestamps of what was sent, and ICMP errors.
 //!
-//! Both come of marks in the stream: what a mark's word means is decided here, when it is set and when its notice comes back.
+//! The first two come of marks in the stream: what a mark's word means is decided here, when it is set and when its notice comes back.
 //! Bytes are always copied when they are written, so a completion always says SO_EE_CODE_ZEROCOPY_COPIED. It comes when they
 //! are acknowledged all the same, as on Linux, where that is when the last reference to them goes.
 //!
@@ -8,11 +8,12 @@
 //!
 //! Invariant: a queue is bounded; what finds it full is lost, but for completions, which are joined to ranges.
 
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use base::Instant;
-use stack::{Notice, NoticeKind};
+use stack::{ErrorReport, Notice, NoticeKind, SocketError};
 
 use crate::address;
 use crate::call::Message;
@@ -30,6 +31,7 @@ const MOST: usize = 1024;
 /// Bits of SO_TIMESTAMPING (SOF_TIMESTAMPING_*).
 pub(crate) mod stamp {
     pub(crate) const TX_SOFTWARE: u32 = 1 << 1;
+    pub(crate) const RX_SOFTWARE: u32 = 1 << 3;
     pub(crate) const SOFTWARE: u32 = 1 << 4;
     pub(crate) const OPT_ID: u32 = 1 << 7;
     pub(crate) const TX_SCHED: u32 = 1 << 8;
@@ -51,6 +53,9 @@ const WORD_ACK: u64 = 1 << 35;
 const WORD_FD: u32 = 36;
 
 /// `ee_origin` and `ee_code` (linux/errqueue.h).
+const ORIGIN_LOCAL: u8 = 1;
+const ORIGIN_ICMP: u8 = 2;
+const ORIGIN_ICMP6: u8 = 3;
 const ORIGIN_TIMESTAMPING: u8 = 4;
 const ORIGIN_ZEROCOPY: u8 = 5;
 const CODE_ZEROCOPY_COPIED: u8 = 1;
@@ -60,12 +65,16 @@ const STAMP_SCHED: u32 = 1;
 const STAMP_ACK: u32 = 2;
 
 /// One entry of an error queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
     /// Calls from the first to the last number are complete.
     Zerocopy { first: u32, last: u32 },
     /// Something was sent or acknowledged.
     Stamp { what: u32, key: u32, at: Instant },
+    /// A router or the peer complains of something.
+    Icmp(ErrorReport),
+    /// It was too long for the path to there, whose MTU is this.
+    TooLong { to: Option<SocketAddr>, mtu: u32 },
 }
 
 /// An error queue.
@@ -249,6 +258,26 @@ pub(crate) fn collect<W: World>(world: &mut W) {
             enter(&mut socket.notices.queue, &notice);
         }
     }
+    while let Some(report) = world.host().poll_error_report() {
+        if let Some(socket) = world.table().of(report.socket) {
+            socket.notices.queue.push(Entry::Icmp(report));
+        }
+    }
+}
+
+/// A datagram was refused because the path does not carry it in one piece: whoever hears of errors hears the path's MTU.
+pub(crate) fn too_long<W: World>(world: &mut W, fd: i32, to: Option<SocketAddr>) -> Result<()> {
+    let socket = world.table().get(fd)?;
+    let wanted = socket.network.errors || socket.network.errors_v6;
+    if let (true, Some(id)) = (wanted, socket.id()) {
+        let now = world.now();
+        let mtu = world.host().path_mtu(now, id).map_or(0, u32::from);
+        let peer = world.host().peer_addr(id).ok();
+        let to = to.or(peer);
+        let queue = &mut world.table().get_mut(fd)?.notices.queue;
+        queue.push(Entry::TooLong { to, mtu });
+    }
+    Ok(())
 }
 
 fn enter(queue: &mut ErrorQueue, notice: &Notice) {
@@ -286,8 +315,10 @@ pub(crate) fn receive<W: World>(world: &mut W, fd: i32) -> Result<Message> {
     world.table().get(fd)?;
     collect(world);
     let socket = world.table().get_mut(fd)?;
-    let entry = socket.notices.queue.0.pop_front().ok_or(Errno::AGAIN)?;
-    let (stamping, v6) = (socket.notices.stamping, socket.v6);
+    let queue = &mut socket.notices.queue;
+    let entry = queue.0.pop_front().ok_or(Errno::AGAIN)?;
+    let last = !queue.0.iter().any(|entry| matches!(entry, Entry::Icmp(_)));
+    let (stamping, v6, id) = (socket.notices.stamping, socket.v6, socket.id());
     let mut message = Message {
         flags: libc::MSG_ERRQUEUE,
         ..Message::default()
@@ -316,6 +347,23 @@ pub(crate) fn receive<W: World>(world: &mut W, fd: i32) -> Result<Message> {
                 ..Extended::default()
             }
         }
+        Entry::Icmp(report) => {
+            message.from = Some(report.to);
+            // As on Linux: who has read of the last error need not be told of it again.
+            if let (true, Some(id)) = (last, id) {
+                world.host().take_error(id);
+            }
+            Extended::of(&report)
+        }
+        Entry::TooLong { to, mtu } => {
+            message.from = to;
+            Extended {
+                errno: libc::EMSGSIZE as u32,
+                origin: ORIGIN_LOCAL,
+                info: mtu,
+                ..Extended::default()
+            }
+        }
     };
     message.control.push(error.control(v6));
     Ok(message)
@@ -331,10 +379,31 @@ struct Extended {
     info: u32,
     data: u32,
     /// SO_EE_OFFENDER.
-    offender: Option<core::net::IpAddr>,
+    offender: Option<IpAddr>,
 }
 
 impl Extended {
+    fn of(report: &ErrorReport) -> Self {
+        let (kind, code) = report.icmp;
+        let v4 = report.to.is_ipv4();
+        let errno = match report.error {
+            // What Linux tells of the ones that have a number of their own.
+            SocketError::MessageTooLong => libc::EMSGSIZE,
+            _ if v4 && (kind, code) == (3, 2) => libc::ENOPROTOOPT,
+            _ if kind == if v4 { 12 } else { 4 } => libc::EPROTO,
+            error => Errno::from(error).0,
+        };
+        Self {
+            errno: errno as u32,
+            origin: if v4 { ORIGIN_ICMP } else { ORIGIN_ICMP6 },
+            kind,
+            code,
+            info: report.mtu.unwrap_or(0),
+            data: 0,
+            offender: Some(report.from),
+        }
+    }
+
     /// IP_RECVERR or IPV6_RECVERR, by the socket's family.
     fn control(&self, v6: bool) -> Control {
         let mut data = self.errno.to_ne_bytes().to_vec();
@@ -343,7 +412,7 @@ impl Extended {
         data.extend(self.data.to_ne_bytes());
         let mut offender = [0; 28];
         if let Some(ip) = self.offender {
-            address::write(&core::net::SocketAddr::new(ip, 0), v6, &mut offender);
+            address::write(&SocketAddr::new(ip, 0), v6, &mut offender);
         }
         let (level, kind, len) = if v6 {
             (libc::SOL_IPV6, libc::IPV6_RECVERR, 28)

@@ -3,6 +3,8 @@
 //! What does not live here: TCP_INFO's layout (`tcp_info`), what options do (the stack). What the stack does not do is
 //! ENOPROTOOPT here; nothing is taken and forgotten.
 
+pub(crate) mod network;
+
 use core::time::Duration;
 
 use stack::{Congestion, SocketId, State as TcpState, TcpOptions, UdpOptions};
@@ -120,7 +122,6 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
         }
         libc::SO_BROADCAST => return change_udp(world, fd, |o| o.broadcast = on),
         notice::SO_ZEROCOPY => socket.notices.zerocopy = within(number, 0..=1)? != 0,
-        notice::SO_TIMESTAMPING => return notice::set_stamping(world, fd, number),
         libc::SO_RCVLOWAT => {
             socket.low_water = if number < 0 { i32::MAX } else { number.max(1) } as usize;
         }
@@ -146,7 +147,10 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
             // Half is for the overhead of packets, as Linux reckons (tcp_adv_win_scale).
             return change_tcp(world, fd, |o| o.receive_buffer = size / 2);
         }
-        _ => return Err(Errno::NOPROTOOPT),
+        _ => {
+            let set = network::set_socket(world, fd, name, number);
+            return set.unwrap_or(Err(Errno::NOPROTOOPT));
+        }
     }
     Ok(())
 }
@@ -304,7 +308,7 @@ fn set_ip<W: World>(world: &mut W, fd: i32, level: i32, name: i32, value: &[u8])
             socket.only_v6 = number != 0;
             Ok(())
         }
-        _ => Err(Errno::NOPROTOOPT),
+        _ => network::set_ip(world, fd, (level, name), number),
     }
 }
 
@@ -410,7 +414,7 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
                 None => tcp_number(world, &socket, name)?,
             },
         },
-        libc::IPPROTO_IP | libc::IPPROTO_IPV6 => ip_number(&socket, level, name)?,
+        libc::IPPROTO_IP | libc::IPPROTO_IPV6 => ip_number(world, &socket, level, name)?,
         _ => return Err(Errno::NOPROTOOPT),
     };
     Ok(number.to_ne_bytes().to_vec())
@@ -468,10 +472,9 @@ fn socket_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<
         libc::SO_RCVLOWAT => socket.low_water as i32,
         libc::SO_SNDLOWAT => 1,
         notice::SO_ZEROCOPY => on(socket.notices.zerocopy),
-        notice::SO_TIMESTAMPING => socket.notices.stamping as i32,
         libc::SO_SNDBUF => send_buffer(world, socket) as i32,
         libc::SO_RCVBUF => socket.receive_buffer.unwrap_or(socket.tcp.receive_buffer) as i32,
-        _ => return Err(Errno::NOPROTOOPT),
+        _ => return network::socket_number(socket, name).ok_or(Errno::NOPROTOOPT),
     })
 }
 
@@ -518,7 +521,7 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
     })
 }
 
-fn ip_number(socket: &Socket, level: i32, name: i32) -> Result<i32> {
+fn ip_number<W: World>(world: &mut W, socket: &Socket, level: i32, name: i32) -> Result<i32> {
     if level == libc::IPPROTO_IPV6 && !socket.v6 {
         return Err(Errno::NOPROTOOPT);
     }
@@ -534,7 +537,7 @@ fn ip_number(socket: &Socket, level: i32, name: i32) -> Result<i32> {
             i32::from(tos)
         }
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => i32::from(socket.only_v6),
-        _ => return Err(Errno::NOPROTOOPT),
+        _ => return network::ip_number(world, socket, (level, name)),
     })
 }
 

@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::notice::Notices;
+use crate::option::network::Network;
 use stack::{FastOpenKeys, Keepalive, SocketId, TcpOptions, UdpOptions};
 
 /// SOCK_STREAM or SOCK_DGRAM.
@@ -75,6 +76,8 @@ pub(crate) struct Socket {
     pub(crate) receive_buffer: Option<u32>,
     /// The error queue, and what it is for.
     pub(crate) notices: Notices,
+    /// What concerns the layers below.
+    pub(crate) network: Network,
 }
 
 impl Socket {
@@ -106,6 +109,7 @@ impl Socket {
             send_buffer: None,
             receive_buffer: None,
             notices: Notices::default(),
+            network: Network::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
-use stack::Keepalive;
+use stack::{Keepalive, SocketId};
 
 use crate::errno::{Errno, Result};
 use crate::socket::{Kind, Socket, State};
@@ -69,6 +69,12 @@ impl Table {
             Some((_, socket)) => Ok(socket),
             None => Err(Errno::BADF),
         }
+    }
+
+    /// The socket the host knows by this handle.
+    pub(crate) fn of(&mut self, id: SocketId) -> Option<&mut Socket> {
+        let mut sockets = self.sockets.values_mut().map(|(_, socket)| socket);
+        sockets.find(|socket| socket.id() == Some(id))
     }
 
     /// Gives a socket the lowest free descriptor.

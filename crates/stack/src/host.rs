@@ -367,7 +367,7 @@ impl Host {
     ) -> Result<SocketId, SocketError> {
         self.core.now = now;
         let addr = Addr::from(local.ip());
-        if !addr.is_unspecified() && !self.net.is_local(&addr) {
+        if !options.freebind && !addr.is_unspecified() && !self.net.is_local(&addr) {
             return Err(SocketError::AddrNotAvailable);
         }
         let dual = addr == Addr::UNSPECIFIED_V6;

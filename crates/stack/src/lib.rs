@@ -21,6 +21,7 @@ mod context;
 mod error;
 mod host;
 mod net;
+mod reports;
 mod socket;
 mod stats;
 mod tcp;
@@ -36,6 +37,7 @@ pub use net::{
     AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Origin, Route,
     RouteOrigin,
 };
+pub use reports::ErrorReport;
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{

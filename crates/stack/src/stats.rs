@@ -265,6 +265,8 @@ counters! {
         UdpSent => "udp-sent",
         /// ICMP errors about UDP that no socket is told of.
         UdpReportIgnored => "udp-report-ignored",
+        /// ICMP errors that sockets asked for, lost because nobody took those before.
+        ReportsLost => "reports-lost",
     }
 }
 

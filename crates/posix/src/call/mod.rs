@@ -8,6 +8,7 @@ mod open;
 mod poll;
 mod receive;
 mod send;
+mod splice;
 mod urgent;
 
 use core::time::Duration;
@@ -22,6 +23,7 @@ pub use open::{accept, bind, connect, getpeername, getsockname, listen, socket};
 pub use poll::{PollFd, poll};
 pub use receive::{Message, receive};
 pub use send::{send, send_message};
+pub use splice::splice;
 
 /// How long a call may wait: not at all, or until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -68,7 +68,8 @@ pub fn bind<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
     if socket.v6 && socket.only_v6 && local.is_ipv4() {
         return Err(Errno::INVAL);
     }
-    if !assignable(world, &local) && socket.kind == Kind::Stream {
+    let free = socket.network.freebind;
+    if !free && !assignable(world, &local) && socket.kind == Kind::Stream {
         return Err(Errno::ADDRNOTAVAIL);
     }
     if socket.state != State::Fresh || socket.bound.is_some() {
@@ -118,6 +119,7 @@ pub(super) fn bind_datagram<W: World>(
     let mut options = socket.udp;
     options.reuse_addr = socket.reuse_addr;
     options.reuse_port = socket.reuse_port;
+    options.freebind = socket.network.freebind;
     options.only_v6 = socket.v6 && socket.only_v6;
     let id = world.host().udp_bind(now, local, &options)?;
     world.table().get_mut(fd)?.state = State::Datagram(id);
@@ -158,7 +160,9 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
         Some(local) => local,
         None => bind_stream(world, fd, SocketAddr::new(wildcard(socket.v6), 0))?,
     };
-    let id = world.host().tcp_listen(now, local, backlog, &socket.tcp)?;
+    let mut options = socket.tcp;
+    options.freebind = socket.network.freebind;
+    let id = world.host().tcp_listen(now, local, backlog, &options)?;
     world.table().get_mut(fd)?.state = State::Listening(id);
     if let Some(keys) = socket.fast_open_keys {
         world.host().set_tcp_fast_open_keys(Some(id), keys)?;

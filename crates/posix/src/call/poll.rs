@@ -77,6 +77,9 @@ fn bits<W: World>(world: &mut W, fd: i32) -> i16 {
         ready = super::urgent::readiness(world, fd, id, ready);
     }
     let mut bits = if told { libc::POLLERR } else { 0 };
+    if told && world.table().get(fd).is_ok_and(|s| s.network.select_errors) {
+        bits |= libc::POLLPRI;
+    }
     for (what, bit) in [
         (Ready::READABLE, READ),
         (Ready::WRITABLE, WRITE),

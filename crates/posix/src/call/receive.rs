@@ -282,12 +282,15 @@ fn receive_datagram<W: World>(
             rest = &rest[fits..];
         }
     }
+    let socket = world.table().get(fd)?;
+    let (network, told) = (socket.network.clone(), (socket.v6, socket.notices.stamping));
+    let wall = world.wall(received.at);
     let cut = received.len > received.copied;
     let whole = flags & libc::MSG_TRUNC != 0;
     Ok(Message {
         len: if whole { received.len } else { received.copied },
         from: Some(received.from),
         flags: if cut { libc::MSG_TRUNC } else { 0 },
-        control: Vec::new(),
+        control: network.control(told, &received, wall),
     })
 }

@@ -4,7 +4,7 @@
 
 use std::io::IoSlice;
 
-use stack::{Ready, SocketId, Write};
+use stack::{Ready, SocketError, SocketId, Write};
 
 use super::ancillary::Ancillary;
 use super::open::datagram;
@@ -231,6 +231,9 @@ fn send_datagram<W: World>(
                 .udp_set_options(id, |options| *options = once)?;
         }
         let sent = world.host().udp_send_from(now, id, payload, from, whole.to);
+        if sent == Err(SocketError::MessageTooLong) {
+            notice::too_long(world, fd, whole.to)?;
+        }
         if once != usual {
             world
                 .host()

@@ -9,6 +9,7 @@ use wire::Addr;
 
 use super::Host;
 use crate::error::{ConfigError, SocketError};
+use crate::reports::ErrorReport;
 use crate::socket::SocketId;
 use crate::tcp::{FastOpenKeys, Known, Notice, TcpTunables, Urgent, Write};
 
@@ -135,6 +136,21 @@ impl Host {
         listener: Option<SocketId>,
     ) -> Result<FastOpenKeys, SocketError> {
         self.tcp.fast_open_keys(listener)
+    }
+
+    /// The oldest ICMP error that a socket asked for (`receive_errors`) and nobody has taken.
+    pub fn poll_error_report(&mut self) -> Option<ErrorReport> {
+        self.net.socket_errors.pop()
+    }
+
+    /// The MTU of the path to a socket's peer, as far as it is known (IP_MTU).
+    ///
+    /// # Errors
+    /// `NotConnected`, `BadSocket`.
+    pub fn path_mtu(&self, now: Instant, socket: SocketId) -> Result<u16, SocketError> {
+        let (own, peer) = (self.local_addr(socket)?, self.peer_addr(socket)?);
+        let (own, peer) = (Addr::from(own.ip()), Addr::from(peer.ip()));
+        Ok(self.net.path_mtu(now, &peer, &own))
     }
 
     /// Whether this host knows a segment's connection: one that is open, half-open or in TIME-WAIT, or one that only the cookie

@@ -265,6 +265,7 @@ impl Net {
         };
         let report = Report {
             kind,
+            icmp: (head.kind, head.code),
             protocol: quote.protocol,
             local: quote.src,
             remote: quote.dst,

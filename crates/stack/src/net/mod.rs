@@ -44,6 +44,7 @@ use wire::{Addr, Cidr};
 use crate::config::Config;
 use crate::context::{Core, TimerKind};
 use crate::host::NetOccupancy;
+use crate::reports::Reports;
 use address::Class;
 use route::Routes;
 
@@ -128,6 +129,8 @@ pub(crate) struct Datagram {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) kind: ReportKind,
+    /// Type and code of the message.
+    pub(crate) icmp: (u8, u8),
     /// The transport protocol of what was sent.
     pub(crate) protocol: u8,
     /// From where it was sent: an address of this host.
@@ -242,6 +245,8 @@ pub(crate) struct Net {
     /// Frames any queue of an interface, or the loopback, may hold.
     queue_max: usize,
     reports: VecDeque<Report>,
+    /// Errors that sockets asked for.
+    pub(crate) socket_errors: Reports,
     epoch: u64,
 }
 
@@ -276,6 +281,7 @@ impl Net {
             loopback: VecDeque::with_capacity(config.transmit_queue),
             queue_max: config.transmit_queue,
             reports: VecDeque::with_capacity(64),
+            socket_errors: Reports::new(),
             epoch: 0,
         }
     }

@@ -234,7 +234,7 @@ impl Tcp {
             }
             _ => return core.stats.drops.add(Drop::TcpReportIgnored),
         };
-        let Some(tcb) = self.conns.at_mut(index) else {
+        let Some(tcb) = self.conns.at(index) else {
             return;
         };
         // In SYN-RECEIVED the SYN-ACK is in flight, too.
@@ -260,9 +260,19 @@ impl Tcp {
             ReportKind::NetUnreachable => SocketError::NetworkUnreachable,
             _ => SocketError::HostUnreachable,
         };
+        let wanted = self.profiles.get(tcb.profile).options.receive_errors;
+        if let (true, Some(id)) = (wanted, self.id_of(index)) {
+            net.keep_report(core, id, error, (&report.remote, remote_port), report);
+        }
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
         let opening = tcb.opening() && tcb.has(flag::UNACCEPTED);
         if tcb.state == State::SynSent || opening {
             self.conclude(core, net, index, Outcome::closed(Some(error)));
+        } else if wanted {
+            tcb.set_error(error);
+            self.raise(index, Ready::ERROR);
         } else {
             tcb.set_soft_error(error);
         }

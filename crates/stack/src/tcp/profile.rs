@@ -63,6 +63,10 @@ pub struct TcpOptions {
     pub linger2: Option<Duration>,
     /// SO_LINGER: `Some(0)` resets on close; other values close as `None` does, without waiting.
     pub linger: Option<Duration>,
+    /// On a listener: its address need not be this host's (IP_FREEBIND).
+    pub freebind: bool,
+    /// Every ICMP error is told, and at once, not only as the reason of a timeout (IP_RECVERR, IPV6_RECVERR).
+    pub receive_errors: bool,
     /// Time to live or hop limit; the host's or the router's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
     pub ttl: Option<u8>,
     /// Type of service or traffic class.
@@ -113,6 +117,8 @@ impl Default for TcpOptions {
             fast_open_no_cookie: false,
             linger2: None,
             linger: None,
+            freebind: false,
+            receive_errors: false,
             ttl: None,
             tos: 0,
             send_buffer: 1 << 20,

@@ -1,6 +1,6 @@
 //! Datagrams and ICMP reports on their way to a socket.
 
-use base::Chain;
+use base::{Chain, Instant};
 use wire::checksum;
 
 use super::Udp;
@@ -9,7 +9,7 @@ use super::queue::Note;
 use crate::SocketError;
 use crate::context::Core;
 use crate::net::{Datagram, ErrorKind, Net, Report, ReportKind, chain};
-use crate::socket::Ready;
+use crate::socket::{Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
 const HEADER_LEN: usize = wire::udp::HEADER_LEN;
@@ -44,7 +44,7 @@ impl Udp {
         self.deliver(
             core,
             at,
-            &note(&datagram, &tuple),
+            &note(core.now, &datagram, &tuple),
             chain,
             usize::from(datagram.gso_size),
         );
@@ -56,7 +56,7 @@ impl Udp {
         let mut chain = core::mem::take(&mut datagram.chain);
         core.pool
             .pull_front(&mut chain, usize::from(datagram.l4) + HEADER_LEN);
-        let note = note(&datagram, tuple);
+        let note = note(core.now, &datagram, tuple);
         let (len, size) = (chain.len(), usize::from(datagram.gso_size));
         // Collected first because delivery changes them; the scratch has room for every socket there can be.
         let mut targets = core::mem::take(&mut self.targets);
@@ -128,6 +128,12 @@ impl Udp {
             return core.count(Count::UdpReportIgnored);
         }
         socket.error = Some(error);
+        if socket.options.receive_errors
+            && let Some(key) = self.sockets.key_of(at)
+        {
+            let id = SocketId::new(SocketKind::Udp, key);
+            net.keep_report(core, id, error, (&report.remote, port(2)), report);
+        }
         self.ready
             .raise(&mut self.sockets, at, Ready::ERROR | Ready::READABLE);
     }
@@ -152,7 +158,7 @@ fn verdict(report: &Report) -> (SocketError, bool) {
     }
 }
 
-fn note(datagram: &Datagram, tuple: &Tuple) -> Note {
+fn note(now: Instant, datagram: &Datagram, tuple: &Tuple) -> Note {
     Note {
         from: datagram.src,
         to: datagram.dst,
@@ -160,6 +166,7 @@ fn note(datagram: &Datagram, tuple: &Tuple) -> Note {
         interface: datagram.interface,
         ttl: datagram.ttl,
         tos: datagram.tos,
+        at: now,
     }
 }
 

@@ -33,7 +33,7 @@ const NONE: u32 = u32::MAX;
 /// Groups one socket may join (Linux's `igmp_max_memberships`).
 const MEMBERSHIPS: usize = 20;
 
-/// How a UDP socket is to behave; everything but the first three may change later.
+/// How a UDP socket is to behave; everything but the first four may change later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpOptions {
     /// Share the address with other sockets that say the same (SO_REUSEADDR).
@@ -42,6 +42,8 @@ pub struct UdpOptions {
     pub reuse_port: bool,
     /// An IPv6 wildcard socket takes no IPv4 datagrams (IPV6_V6ONLY).
     pub only_v6: bool,
+    /// The address need not be this host's (IP_FREEBIND).
+    pub freebind: bool,
     /// May send to broadcast addresses (SO_BROADCAST).
     pub broadcast: bool,
     /// Time to live or hop limit; the host's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
@@ -68,6 +70,7 @@ impl Default for UdpOptions {
             reuse_addr: false,
             reuse_port: false,
             only_v6: false,
+            freebind: false,
             broadcast: false,
             ttl: None,
             tos: 0,
@@ -98,6 +101,8 @@ pub struct Received {
     pub ttl: u8,
     /// Its DSCP and ECN bits.
     pub tos: u8,
+    /// When it came in.
+    pub at: base::Instant,
 }
 
 /// One line about a socket, for people and tools.

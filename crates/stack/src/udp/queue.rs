@@ -5,7 +5,7 @@
 //!
 //! Invariant: the blocks of `bytes` times their size never exceed the sum of the charges, plus one block being read.
 
-use base::{BLOCK, Chain, Slab};
+use base::{BLOCK, Chain, Instant, Slab};
 use wire::Addr;
 
 use super::NONE;
@@ -27,6 +27,7 @@ pub(super) struct Note {
     pub(super) interface: InterfaceId,
     pub(super) ttl: u8,
     pub(super) tos: u8,
+    pub(super) at: Instant,
 }
 
 #[derive(Debug)]

@@ -63,7 +63,7 @@ impl Udp {
             || addr.is_multicast()
             || net.is_broadcast(&addr)
             || net.is_local(&addr);
-        if !assignable {
+        if !options.freebind && !assignable {
             return Err(SocketError::AddrNotAvailable);
         }
         let mut socket = Socket {
@@ -424,5 +424,6 @@ fn received(note: &Note, v6: bool, copied: usize, len: usize) -> Received {
         interface: note.interface,
         ttl: note.ttl,
         tos: note.tos,
+        at: note.at,
     }
 }

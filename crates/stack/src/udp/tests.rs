@@ -96,6 +96,7 @@ const PLAIN: UdpOptions = UdpOptions {
     reuse_addr: false,
     reuse_port: false,
     only_v6: false,
+    freebind: false,
     broadcast: false,
     ttl: None,
     tos: 0,
@@ -358,6 +359,7 @@ fn note(n: u32) -> Note {
         interface: InterfaceId(0),
         ttl: 64,
         tos: 0,
+        at: base::Instant::from_secs(0),
     }
 }
 

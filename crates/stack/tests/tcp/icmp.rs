@@ -199,3 +199,38 @@ fn the_link_may_change() {
     assert_eq!(rig.expect().data.len(), 960);
     assert!(set(&mut rig, 500).is_err() && set(&mut rig, 70_000).is_err());
 }
+
+/// IP_RECVERR: what would be a soft error is told at once, and in full.
+#[test]
+fn who_asks_hears_of_errors_at_once() {
+    let mut rig = Rig::new();
+    let open = busy(&mut rig);
+    error(&mut rig, HOST, 80, open.host);
+    assert_eq!(rig.host.poll_error_report(), None, "nobody asked");
+    rig.host.take_error(open.socket);
+    rig.host
+        .tcp_set_options(rig.now, open.socket, |o| o.receive_errors = true)
+        .unwrap();
+    rig.events.clear();
+    error(&mut rig, HOST, 80, open.host);
+    assert!(rig.events.iter().any(|e| e.ready.contains(Ready::ERROR)));
+    let report = rig.host.poll_error_report().unwrap();
+    assert_eq!(report.socket, open.socket);
+    assert_eq!((report.icmp, report.mtu), ((3, 1), None));
+    assert_eq!(report.error, SocketError::HostUnreachable);
+    assert_eq!(report.to, crate::rig::REMOTE.parse().unwrap());
+    assert_eq!(report.from, report.to.ip());
+    assert_eq!(rig.host.poll_error_report(), None);
+    // It is told once, and the connection goes on.
+    assert_eq!(rig.read(open.socket), Err(SocketError::HostUnreachable));
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
+    // A queue that nobody empties is bounded.
+    for _ in 0..300 {
+        error(&mut rig, HOST, 80, open.host);
+    }
+    let kept = core::iter::from_fn(|| rig.host.poll_error_report()).count();
+    let lost = rig.host.stats().counts.get(stack::Count::ReportsLost);
+    assert_eq!(kept as u64 + lost, 300);
+    assert_eq!(kept, 256);
+}

@@ -161,6 +161,8 @@ fn unreachable(core: &Core, frame: &Packet) -> Option<Report> {
     let l4 = *transport.first_chunk()?;
     Some(Report {
         kind: ReportKind::HostUnreachable,
+        // As if a router had said so: host, or address, unreachable (RFC 792, RFC 4443 3.1).
+        icmp: if remote.is_v4() { (3, 1) } else { (1, 3) },
         protocol,
         local,
         remote,

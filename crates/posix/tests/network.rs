@@ -1,0 +1,343 @@
+//! What lies below the transports, as programs see it: ICMP errors on the error queue, control messages of datagrams, path MTUs,
+//! foreign addresses; and splice.
+#![allow(clippy::unwrap_used)]
+
+mod alone;
+
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::AsRawFd;
+
+use base::{Batch, Chain, Packet};
+use posix::{Control, Errno, Message, PollFd, bind, close, connect, listen, poll, receive};
+use posix::{send_message, socket, splice};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
+
+const IP: i32 = libc::SOL_IP;
+const IPV6: i32 = libc::SOL_IPV6;
+
+impl Alone {
+    /// A packet comes in by the link.
+    fn arrive(&mut self, packet: &[u8]) {
+        let mut chain = Chain::default();
+        self.host.pool_mut().append_bytes(&mut chain, packet);
+        let mut batch = Batch::new();
+        batch.push(Packet::new(chain)).ok().unwrap();
+        self.host.handle_batch(self.now, self.link, &mut batch);
+    }
+
+    /// 10.0.0.9 says of the packet (IPv4) that it did not get on: type, code and second word.
+    fn complain(&mut self, packet: &[u8], head: [u8; 8]) {
+        let quote = &packet[..packet.len().min(28)];
+        let mut icmp = [&head[..], quote].concat();
+        icmp[2..4].fill(0);
+        let sum = sum(&icmp);
+        icmp[2..4].copy_from_slice(&sum);
+        let mut ip = vec![
+            0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1,
+        ];
+        let len = (ip.len() + icmp.len()) as u16;
+        ip[2..4].copy_from_slice(&len.to_be_bytes());
+        let check = self::sum(&ip);
+        ip[10..12].copy_from_slice(&check);
+        self.arrive(&[ip, icmp].concat());
+    }
+}
+
+/// The Internet checksum.
+fn sum(bytes: &[u8]) -> [u8; 2] {
+    let words = bytes
+        .chunks(2)
+        .map(|w| u32::from(w[0]) << 8 | w.get(1).map_or(0, |b| u32::from(*b)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+/// IPv4 and UDP headers as they would be quoted.
+fn datagram(from: u16, to: u16) -> Vec<u8> {
+    let mut ip = vec![
+        0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+    ];
+    for word in [from, to, 9, 0] {
+        ip.extend(word.to_be_bytes());
+    }
+    ip
+}
+
+fn next(world: &mut Alone, fd: i32) -> Result<Message, Errno> {
+    receive(
+        world,
+        fd,
+        &mut [IoSliceMut::new(&mut [])],
+        libc::MSG_ERRQUEUE,
+    )
+}
+
+fn polled(world: &mut Alone, fd: i32) -> i16 {
+    let events = libc::POLLIN;
+    let mut fds = [PollFd {
+        fd,
+        events,
+        revents: 0,
+    }];
+    poll(world, &mut fds, 0).unwrap();
+    fds[0].revents
+}
+
+#[test]
+fn icmp_errors_are_queued_for_who_asks() {
+    let world = &mut Alone::new();
+    let fd = socket(world, V4, DATAGRAM | libc::SOCK_NONBLOCK, 0).unwrap();
+    bind(world, fd, &sockaddr("10.0.0.1:7000")).unwrap();
+    connect(world, fd, &sockaddr("10.0.0.2:9")).unwrap();
+    let unreachable = [3, 1, 0, 0, 0, 0, 0, 0];
+    world.complain(&datagram(7000, 9), unreachable);
+    assert_eq!(polled(world, fd), 0, "soft, and nobody asked");
+    set(world, fd, IP, libc::IP_RECVERR, 1).unwrap();
+    assert_eq!(number(world, fd, IP, libc::IP_RECVERR), Ok(1));
+    world.complain(&datagram(7000, 9), unreachable);
+    world.complain(&datagram(7000, 9), [3, 4, 0, 0, 0, 0, 4, 176]);
+    assert!(polled(world, fd) & libc::POLLERR != 0);
+    for (errno, kind, code, info) in [
+        (libc::EHOSTUNREACH, 3, 1, 0_u32),
+        (libc::EMSGSIZE, 3, 4, 1200),
+    ] {
+        let message = next(world, fd).unwrap();
+        assert_eq!(message.flags, libc::MSG_ERRQUEUE);
+        assert_eq!(message.from, Some("10.0.0.2:9".parse().unwrap()));
+        let [control] = &message.control[..] else {
+            panic!("{message:?}")
+        };
+        assert_eq!((control.level, control.kind), (IP, libc::IP_RECVERR));
+        let mut expected = (errno as u32).to_ne_bytes().to_vec();
+        expected.extend([2, kind, code, 0]);
+        expected.extend(info.to_ne_bytes());
+        expected.extend([0; 4]);
+        expected.extend(&sockaddr("10.0.0.9:0")[..16]);
+        assert_eq!(control.data, expected, "with the router that said so");
+    }
+    // Who has read the last of them is told of none any more.
+    assert_eq!(number(world, fd, libc::SOL_SOCKET, libc::SO_ERROR), Ok(0));
+    assert_eq!(next(world, fd), Err(Errno::AGAIN));
+    assert_eq!(polled(world, fd), 0);
+    assert_eq!(number(world, fd, IP, libc::IP_MTU), Ok(1200));
+}
+
+#[test]
+fn what_is_too_long_for_the_path_is_told_with_its_mtu() {
+    let world = &mut Alone::new();
+    let fd = socket(world, V4, DATAGRAM, 0).unwrap();
+    connect(world, fd, &sockaddr("10.0.0.2:9")).unwrap();
+    assert_eq!(put(world, fd, &[0; 2000], 0), Ok(2000), "in fragments");
+    assert_eq!(
+        set(world, fd, IP, libc::IP_MTU_DISCOVER, 6),
+        Err(Errno::INVAL)
+    );
+    assert_eq!(number(world, fd, IP, libc::IP_MTU_DISCOVER), Ok(1));
+    set(world, fd, IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO).unwrap();
+    set(world, fd, IP, libc::IP_RECVERR, 1).unwrap();
+    assert_eq!(put(world, fd, &[0; 2000], 0), Err(Errno::MSGSIZE));
+    let message = next(world, fd).unwrap();
+    let mut expected = (libc::EMSGSIZE as u32).to_ne_bytes().to_vec();
+    expected.extend([1, 0, 0, 0]);
+    expected.extend(1500_u32.to_ne_bytes());
+    expected.extend([0; 20]);
+    assert_eq!(message.control[0].data, expected);
+}
+
+#[test]
+fn the_mtu_is_that_of_a_connected_path() {
+    let world = &mut Alone::new();
+    let fd = socket(world, V4, STREAM, 0).unwrap();
+    let asked = number(world, fd, IP, libc::IP_MTU);
+    assert_eq!(asked, Err(Errno::NOTCONN));
+    assert_eq!(set(world, fd, IP, libc::IP_MTU, 1), Err(Errno::NOPROTOOPT));
+    let six = number(world, fd, IPV6, libc::IPV6_MTU);
+    assert_eq!(six, Err(Errno::NOPROTOOPT), "not of this family");
+}
+
+/// Level, type and data of each.
+fn told(world: &mut Alone, fd: i32) -> Vec<(i32, i32, Vec<u8>)> {
+    let mut buffer = [0; 9];
+    let message = receive(world, fd, &mut [IoSliceMut::new(&mut buffer)], 0).unwrap();
+    let all = message.control.into_iter();
+    all.map(|c| (c.level, c.kind, c.data)).collect()
+}
+
+#[test]
+fn datagrams_are_told_with_what_was_asked_for() {
+    let world = &mut Alone::new();
+    let server = socket(world, V4, DATAGRAM, 0).unwrap();
+    bind(world, server, &sockaddr("0.0.0.0:7")).unwrap();
+    let client = socket(world, V4, DATAGRAM, 0).unwrap();
+    connect(world, client, &sockaddr("10.0.0.1:7")).unwrap();
+    put(world, client, b"plain", 0).unwrap();
+    assert_eq!(told(world, server), []);
+    for option in [libc::IP_PKTINFO, libc::IP_RECVTTL, libc::IP_RECVTOS] {
+        set(world, server, IP, option, 1).unwrap();
+        assert_eq!(number(world, server, IP, option), Ok(1));
+    }
+    set(world, server, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1).unwrap();
+    let one = |level, kind, value: i32| Control {
+        level,
+        kind,
+        data: value.to_ne_bytes().to_vec(),
+    };
+    let own = [one(IP, libc::IP_TTL, 3), one(IP, libc::IP_TOS, 0x28)];
+    let data = [IoSlice::new(b"marked")];
+    send_message(world, client, &data, 0, None, &own).unwrap();
+    let time = [
+        world.now.micros() / 1_000_000,
+        world.now.micros() % 1_000_000 * 1000,
+    ];
+    let time = time.map(u64::to_ne_bytes).concat();
+    let all = told(world, server);
+    assert_eq!(all[0], (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, time));
+    let (level, kind, info) = &all[1];
+    assert_eq!((*level, *kind, info.len()), (IP, libc::IP_PKTINFO, 12));
+    assert_eq!(info[4..], [10, 0, 0, 1, 10, 0, 0, 1]);
+    assert_eq!(all[2], (IP, libc::IP_TTL, 3_i32.to_ne_bytes().to_vec()));
+    assert_eq!(all[3], (IP, libc::IP_TOS, vec![0x28]));
+    // That was for one datagram only.
+    put(world, client, b"plain", 0).unwrap();
+    assert_eq!(told(world, server)[3].2, [0]);
+    let wrong = [one(IP, libc::IP_TTL, 0)];
+    let refused = send_message(world, client, &data, 0, None, &wrong);
+    assert_eq!(refused, Err(Errno::INVAL));
+}
+
+#[test]
+fn datagrams_over_ipv6_are_told_in_its_manner() {
+    let world = &mut Alone::new();
+    let server = socket(world, V6, DATAGRAM, 0).unwrap();
+    bind(world, server, &sockaddr("[::]:7")).unwrap();
+    for option in [
+        libc::IPV6_RECVPKTINFO,
+        libc::IPV6_RECVHOPLIMIT,
+        libc::IPV6_RECVTCLASS,
+    ] {
+        set(world, server, IPV6, option, 1).unwrap();
+    }
+    let client = socket(world, V6, DATAGRAM, 0).unwrap();
+    connect(world, client, &sockaddr("[::1]:7")).unwrap();
+    put(world, client, b"six", 0).unwrap();
+    let all = told(world, server);
+    let kinds: Vec<_> = all.iter().map(|(level, kind, _)| (*level, *kind)).collect();
+    let expected = [libc::IPV6_PKTINFO, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS];
+    assert_eq!(kinds, expected.map(|kind| (IPV6, kind)));
+    assert_eq!(all[0].2[..16], std::net::Ipv6Addr::LOCALHOST.octets());
+    let old = socket(world, V4, DATAGRAM, 0).unwrap();
+    connect(world, old, &sockaddr("10.0.0.1:7")).unwrap();
+    put(world, old, b"four", 0).unwrap();
+    let all = told(world, server);
+    let mapped = std::net::Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped();
+    assert_eq!((all.len(), &all[0].2[..16]), (1, &mapped.octets()[..]));
+}
+
+#[test]
+fn who_may_bind_what_is_not_here_may() {
+    let world = &mut Alone::new();
+    let foreign = sockaddr("192.0.2.77:80");
+    for kind in [STREAM, DATAGRAM] {
+        let fd = socket(world, V4, kind, 0).unwrap();
+        assert_eq!(bind(world, fd, &foreign), Err(Errno::ADDRNOTAVAIL));
+        set(world, fd, IP, libc::IP_FREEBIND, 1).unwrap();
+        assert_eq!(bind(world, fd, &foreign), Ok(()));
+        if kind == STREAM {
+            assert_eq!(listen(world, fd, 1), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn options_that_steer_nothing_are_kept() {
+    let world = &mut Alone::new();
+    let fd = socket(world, V4, STREAM, 0).unwrap();
+    let level = libc::SOL_SOCKET;
+    set(world, fd, level, libc::SO_MARK, 666).unwrap();
+    assert_eq!(number(world, fd, level, libc::SO_MARK), Ok(666));
+    set(world, fd, level, libc::SO_PRIORITY, 6).unwrap();
+    assert_eq!(number(world, fd, level, libc::SO_PRIORITY), Ok(6));
+    let refused = set(world, fd, level, libc::SO_PRIORITY, 7);
+    assert_eq!(refused, Err(Errno(libc::EPERM)));
+    assert_eq!(number(world, fd, level, libc::SO_INCOMING_CPU), Ok(-1));
+}
+
+#[test]
+fn splice_moves_what_both_sides_take() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "10.0.0.1:80");
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (from, to) = (reader.as_raw_fd(), writer.as_raw_fd());
+    let (mut reader, mut writer) = (File::from(reader), File::from(writer));
+    // From a pipe to a stream, and from a stream to a pipe.
+    writer.write_all(b"through the mill").unwrap();
+    assert_eq!(splice(world, from, client, 99, 0), Ok(16));
+    assert_eq!(
+        splice(world, from, client, 99, 0),
+        Err(Errno::AGAIN),
+        "empty"
+    );
+    assert_eq!(splice(world, server, to, 7, 0), Ok(7));
+    assert_eq!(splice(world, server, to, 99, 0), Ok(9));
+    let mut bytes = [0; 16];
+    reader.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"through the mill");
+    // What a pipe has no room for stays in the stream.
+    let all: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
+    assert_eq!(put(world, client, &all, 0), Ok(all.len()));
+    let moved = splice(world, server, to, all.len(), 0).unwrap();
+    assert!(moved > 0 && moved < all.len());
+    assert_eq!(splice(world, server, to, 1, 0), Err(Errno::AGAIN), "full");
+    let mut found = vec![0; moved];
+    reader.read_exact(&mut found).unwrap();
+    let rest = get(
+        world,
+        server,
+        all.len(),
+        libc::MSG_WAITALL | libc::MSG_DONTWAIT,
+    );
+    found.extend(rest.unwrap());
+    assert_eq!(found, all, "nothing is lost or told twice");
+    // What a stream has no room for stays in the pipe.
+    set(world, client, libc::SOL_SOCKET, libc::SO_SNDBUF, 4096).unwrap();
+    posix::fcntl(world, client, libc::F_SETFL, libc::O_NONBLOCK.into()).unwrap();
+    while put(world, client, &[1; 4096], 0).is_ok() {}
+    writer.write_all(b"stays").unwrap();
+    assert_eq!(splice(world, from, client, 5, 0), Err(Errno::AGAIN));
+    let mut bytes = [0; 5];
+    reader.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"stays");
+}
+
+#[test]
+fn splice_ends_and_is_refused_as_on_linux() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "10.0.0.1:80");
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (from, to) = (reader.as_raw_fd(), writer.as_raw_fd());
+    assert_eq!(splice(world, client, server, 1, 0), Err(Errno::INVAL));
+    assert_eq!(
+        splice(world, from, to, 1, 0),
+        Err(Errno::BADF),
+        "the kernel's"
+    );
+    assert_eq!(splice(world, client, to, 1, 64), Err(Errno::INVAL));
+    assert_eq!(
+        splice(world, client, from, 1, 0),
+        Err(Errno::BADF),
+        "the other end"
+    );
+    let file = File::open("/dev/null").unwrap();
+    let refused = splice(world, file.as_raw_fd(), client, 1, 0);
+    assert_eq!(refused, Err(Errno::INVAL));
+    close(world, client).unwrap();
+    assert_eq!(splice(world, server, to, 1, 0), Ok(0), "the stream's end");
+    drop(writer);
+    assert_eq!(splice(world, from, server, 1, 0), Ok(0), "the pipe's end");
+}
