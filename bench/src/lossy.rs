@@ -54,7 +54,10 @@ pub(crate) struct Choice {
     /// The first run's seed; each further run takes the next.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write what each sender's connection says of itself, ten times a second, to files in this folder.
+    /// Tell the figure of each transfer.
+    #[arg(long)]
+    each: bool,
+    /// Write what Millstream's senders say of themselves every 20 ms, and what the receiving kernel counted, into this folder.
     #[arg(long, value_name = "FOLDER")]
     trace: Option<std::path::PathBuf>,
 }
@@ -262,6 +265,14 @@ fn play(args: &Args, choice: &Choice, cell: Cell, flows: usize) -> Result<[Runs;
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             match done {
                 Ok(flows) => {
+                    if choice.each {
+                        eprintln!(
+                            "  {sender} to {receiver}, seed {}: {:.2} Mbit/s, the link {} us late at most",
+                            choice.seed + run,
+                            flows.goodput(),
+                            flows.late.as_micros()
+                        );
+                    }
                     results.0[pair].goodput.push(flows.goodput());
                     results.0[pair].jain.push(flows.jain());
                 }

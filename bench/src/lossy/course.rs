@@ -3,16 +3,19 @@
 //! The clock starts when the first byte of every flow has arrived, so that a lost SYN is no part of the figure.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::wire::Mac;
 use base::Offloads;
 use lab::{Joint, wire};
 use port::Port;
+use port::pcapng::Capture;
 use port::ring::{self, RingOptions, RingPort};
 
 use super::{linux, mill};
@@ -54,18 +57,23 @@ pub(super) struct Course<'a> {
     pub(super) trace: Option<PathBuf>,
 }
 
-/// Mbit/s of each flow.
-pub(super) struct Flows(Vec<f64>);
+/// A transfer as it went.
+pub(super) struct Flows {
+    /// Mbit/s of each.
+    rates: Vec<f64>,
+    /// The longest a frame left the link after it was due.
+    pub(super) late: Duration,
+}
 
 impl Flows {
     pub(super) fn goodput(&self) -> f64 {
-        self.0.iter().sum()
+        self.rates.iter().sum()
     }
 
     /// Jain's index of fairness.
     pub(super) fn jain(&self) -> f64 {
-        let squares: f64 = self.0.iter().map(|x| x * x).sum();
-        self.goodput().powi(2) / (self.0.len() as f64 * squares)
+        let squares: f64 = self.rates.iter().map(|x| x * x).sum();
+        self.goodput().powi(2) / (self.rates.len() as f64 * squares)
     }
 }
 
@@ -98,7 +106,11 @@ impl Course<'_> {
         });
         let (mut ends, mut ports) = (Vec::new(), Vec::new());
         for (end, sends) in [(self.sender, true), (self.receiver, false)] {
-            let (plugged, port) = self.plug(end, sends)?;
+            let (plugged, mut port) = self.plug(end, sends)?;
+            if let Some(path) = &self.trace {
+                let side = if sends { "sender" } else { "receiver" };
+                port = captured(port, &path.with_extension(format!("{side}.pcapng")))?;
+            }
             ends.push(plugged);
             ports.push(port);
         }
@@ -138,8 +150,12 @@ impl Course<'_> {
             let crossed = wire.join().map_err(|_| "the link panicked".to_string())?;
             sent?;
             received?;
-            crossed.map_err(|e| failed("link", &e))?;
-            counted
+            let crossed = crossed.map_err(|e| failed("link", &e))?;
+            let late = crossed.iter().map(|counts| counts.latest).max();
+            Ok(Flows {
+                rates: counted?,
+                late: Duration::from_nanos(late.unwrap_or(0)),
+            })
         })
     }
 
@@ -166,7 +182,7 @@ impl Course<'_> {
     }
 
     /// Lets it run for its time and takes the figures.
-    fn count(&self, shared: &Shared) -> Result<Flows, String> {
+    fn count(&self, shared: &Shared) -> Result<Vec<f64>, String> {
         let read = || -> Vec<u64> {
             shared
                 .read
@@ -181,8 +197,24 @@ impl Course<'_> {
         thread::sleep(Duration::from_secs_f64(self.seconds));
         let (took, after) = (start.elapsed().as_secs_f64(), read());
         let rate = |(after, before): (&u64, &u64)| (after - before) as f64 * 8e-6 / took;
-        Ok(Flows(after.iter().zip(&before).map(rate).collect()))
+        Ok(after.iter().zip(&before).map(rate).collect())
     }
+}
+
+/// The headers of all that passes the link on this side, in a file.
+fn captured(port: Box<dyn Port + Send>, path: &Path) -> Result<Box<dyn Port + Send>, String> {
+    const HEADERS: u32 = 128;
+    let file = File::create(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let now = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_nanos() as u64)
+    };
+    Ok(Box::new(Capture::new(
+        port,
+        BufWriter::new(file),
+        HEADERS,
+        now,
+    )))
 }
 
 /// One end, ready to start.

@@ -116,7 +116,28 @@ pub(super) fn receive(shared: &Shared, flows: usize) -> Result<(), String> {
             }
         }
     });
-    Ok(())
+    note_counters(shared)
+}
+
+/// With a trace: what the kernel counted in this namespace, for what the sender's own words do not explain.
+fn note_counters(shared: &Shared) -> Result<(), String> {
+    let Some(path) = &shared.trace else {
+        return Ok(());
+    };
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let all = read("/proc/thread-self/net/netstat") + &read("/proc/thread-self/net/snmp");
+    let mut text = String::new();
+    let lines: Vec<&str> = all.lines().collect();
+    for pair in lines.chunks_exact(2) {
+        let names = pair[0].split_whitespace().skip(1);
+        for (name, value) in names.zip(pair[1].split_whitespace().skip(1)) {
+            if value != "0" {
+                text += &format!("{name} {value}\n");
+            }
+        }
+    }
+    let path = path.with_extension("receiver.txt");
+    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn receive_one(shared: &Shared, flow: usize, mut stream: TcpStream) {

@@ -41,6 +41,8 @@ pub struct Counts {
     pub over_limit: u64,
     /// The longest the queue has been, bytes.
     pub queue_high_water: u64,
+    /// The longest a frame left after it was due, nanoseconds: how well the clock's keeper kept up.
+    pub latest: u64,
 }
 
 /// A frame on its way.
@@ -201,9 +203,11 @@ impl Joint {
     pub fn deliver(&mut self, now: Instant, from: usize, batch: &mut Batch) {
         let lane = &mut self.lanes[from & 1];
         while !batch.is_full() && lane.held.peek().is_some_and(|Reverse(held)| held.at <= now) {
-            let Some(Reverse(Held { chain, .. })) = lane.held.pop() else {
+            let Some(Reverse(Held { at, chain, .. })) = lane.held.pop() else {
                 return;
             };
+            let late = (now - at).as_nanos() as u64;
+            lane.counts.latest = lane.counts.latest.max(late);
             lane.counts.delivered += 1;
             lane.counts.delivered_bytes += chain.len() as u64;
             // Nobody vouches for what came over this link.

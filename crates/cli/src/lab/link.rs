@@ -282,7 +282,7 @@ impl Live {
 
 /// What a count is called in the table and in JSON, and which it is.
 type Row = (&'static str, &'static str, fn(&Counts) -> u64);
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 12] = [
     ("frames in", "frames", |c| c.frames),
     ("bytes in", "bytes", |c| c.bytes),
     ("frames out", "delivered", |c| c.delivered),
@@ -296,6 +296,7 @@ const ROWS: [Row; 11] = [
     ("longest queue, bytes", "queue_high_water", |c| {
         c.queue_high_water
     }),
+    ("latest, microseconds", "latest_us", |c| c.latest / 1000),
 ];
 
 fn report(args: &args::Link, counts: [Counts; 2], took: Duration, seed: u64) {

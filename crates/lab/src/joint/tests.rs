@@ -60,6 +60,11 @@ fn frames_arrive_in_order_at_the_links_rate_and_delay() {
     assert_eq!(due(&mut joint, after(10_999), 0), []);
     assert_eq!(due(&mut joint, after(11_000), 0), [0]);
     assert_eq!(due(&mut joint, after(13_000), 0), [1, 2]);
+    assert_eq!(
+        joint.counts()[0].latest,
+        1_000_000,
+        "one waited for the other"
+    );
     let back = due(&mut joint, after(1_000_000), 1);
     assert_eq!(back, [], "nothing went the other way");
     let [there, back] = joint.counts();
