@@ -250,9 +250,13 @@ impl Conn<'_> {
         let was = self.act.repair;
         let window = self.tcb.window();
         if self.act.timeouts == 0 {
-            // RFC 5681 (4): once per loss, not for each backed-off timeout.
+            // RFC 5681 (4): once per loss, not for each backed-off timeout. A fast recovery has reduced it for this window, and
+            // shrunk cwnd to what it knew in flight since, which says nothing of the path; Linux keeps it then, too.
             let (flight, spare) = (self.tcb.outstanding(), &mut Reno::default());
-            self.tcb.ssthresh = self.control(spare).on_timeout(&window, flight, core.now);
+            let reduced = self.control(spare).on_timeout(&window, flight, core.now);
+            if was != Repair::Recovery {
+                self.tcb.ssthresh = reduced;
+            }
         }
         self.tcb.cwnd = u32::from(self.tcb.mss);
         self.tcb.backoff = self.tcb.backoff.saturating_add(1);

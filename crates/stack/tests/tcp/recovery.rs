@@ -416,6 +416,22 @@ fn a_timeout_is_repaired_where_new_data_cannot_leave() {
     assert_eq!(numbers(&open, &sent(&mut rig))[0], 1);
 }
 
+/// RFC 5681 (4), as Linux reads it: a window is reduced once, also when its fast recovery ends in a timeout.
+#[test]
+fn a_timeout_in_a_recovery_does_not_reduce_again() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(6, 10)]);
+    sent(&mut rig);
+    let before = info(&rig, &open);
+    assert!(before.cwnd < before.ssthresh, "{before:?}");
+    rig.ms(before.rto.as_millis() as u64 + 10);
+    let after = info(&rig, &open);
+    assert_eq!(count(&rig, Count::TcpTimeouts), 1);
+    assert_eq!((after.cwnd, after.ssthresh), (MSS, before.ssthresh));
+}
+
 /// RFC 8985 6.3: a timeout holds lost what had time to arrive, not what left just before.
 #[test]
 fn a_timeout_leaves_alone_what_was_just_sent() {
