@@ -88,6 +88,7 @@ fn recovery(recovery: Recovery) -> u8 {
     match recovery {
         Recovery::Open => 0,
         Recovery::Disorder => 1,
+        Recovery::Reduction => 2,
         Recovery::Recovery => 3,
         Recovery::Loss => 4,
     }
@@ -157,6 +158,8 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     out[at::OPTIONS] = u8::from(info.timestamps)
         | u8::from(info.sack) << 1
         | u8::from(info.scaled) << 2
+        | u8::from(info.ecn) << 3
+        | u8::from(info.ecn_seen) << 4
         | u8::from(info.syn_data) << 5;
     out[at::SCALES] = theirs | ours << 4;
     if let Some(account) = &info.account {

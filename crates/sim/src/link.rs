@@ -1,6 +1,6 @@
 //! A cable's behaviour: rate, delay, queue and faults; a function of the time it is told and of a seeded generator.
 //!
-//! What does not live here: frames' contents, but for the bit a corruption turns.
+//! What does not live here: frames' contents, but for the bit a corruption turns, and marks ([`mark`]).
 
 use core::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct LinkConfig {
     pub delay: Duration,
     /// Bytes that may wait for their turn at `rate`; more are dropped.
     pub queue: u64,
+    /// Bytes that wait from which on frames are marked that may be (CE of RFC 3168); 0: none is.
+    pub mark: u64,
     /// Longest IP packet.
     pub mtu: usize,
     /// Faults.
@@ -77,6 +79,7 @@ impl Default for LinkConfig {
             rate: 0,
             delay: Duration::from_micros(50),
             queue: 1 << 20,
+            mark: 0,
             mtu: 1500,
             faults: Faults::NONE,
             offload: false,
@@ -93,6 +96,22 @@ pub struct Direction {
     /// When the last queued frame will have left.
     busy_until: Instant,
     bad: bool,
+}
+
+/// Marks a frame whose sender says that it may be (ECT of RFC 3168 becomes CE).
+pub(crate) fn mark(frame: &mut [u8]) {
+    match frame.get(12..14) {
+        // IPv4: the checksum changes with the byte (RFC 1624 3).
+        Some([8, 0]) if frame.len() >= 34 && frame[15] & 3 != 0 => {
+            let old = u16::from_be_bytes([frame[14], frame[15]]);
+            let sum = u16::from_be_bytes([frame[24], frame[25]]);
+            let sum = wire::checksum::update_u16(sum, old, old | 3);
+            frame[15] |= 3;
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        Some([0x86, 0xdd]) if frame.len() >= 54 && frame[15] & 0x30 != 0 => frame[15] |= 0x30,
+        _ => {}
+    }
 }
 
 /// Why a frame never arrives.
@@ -115,6 +134,8 @@ pub struct Fate {
     pub held: bool,
     /// A bit of the first one to arrive is turned.
     pub corrupt: bool,
+    /// It met a queue, and is marked if it may be.
+    pub marked: bool,
 }
 
 impl Direction {
@@ -127,6 +148,7 @@ impl Direction {
                 fate.lost = Some(Lost::Queue);
                 return fate;
             }
+            fate.marked = config.mark > 0 && self.backlog(config, now) >= config.mark;
             self.busy_until = self.busy_until.max(now) + Duration::from_nanos(nanos);
             at = self.busy_until;
         }

@@ -478,6 +478,9 @@ impl World {
             for (copy, arrival) in fate.arrivals.iter().enumerate() {
                 let Some(when) = arrival else { continue };
                 let mut bytes = bytes.clone();
+                if fate.marked {
+                    crate::link::mark(&mut bytes);
+                }
                 if fate.corrupt && copy == 0 {
                     let bit = self.rng.below(bytes.len() as u32 * 8);
                     bytes[bit as usize / 8] ^= 1 << (bit % 8);

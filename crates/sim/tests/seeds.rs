@@ -84,6 +84,7 @@ fn link(rng: &mut Rng) -> LinkConfig {
         offload,
         whole: offload && rng.below(2) == 0,
         split: pick(rng, &[0, 0, 0, 0, 0, 1000, 333]),
+        mark: pick(rng, &[0, 0, 10_000]),
     }
 }
 
@@ -97,7 +98,8 @@ fn options(rng: &mut Rng) -> TcpOptions {
     TcpOptions {
         keepalive: Some(keepalive),
         nodelay: rng.below(2) == 0,
-        congestion: pick(rng, &[Congestion::Cubic, Congestion::Reno]),
+        congestion: pick(rng, Congestion::AVAILABLE),
+        pacing: rng.below(4) == 0,
         receive_buffer: pick(rng, &[4_096, 30_000, 65_535, 1 << 20, 4 << 20]),
         send_buffer: pick(rng, &[4_096, 50_000, 1 << 20]),
         max_segment: pick(rng, &[None, None, Some(536), Some(100)]),

@@ -3,6 +3,7 @@
 //! What does not live here: deciding what is lost (`recovery`) and sending (`output`).
 
 use base::{Instant, Seq};
+use wire::tcp::Flags;
 
 use crate::context::Core;
 use crate::socket::Ready;
@@ -81,7 +82,15 @@ impl Conn<'_> {
             self.reduce_once(core);
         }
         self.reconsider(core, seg, &delivery, (advanced, duplicate));
-        if self.repairing() && advanced {
+        let marked = self.speaks_ecn() && seg.has(Flags::ECE) && !seg.has(Flags::SYN);
+        if self.profile.options.congestion.watches() && delivery.bytes > 0 {
+            let ack = self.facts(core, &delivery, (delivery.bytes, false), marked);
+            self.control(&mut Reno::default()).on_delivery(&ack);
+        }
+        if marked && flight > 0 {
+            self.hear_echo(core, delivery.bytes, delivery.segments);
+        }
+        if self.act.repair != Repair::Open && advanced {
             self.advance_repair(&core.pool);
         }
         if flight > 0 && self.tcb.outstanding() > 0 && self.suspect_loss() {
@@ -188,7 +197,10 @@ impl Conn<'_> {
         self.act.dup_acks = 0;
         self.tcb.flags = self.tcb.flags & !flag::REPAIRED | flag::PROGRESS;
         self.tcb.more |= more::PACED;
-        self.grow(core, delivered, flight, delivery.sample());
+        let echo = self.speaks_ecn() && seg.has(Flags::ECE);
+        if delivered > 0 && !echo {
+            self.grow(core, delivered, flight, delivery);
+        }
         let left = self.tcb.outstanding();
         if left == 0 {
             self.act.rto_at = Instant::FAR; // RFC 6298 5.2
@@ -223,27 +235,37 @@ impl Conn<'_> {
     }
 
     /// Lets congestion control open the window, when the window was what limited sending (RFC 7661's reason, Linux's rule).
-    fn grow(&mut self, core: &Core, delivered: u32, flight: u32, rtt: u32) {
-        if self.act.repair == Repair::Recovery {
+    fn grow(&mut self, core: &Core, delivered: u32, flight: u32, delivery: &Delivery) {
+        if matches!(self.act.repair, Repair::Recovery | Repair::Reduction) {
             return;
         }
         let mut window = self.tcb.window();
-        if delivered > 0 {
-            let limited = self.is_limited(flight);
-            let ack = Ack {
-                now: core.now,
-                acked: delivered,
-                limited,
-                rtt,
-                min_rtt: self.act.rack.min_rtt,
-                una: self.tcb.snd_una,
-                next: self.tcb.snd_nxt,
-                hystart: core.tcp.hystart(),
-            };
-            self.control(&mut Reno::default()).on_ack(&mut window, &ack);
-            // Twice the largest send buffer is more than can ever be in flight.
-            window.cwnd = window.cwnd.min(1 << 30);
-            self.tcb.set_window(window);
+        let limited = self.is_limited(flight);
+        let ack = self.facts(core, delivery, (delivered, limited), false);
+        self.control(&mut Reno::default()).on_ack(&mut window, &ack);
+        // Twice the largest send buffer is more than can ever be in flight.
+        window.cwnd = window.cwnd.min(1 << 30);
+        self.tcb.set_window(window);
+    }
+
+    /// What congestion control learns of an ACK.
+    fn facts(
+        &self,
+        core: &Core,
+        delivery: &Delivery,
+        (acked, limited): (u32, bool),
+        marked: bool,
+    ) -> Ack {
+        Ack {
+            now: core.now,
+            acked,
+            limited,
+            marked,
+            rtt: delivery.sample(),
+            min_rtt: self.act.rack.min_rtt,
+            una: self.tcb.snd_una,
+            next: self.tcb.snd_nxt,
+            hystart: core.tcp.hystart(),
         }
     }
 

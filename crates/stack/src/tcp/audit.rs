@@ -190,8 +190,15 @@ impl Tcp {
             act.episode == NONE || self.episodes.at(act.episode).is_some(),
             "a loss episode that is not there",
         )?;
-        if act.repair == Repair::Open {
-            return Ok(());
+        match act.repair {
+            Repair::Open => return Ok(()),
+            Repair::Reduction => {
+                return must(
+                    tcb.snd_una.le(act.recover) && tcb.outstanding() > 0,
+                    "a reduction without an end",
+                );
+            }
+            _ => {}
         }
         must(
             act.rtt_at == Instant::FAR,

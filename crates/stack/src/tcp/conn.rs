@@ -291,7 +291,7 @@ impl Conn<'_> {
     /// Whether a loss is being repaired.
     #[inline]
     pub(crate) fn repairing(&self) -> bool {
-        self.act.repair != Repair::Open
+        matches!(self.act.repair, Repair::Recovery | Repair::Loss)
     }
 }
 

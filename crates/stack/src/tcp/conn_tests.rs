@@ -98,6 +98,7 @@ fn segment(seq: Seq, len: u32) -> Segment {
         seq,
         ack: Seq(0),
         flags: Flags::ACK,
+        ecn: 0,
         window: 0,
         len,
         unit: len,

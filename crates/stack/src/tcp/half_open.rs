@@ -18,7 +18,8 @@ use crate::stats::{Count, Drop};
 
 use super::conn::QUICK_ACKS;
 use super::output::{Marks, announced_mss, window_shift};
-use super::record::{HalfOpen, State, Tcb, flag, half};
+use super::profile::TcpOptions;
+use super::record::{HalfOpen, State, Tcb, flag, half, more};
 use super::rtt::{RTO_INITIAL, RTO_MAX};
 use super::segment::{Segment, flow_bytes};
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, Tcp, cookie, flow_index};
@@ -37,7 +38,12 @@ impl HalfOpen {
 
 impl Tcp {
     /// What a SYN says of its sender. The profile is not acquired yet.
-    pub(super) fn read_syn(core: &Core, listener: u32, seg: &Segment) -> HalfOpen {
+    pub(super) fn read_syn(
+        core: &Core,
+        listener: u32,
+        own: &TcpOptions,
+        seg: &Segment,
+    ) -> HalfOpen {
         let options = seg.options.unwrap_or(Options {
             timestamps: seg.timestamps,
             ..Options::default()
@@ -66,7 +72,7 @@ impl Tcp {
                 half::SACK
             } else {
                 0
-            },
+            } | super::ecn::half_flags(&core.tcp, own, seg),
             retries: 0,
             challenged: 0,
         }
@@ -91,7 +97,7 @@ impl Tcp {
         let record = HalfOpen {
             profile,
             iss: iss.unwrap_or_else(|| self.initial_sequence(core, &flow)),
-            ..Self::read_syn(core, listener, seg)
+            ..Self::read_syn(core, listener, &l.options, seg)
         };
         let Some(key) = self.halves.insert(record) else {
             self.profiles.release(profile);
@@ -129,7 +135,8 @@ impl Tcp {
         let profile = self.profiles.acquire(seg.dst, &l.options);
         let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
-        let mut h = Self::read_syn(core, listener, seg);
+        let mut h = Self::read_syn(core, listener, &l.options, seg);
+        h.flags &= !half::ECN; // as if not asked for: it is not kept
         h.profile = profile;
         h.iss = self.cookies.make(&flow, h.irs, core.now, h.mss);
         if h.flags & half::TIMESTAMPS == 0 {
@@ -164,7 +171,11 @@ impl Tcp {
             dst_port: h.remote_port,
             seq: h.iss.0,
             ack: Some((h.irs + 1).0),
-            flags: Flags::SYN,
+            flags: if h.flags & half::ECN == 0 {
+                Flags::SYN
+            } else {
+                Flags::SYN | Flags::ECE
+            },
             window: buffer.min(65_535) as u16,
             urgent: 0,
             options: Options {
@@ -519,6 +530,9 @@ impl Tcp {
         }
         if profile.options.nodelay {
             tcb.flags |= flag::NODELAY;
+        }
+        if h.flags & half::ECN != 0 {
+            tcb.more |= more::ECN;
         }
         tcb.flags |= flag::UNACCEPTED;
         tcb.snd_wnd = u32::from(seg.window) << tcb.snd_scale();

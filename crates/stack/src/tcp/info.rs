@@ -17,13 +17,15 @@ use super::conn::ACK_DELAY;
 use super::output::announced_mss;
 use super::record::{Repair, State, Tcb, flag, more};
 
-/// What the sender makes of losses: Linux's TCP_CA_* states, of which CWR is missing as long as there is no ECN.
+/// What the sender makes of losses: Linux's TCP_CA_* states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
     /// Nothing is missing.
     Open,
     /// Something came out of order at the peer.
     Disorder,
+    /// The window is being reduced: the network has marked.
+    Reduction,
     /// Fast recovery.
     Recovery,
     /// After a retransmission timeout.
@@ -95,6 +97,10 @@ pub struct TcpInfo {
     pub sack: bool,
     /// Data on the SYN was taken (RFC 7413).
     pub syn_data: bool,
+    /// ECN in use.
+    pub ecn: bool,
+    /// The peer's data was seen to be capable of marks.
+    pub ecn_seen: bool,
     /// A window shift in use.
     pub scaled: bool,
     /// Window shifts: the peer's, ours.
@@ -227,6 +233,7 @@ impl Tcp {
             recovery: act.map_or(Recovery::Open, |a| match a.repair {
                 Repair::Open if a.flight.sacked > 0 => Recovery::Disorder,
                 Repair::Open => Recovery::Open,
+                Repair::Reduction => Recovery::Reduction,
                 Repair::Recovery => Recovery::Recovery,
                 Repair::Loss => Recovery::Loss,
             }),
@@ -238,6 +245,8 @@ impl Tcp {
             timestamps: tcb.has(flag::TIMESTAMPS),
             sack: tcb.has(flag::SACK),
             syn_data: tcb.more & more::SYN_DATA != 0,
+            ecn: tcb.more & more::ECN != 0,
+            ecn_seen: tcb.more & more::ECN_SEEN != 0,
             scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: profile.options.congestion.name(),

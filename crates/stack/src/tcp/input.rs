@@ -448,6 +448,9 @@ impl Conn<'_> {
             };
         }
         let before = self.tcb.rcv_nxt;
+        if self.speaks_ecn() && seg.len > 0 {
+            self.hear_marks(seg);
+        }
         let (raise, finished) = self.receive(core, seg, data);
         if let Some(ledger) = &mut self.ledger {
             ledger.received(core.now, self.tcb.rcv_nxt.dist(before), seg);

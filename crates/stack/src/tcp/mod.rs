@@ -37,6 +37,7 @@ mod call;
 pub(crate) mod congestion;
 mod conn;
 mod cookie;
+mod ecn;
 mod edges;
 pub(crate) mod fast_open;
 mod half_open;

@@ -18,7 +18,7 @@ use super::Tcp;
 use super::conn::Conn;
 use super::profile::TcpOptions;
 use super::rack::Early;
-use super::record::{NONE, State, flag};
+use super::record::{NONE, State, flag, more};
 use super::sent::Tail;
 use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
@@ -260,7 +260,9 @@ impl Conn<'_> {
             self.tcb.flags |= flag::CWND_LIMITED;
         }
         let tso = tso && self.urgent_mode().is_none();
-        let most = if tso && allowed.min(unsent) > 2 * mss {
+        let most = if self.owes_cwr() {
+            mss
+        } else if tso && allowed.min(unsent) > 2 * mss {
             // As Linux: half the window at most in one frame, so that ACKs come back while the other half is on its way.
             let half = self.tcb.cwnd / 2;
             self.frame_limit(tcp).min((half - half % mss).max(mss))
@@ -466,6 +468,11 @@ impl Conn<'_> {
         if data.is_none() && self.must_report_ranges() {
             options.sack = self.sack_blocks(options.sack_room());
         }
+        let (mut flags, mut marks) = (flags, Marks::of(&self.profile.options));
+        if self.speaks_ecn() {
+            let new = data.is_some() && !seq.lt(self.tcb.snd_nxt);
+            marks.tos |= self.speak_marks(&mut flags, new);
+        }
         let (window, adv) = self.window_field(self.window_to_offer());
         let urgent = self.urgent_pointer(seq);
         let flags = if urgent > 0 {
@@ -514,8 +521,10 @@ impl Conn<'_> {
                 flags.contains(Flags::FIN),
             );
         }
-        let options = &self.profile.options;
-        let meta = ip_meta(&way.path, &self.tcb.remote, Marks::of(options));
+        if flags.contains(Flags::CWR) {
+            self.tcb.more &= !more::CWR;
+        }
+        let meta = ip_meta(&way.path, &self.tcb.remote, marks);
         way.net.send(core, &way.path, &meta, chain, facts);
         true
     }

@@ -153,6 +153,14 @@ pub(crate) mod more {
     pub(crate) const OPENING: u8 = 1 << 1;
     /// Data on the SYN was taken (TCPI_OPT_SYN_DATA).
     pub(crate) const SYN_DATA: u8 = 1 << 2;
+    /// ECN was negotiated (RFC 3168 6.1.1); in SYN-SENT: was asked for.
+    pub(crate) const ECN: u8 = 1 << 3;
+    /// A mark is echoed, until the peer says that it has reduced its window.
+    pub(crate) const ECE: u8 = 1 << 4;
+    /// The window was reduced: the next new data says so.
+    pub(crate) const CWR: u8 = 1 << 5;
+    /// The peer's data was seen to be capable of marks.
+    pub(crate) const ECN_SEEN: u8 = 1 << 6;
 }
 
 /// One connection: what every segment touches (first line) and what answering or sending touches (second line).
@@ -299,6 +307,8 @@ pub(crate) enum Repair {
     /// Nothing is known to be lost.
     #[default]
     Open,
+    /// Nothing is, but the window is being reduced: the network has marked (Linux's CWR).
+    Reduction,
     /// Fast recovery (RFC 8985, or RFC 6582 without SACK).
     Recovery,
     /// After a retransmission timeout (RFC 5681 3.1).
@@ -501,6 +511,8 @@ pub(crate) mod half {
     pub(crate) const ACKED: u8 = 8;
     /// It never was a record: a cookie tells of it.
     pub(crate) const COOKIE: u8 = 16;
+    /// Both speak ECN.
+    pub(crate) const ECN: u8 = 32;
 }
 
 /// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.

@@ -96,7 +96,7 @@ impl Conn<'_> {
     /// After an ACK: whether the transmit pass has to look for losses.
     pub(crate) fn suspect_loss(&mut self) -> bool {
         let flight = &self.act.flight;
-        if self.repairing() || flight.sacked > 0 || flight.lost > 0 {
+        if self.act.repair != Repair::Open || flight.sacked > 0 || flight.lost > 0 {
             self.tcb.flags |= flag::SUSPECT;
         }
         self.tcb.has(flag::SUSPECT)
@@ -115,17 +115,17 @@ impl Conn<'_> {
         } else {
             self.detect_by_count(&core.pool)
         };
-        if self.act.repair == Repair::Open && self.act.flight.lost > 0 {
+        if !self.repairing() && self.act.flight.lost > 0 {
             self.enter_recovery(core, delivered);
         }
-        if self.act.repair == Repair::Recovery {
+        if matches!(self.act.repair, Repair::Recovery | Repair::Reduction) {
             self.steer(delivered, lost);
         }
     }
 
     /// Without SACK only the first segment is known to be missing (RFC 5681 3.2, RFC 6582).
     fn detect_by_count(&mut self, pool: &Pool) -> u32 {
-        if self.act.repair != Repair::Open || u32::from(self.act.dup_acks) < DUP_THRESH {
+        if self.repairing() || u32::from(self.act.dup_acks) < DUP_THRESH {
             return 0;
         }
         self.lose_first(pool)
@@ -139,8 +139,10 @@ impl Conn<'_> {
 
     fn enter_recovery(&mut self, core: &mut Core, delivered: u32) {
         core.count(Count::TcpFastRetransmits);
-        self.begin_episode(delivered);
-        self.reduce(core.now);
+        if self.act.repair == Repair::Open {
+            self.begin_episode(delivered);
+            self.reduce(core.now);
+        }
         self.act.repair = Repair::Recovery;
         self.act.recover = self.tcb.snd_nxt;
         self.forget_probe();
@@ -154,6 +156,7 @@ impl Conn<'_> {
         let flight = self.tcb.outstanding();
         let spare = &mut Reno::default();
         self.tcb.ssthresh = self.control(spare).on_loss(&window, flight, now);
+        self.note_reduced();
     }
 
     /// A probe repaired a loss: the window is reduced as for one that was found by ACKs (RFC 8985 7.4.1).
@@ -163,7 +166,7 @@ impl Conn<'_> {
     }
 
     /// A fresh record for a repair, with what an undo would bring back.
-    fn begin_episode(&mut self, delivered: u32) {
+    pub(crate) fn begin_episode(&mut self, delivered: u32) {
         let flight = self.tcb.outstanding() - self.act.flight.sacked.min(self.tcb.outstanding());
         let episode = Episode {
             prr: Prr {
@@ -193,14 +196,16 @@ impl Conn<'_> {
             self.tcb.cwnd = ssthresh;
             return;
         };
-        let safe = core::mem::take(&mut episode.prr.advanced) && lost == 0;
+        // Where nothing is repaired there is no progress to be made of more.
+        let repairs = self.act.repair == Repair::Recovery;
+        let safe = core::mem::take(&mut episode.prr.advanced) && lost == 0 && repairs;
         let allowed = episode.prr.allow(delivered, pipe, ssthresh, mss, safe);
         self.tcb.cwnd = pipe.saturating_add(allowed).max(mss);
     }
 
     /// Data left, new or again.
     pub(crate) fn note_out(&mut self, len: u32) {
-        if self.act.repair == Repair::Recovery
+        if matches!(self.act.repair, Repair::Recovery | Repair::Reduction)
             && let Some(episode) = self.episode()
         {
             episode.prr.out = episode.prr.out.saturating_add(len);
@@ -212,7 +217,14 @@ impl Conn<'_> {
         if let Some(episode) = self.episode() {
             episode.prr.advanced = true;
         }
-        if self.tcb.snd_una.ge(self.act.recover) {
+        // A reduction lasts until something sent after it is acknowledged, which told the peer (as Linux).
+        let over = match self.act.repair {
+            Repair::Reduction if self.tcb.outstanding() > 0 => {
+                self.tcb.snd_una.gt(self.act.recover)
+            }
+            _ => self.tcb.snd_una.ge(self.act.recover),
+        };
+        if over {
             return self.leave_repair();
         }
         if self.act.repair == Repair::Recovery && !self.tcb.has(flag::SACK) {
@@ -223,7 +235,9 @@ impl Conn<'_> {
     }
 
     fn leave_repair(&mut self) {
-        if self.act.repair == Repair::Recovery {
+        if self.act.repair == Repair::Reduction {
+            self.tcb.cwnd = self.tcb.ssthresh.max(2 * u32::from(self.tcb.mss));
+        } else if self.act.repair == Repair::Recovery {
             self.tcb.cwnd = self.tcb.ssthresh.max(2 * u32::from(self.tcb.mss)); // RFC 9937 6
             self.recovery_ended();
         }
@@ -241,7 +255,7 @@ impl Conn<'_> {
     /// The retransmission timer went off (RFC 6298 5.4 to 5.7): slow start from one segment.
     pub(crate) fn timeout(&mut self, core: &mut Core) {
         core.count(Count::TcpTimeouts);
-        if self.act.repair == Repair::Open {
+        if !self.repairing() {
             self.begin_episode(0);
         }
         if let Some(ledger) = &mut self.ledger {
@@ -254,9 +268,10 @@ impl Conn<'_> {
             // shrunk cwnd to what it knew in flight since, which says nothing of the path; Linux keeps it then, too.
             let (flight, spare) = (self.tcb.outstanding(), &mut Reno::default());
             let reduced = self.control(spare).on_timeout(&window, flight, core.now);
-            if was != Repair::Recovery {
+            if !matches!(was, Repair::Recovery | Repair::Reduction) {
                 self.tcb.ssthresh = reduced;
             }
+            self.note_reduced();
         }
         self.tcb.cwnd = u32::from(self.tcb.mss);
         self.tcb.backoff = self.tcb.backoff.saturating_add(1);

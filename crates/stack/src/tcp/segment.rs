@@ -24,6 +24,8 @@ pub(crate) struct Segment {
     pub(crate) seq: Seq,
     pub(crate) ack: Seq,
     pub(crate) flags: Flags,
+    /// The two ECN bits of the IP header.
+    pub(crate) ecn: u8,
     /// As in the header, not scaled.
     pub(crate) window: u16,
     /// Payload bytes.
@@ -174,6 +176,7 @@ pub(crate) fn parse(
         seq: Seq(packet.seq()),
         ack: Seq(packet.ack()),
         flags: packet.flags(),
+        ecn: dg.tos & 3,
         window: packet.window(),
         urgent: packet
             .flags()

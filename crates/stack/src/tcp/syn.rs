@@ -3,7 +3,7 @@
 //! What does not live here: the SYN-ACKs of half-open connections (`half_open`), what a SYN's answer means (`synchronise`).
 
 use base::Instant;
-use wire::tcp::{Flags, Options, Repr};
+use wire::tcp::{Options, Repr};
 
 use crate::context::Core;
 use crate::stats::Count;
@@ -74,12 +74,14 @@ impl Conn<'_> {
         (seq, ack): (u32, Option<u32>),
         options: Options,
     ) -> bool {
+        let first = self.tcb.snd_nxt == self.tcb.snd_una;
+        let flags = self.syn_flags(&core.tcp, ack.is_some(), first);
         let repr = Repr {
             src_port: self.tcb.local_port,
             dst_port: self.tcb.remote_port,
             seq,
             ack,
-            flags: Flags::SYN,
+            flags,
             window: self.receive_room().min(65_535) as u16, // never scaled on a SYN (RFC 7323 2.2)
             urgent: 0,
             options: core.tcp.spoken(options),

@@ -94,6 +94,7 @@ impl Conn<'_> {
             ..Options::default()
         });
         let options = core.tcp.spoken(options);
+        self.agree_on_ecn(seg);
         self.tcb.rcv_nxt = seg.seq + 1;
         self.tcb.rcv_adv = self.tcb.rcv_nxt + self.receive_room().min(65_535);
         self.tcb.last_ack_sent = self.tcb.rcv_nxt;

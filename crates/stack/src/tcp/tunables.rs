@@ -107,6 +107,10 @@ settings! {
     max_tw_buckets = 262_144, 0..=1 << 30;
     /// 1: a reset does not end TIME-WAIT (RFC 1337).
     rfc1337 = 0, 0..=1;
+    /// Explicit congestion notification (RFC 3168): 0 never, 1 asked for and accepted, 2 accepted.
+    ecn = 2, 0..=2;
+    /// 1: a SYN that was lost with ECN is sent again without.
+    ecn_fallback = 1, 0..=1;
     /// 1: a window that was not used for a timeout's time shrinks (RFC 2861).
     slow_start_after_idle = 1, 0..=1;
     /// How slow start is left before it loses: 0 not at all, 1 at once, as by Linux's CUBIC, 2 by HyStart++ (RFC 9406).

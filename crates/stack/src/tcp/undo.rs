@@ -96,6 +96,13 @@ impl Conn<'_> {
         }
     }
 
+    /// A reduction that marks asked for is not taken back.
+    pub(crate) fn forbid_undo(&mut self) {
+        if let Some(episode) = self.episode() {
+            episode.undo.valid = false;
+        }
+    }
+
     /// Whether an ACK shows that the repair was needless: each retransmission was reported as a duplicate, or an original is
     /// answered although it was sent again (Eifel, RFC 3522 3.2).
     fn shows_needless(&mut self, seg: &Segment, advanced: bool) -> bool {

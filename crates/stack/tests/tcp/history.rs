@@ -290,7 +290,7 @@ fn at_most_one_answer_no_longer_and_no_reset_for_a_reset() {
                 rig.send_to(port, seq, ack, flags, &[], Options::default());
                 if let Some(answer) = rig.next() {
                     let what = format!("{flags:?} in state {state}: {answer:?}");
-                    assert!(answer.is(SYN | ACK) || length(&answer) == 0, "{what}");
+                    assert!(answer.has(SYN | ACK) || length(&answer) == 0, "{what}");
                     assert!(!(answer.has(RST) && flags.contains(RST)), "{what}");
                     assert!(state > 1 || !flags.contains(RST), "{what}");
                 }

@@ -5,6 +5,7 @@ mod account;
 mod backlog;
 mod close;
 mod data;
+mod ecn;
 mod fast_open;
 mod half_open;
 mod history;

@@ -390,7 +390,7 @@ impl Rig {
             .tcp_connect(self.now, REMOTE.parse().unwrap(), None, options)
             .unwrap();
         let syn = self.expect();
-        assert!(syn.is(SYN));
+        assert!(syn.has(SYN) && !syn.has(ACK));
         (socket, syn)
     }
 

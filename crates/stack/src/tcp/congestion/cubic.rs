@@ -12,6 +12,8 @@ use super::{Ack, Algorithm, Window, slow_start};
 
 /// beta_cubic = 0.7 (RFC 9438 4.6), in tenths.
 const BETA: u64 = 7;
+/// A mark asks for less than a loss (RFC 8511 3): 0.85, in hundredths.
+const BETA_ECN: u64 = 85;
 /// The rate of growth is looked at so often, milliseconds (Linux's HZ / 32).
 const RECALCULATE_MS: u32 = 31;
 /// Without a maximum known the window grows by a segment for so many acknowledged, at least (as Linux).
@@ -172,6 +174,10 @@ impl Algorithm for Cubic {
 
     fn on_loss(&mut self, window: &Window, _flight: u32, _now: Instant) -> u32 {
         self.reduce(window, BETA * 10)
+    }
+
+    fn on_mark(&mut self, window: &Window, _flight: u32, _now: Instant) -> u32 {
+        self.reduce(window, BETA_ECN)
     }
 
     fn on_timeout(&mut self, window: &Window, _flight: u32, _now: Instant) -> u32 {

@@ -5,6 +5,7 @@
 //! besides is a [`Control`] record from the first ACK on, which stays while the connection is idle if it is worth it.
 
 mod cubic;
+mod dctcp;
 mod hystart;
 mod reno;
 
@@ -13,6 +14,7 @@ use core::time::Duration;
 use base::{Instant, Seq};
 
 pub(crate) use cubic::Cubic;
+pub(crate) use dctcp::Dctcp;
 pub(crate) use hystart::Variant;
 pub(crate) use reno::Reno;
 
@@ -25,18 +27,27 @@ pub enum Congestion {
     Cubic,
     /// RFC 5681.
     Reno,
+    /// RFC 8257, for networks whose switches mark early; its connections ask for ECN.
+    Dctcp,
 }
 
 impl Congestion {
     /// All there are (`tcp_available_congestion_control`).
-    pub const AVAILABLE: &[Self] = &[Self::Cubic, Self::Reno];
+    pub const AVAILABLE: &[Self] = &[Self::Cubic, Self::Reno, Self::Dctcp];
 
     /// Linux's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cubic => "cubic",
             Self::Reno => "reno",
+            Self::Dctcp => "dctcp",
         }
+    }
+
+    /// Whether it looks at every delivery, in recovery, too.
+    #[inline]
+    pub(crate) fn watches(self) -> bool {
+        matches!(self, Self::Dctcp)
     }
 
     /// The algorithm of that name.
@@ -74,6 +85,8 @@ pub(crate) struct Ack {
     pub(crate) acked: u32,
     /// The window was what limited sending; else it does not grow.
     pub(crate) limited: bool,
+    /// It echoes a mark.
+    pub(crate) marked: bool,
     /// The round trip of what was delivered last, microseconds; 0: not known.
     pub(crate) rtt: u32,
     /// The shortest round trip lately, microseconds; 0: not known.
@@ -87,10 +100,16 @@ pub(crate) struct Ack {
 
 /// One congestion control algorithm.
 pub(crate) trait Algorithm {
+    /// Something was delivered, in recovery or not; before any other call about it.
+    fn on_delivery(&mut self, _ack: &Ack) {}
     /// New data was acknowledged outside recovery.
     fn on_ack(&mut self, window: &mut Window, ack: &Ack);
     /// Loss was detected: the new `ssthresh`, with `flight` bytes in flight.
     fn on_loss(&mut self, window: &Window, flight: u32, now: Instant) -> u32;
+    /// The network has marked instead of dropping (RFC 3168): the new `ssthresh`.
+    fn on_mark(&mut self, window: &Window, flight: u32, now: Instant) -> u32 {
+        self.on_loss(window, flight, now)
+    }
     /// The retransmission timer went off: the new `ssthresh`.
     fn on_timeout(&mut self, window: &Window, flight: u32, now: Instant) -> u32 {
         self.on_loss(window, flight, now)
@@ -108,6 +127,7 @@ pub(crate) trait Algorithm {
 pub(crate) enum Control {
     Cubic(Cubic),
     Reno(Reno),
+    Dctcp(Dctcp),
 }
 
 impl Control {
@@ -115,6 +135,7 @@ impl Control {
         match which {
             Congestion::Cubic => Self::Cubic(Cubic::default()),
             Congestion::Reno => Self::Reno(Reno::default()),
+            Congestion::Dctcp => Self::Dctcp(Dctcp::default()),
         }
     }
 
@@ -123,6 +144,7 @@ impl Control {
         match self {
             Self::Cubic(c) => c,
             Self::Reno(r) => r,
+            Self::Dctcp(d) => d,
         }
     }
 
@@ -130,6 +152,7 @@ impl Control {
         match self {
             Self::Cubic(c) => c.outlives(),
             Self::Reno(r) => r.outlives(),
+            Self::Dctcp(d) => d.outlives(),
         }
     }
 }

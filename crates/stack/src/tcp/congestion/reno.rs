@@ -4,6 +4,9 @@ use base::Instant;
 
 use super::{Ack, Algorithm, Window, slow_start};
 
+/// A mark asks for less than a loss (RFC 8511 3): 0.85, in hundredths.
+const BETA_ECN: u64 = 85;
+
 /// Reno keeps nothing but the window.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Reno {
@@ -29,5 +32,9 @@ impl Algorithm for Reno {
     /// RFC 5681 (4): half the flight, at least two segments.
     fn on_loss(&mut self, window: &Window, flight: u32, _now: Instant) -> u32 {
         window.shrunk(flight, 50)
+    }
+
+    fn on_mark(&mut self, window: &Window, flight: u32, _now: Instant) -> u32 {
+        window.shrunk(flight, BETA_ECN)
     }
 }

@@ -15,6 +15,7 @@ fn ack(ms: u64, acked: u32) -> Ack {
         now: Instant::from_millis(ms),
         acked,
         limited: true,
+        marked: false,
         rtt: 100_000,
         min_rtt: 100_000,
         una: Seq(0),
@@ -163,7 +164,7 @@ fn cubic_converges_fast_when_its_share_shrinks() {
 
 #[test]
 fn names_are_linux_s() {
-    for which in [Congestion::Cubic, Congestion::Reno] {
+    for &which in Congestion::AVAILABLE {
         assert_eq!(Congestion::from_name(which.name()), Some(which));
     }
     assert_eq!(Congestion::from_name("vegas"), None);
@@ -231,6 +232,17 @@ fn linux_s_variant_ends_slow_start_at_once() {
 }
 
 #[test]
+fn a_mark_asks_for_less_than_a_loss() {
+    // RFC 8511 3: 0.85
+    let w = window(100 * MSS, 100 * MSS);
+    for which in [Congestion::Reno, Congestion::Cubic] {
+        let mut control = Control::new(which);
+        let ssthresh = control.algorithm().on_mark(&w, w.cwnd, Instant::ZERO);
+        assert_eq!(ssthresh, 85 * MSS, "{}", which.name());
+    }
+}
+
+#[test]
 fn idle_time_does_not_count_as_time_to_grow() {
     // RFC 9438 5.8
     let grown = |idle: u64| {
@@ -244,4 +256,42 @@ fn idle_time_does_not_count_as_time_to_grow() {
         w.cwnd
     };
     assert_eq!(grown(0), grown(60_000));
+}
+
+#[test]
+fn dctcp_shrinks_by_the_share_of_marks() {
+    // RFC 8257 3.3 and 4.2: alpha = (1 - g) * alpha + g * M with g = 1/16, cwnd * (1 - alpha / 2).
+    let mut dctcp = Dctcp::default();
+    let w = window(100 * MSS, 100 * MSS);
+    assert_eq!(
+        dctcp.on_mark(&w, w.cwnd, Instant::ZERO),
+        50 * MSS,
+        "at first alpha is 1"
+    );
+    let windows = |dctcp: &mut Dctcp, from: u32, count: u32, marked: u32| {
+        for round in from..from + count {
+            for i in 1..=16 {
+                dctcp.on_delivery(&Ack {
+                    marked: i <= marked,
+                    ..sample(round * 100 + i, round * 100 + 100, 100, Variant::Off)
+                });
+            }
+        }
+    };
+    windows(&mut dctcp, 0, 1, 0);
+    assert_eq!(dctcp.alpha, 1024, "no window is over yet");
+    windows(&mut dctcp, 1, 1, 0);
+    assert_eq!(dctcp.alpha, 960);
+    windows(&mut dctcp, 2, 200, 0);
+    assert_eq!(dctcp.alpha, 0);
+    assert_eq!(dctcp.on_mark(&w, w.cwnd, Instant::ZERO), 100 * MSS);
+    windows(&mut dctcp, 202, 200, 4);
+    assert!(
+        (200..=256).contains(&dctcp.alpha),
+        "a quarter: {}",
+        dctcp.alpha
+    );
+    let ssthresh = dctcp.on_mark(&w, w.cwnd, Instant::ZERO) / MSS;
+    assert!((87..=90).contains(&ssthresh), "{ssthresh}");
+    assert_eq!(dctcp.on_loss(&w, w.cwnd, Instant::ZERO), 50 * MSS);
 }

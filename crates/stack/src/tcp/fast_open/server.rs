@@ -221,7 +221,8 @@ impl Tcp {
     ) -> Option<(u32, u32)> {
         let key = self.listeners.key_of(listener)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
-        let mut h = Self::read_syn(core, listener, seg);
+        let own = &self.listeners.at(listener)?.options;
+        let mut h = Self::read_syn(core, listener, own, seg);
         h.iss = iss.unwrap_or_else(|| self.initial_sequence(core, &flow));
         h.flags |= half::COOKIE; // no SYN-ACK of it can be timed yet
         let options = &self.listeners.at(listener)?.options;
