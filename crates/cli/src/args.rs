@@ -20,11 +20,13 @@ use crate::lab::quantity;
     long_about = "A TCP/IP stack in user space, beside the kernel instead of inside it.\n\n\
         `demo` shows it at work on this machine, without root and without leaving anything behind.\n\
         `up` runs a host on a real network device, as a configuration file says.\n\
+        `ss` lists the sockets of a running host, `sysctl` tunes its TCP.\n\
         `lab` makes networks bad: in the simulator, with plots, and between real devices.",
     after_help = "Examples:\n  \
         millstream demo                     then open http://127.0.0.1:8080 in a browser\n  \
         millstream demo --once              check everything once and say whether all is well\n  \
         millstream up -c host.toml --check  look whether a configuration file is right\n  \
+        millstream ss -tin                  what TCP knows of each connection of a running host\n  \
         millstream lab run two-algorithms   see two algorithms share a link\n\n\
         `millstream help COMMAND` tells more about a command.",
     subcommand_required = true,
@@ -85,6 +87,34 @@ pub(crate) enum Command {
             Exit status: 0 when the file is right or the host ran and was ended, 2 otherwise."
     )]
     Up(Up),
+    /// List the sockets of a running host, as ss(8) does those of the kernel
+    #[command(
+        long_about = "Lists the sockets of a host that runs now, as ss(8) lists those of the kernel. A running `millstream \
+            demo` or `up` of the same user answers; it works on meanwhile, however many sockets it has.\n\n\
+            Without options all but what listens, half-open connections and TIME-WAIT. What -i tells has the names \
+            of ss(8): times in milliseconds, cwnd in segments, windows and buffers in bytes.",
+        after_help = "Examples:\n  \
+            millstream ss -tin                   every TCP connection with what TCP knows of it\n  \
+            millstream ss -ltu                   what listens\n  \
+            millstream ss -ta --sport 80         whatever is on port 80, TIME-WAIT included\n  \
+            millstream ss --state close-wait     connections their application forgot to close\n  \
+            millstream ss -s                     how many of what, and what has happened\n  \
+            millstream ss -ti --json | jq '.sockets[].tcp.account.bytes_acked'\n\n\
+            Exit status: 0, or 2 when no host answers."
+    )]
+    Ss(Ss),
+    /// Read or change how a running host's TCP is tuned, by Linux's names
+    #[command(
+        long_about = "Reads or changes settings of TCP of a host that runs now, by the names of Linux's net.ipv4.tcp_* \
+            settings, with or without that in front. A change holds from then on and until the host ends; the table \
+            [tcp] of a configuration file makes it last.",
+        after_help = "Examples:\n  \
+            millstream sysctl                        every setting\n  \
+            millstream sysctl syncookies             net.ipv4.tcp_syncookies = 1\n  \
+            millstream sysctl tcp_syncookies=2       net.ipv4.tcp_syncookies = 2\n\n\
+            Exit status: 0, or 2 when no host answers, or a name or value is refused."
+    )]
+    Sysctl(Sysctl),
     /// Bad networks: scenarios in the simulator, and links between real devices
     #[command(arg_required_else_help = true)]
     Lab {
@@ -302,6 +332,84 @@ pub(crate) enum Way {
     AToB,
     /// For frames that B sends
     BToA,
+}
+
+/// `millstream ss`.
+#[derive(Debug, Args)]
+pub(crate) struct Ss {
+    /// TCP sockets
+    #[arg(short, long)]
+    pub(crate) tcp: bool,
+    /// UDP sockets
+    #[arg(short, long)]
+    pub(crate) udp: bool,
+    /// Sockets that listen, and UDP sockets without a peer
+    #[arg(short, long)]
+    pub(crate) listening: bool,
+    /// Sockets in any state
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// What TCP knows of each connection
+    #[arg(short, long)]
+    pub(crate) info: bool,
+    /// What each socket holds and may hold
+    #[arg(short, long)]
+    pub(crate) memory: bool,
+    /// Numbers instead of names: always so
+    #[arg(short, long)]
+    #[allow(dead_code)]
+    pub(crate) numeric: bool,
+    /// IPv4 sockets only
+    #[arg(short = '4', long)]
+    pub(crate) ipv4: bool,
+    /// IPv6 sockets only
+    #[arg(short = '6', long)]
+    pub(crate) ipv6: bool,
+    /// How many sockets there are, and what has happened
+    #[arg(short, long)]
+    pub(crate) summary: bool,
+    /// Sockets in this state, or these: established, listening, time-wait, close-wait, .., connected,
+    /// synchronized, bucket, big, all
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    pub(crate) state: Vec<u16>,
+    /// Sockets with this local port
+    #[arg(long, value_name = "PORT")]
+    pub(crate) sport: Option<u16>,
+    /// Sockets with this remote port
+    #[arg(long, value_name = "PORT")]
+    pub(crate) dport: Option<u16>,
+    /// So many sockets at most; 0: all
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) limit: usize,
+    /// No titles
+    #[arg(short = 'H', long)]
+    pub(crate) no_header: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which host, when several run: its name, or the number of its process
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+}
+
+/// `millstream sysctl`.
+#[derive(Debug, Args)]
+pub(crate) struct Sysctl {
+    /// NAME to read a setting, NAME=VALUE to change it; all are read when none is named
+    #[arg(value_name = "NAME[=VALUE]")]
+    pub(crate) settings: Vec<String>,
+    /// Which host, when several run: its name, or the number of its process
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+}
+
+/// A set of states by the names of ss(8).
+fn state(text: &str) -> Result<u16, String> {
+    crate::serve::desk::states(text).ok_or_else(|| {
+        "give a state such as established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, close-wait, \
+            last-ack, closing, listening or closed, or a set: connected, synchronized, bucket, big, all"
+            .into()
+    })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::args;
 use crate::check::board::{Board, Progress, Row, Standing, standing};
 use crate::check::report::{self, Style};
 use crate::check::{Check, Sizes, Target};
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::http::{self, live::Live};
 use crate::network::{self, HOST, Link};
@@ -51,6 +52,8 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let published = listener
         .local_addr()
         .map_err(|error| Failure::told(format_args!("no address: {error}")))?;
+    // Before the process becomes somebody else.
+    let control = Control::open_or_tell("demo");
     let enter = enter_private()?;
     raise_descriptor_limit();
     let link = network::demo(args.port)?;
@@ -96,6 +99,9 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let stop = runtime.block_on(async {
         let live = Live::new(stack.source(), Some(Arc::clone(&board)));
         serve(&stack, &live)?;
+        if let Some(control) = &control {
+            control.answer(stack.desk())?;
+        }
         tokio::spawn(live.run());
         tokio::spawn(publish::relay_all(
             listener,

@@ -10,6 +10,7 @@
 mod args;
 mod check;
 mod config;
+mod control;
 mod demo;
 mod failure;
 mod http;
@@ -18,7 +19,9 @@ mod network;
 mod publish;
 mod serve;
 mod services;
+mod ss;
 mod stop;
+mod sysctl;
 mod units;
 mod up;
 mod view;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
     let done = match args::Cli::parse().command {
         args::Command::Demo(args) => demo::run(&args),
         args::Command::Up(args) => up::run(&args),
+        args::Command::Ss(args) => ss::run(&args),
+        args::Command::Sysctl(args) => sysctl::run(&args),
         args::Command::Lab { command } => lab::run(&command),
     };
     done.unwrap_or_else(|failure| {

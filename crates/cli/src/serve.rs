@@ -4,6 +4,8 @@
 //!
 //! Invariant: no other module of this room names a type of the stack's sockets or snapshots.
 
+pub(crate) mod desk;
+
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -102,6 +104,7 @@ impl Stack {
             duplicate_detection: !plan.alone,
             accept_router_advertisements: !plan.alone,
             tcp: plan.tcp,
+            tcp_account: true, // for `millstream ss`
             ..Config::default()
         };
         let mut builder = Host::builder().name("stack").config(config);

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::args;
 use crate::config::{self, Config, PortKind, Serve, ServeKind};
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::http::{self, files, live::Live};
 use crate::network;
@@ -53,6 +54,7 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
     print!("{}", describe(&args.config, &config));
     println!("Looking whether the addresses are free on the link, some seconds.");
     let services = config.serves.iter().map(service_line).collect();
+    let control = Control::open_or_tell(&config.name);
     let stack = Stack::start(Plan {
         name: config.name.clone(),
         alone: false,
@@ -68,6 +70,9 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
         runtime.map_err(|error| Failure::told(format_args!("cannot start threads: {error}")))?;
     let stop = runtime.block_on(async {
         serve_all(&stack, &config, routers)?;
+        if let Some(control) = &control {
+            control.answer(stack.desk())?;
+        }
         Stop::listen()
             .map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
     })?;

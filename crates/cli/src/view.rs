@@ -4,6 +4,8 @@
 //!
 //! Invariant: counters only grow while the program runs, so a reader may take differences.
 
+pub(crate) mod socket;
+
 use serde::Serialize;
 
 /// One look at a host.

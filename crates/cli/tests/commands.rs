@@ -57,6 +57,8 @@ fn help_is_what_was_last_agreed_on() {
         ("millstream.txt", &["--help"][..]),
         ("demo.txt", &["demo", "--help"]),
         ("up.txt", &["up", "--help"]),
+        ("ss.txt", &["ss", "--help"]),
+        ("sysctl.txt", &["sysctl", "--help"]),
         ("lab.txt", &["lab", "--help"]),
         ("lab-run.txt", &["lab", "run", "--help"]),
         ("lab-link.txt", &["lab", "link", "--help"]),
@@ -100,6 +102,10 @@ fn a_wrong_command_line_is_told_with_what_there_is() {
             "unexpected argument '--backend'",
         ),
         (&["up"], "--config <FILE>"),
+        (
+            &["ss", "--state", "flying"],
+            "invalid value 'flying' for '--state <STATE>': give a state such as established",
+        ),
         (&["fly"], "unrecognized subcommand 'fly'"),
         (&[], "Usage: millstream <COMMAND>"),
     ] {

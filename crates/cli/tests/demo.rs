@@ -14,9 +14,12 @@ struct Running(Child);
 
 impl Running {
     fn start(args: &[&str]) -> Self {
+        Self::start_with(args, |command| command)
+    }
+
+    fn start_with(args: &[&str], set: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-        let command = command
-            .args(args)
+        let command = set(command.args(args))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Self(command.spawn().expect("the program starts"))
@@ -187,6 +190,65 @@ fn the_published_page_comes_through_the_stack_and_the_end_is_clean() {
     );
     drop(idle);
     TcpListener::bind(address).expect("the port is free again");
+}
+
+/// The folder of running hosts, as the program is told of it.
+const RUNTIME: &str = "MILLSTREAM_RUNTIME_DIR";
+
+#[test]
+fn a_running_host_tells_of_its_sockets_and_is_tuned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().join("run");
+    let ask = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        let output = command.env(RUNTIME, &folder).args(args).output();
+        let output = output.expect("the program starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        let status = output.status.code().expect("a status");
+        (status, text(output.stdout), text(output.stderr))
+    };
+    let none = "millstream: no Millstream host of this user runs; start one with";
+    let (status, _, said) = ask(&["ss"]);
+    assert!(status == 2 && said.starts_with(none), "{said}");
+
+    let args = ["demo", "--quick", "--publish", "127.0.0.1:0"];
+    let mut demo = Running::start_with(&args, |command| command.env(RUNTIME, &folder));
+    let mut out = BufReader::new(demo.0.stdout.take().expect("piped"));
+    match demo.read_to(&mut out, "is up until Ctrl-C") {
+        Err(said) if is_unavailable(&said) => return,
+        Err(said) => panic!("{said}"),
+        Ok(_) => {}
+    }
+    let (status, list, said) = ask(&["ss", "-ltun"]);
+    assert_eq!((status, said.as_str()), (0, ""));
+    for row in [
+        "tcp    LISTEN       0    4096  10.77.0.2:80        0.0.0.0:*",
+        "tcp    LISTEN       0    4096  [fd77::2]:7         [::]:*",
+        "udp    UNCONN       0       0  10.77.0.2:7         0.0.0.0:*",
+    ] {
+        assert!(list.lines().any(|line| line == row), "{row:?} in\n{list}");
+    }
+    let (_, json, _) = ask(&["ss", "-a", "--state", "listening", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(list["host"], "demo");
+    assert_eq!(list["sockets"].as_array().expect("rows").len(), 6);
+    let (_, few, _) = ask(&["ss", "-a", "--limit", "3"]);
+    assert!(few.contains("The first 3 of demo's "), "{few}");
+    let (_, summary, _) = ask(&["ss", "-s"]);
+    assert!(summary.contains("tcp-passive-opens"), "{summary}");
+    let set = "net.ipv4.tcp_syncookies = 2\n".to_owned();
+    assert_eq!(
+        ask(&["sysctl", "syncookies=2"]),
+        (0, set.clone(), String::new())
+    );
+    assert_eq!(ask(&["sysctl", "tcp_syncookies"]).1, set);
+    let (status, _, said) = ask(&["sysctl", "syncookies=3"]);
+    let refused = "millstream: syncookies = 3: must be from 0 to 2\n";
+    assert_eq!((status, said.as_str()), (2, refused));
+    demo.ask_to_end();
+    assert_eq!(demo.exit_within(Duration::from_secs(10)), Some(0));
+    let left = std::fs::read_dir(&folder).expect("the folder").count();
+    assert_eq!(left, 0, "the socket is gone");
 }
 
 fn get(to: SocketAddr, path: &str) -> String {

@@ -3,11 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use base::Tally;
 use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
-
-use stack::{ListPlace, SocketFilter, SocketPage, TcpTunables, UdpOptions};
+use stack::{Count, Drop, ListPlace, SocketFilter, SocketPage, TcpTunables, UdpOptions};
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -21,6 +21,7 @@ const BACKLOG: usize = 128;
 struct Inner {
     sockets: Sockets,
     shard: ShardHandle<Notice>,
+    started: Instant,
     thread: Mutex<Option<ShardThread<Notice>>>,
 }
 
@@ -44,6 +45,7 @@ impl Host {
             inner: Arc::new(Inner {
                 sockets,
                 shard,
+                started: Instant::now(),
                 thread: Mutex::new(Some(thread)),
             }),
         }
@@ -174,6 +176,20 @@ impl Host {
     ) -> io::Result<SocketPage> {
         let page = move |host: &mut stack::Host, now| host.list(now, &filter, place, look_at);
         self.inner.shard.call(page).await.ok_or_else(stopped)
+    }
+
+    /// For how long the host has run, what it dropped and what else happened, for tools.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub async fn counters(&self) -> io::Result<(Duration, Tally<Drop>, Tally<Count>)> {
+        let started = self.inner.started;
+        let counters = |host: &mut stack::Host, _| {
+            let stats = host.stats();
+            (stats.drops.clone(), stats.counts.clone())
+        };
+        let told = self.inner.shard.call(counters).await.ok_or_else(stopped)?;
+        Ok((started.elapsed(), told.0, told.1))
     }
 
     /// How TCP is tuned now.

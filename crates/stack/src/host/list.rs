@@ -67,6 +67,21 @@ pub struct ListPlace {
     slot: u32,
 }
 
+impl ListPlace {
+    /// The place as a number, for those who have to send it somewhere.
+    pub fn number(self) -> u64 {
+        u64::from(self.table) << 32 | u64::from(self.slot)
+    }
+
+    /// The place of a number; of one that is no place, one the list never had.
+    pub fn of(number: u64) -> Self {
+        Self {
+            table: u8::try_from(number >> 32).unwrap_or(u8::MAX),
+            slot: number as u32,
+        }
+    }
+}
+
 /// The kind of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -131,7 +146,7 @@ impl Host {
             let (slots, wanted) = match TABLES.get(table) {
                 Some(&table) => (self.tcp.slots(table), filter.tcp),
                 None if table == UDP => (self.udp.slots(), filter.udp),
-                None => return page,
+                None => return page, // the end, or no place at all
             };
             if !wanted || place.slot >= slots {
                 place = ListPlace {

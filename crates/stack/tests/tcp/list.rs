@@ -13,7 +13,7 @@ fn listed(rig: &Rig, filter: &SocketFilter, look_at: u32) -> Vec<SocketRow> {
         assert!(page.rows.len() <= look_at as usize);
         rows.extend(page.rows);
         match page.next {
-            Some(next) => place = next,
+            Some(next) => place = ListPlace::of(next.number()),
             None => return rows,
         }
     }
@@ -79,6 +79,12 @@ fn every_socket_is_listed_once_however_small_the_pages() {
         .host
         .list(rig.now, &SocketFilter::ALL, ListPlace::default(), 1);
     assert_eq!((first.total, first.rows.len()), (5, 1));
+    for beyond in [u64::MAX, 5 << 32, 300 << 32, 7] {
+        let page = rig
+            .host
+            .list(rig.now, &SocketFilter::ALL, ListPlace::of(beyond), 100);
+        assert!(page.rows.len() < 5 && page.next.is_none());
+    }
     // What is known of each.
     assert_eq!(all[0].socket.local, LOCAL.parse().unwrap());
     assert_eq!(all[0].socket.send_queue, 8, "a listener's backlog");

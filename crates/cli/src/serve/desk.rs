@@ -1,0 +1,292 @@
+//! What a running host answers to tools: its sockets, its counters, its settings.
+//!
+//! What does not live here: how a question gets here (`control`).
+//!
+//! Invariant: no question holds the stack up: long lists are read in pages of [`LOOK_AT`] records, with turns in between.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use millstream::{
+    Host, ListPlace, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpTunables,
+    Transport,
+};
+
+use super::Stack;
+use crate::control::{Answer, Question, Setting};
+use crate::view::socket::{Account, Filter, Page, Socket, Summary, Tcp};
+
+/// Records looked at in one go: some hundred microseconds of the stack's time.
+const LOOK_AT: u32 = 512;
+
+/// Who answers.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    host: Host,
+}
+
+impl Stack {
+    /// Who answers questions about this host.
+    pub(crate) fn desk(&self) -> Desk {
+        Desk {
+            host: self.host.clone(),
+        }
+    }
+}
+
+impl Desk {
+    /// The answer to a question.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    pub(crate) async fn answer(&self, question: Question) -> Result<Answer, String> {
+        match question {
+            Question::Sockets { filter, place } => {
+                let place = place.map_or(ListPlace::default(), ListPlace::of);
+                let page = self.page(&filter_of(&filter), place).await?;
+                let sockets = page.rows.iter().map(socket).collect();
+                Ok(Answer::Sockets(Page {
+                    sockets,
+                    next: page.next.map(ListPlace::number),
+                    total: page.total,
+                }))
+            }
+            Question::Summary => self.summary().await.map(Answer::Summary),
+            Question::Settings => {
+                let tunables = self.host.tcp_tunables().await.map_err(|e| e.to_string())?;
+                Ok(Answer::Settings(settings(&tunables)))
+            }
+            Question::Set { name, value } => {
+                let tuned = self.host.tune_tcp(&name, value).await;
+                tuned.map_err(|why| format!("{name} = {value}: {why}"))?;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    async fn page(&self, filter: &SocketFilter, place: ListPlace) -> Result<SocketPage, String> {
+        let page = self.host.list(*filter, place, LOOK_AT).await;
+        page.map_err(|error| error.to_string())
+    }
+
+    async fn summary(&self) -> Result<Summary, String> {
+        let mut summary = Summary::default();
+        let mut states: Vec<(State, u64)> = Vec::new();
+        let mut place = Some(ListPlace::default());
+        while let Some(at) = place {
+            let page = self.page(&SocketFilter::ALL, at).await?;
+            place = page.next;
+            for row in &page.rows {
+                let v4 = row.socket.local.is_ipv4();
+                let count = match (row.transport, v4) {
+                    (Transport::Tcp, true) => &mut summary.tcp_v4,
+                    (Transport::Tcp, false) => &mut summary.tcp_v6,
+                    (Transport::Udp, true) => &mut summary.udp_v4,
+                    (Transport::Udp, false) => &mut summary.udp_v6,
+                };
+                *count += 1;
+                if row.transport == Transport::Udp {
+                    continue;
+                }
+                let state = row.socket.state;
+                match states.iter_mut().find(|(of, _)| *of == state) {
+                    Some((_, count)) => *count += 1,
+                    None => states.push((state, 1)),
+                }
+            }
+        }
+        states.sort_by_key(|(state, _)| *state);
+        let named = |(state, count)| (name(state).to_owned(), count);
+        summary.states = states.into_iter().map(named).collect();
+        let (uptime, drops, counts) = self.host.counters().await.map_err(|e| e.to_string())?;
+        summary.uptime_ms = uptime.as_millis() as u64;
+        let happened = |row: &(String, String, u64)| row.2 > 0;
+        let events = counts
+            .iter()
+            .map(|(what, n)| (what.name().to_owned(), what.describe().to_owned(), n));
+        summary.events = events.filter(happened).collect();
+        let drops = drops
+            .iter()
+            .map(|(why, n)| (why.name().to_owned(), why.describe().to_owned(), n));
+        summary.drops = drops.filter(happened).collect();
+        Ok(summary)
+    }
+}
+
+fn settings(tunables: &TcpTunables) -> Vec<Setting> {
+    let setting = |name: &&str| Setting {
+        name: (*name).to_owned(),
+        value: tunables.get(name).unwrap_or_default().into(),
+    };
+    TcpTunables::NAMES.iter().map(setting).collect()
+}
+
+/// The names `ss` has for states, and for sets of them.
+const NAMES: [(&str, State); 11] = [
+    ("ESTAB", State::Established),
+    ("SYN-SENT", State::SynSent),
+    ("SYN-RECV", State::SynReceived),
+    ("FIN-WAIT-1", State::FinWait1),
+    ("FIN-WAIT-2", State::FinWait2),
+    ("TIME-WAIT", State::TimeWait),
+    ("UNCONN", State::Closed),
+    ("CLOSE-WAIT", State::CloseWait),
+    ("LAST-ACK", State::LastAck),
+    ("LISTEN", State::Listen),
+    ("CLOSING", State::Closing),
+];
+
+fn name(state: State) -> &'static str {
+    let found = NAMES.iter().find(|(_, of)| *of == state);
+    found.map_or("?", |(name, _)| name)
+}
+
+/// The set of states of this name, as `ss` understands it.
+pub(crate) fn states(name: &str) -> Option<u16> {
+    let bit = SocketFilter::bit;
+    let all = NAMES.iter().fold(0, |set, (_, state)| set | bit(*state));
+    let connected = all & !(bit(State::Listen) | bit(State::Closed));
+    let bucket = bit(State::SynReceived) | bit(State::TimeWait);
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    Some(match name.as_str() {
+        "all" => all,
+        "connected" => connected,
+        "synchronized" => connected & !bit(State::SynSent),
+        "bucket" => bucket,
+        "big" => all & !bucket,
+        // What `ss` shows when nothing is said, and with -l: UDP sockets without a peer are among the latter.
+        "default" => connected & !bucket,
+        "listening" | "listen" => bit(State::Listen) | bit(State::Closed),
+        "established" => bit(State::Established),
+        "closed" => bit(State::Closed),
+        "syn-received" => bit(State::SynReceived),
+        own => {
+            let found = NAMES.iter().find(|(of, _)| of.eq_ignore_ascii_case(own));
+            bit(found?.1)
+        }
+    })
+}
+
+fn filter_of(filter: &Filter) -> SocketFilter {
+    SocketFilter {
+        tcp: filter.tcp,
+        udp: filter.udp,
+        v4: filter.v4,
+        v6: filter.v6,
+        states: filter.states,
+        local_port: filter.sport,
+        remote_port: filter.dport,
+    }
+}
+
+fn socket(row: &SocketRow) -> Socket {
+    let plain = |addr: SocketAddr| SocketAddr::new(addr.ip(), addr.port());
+    Socket {
+        netid: match row.transport {
+            Transport::Tcp => "tcp".into(),
+            Transport::Udp => "udp".into(),
+        },
+        state: name(row.socket.state).into(),
+        recv_q: row.socket.receive_queue,
+        send_q: row.socket.send_queue,
+        local: plain(row.socket.local),
+        peer: plain(row.socket.remote),
+        receive_buffer: row.buffers.0,
+        send_buffer: row.buffers.1,
+        drops: row.dropped,
+        tcp: row.tcp.as_ref().map(|info| Box::new(tcp(info))),
+    }
+}
+
+fn us(time: Duration) -> u64 {
+    time.as_micros() as u64
+}
+
+fn ms(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+fn tcp(info: &TcpInfo) -> Tcp {
+    let mss = info.mss.max(1);
+    let segments = |bytes: u32| bytes.div_ceil(mss);
+    Tcp {
+        congestion: info.congestion.into(),
+        timestamps: info.timestamps,
+        sack: info.sack,
+        wscale: info.scaled.then_some(info.window_scales),
+        ca_state: format!("{:?}", info.recovery).to_ascii_lowercase(),
+        retransmits: info.timeouts,
+        probes: info.probes,
+        backoff: info.backoff,
+        rto_us: us(info.rto),
+        ato_us: us(info.ack_delay),
+        rtt_us: us(info.rtt),
+        rttvar_us: us(info.rtt_variation),
+        min_rtt_us: us(info.min_rtt),
+        mss: info.mss,
+        rcvmss: info.receive_mss,
+        advmss: info.advertised_mss,
+        pmtu: info.path_mtu,
+        cwnd: (info.cwnd / mss).max(1),
+        ssthresh: (info.ssthresh < u32::MAX / 2).then_some(info.ssthresh / mss),
+        unacked: segments(info.unacknowledged),
+        sacked: segments(info.sacked),
+        lost: segments(info.lost.saturating_add(info.retransmitted)),
+        retrans: segments(info.retransmitted),
+        reordering: info.reordering,
+        notsent_bytes: info.unsent,
+        snd_wnd: info.send_window,
+        rcv_wnd: info.receive_window,
+        last_data_sent_ms: ms(info.since_data_sent),
+        last_ack_recv_ms: ms(info.since_received),
+        account: info.account.as_ref().map(account),
+    }
+}
+
+fn account(account: &TcpAccount) -> Account {
+    Account {
+        bytes_sent: account.bytes_sent,
+        bytes_retrans: account.bytes_retransmitted,
+        bytes_acked: account.bytes_acked,
+        bytes_received: account.bytes_received,
+        segs_out: account.segments_out,
+        segs_in: account.segments_in,
+        data_segs_out: account.data_segments_out,
+        data_segs_in: account.data_segments_in,
+        total_retrans: account.retransmits,
+        delivered: account.delivered,
+        delivered_ce: account.delivered_ce,
+        dsack_dups: account.duplicates,
+        reord_seen: account.reorderings,
+        rcv_ooopack: account.out_of_order,
+        last_data_recv_ms: ms(account.since_data_received),
+        busy_us: us(account.busy),
+        rwnd_limited_us: us(account.window_limited),
+        sndbuf_limited_us: us(account.buffer_limited),
+        total_rto: account.timeouts,
+        total_rto_recoveries: account.timeout_recoveries,
+        total_rto_time_ms: ms(account.timeout_time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_names_of_ss() {
+        let bit = SocketFilter::bit;
+        assert_eq!(states("established"), Some(bit(State::Established)));
+        assert_eq!(states("ESTAB"), states("established"));
+        assert_eq!(states("fin-wait-1"), Some(bit(State::FinWait1)));
+        assert_eq!(states("fin_wait_1"), states("fin-wait-1"));
+        assert_eq!(states("flying"), None);
+        let all = states("all").unwrap();
+        assert_eq!(all.count_ones(), 11);
+        assert_eq!(states("connected").unwrap().count_ones(), 9);
+        assert_eq!(states("bucket").unwrap() | states("big").unwrap(), all);
+        let default = states("default").unwrap();
+        assert_eq!(default & states("listening").unwrap(), 0);
+        assert_eq!(default & bit(State::TimeWait), 0);
+    }
+}
