@@ -13,7 +13,8 @@ use libc::{iovec, msghdr, nfds_t, off64_t, pollfd, size_t, sockaddr, socklen_t, 
 use posix::{Errno, PollFd};
 
 use crate::pointer::{
-    address, bytes, bytes_mut, give_address, message, pieces, pieces_mut, report, report_int,
+    address, bytes, bytes_mut, count_of, give_address, look, message, pieces, pieces_mut, place,
+    report, report_int,
 };
 use crate::settings::Settings;
 use crate::stage::{Call, Stage};
@@ -239,9 +240,19 @@ unsafe extern "C" fn read(_: User, fd: c_int, at: *mut c_void, len: size_t) -> s
 }
 
 fn receive(fd: c_int, buffer: Result<&mut [u8], Errno>, flags: c_int) -> ssize_t {
-    let received = buffer.and_then(|buffer| {
-        posix::receive(&mut set().call(), fd, &mut [IoSliceMut::new(buffer)], flags)
-    });
+    let mut call = set().call();
+    let received = match buffer {
+        Ok(buffer) => posix::receive(&mut call, fd, &mut [IoSliceMut::new(buffer)], flags),
+        // As on Linux a wild buffer matters only once there is something to be put there.
+        Err(fault) => {
+            let look = flags | libc::MSG_PEEK;
+            let there = posix::receive(&mut call, fd, &mut [IoSliceMut::new(&mut [0])], look);
+            match there {
+                Ok(message) if message.len > 0 => Err(fault),
+                other => other,
+            }
+        }
+    };
     report(received.map(|message| message.len))
 }
 
@@ -333,7 +344,7 @@ unsafe extern "C" fn recvmsg(_: User, fd: c_int, at: *mut msghdr, flags: c_int) 
     // SAFETY: the caller's message.
     let result = unsafe { message(at) }.and_then(|header| {
         // SAFETY: the buffers the message points at.
-        let mut buffers = unsafe { pieces_mut(header.msg_iov, header.msg_iovlen) }?;
+        let mut buffers = unsafe { pieces_mut(header.msg_iov, count_of(header)?) }?;
         let mut call = set().call();
         let message = posix::receive(&mut call, fd, &mut buffers, flags)?;
         let (name, len) = (header.msg_name.cast(), &raw mut header.msg_namelen);
@@ -368,10 +379,26 @@ fn transmit(
     flags: c_int,
     to: Result<Option<&[u8]>, Errno>,
 ) -> ssize_t {
+    let mut call = set().call();
     let sent = data.and_then(|data| {
         let to = to?;
-        posix::send(&mut set().call(), fd, &[IoSlice::new(data)], flags, to)
+        posix::send(&mut call, fd, &[IoSlice::new(data)], flags, to)
     });
+    // What keeps a stream from sending comes before a wild pointer, as on Linux.
+    let stream = libc::SOCK_STREAM.to_ne_bytes();
+    let sent = match sent {
+        Err(Errno::FAULT) => {
+            let kind = posix::getsockopt(&mut call, fd, libc::SOL_SOCKET, libc::SO_TYPE);
+            match kind {
+                Ok(kind) if kind == stream => {
+                    posix::send(&mut call, fd, &[], flags, None).and(sent)
+                }
+                Ok(_) => sent,
+                Err(error) => Err(error),
+            }
+        }
+        sent => sent,
+    };
     report(sent)
 }
 
@@ -432,22 +459,20 @@ unsafe extern "C" fn sendto(
 /// Pointers are null, or good for what the call is told of them.
 unsafe extern "C" fn sendmsg(_: User, fd: c_int, at: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: null, or the caller's message.
-    let result = unsafe { at.as_ref() }
-        .ok_or(Errno::FAULT)
-        .and_then(|header| {
-            // SAFETY: the bytes the message points at.
-            let data = unsafe { pieces(header.msg_iov, header.msg_iovlen) }?;
-            let to = if header.msg_name.is_null() {
-                None
-            } else {
-                // SAFETY: the address the message points at.
-                Some(unsafe { address(header.msg_name.cast(), header.msg_namelen) }?)
-            };
-            // SAFETY: the control messages the message points at.
-            let control = unsafe { bytes(header.msg_control, header.msg_controllen) }?;
-            let control = posix::parse_control(control)?;
-            posix::send_message(&mut set().call(), fd, data, flags, to, &control)
-        });
+    let result = unsafe { look(at) }.and_then(|header| {
+        // SAFETY: the bytes the message points at.
+        let data = unsafe { pieces(header.msg_iov, count_of(header)?) }?;
+        let to = if header.msg_name.is_null() {
+            None
+        } else {
+            // SAFETY: the address the message points at.
+            Some(unsafe { address(header.msg_name.cast(), header.msg_namelen) }?)
+        };
+        // SAFETY: the control messages the message points at.
+        let control = unsafe { bytes(header.msg_control, header.msg_controllen) }?;
+        let control = posix::parse_control(control)?;
+        posix::send_message(&mut set().call(), fd, data, flags, to, &control)
+    });
     report(result)
 }
 
@@ -463,15 +488,13 @@ extern "C" fn fcntl(_: User, fd: c_int, command: c_int, argument: c_long) -> c_i
 /// Pointers are null, or good for what the call is told of them.
 unsafe extern "C" fn ioctl(_: User, fd: c_int, request: c_ulong, at: *mut c_int) -> c_int {
     // SAFETY: null, or the int every request known here points at.
-    let result = unsafe { at.as_mut() }
-        .ok_or(Errno::FAULT)
-        .and_then(|number| {
-            let found = posix::ioctl(&mut set().call(), fd, request, *number)?;
-            if request != libc::FIONBIO {
-                *number = found;
-            }
-            Ok(0)
-        });
+    let result = unsafe { place(at) }.and_then(|number| {
+        let found = posix::ioctl(&mut set().call(), fd, request, *number)?;
+        if request != libc::FIONBIO {
+            *number = found;
+        }
+        Ok(0)
+    });
     report_int(result)
 }
 
@@ -515,19 +538,17 @@ pub(crate) unsafe fn read_option(
     len: *mut socklen_t,
 ) -> c_int {
     // SAFETY: null, or the caller's length.
-    let result = unsafe { len.as_mut() }
-        .ok_or(Errno::FAULT)
-        .and_then(|room| {
-            if i32::try_from(*room).is_err() {
-                return Err(Errno::INVAL);
-            }
-            let value = posix::getsockopt(&mut set().call(), fd, level, name)?;
-            let fits = value.len().min(*room as usize);
-            // SAFETY: the caller's value.
-            unsafe { bytes_mut(at, fits) }?.copy_from_slice(&value[..fits]);
-            *room = fits as socklen_t;
-            Ok(())
-        });
+    let result = unsafe { place(len) }.and_then(|room| {
+        if i32::try_from(*room).is_err() {
+            return Err(Errno::INVAL);
+        }
+        let value = posix::getsockopt(&mut set().call(), fd, level, name)?;
+        let fits = value.len().min(*room as usize);
+        // SAFETY: the caller's value.
+        unsafe { bytes_mut(at, fits) }?.copy_from_slice(&value[..fits]);
+        *room = fits as socklen_t;
+        Ok(())
+    });
     done(result)
 }
 

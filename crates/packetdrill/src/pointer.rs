@@ -34,6 +34,60 @@ fn set_errno(error: Errno) {
     unsafe { *place = error.0 };
 }
 
+/// Whether memory is there, asked of the kernel, so that a wild pointer is EFAULT and no crash: a byte of each page is read, and
+/// with `write` written back. Where the kernel does not tell, pointers are believed.
+fn there(at: usize, len: usize, write: bool) -> bool {
+    const PAGE: usize = 4096;
+    const PART: usize = 256;
+    let Some(end) = at.checked_add(len) else {
+        return false;
+    };
+    // SAFETY: asks for a number.
+    let own = unsafe { libc::getpid() };
+    let mut next = Some(at).filter(|at| *at < end);
+    while next.is_some() {
+        let mut bytes = [0_u8; PART];
+        let mut places = [iovec {
+            iov_base: core::ptr::null_mut(),
+            iov_len: 1,
+        }; PART];
+        let mut count = 0;
+        while let (Some(place), true) = (next, count < PART) {
+            places[count].iov_base = place as *mut c_void;
+            count += 1;
+            let page = (place | (PAGE - 1)).checked_add(1);
+            next = page.filter(|page| *page < end);
+        }
+        let local = iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: count,
+        };
+        let (places, count) = (places.as_ptr(), count as u64);
+        // SAFETY: the kernel checks every place, and writes so many bytes of ours.
+        let read = unsafe { libc::process_vm_readv(own, &raw const local, 1, places, count, 0) };
+        if read < 0 && errno() != libc::EFAULT {
+            return true;
+        }
+        let mut good = read == count as isize;
+        if good && write {
+            // SAFETY: as above; what is written is what is there.
+            let n = unsafe { libc::process_vm_writev(own, &raw const local, 1, places, count, 0) };
+            good = n == count as isize;
+        }
+        if !good {
+            return false;
+        }
+    }
+    true
+}
+
+fn errno() -> c_int {
+    // SAFETY: always gives the address of this thread's errno.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *place }
+}
+
 /// Bytes to read.
 ///
 /// # Safety
@@ -42,7 +96,7 @@ pub(crate) unsafe fn bytes<'a>(at: *const c_void, len: usize) -> Result<&'a [u8]
     if len == 0 {
         return Ok(&[]);
     }
-    if at.is_null() {
+    if at.is_null() || !there(at as usize, len, false) {
         return Err(Errno::FAULT);
     }
     // SAFETY: not null, and the caller vouches for the rest.
@@ -57,11 +111,20 @@ pub(crate) unsafe fn bytes_mut<'a>(at: *mut c_void, len: usize) -> Result<&'a mu
     if len == 0 {
         return Ok(&mut []);
     }
-    if at.is_null() {
+    if at.is_null() || !there(at as usize, len, true) {
         return Err(Errno::FAULT);
     }
     // SAFETY: not null, and the caller vouches for the rest.
     Ok(unsafe { core::slice::from_raw_parts_mut(at.cast(), len) })
+}
+
+/// The iovecs of a message: EMSGSIZE when there are too many, where readv and writev say EINVAL.
+pub(crate) fn count_of(header: &msghdr) -> Result<usize, Errno> {
+    let count = header.msg_iovlen;
+    if count > PIECES_MOST {
+        return Err(Errno::MSGSIZE);
+    }
+    Ok(count)
 }
 
 /// The pieces of a gathering write.
@@ -106,7 +169,7 @@ unsafe fn checked<'a, T>(at: *const iovec, count: usize) -> Result<&'a [T], Errn
     if count == 0 {
         return Ok(&[]);
     }
-    if at.is_null() {
+    if at.is_null() || !there(at as usize, count * size_of::<iovec>(), false) {
         return Err(Errno::FAULT);
     }
     // SAFETY: not null, and the caller vouches for the rest.
@@ -114,7 +177,8 @@ unsafe fn checked<'a, T>(at: *const iovec, count: usize) -> Result<&'a [T], Errn
     if raw.iter().any(|p| isize::try_from(p.iov_len).is_err()) {
         return Err(Errno::INVAL);
     }
-    if raw.iter().any(|p| p.iov_base.is_null() && p.iov_len > 0) {
+    let wild = |p: &iovec| p.iov_base.is_null() || !there(p.iov_base as usize, p.iov_len, false);
+    if raw.iter().any(|p| p.iov_len > 0 && wild(p)) {
         return Err(Errno::FAULT);
     }
     // SAFETY: as above, and T has the layout of iovec.
@@ -148,7 +212,7 @@ pub(crate) unsafe fn give_address(
         return Ok(());
     }
     // SAFETY: null, or the caller vouches for it.
-    let room = unsafe { len.as_mut() }.ok_or(Errno::FAULT)?;
+    let room = unsafe { place(len) }?;
     // SAFETY: the caller vouches for so many bytes.
     let out = unsafe { bytes_mut(at.cast(), *room as usize) }?;
     *room = posix::write(addr, v6, out) as socklen_t;
@@ -160,6 +224,30 @@ pub(crate) unsafe fn give_address(
 /// # Safety
 /// `at` is null or points at one nobody else uses while the result lives.
 pub(crate) unsafe fn message<'a>(at: *mut msghdr) -> Result<&'a mut msghdr, Errno> {
+    // SAFETY: null, or the caller vouches for it.
+    unsafe { place(at) }
+}
+
+/// One value to read.
+///
+/// # Safety
+/// `at` is null or points at one nobody writes while the result lives.
+pub(crate) unsafe fn look<'a, T>(at: *const T) -> Result<&'a T, Errno> {
+    if !there(at as usize, size_of::<T>(), false) {
+        return Err(Errno::FAULT);
+    }
+    // SAFETY: null, or the caller vouches for it.
+    unsafe { at.as_ref() }.ok_or(Errno::FAULT)
+}
+
+/// One value to read and write.
+///
+/// # Safety
+/// `at` is null or points at one nobody else uses while the result lives.
+pub(crate) unsafe fn place<'a, T>(at: *mut T) -> Result<&'a mut T, Errno> {
+    if !there(at as usize, size_of::<T>(), true) {
+        return Err(Errno::FAULT);
+    }
     // SAFETY: null, or the caller vouches for it.
     unsafe { at.as_mut() }.ok_or(Errno::FAULT)
 }

@@ -363,3 +363,40 @@ fn descriptors_are_real_ones() {
     assert_eq!((pd.close)(NONE, fd), 0);
     assert_eq!((pd.close)(NONE, fd), -1);
 }
+
+/// Wild pointers are errors of the call, not the end of the process; what is wrong with the socket is told first.
+#[test]
+fn wild_pointers_are_faults() {
+    let (pd, _turn) = stage();
+    let ends = v4(8099);
+    let listener = pd.listen(ends);
+    let wild = 16 as *mut c_void;
+    let failed = |result: ssize_t| {
+        assert_eq!(result, -1);
+        std::io::Error::last_os_error().raw_os_error().unwrap()
+    };
+    assert_eq!(failed((pd.read)(NONE, 9999, wild, 5)), libc::EBADF);
+    assert_eq!(failed((pd.write)(NONE, 9999, wild, 5)), libc::EBADF);
+    assert_eq!(failed((pd.write)(NONE, listener, wild, 5)), libc::EPIPE);
+    let bound = (pd.bind)(NONE, listener, wild.cast(), 16);
+    assert_eq!(failed(bound as ssize_t), libc::EFAULT);
+    let iss = pd.handshake(ends);
+    let fd = pd.accept(listener);
+    const LEN: usize = 1 << 21;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: pages of our own, that can be read only.
+    let pages = unsafe { libc::mmap(core::ptr::null_mut(), LEN, libc::PROT_READ, flags, -1, 0) };
+    assert_ne!(pages, libc::MAP_FAILED);
+    let last = pages.wrapping_byte_add(LEN - 4096);
+    // SAFETY: the last of them is taken away.
+    assert_eq!(unsafe { libc::munmap(last, 4096) }, 0);
+    assert_eq!(failed((pd.write)(NONE, fd, pages, LEN)), libc::EFAULT);
+    assert_eq!((pd.write)(NONE, fd, pages, 100), 100);
+    assert_eq!(pd.depart().unwrap().3.len(), 100);
+    pd.arrive(ends, 1, Some(iss + 101), Flags::PSH, b"data");
+    assert_eq!(failed((pd.read)(NONE, fd, pages, 10)), libc::EFAULT);
+    assert_eq!(pd.read(fd), b"data", "it is still there");
+    (pd.close)(NONE, fd);
+    (pd.close)(NONE, listener);
+    while pd.depart().is_some() {}
+}

@@ -448,7 +448,7 @@ fn error_number<W: World>(world: &mut W, fd: i32, socket: &Socket) -> Result<i32
     if over {
         let now = world.now();
         let _ = world.host().close(now, id);
-        world.table().get_mut(fd)?.state = State::Fresh;
+        world.table().freshen(fd)?;
     }
     Ok(error)
 }

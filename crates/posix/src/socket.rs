@@ -46,6 +46,8 @@ pub(crate) struct Socket {
     pub(crate) state: State,
     /// What it was bound to, as the host knows it; the port is never 0.
     pub(crate) bound: Option<SocketAddr>,
+    /// The address of a connection that was not bound: nobody else may bind it.
+    pub(crate) occupied: Option<SocketAddr>,
     /// Options for when the host makes the connection, and as they were set last.
     pub(crate) tcp: TcpOptions,
     pub(crate) udp: UdpOptions,
@@ -88,6 +90,7 @@ impl Socket {
             nonblocking,
             state: State::Fresh,
             bound: None,
+            occupied: None,
             tcp: TcpOptions {
                 account: true, // TCP_INFO tells everything, as Linux's
                 ..tcp
@@ -119,6 +122,7 @@ impl Socket {
             nonblocking,
             state: State::Stream(id),
             bound: None,
+            occupied: None,
             notices: self.notices.accepted(),
             oob_taken: None,
             ..self.clone()

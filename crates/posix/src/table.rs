@@ -5,7 +5,7 @@
 //!
 //! What does not live here: what sockets do.
 //!
-//! Invariant: an address is in `ports` exactly while the socket bound to it is in `sockets`.
+//! Invariant: an address is in `ports` exactly while the socket bound or connected from it is in `sockets`.
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeSet, HashMap};
@@ -21,7 +21,7 @@ use crate::socket::{Kind, Socket, State};
 #[derive(Debug, Default)]
 pub struct Table {
     sockets: HashMap<i32, (OwnedFd, Socket)>,
-    /// Port and descriptor of streams that are bound.
+    /// Port and descriptor of streams that are bound or connected.
     ports: BTreeSet<(u16, i32)>,
     /// What SO_KEEPALIVE switches on in sockets made from now on.
     keepalive: Keepalive,
@@ -89,9 +89,7 @@ impl Table {
         // Our entry is stale if somebody closed the number behind our back: it must not close its successor.
         if let Some((stale, socket)) = self.sockets.remove(&fd) {
             let _ = stale.into_raw_fd();
-            if let Some(bound) = socket.bound {
-                self.ports.remove(&(bound.port(), fd));
-            }
+            self.release(&socket, fd);
         }
         self.sockets.insert(fd, (place, socket));
         Ok(fd)
@@ -101,10 +99,34 @@ impl Table {
     pub(crate) fn remove(&mut self, fd: i32) -> Option<Socket> {
         let (place, socket) = self.sockets.remove(&fd)?;
         drop(place);
-        if let Some(bound) = socket.bound {
-            self.ports.remove(&(bound.port(), fd));
-        }
+        self.release(&socket, fd);
         Some(socket)
+    }
+
+    fn release(&mut self, socket: &Socket, fd: i32) {
+        for address in [socket.bound, socket.occupied].into_iter().flatten() {
+            self.ports.remove(&(address.port(), fd));
+        }
+    }
+
+    /// Notes the address of a connection: it is in use even if nobody has bound it.
+    pub(crate) fn hold(&mut self, fd: i32, local: SocketAddr) -> Result<()> {
+        let socket = self.get_mut(fd)?;
+        if socket.bound.is_none() {
+            socket.occupied = Some(local);
+            self.ports.insert((local.port(), fd));
+        }
+        Ok(())
+    }
+
+    /// A stream is neither connected nor listens any more.
+    pub(crate) fn freshen(&mut self, fd: i32) -> Result<()> {
+        let socket = self.get_mut(fd)?;
+        socket.state = State::Fresh;
+        if let Some(local) = socket.occupied.take() {
+            self.ports.remove(&(local.port(), fd));
+        }
+        Ok(())
     }
 
     /// Whether a stream may be bound to `local`: no other one holds an address that overlaps, or both may share it.
@@ -144,7 +166,7 @@ impl Table {
 
 /// Whether two bound addresses have a packet in common.
 fn overlap(own: &Socket, local: &SocketAddr, other: &Socket) -> bool {
-    let Some(theirs) = other.bound else {
+    let Some(theirs) = other.bound.or(other.occupied) else {
         return false;
     };
     // A wildcard of IPv6 takes IPv4 too, unless it is told not to.

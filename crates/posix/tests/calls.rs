@@ -392,3 +392,74 @@ fn nodelay_lets_go_of_what_a_cork_holds_back() {
     put(world, client, b"again", 0).unwrap();
     assert_eq!(get(world, server, 9, wait), Err(Errno::AGAIN), "once");
 }
+
+/// SO_LINGER: closing waits for the last acknowledgment, or for as long as it was told.
+#[test]
+fn a_close_that_lingers_waits_for_the_peer() {
+    let world = &mut Alone::new();
+    let (_, client, server) = pair(world, "10.0.0.1:80");
+    let linger = [1_i32.to_ne_bytes(), 5_i32.to_ne_bytes()].concat();
+    setsockopt(world, client, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    put(world, client, b"bye", 0).unwrap();
+    let start = world.now;
+    close(world, client).unwrap();
+    assert!(
+        world.now - start < Duration::from_secs(1),
+        "all was acknowledged"
+    );
+    assert_eq!(get(world, server, 9, 0).unwrap(), b"bye");
+    // Unread data makes it a reset, for which nobody waits.
+    let (_, client, server) = pair(world, "10.0.0.1:81");
+    setsockopt(world, client, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    put(world, server, b"unread", 0).unwrap();
+    let start = world.now;
+    close(world, client).unwrap();
+    assert_eq!(world.now, start);
+    assert_eq!(get(world, server, 9, 0), Err(Errno::CONNRESET));
+    // The peer's window is full: the end does not get through.
+    let (_, client, server) = pair(world, "10.0.0.1:82");
+    setsockopt(world, client, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    put(world, client, &vec![0; 8 << 20], libc::MSG_DONTWAIT).unwrap();
+    let start = world.now;
+    close(world, client).unwrap();
+    let waited = world.now - start;
+    assert!(waited >= Duration::from_secs(5) && waited < Duration::from_secs(6));
+    close(world, server).unwrap();
+}
+
+/// bind sees the ports of connections: of those that are open, and of those in TIME-WAIT.
+#[test]
+fn ports_of_connections_are_in_use() {
+    for reuse in [0, 1] {
+        let world = &mut Alone::new();
+        let at = sockaddr("10.0.0.1:80");
+        let allow = |world: &mut Alone, fd| {
+            set(world, fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse).unwrap();
+        };
+        let listener = socket(world, V4, STREAM, 0).unwrap();
+        allow(world, listener);
+        bind(world, listener, &at).unwrap();
+        listen(world, listener, 4).unwrap();
+        let client = socket(world, V4, STREAM, 0).unwrap();
+        connect(world, client, &at).unwrap();
+        let (server, _) = accept(world, listener, 0).unwrap();
+        close(world, listener).unwrap();
+        let expected = if reuse == 1 {
+            Ok(())
+        } else {
+            Err(Errno::ADDRINUSE)
+        };
+        // The connection is open, then in TIME-WAIT.
+        for _ in 0..2 {
+            let fd = socket(world, V4, STREAM, 0).unwrap();
+            allow(world, fd);
+            assert_eq!(bind(world, fd, &at), expected);
+            close(world, fd).unwrap();
+            let _ = (close(world, server), close(world, client));
+        }
+        world.now += Duration::from_secs(61);
+        world.host.handle_timers(world.now);
+        let fd = socket(world, V4, STREAM, 0).unwrap();
+        assert_eq!(bind(world, fd, &at), Ok(()), "it is over");
+    }
+}

@@ -1,7 +1,10 @@
 //! shutdown, close, fcntl, ioctl.
 
-use stack::{Shutdown, State as TcpState};
+use core::time::Duration;
 
+use stack::{Shutdown, SocketId, State as TcpState};
+
+use super::{Patience, persist};
 use crate::errno::{Errno, Result};
 use crate::socket::{Kind, State};
 use crate::world::World;
@@ -33,7 +36,7 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
         State::Listening(id) => {
             if direction != Shutdown::Write {
                 world.host().close(now, id)?;
-                world.table().get_mut(fd)?.state = State::Fresh;
+                world.table().freshen(fd)?;
             }
         }
         State::Connecting(id) | State::Stream(id) => {
@@ -44,7 +47,7 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
     Ok(())
 }
 
-/// Closes a socket: a connection goes on in the background until what was written has arrived.
+/// Closes a socket: a connection goes on in the background until what was written has arrived, at once or after SO_LINGER.
 ///
 /// # Errors
 /// EBADF.
@@ -55,10 +58,37 @@ pub fn close<W: World>(world: &mut W, fd: i32) -> Result<()> {
         if socket.cork {
             let _ = world.host().tcp_set_cork(now, id, false);
         }
-        world.host().close(now, id)?;
+        if let (Kind::Stream, Some(time)) = (socket.kind, socket.tcp.linger) {
+            linger(world, id, time)?;
+        }
+        let now = world.now();
+        // It may have ended meanwhile.
+        let _ = world.host().close(now, id);
     }
     world.changed();
     Ok(())
+}
+
+/// SO_LINGER: waits until the peer has acknowledged all that was written and the end, whether or not the socket blocks. Unread
+/// data makes closing a reset, for which nobody waits.
+fn linger<W: World>(world: &mut W, id: SocketId, time: Duration) -> Result<()> {
+    let unread = world.host().tcp_info(id).map_or(0, |info| info.unread);
+    if time.is_zero() || unread > 0 {
+        return Ok(());
+    }
+    let now = world.now();
+    if world.host().tcp_shutdown(now, id, Shutdown::Write).is_err() {
+        return Ok(());
+    }
+    let patience = Patience::Until(now + time);
+    let waited = persist(world, patience, |world| match world.host().tcp_state(id) {
+        Ok(TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck) => Err(Errno::AGAIN),
+        _ => Ok(()),
+    });
+    match waited {
+        Err(Errno::AGAIN) => Ok(()),
+        waited => waited,
+    }
 }
 
 /// F_GETFL and F_SETFL, of which O_NONBLOCK counts.

@@ -4,7 +4,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use stack::{Ready, SocketId};
+use stack::{Ready, SocketId, State as TcpState};
 
 use super::{Patience, persist};
 use crate::address::{Destination, parse, plain};
@@ -90,7 +90,7 @@ fn bind_stream<W: World>(world: &mut W, fd: i32, mut local: SocketAddr) -> Resul
     /// Ephemeral ports tried before all are held to be taken.
     const TRIES: usize = 64;
     if local.port() != 0 {
-        if !world.table().free(fd, &local) {
+        if !world.table().free(fd, &local) || lingers(world, fd, &local)? {
             return Err(Errno::ADDRINUSE);
         }
     } else {
@@ -106,6 +106,27 @@ fn bind_stream<W: World>(world: &mut W, fd: i32, mut local: SocketAddr) -> Resul
     }
     world.table().bind(fd, Some(local))?;
     Ok(local)
+}
+
+/// Whether connections that nobody holds any more, TIME-WAIT for the most part, are in the way of a bind: as on Linux, of one
+/// without SO_REUSEADDR. Looks at all there are, for such programs are few.
+fn lingers<W: World>(world: &mut W, fd: i32, local: &SocketAddr) -> Result<bool> {
+    if world.table().get(fd)?.reuse_addr {
+        return Ok(false);
+    }
+    let gone = |c: &stack::ConnectionInfo| {
+        let orphan = matches!(
+            c.state,
+            TcpState::TimeWait
+                | TcpState::FinWait1
+                | TcpState::FinWait2
+                | TcpState::Closing
+                | TcpState::LastAck
+        );
+        let same = c.local.ip() == local.ip() || local.ip().is_unspecified();
+        orphan && same && c.local.port() == local.port()
+    };
+    Ok(world.host().connections().any(|c| gone(&c)))
 }
 
 /// Makes the host's datagram socket, which is bound from the beginning.
@@ -203,6 +224,8 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
                 if cork {
                     world.host().tcp_set_cork(now, id, true)?;
                 }
+                let local = world.host().local_addr(id)?;
+                world.table().hold(fd, local)?;
                 Ok((fd, peer))
             }
             Err(error) => {
@@ -254,6 +277,8 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
                 .host()
                 .tcp_connect(now, to, socket.bound, &socket.tcp)?;
             world.table().get_mut(fd)?.state = State::Connecting(id);
+            let local = world.host().local_addr(id)?;
+            world.table().hold(fd, local)?;
             if socket.cork {
                 world.host().tcp_set_cork(now, id, true)?;
             }
@@ -276,7 +301,7 @@ pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
         let error = world.host().take_error(id);
         let now = world.now();
         let _ = world.host().close(now, id);
-        world.table().get_mut(fd)?.state = State::Fresh;
+        world.table().freshen(fd)?;
         return Err(error.map_or(Errno::CONNABORTED, Errno::from));
     }
     if ready.intersects(Ready::WRITABLE | Ready::READABLE) {
@@ -294,7 +319,7 @@ fn disconnect<W: World>(world: &mut W, fd: i32) -> Result<()> {
         State::Datagram(id) => world.host().udp_disconnect(id)?,
         State::Listening(id) | State::Connecting(id) | State::Stream(id) => {
             world.host().abort(now, id)?;
-            world.table().get_mut(fd)?.state = State::Fresh;
+            world.table().freshen(fd)?;
             world.changed();
         }
     }
