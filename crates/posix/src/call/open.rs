@@ -298,11 +298,15 @@ pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
     };
     let ready = world.host().ready(id);
     if ready.contains(Ready::HUP) {
-        let error = world.host().take_error(id);
+        let Some(error) = world.host().take_error(id) else {
+            // It was made, and has come to its end since.
+            world.table().get_mut(fd)?.state = State::Stream(id);
+            return Ok(());
+        };
         let now = world.now();
         let _ = world.host().close(now, id);
         world.table().freshen(fd)?;
-        return Err(error.map_or(Errno::CONNABORTED, Errno::from));
+        return Err(error.into());
     }
     if ready.intersects(Ready::WRITABLE | Ready::READABLE) {
         world.table().get_mut(fd)?.state = State::Stream(id);

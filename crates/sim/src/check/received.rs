@@ -83,11 +83,8 @@ impl Received {
         if !stale {
             direction.acked = Some(tcp.ack());
         }
-        let (start, len) = (
-            tcp.seq().wrapping_sub(direction.first),
-            tcp.payload().len() as u32,
-        );
-        let end = start.wrapping_add(len);
+        let start = tcp.seq().wrapping_sub(direction.first);
+        let end = start.wrapping_add(tcp.segment_len());
         if start >= end {
             return;
         }

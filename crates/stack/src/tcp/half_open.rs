@@ -305,11 +305,14 @@ impl Tcp {
             return;
         };
         let since = u32::from((now as u16).wrapping_sub(h.challenged));
-        if h.flags & half::CHALLENGED != 0 && since < core.tcp.invalid_ratelimit {
-            return core.count(Count::TcpChallengeAcksLimited);
+        // What occupies numbers answers nothing.
+        if seg.sequence_len() == 0 || seg.has(Flags::SYN) {
+            if h.flags & half::CHALLENGED != 0 && since < core.tcp.invalid_ratelimit {
+                return core.count(Count::TcpChallengeAcksLimited);
+            }
+            h.challenged = now as u16;
+            h.flags |= half::CHALLENGED;
         }
-        h.challenged = now as u16;
-        h.flags |= half::CHALLENGED;
         core.count(Count::TcpChallengeAcks);
         let Some(h) = self.halves.at(index) else {
             return;
@@ -409,12 +412,16 @@ impl Tcp {
             core.pool.free(data);
             return self.answer_again(core, net, index, seg);
         }
+        if seg.has(Flags::ACK) && !seg.has(Flags::RST) && seg.ack != h.iss + 1 {
+            // Before the window is looked at, as Linux.
+            core.drop_packet(data, Drop::TcpBadAck);
+            return self.send_reset(core, net, seg);
+        }
         let paws = h.flags & half::TIMESTAMPS != 0
             && !seg.has(Flags::RST)
             && seg
                 .timestamps
                 .is_some_and(|(tsval, _)| (tsval.wrapping_sub(h.ts_recent) as i32) < 0);
-        let acks_our_syn = seg.ack == h.iss + 1;
         if paws || !seg.acceptable(expected, self.first_window(h)) {
             core.drop_packet(data, Drop::TcpOutOfWindow);
             if !seg.has(Flags::RST) {
@@ -435,10 +442,6 @@ impl Tcp {
         }
         if !seg.has(Flags::ACK) {
             return core.drop_packet(data, Drop::TcpNoAck);
-        }
-        if !acks_our_syn {
-            core.drop_packet(data, Drop::TcpBadAck);
-            return self.send_reset(core, net, seg);
         }
         let h = *h;
         if seg.sequence_len() == 0 && u32::from(h.retries) < self.deferred(&h) {

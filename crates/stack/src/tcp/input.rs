@@ -311,6 +311,13 @@ impl Tcb {
             && (seg.seq == self.rcv_nxt || (ended && seg.seq + 1 == self.rcv_nxt))
     }
 
+    /// Whether a segment is acceptable (RFC 9293 3.4 table 6, MUST-66), a little more generously, as Linux: one that ends where
+    /// our last ACK stands has nothing new, but its ACK and its time stamp are, and so have those that begin at the window's
+    /// right edge, where a sender that has filled it speaks.
+    fn admits(&self, seg: &Segment) -> bool {
+        seg.end().ge(self.last_ack_sent) && seg.seq.le(self.rcv_nxt + self.rcv_wnd())
+    }
+
     /// A reset that counts ends the connection.
     fn on_reset(&self, core: &mut Core) -> Arrival {
         core.count(Count::TcpResetsIn);
@@ -426,23 +433,31 @@ impl Conn<'_> {
         established: bool,
     ) -> Arrival {
         if !self.tcb.state.receives() {
-            // CLOSE-WAIT, CLOSING, LAST-ACK: nothing may follow the peer's FIN; a repeated FIN is acknowledged.
-            core.drop_packet(data, Drop::TcpDuplicate);
-            self.tcb.ack_now();
+            // CLOSE-WAIT, CLOSING, LAST-ACK: nothing may follow the peer's FIN, and what does is not answered (RFC 9293 3.10.7.4
+            // seventh); a repeated FIN is acknowledged.
+            if seg.seq.lt(self.tcb.rcv_nxt) {
+                core.drop_packet(data, Drop::TcpDuplicate);
+                self.tcb.ack_now();
+                outcome.send = true;
+            } else {
+                core.drop_packet(data, Drop::TcpUnexpected);
+            }
             return Arrival {
-                outcome: Outcome {
-                    send: true,
-                    ..outcome
-                },
+                outcome,
                 reset: false,
                 established,
             };
         }
-        if self.tcb.has(flag::ORPHAN) && (seg.seq + seg.len).gt(self.tcb.rcv_nxt) && seg.len > 0 {
+        if self.unwanted() && (seg.seq + seg.len).gt(self.tcb.rcv_nxt) && seg.len > 0 {
             // Nobody will ever read it: tell the peer (RFC 9293 3.6.1, RFC 2525 2.17).
             core.drop_packet(data, Drop::TcpAfterClose);
+            let orphan = self.tcb.has(flag::ORPHAN);
+            let error = (!orphan).then_some(SocketError::ConnectionReset); // as Linux
             return Arrival {
-                outcome: Outcome::closed(None),
+                outcome: Outcome {
+                    raise: Ready::ERROR,
+                    ..Outcome::closed(error)
+                },
                 reset: true,
                 established,
             };
@@ -472,6 +487,12 @@ impl Conn<'_> {
         }
     }
 
+    /// Whether data that arrives is for nobody: the application has closed, or has shut down both ways.
+    fn unwanted(&self) -> bool {
+        self.tcb.has(flag::ORPHAN)
+            || (self.tcb.has(flag::READ_SHUT) && self.tcb.state != State::Established)
+    }
+
     /// The checks that come before anything is believed. `Some`: drop, with what to do about it.
     fn refuse(&mut self, core: &mut Core, seg: &Segment) -> Option<(Drop, Arrival)> {
         if self.tcb.state == State::SynReceived
@@ -491,41 +512,22 @@ impl Conn<'_> {
             && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) < 0
             && (core.now.millis() as u32).wrapping_sub(self.tcb.last_received) < PAWS_IDLE_MS
         {
-            let sent = self.tcb.challenge(core);
-            return Some((
-                Drop::TcpPaws,
-                if sent {
-                    Arrival::send()
-                } else {
-                    Arrival::default()
-                },
-            ));
+            return Some((Drop::TcpPaws, self.answer_unacceptable(core, seg)));
         }
         if self.tcb.exact_reset(seg) {
             return Some((Drop::TcpUnexpected, self.tcb.on_reset(core)));
         }
-        if !seg.acceptable(self.tcb.rcv_nxt, self.tcb.rcv_wnd()) {
+        if !self.tcb.admits(seg) {
             if seg.has(Flags::RST) {
                 return Some((Drop::TcpOutOfWindow, Arrival::default()));
             }
-            let occupies = seg.sequence_len() > 0 && !seg.has(Flags::SYN);
-            if occupies && seg.end().le(self.tcb.rcv_nxt) {
-                // A duplicate whose ACK was lost: the sender waits for it (RFC 9293 3.10.7.4), and learns by D-SACK.
-                if self.tcb.has(flag::SACK) && seg.len > 0 {
-                    self.act.dsack = (seg.seq, seg.seq + seg.len);
-                }
-                self.tcb.ack_now();
-                return Some((Drop::TcpDuplicate, Arrival::send()));
-            }
-            let sent = self.tcb.challenge(core);
-            return Some((
-                Drop::TcpOutOfWindow,
-                if sent {
-                    Arrival::send()
-                } else {
-                    Arrival::default()
-                },
-            ));
+            let old = seg.sequence_len() > 0 && seg.end().le(self.tcb.rcv_nxt);
+            let reason = if old && !seg.has(Flags::SYN) {
+                Drop::TcpDuplicate
+            } else {
+                Drop::TcpOutOfWindow
+            };
+            return Some((reason, self.answer_unacceptable(core, seg)));
         }
         if seg.has(Flags::RST) {
             return Some((Drop::TcpChallenged, self.challenge(core))); // RFC 5961 3.2
@@ -538,6 +540,24 @@ impl Conn<'_> {
             return Some((Drop::TcpNoAck, Arrival::default()));
         }
         None
+    }
+
+    /// The answer to a segment that is not acceptable (RFC 9293 3.10.7.4 first, RFC 7323 5.3): an ACK, which says by D-SACK what
+    /// came again. One that occupies no numbers may itself be such an answer, so those are limited (RFC 5961 7, as Linux).
+    fn answer_unacceptable(&mut self, core: &mut Core, seg: &Segment) -> Arrival {
+        if seg.sequence_len() > 0 && !seg.has(Flags::SYN) {
+            if seg.len > 0 && seg.seq.lt(self.tcb.rcv_nxt) {
+                let old = self.tcb.rcv_nxt.dist(seg.seq);
+                self.note_duplicate_data(seg.seq, old.min(seg.len));
+            }
+            self.tcb.ack_now();
+            return Arrival::send();
+        }
+        if self.tcb.challenge(core) {
+            Arrival::send()
+        } else {
+            Arrival::default()
+        }
     }
 
     fn challenge(&mut self, core: &mut Core) -> Arrival {

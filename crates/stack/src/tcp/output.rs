@@ -18,7 +18,7 @@ use super::Tcp;
 use super::conn::Conn;
 use super::profile::TcpOptions;
 use super::rack::Early;
-use super::record::{NONE, State, flag, more};
+use super::record::{State, flag, more};
 use super::sent::Tail;
 use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
@@ -154,10 +154,10 @@ impl Tcp {
 impl Conn<'_> {
     /// Sends what may be sent, at most `quota` frames, and `TRANSPORT_SLACK` that carry no data. Returns how many.
     fn send_pass(&mut self, core: &mut Core, way: &mut Way<'_>, quota: usize) -> usize {
-        let mut used = 0;
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
             return self.send_syn(core, way);
         }
+        let mut used = 0;
         if self.tcb.opening() && self.tcb.has(flag::RETRANSMIT) {
             if !self.send_opening(core, way) {
                 return used; // nothing is of use before the SYN-ACK
@@ -165,12 +165,28 @@ impl Conn<'_> {
             used += 1;
         }
         self.fit(&way.path);
-        if self.tcb.has(flag::ACK_NOW) && self.must_report_ranges() {
-            // Selective ACKs travel on a segment of their own, so that data segments keep their size.
-            used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
-        }
         let news = self.act.delivered > 0;
         self.confirm_loss(core);
+        // Every segment reports what is out of order, those with data too (RFC 2018 3), and is the shorter for it.
+        let whole = self.tcb.mss;
+        if self.must_report_ranges() {
+            self.tcb.mss = whole.saturating_sub(self.report_len()).max(8);
+            way.tso = false;
+        }
+        used = self.send_segments(core, way, used, quota, news);
+        self.tcb.mss = whole;
+        used
+    }
+
+    /// Goes on when `used` frames are sent. `news`: an ACK came since the last pass.
+    fn send_segments(
+        &mut self,
+        core: &mut Core,
+        way: &mut Way<'_>,
+        mut used: usize,
+        quota: usize,
+        news: bool,
+    ) -> usize {
         if self.act.rack.early == Early::ProbeDue {
             used += self.send_loss_probe(core, way);
         }
@@ -235,10 +251,6 @@ impl Conn<'_> {
             }
             self.tcb.mss = fits;
         }
-    }
-
-    fn must_report_ranges(&self) -> bool {
-        self.tcb.has(flag::SACK) && (self.act.ooo != NONE || self.act.owes_dsack())
     }
 
     /// How many bytes of new data may leave in one frame now; 0: none.
@@ -398,9 +410,12 @@ impl Conn<'_> {
     /// Enters what is sent now, from `snd_nxt` to `end`, into the lists. What leaves within a 64th of the round trip is one.
     fn note_in_flight(&mut self, now: Instant, end: Seq, what: (Option<Cursor>, Tail)) {
         let (start, together) = (self.tcb.snd_nxt, self.together());
-        let noted = self
-            .board()
-            .push((start, end), what, now.micros() as u32, together);
+        let odd = self.must_report_ranges();
+        let mut board = self.board();
+        if odd {
+            board.mss = u32::MAX; // not as long as others are, so nothing is to join it
+        }
+        let noted = board.push((start, end), what, now.micros() as u32, together);
         debug_assert!(noted, "an active connection has a node of its own");
     }
 
@@ -465,7 +480,7 @@ impl Conn<'_> {
         if self.tcb.has(flag::TIMESTAMPS) {
             options.timestamps = Some((self.tcb.tsval(core.now), self.tcb.ts_recent));
         }
-        if data.is_none() && self.must_report_ranges() {
+        if self.must_report_ranges() {
             options.sack = self.sack_blocks(options.sack_room());
         }
         let (mut flags, mut marks) = (flags, Marks::of(&self.profile.options));

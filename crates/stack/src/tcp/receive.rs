@@ -108,6 +108,7 @@ impl Conn<'_> {
             self.tcb.ack_now();
             raise |= Ready::READABLE | Ready::READ_CLOSED;
         } else if fin {
+            self.note_recent(end);
             self.tcb.ack_now();
         }
         (raise, finished)
@@ -182,9 +183,9 @@ impl Conn<'_> {
             self.act.ooo = next;
             self.act.ooo_nodes -= 1;
             remove_node(self.ranges, node);
-            if start.lt(self.tcb.rcv_nxt) && !self.act.owes_dsack() {
-                let again = end.min(self.tcb.rcv_nxt).dist(start);
-                self.note_duplicate_data(start, again); // RFC 2883 4.2: it came alone, and now within another
+            if start.lt(self.tcb.rcv_nxt) {
+                // RFC 2883 4.2: it came alone, and now within another.
+                self.extend_duplicate(start, end.min(self.tcb.rcv_nxt));
             }
             if end.le(self.tcb.rcv_nxt) {
                 core.pool.free(data);
@@ -218,10 +219,11 @@ impl Conn<'_> {
                     self.note_duplicate_data(seq, end.dist(seq));
                     return core.drop_packet(data, Drop::TcpDuplicate);
                 }
-                core.pool
-                    .pull_front(&mut data, range.end.dist(seq) as usize);
+                let again = range.end.dist(seq);
+                core.pool.pull_front(&mut data, again as usize);
                 range.end = end;
                 join(core, &mut range.data, data);
+                self.note_duplicate_data(seq, again);
                 node
             }
             _ => {
@@ -269,6 +271,7 @@ impl Conn<'_> {
             let mut data = after.data.take();
             remove_node(self.ranges, next);
             self.act.ooo_nodes -= 1;
+            self.extend_duplicate(after_start, after_end.min(end));
             if after_end.gt(end) {
                 core.pool
                     .pull_front(&mut data, end.dist(after_start) as usize);
@@ -300,10 +303,57 @@ impl Conn<'_> {
     }
 
     /// RFC 2883: a duplicate is reported once, with the next ACK.
-    fn note_duplicate_data(&mut self, start: Seq, len: u32) {
+    pub(crate) fn note_duplicate_data(&mut self, start: Seq, len: u32) {
         if self.tcb.has(flag::SACK) && len > 0 {
             self.act.dsack = (start, start + len);
         }
+    }
+
+    /// More of the segment that is being taken in has come before: one report for what touches, else the first.
+    fn extend_duplicate(&mut self, start: Seq, end: Seq) {
+        if !self.act.owes_dsack() {
+            return self.note_duplicate_data(start, end.dist(start));
+        }
+        let (known_start, known_end) = self.act.dsack;
+        if start.le(known_end) && known_start.le(end) {
+            self.act.dsack = (known_start.min(start), known_end.max(end));
+        }
+    }
+
+    /// Whether what is sent says what came out of order, or again.
+    pub(crate) fn must_report_ranges(&self) -> bool {
+        let early = self.act.ooo != NONE || self.act.fin.is_some();
+        self.tcb.has(flag::SACK) && (early || self.act.owes_dsack())
+    }
+
+    /// A range as it is reported: with the FIN behind it.
+    fn reported(&self, range: &Range) -> (Seq, Seq) {
+        let fin = self.act.fin == Some(range.end);
+        (range.start, range.end + u32::from(fin))
+    }
+
+    /// A FIN that came early, if no range leads up to it.
+    fn lone_fin(&self) -> Option<(Seq, Seq)> {
+        let fin = self.act.fin?;
+        let mut node = self.act.ooo;
+        while let Some(range) = self.ranges.at(node) {
+            if range.end == fin {
+                return None;
+            }
+            node = range.next;
+        }
+        Some((fin, fin + 1))
+    }
+
+    /// Bytes of options the next report of it takes.
+    pub(crate) fn report_len(&self) -> u16 {
+        let others = wire::tcp::Options {
+            timestamps: self.tcb.has(flag::TIMESTAMPS).then_some((0, 0)),
+            ..wire::tcp::Options::default()
+        };
+        let others_too = u16::from(self.act.owes_dsack()) + u16::from(self.lone_fin().is_some());
+        let blocks = u16::from(self.act.ooo_nodes) + others_too;
+        4 + 8 * blocks.min(others.sack_room() as u16)
     }
 
     /// The SACK blocks of the next ACK, at most `most`: a D-SACK first, then newest first (RFC 2018 4, RFC 2883 4).
@@ -336,10 +386,14 @@ impl Conn<'_> {
             let Some(range) = self.ranges.at(node) else {
                 break;
             };
-            push(range.start, range.end, false);
+            let (start, end) = self.reported(range);
+            push(start, end, false);
             node = range.next;
         }
-        if self.act.ooo == NONE {
+        if let Some((start, end)) = self.lone_fin() {
+            push(start, end, false);
+        }
+        if self.act.ooo == NONE && self.act.fin.is_none() {
             self.act.recent_len = 0;
         }
         sack
@@ -348,14 +402,12 @@ impl Conn<'_> {
     fn range_containing(&self, seq: Seq) -> Option<(Seq, Seq)> {
         let mut node = self.act.ooo;
         while let Some(range) = self.ranges.at(node) {
-            if seq.lt(range.start) {
-                return None;
-            }
-            if seq.lt(range.end) {
-                return Some((range.start, range.end));
+            let (start, end) = self.reported(range);
+            if start.le(seq) && seq.lt(end) {
+                return Some((start, end));
             }
             node = range.next;
         }
-        None
+        self.lone_fin().filter(|(fin, _)| *fin == seq)
     }
 }

@@ -3,7 +3,7 @@
 use stack::{Count, TcpOptions};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, FIN, RST, Rig, SYN};
+use crate::rig::{ACK, RST, Rig, SYN};
 
 /// A client that starts again with other numbers while its old attempt is half-open: the challenge makes it reset that one, and
 /// its next SYN is the listener's.
@@ -70,7 +70,6 @@ fn unacceptable_segments_in_syn_received_get_an_ack() {
     let scale = answer.options.window_scale.unwrap();
     let cases = [
         (70_000_000, ACK, stamped(1001, echo)),
-        (70_000_000, FIN, stamped(1001, echo)),
         (1000, ACK, stamped(999, echo)), // PAWS
         (999, SYN | ACK, stamped(1001, echo)),
     ];
@@ -87,7 +86,7 @@ fn unacceptable_segments_in_syn_received_get_an_ack() {
         rig.ms(600);
         while rig.next().is_some_and(|seg| seg.has(SYN)) {}
     }
-    assert_eq!(rig.host.stats().counts.get(Count::TcpChallengeAcks), 4);
+    assert_eq!(rig.host.stats().counts.get(Count::TcpChallengeAcks), 3);
     rig.send_with(1000, ack, ACK, b"hello", stamped(1002, echo));
     let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
     assert_eq!(rig.read(socket), Ok(b"hello".to_vec()));

@@ -10,6 +10,7 @@ mod fast_open;
 mod half_open;
 mod history;
 mod icmp;
+mod linux;
 mod list;
 mod marks;
 mod memory;

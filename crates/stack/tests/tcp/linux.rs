@@ -1,0 +1,186 @@
+//! What Linux does where RFCs leave room, found by playing random scripts to both (`tests/tests/differential`).
+
+use stack::{Shutdown, SocketError, State, TcpOptions};
+use wire::tcp::{Options, Sack};
+
+use crate::rig::{ACK, FIN, Rig, SYN, nodelay};
+
+fn with_sack() -> Options {
+    Options {
+        mss: Some(1460),
+        sack_permitted: true,
+        ..Options::default()
+    }
+}
+
+fn blocks(blocks: &[(u32, u32)]) -> Sack {
+    let mut sack = Sack::EMPTY;
+    for block in blocks {
+        sack.push(*block);
+    }
+    sack
+}
+
+#[test]
+fn what_follows_the_peers_fin_is_not_answered_but_the_fin_again_is() {
+    // RFC 9293 3.10.7.4 seventh: "Ignore the segment text."
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, FIN | ACK, &[]);
+    rig.ms(100);
+    assert_eq!(rig.expect().ack, open.peer + 1);
+    rig.send(open.peer + 1, open.host, ACK, b"more");
+    rig.silence();
+    rig.send(open.peer, open.host, FIN | ACK, &[]);
+    assert_eq!(rig.expect().ack, open.peer + 1);
+}
+
+#[test]
+fn data_for_a_socket_shut_both_ways_resets_the_connection() {
+    // RFC 9293 3.6.1: nobody will read it.
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Read)
+        .unwrap();
+    rig.send(open.peer, open.host, ACK, b"passes");
+    rig.ms(100);
+    assert_eq!(rig.expect().ack, open.peer + 6);
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
+        .unwrap();
+    rig.pump();
+    assert!(rig.expect().has(FIN));
+    rig.send(open.peer + 6, open.host + 1, ACK, b"too late");
+    assert!(rig.expect().is(crate::rig::RST));
+    assert_eq!(
+        rig.host.take_error(open.socket),
+        Some(SocketError::ConnectionReset)
+    );
+}
+
+#[test]
+fn data_out_of_the_window_is_always_answered_and_what_came_again_is_named() {
+    // RFC 9293 3.10.7.4 first; limits are for segments that may be answers themselves (RFC 5961 7).
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), with_sack());
+    rig.send(open.peer, open.host, ACK, &[1; 500]);
+    rig.expect();
+    for _ in 0..3 {
+        rig.send(open.peer + 70_000_000, open.host, ACK, b"far");
+        assert_eq!(rig.expect().ack, open.peer + 500);
+        rig.send(open.peer, open.host, ACK, &[1; 400]);
+        let answer = rig.expect();
+        assert_eq!(answer.options.sack, blocks(&[(open.peer, open.peer + 400)]));
+    }
+}
+
+#[test]
+fn the_last_segment_again_brings_a_newer_time_stamp() {
+    // It ends where the last ACK stands: its ACK and its stamp count.
+    let mut rig = Rig::new();
+    let stamped = |tsval, tsecr| Options {
+        timestamps: Some((tsval, tsecr)),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(
+        &TcpOptions::default(),
+        Options {
+            mss: Some(1460),
+            ..stamped(100, 0)
+        },
+    );
+    rig.send_with(open.peer, open.host, ACK, &[1; 500], stamped(110, 0));
+    assert_eq!(rig.expect().options.timestamps.unwrap().1, 110);
+    rig.send_with(open.peer, open.host, ACK, &[1; 500], stamped(120, 0));
+    assert_eq!(rig.expect().options.timestamps.unwrap().1, 120);
+}
+
+#[test]
+fn overlaps_out_of_order_are_reported_as_duplicates() {
+    // RFC 2883 4.2
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), with_sack());
+    let at = |n: u32| open.peer + n;
+    rig.send(at(1000), open.host, ACK, &[1; 1000]);
+    rig.expect();
+    rig.send(at(1500), open.host, ACK, &[1; 1000]);
+    let expected = [(at(1500), at(2000)), (at(1000), at(2500))];
+    assert_eq!(rig.expect().options.sack, blocks(&expected));
+    rig.send(at(500), open.host, ACK, &[1; 1400]);
+    let expected = [(at(1000), at(1900)), (at(500), at(2500))];
+    assert_eq!(rig.expect().options.sack, blocks(&expected));
+}
+
+#[test]
+fn a_fin_that_came_early_is_reported_too() {
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), with_sack());
+    let at = |n: u32| open.peer + n;
+    rig.send(at(1000), open.host, FIN | ACK, &[]);
+    assert_eq!(rig.expect().options.sack, blocks(&[(at(1000), at(1001))]));
+    rig.send(at(500), open.host, ACK, &[1; 500]);
+    assert_eq!(rig.expect().options.sack, blocks(&[(at(500), at(1001))]));
+    rig.send(at(0), open.host, ACK, &[1; 500]);
+    assert_eq!(rig.expect().ack, at(1001));
+    assert_eq!(rig.host.tcp_state(open.socket), Ok(State::CloseWait));
+}
+
+#[test]
+fn data_segments_report_what_is_out_of_order() {
+    // RFC 2018 3: in all segments with an ACK, which are the shorter for it.
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), with_sack());
+    rig.send(open.peer + 1000, open.host, ACK, &[1; 1000]);
+    rig.expect();
+    rig.write(&open, &[7; 2000]);
+    let reported = blocks(&[(open.peer + 1000, open.peer + 2000)]);
+    for len in [1448, 552] {
+        let segment = rig.expect();
+        assert_eq!((segment.data.len(), segment.options.sack), (len, reported));
+    }
+    rig.silence();
+}
+
+#[test]
+fn what_is_sent_again_stays_within_a_window_that_shrank() {
+    // RFC 9293 3.8.6
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[7; 1000]);
+    rig.expect();
+    rig.window = 10;
+    for n in 0..2 {
+        rig.send(open.peer + n, open.host, ACK, b"!");
+        rig.expect();
+    }
+    rig.ms(1500);
+    assert_eq!(rig.expect().data.len(), 10);
+}
+
+#[test]
+fn a_probe_of_the_tail_is_the_last_segment_as_it_was_sent() {
+    // RFC 8985 7.3
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&nodelay(), with_sack());
+    rig.write(&open, &[7; 1560]);
+    assert_eq!(rig.expect().data.len(), 1460);
+    assert_eq!(rig.expect().data.len(), 100);
+    rig.ms(1500);
+    let probe = rig.expect();
+    assert_eq!((probe.seq, probe.data.len()), (open.host + 1460, 100));
+}
+
+#[test]
+fn a_wrong_ack_resets_a_handshake_whatever_its_number() {
+    // Before the window is looked at.
+    let mut rig = Rig::new();
+    rig.listen(1, &TcpOptions::default());
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    rig.send(70_000_000, answer.seq + 100, ACK, &[]);
+    let reset = rig.expect();
+    assert!(reset.is(crate::rig::RST) && reset.seq == answer.seq + 100);
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    assert_eq!(rig.host.tcp_occupancy().connections, 1);
+}
