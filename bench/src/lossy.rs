@@ -44,8 +44,8 @@ pub(crate) struct Choice {
     /// Only the faults whose name contains this, such as "1 %" or "reorder".
     #[arg(long)]
     faults: Option<String>,
-    /// Transfers at a time.
-    #[arg(long, default_value_t = 6)]
+    /// Transfers at a time; twice as many where frames are lost. More than two cores can bear make the links late.
+    #[arg(long, default_value_t = 3)]
     at_once: usize,
     /// Congestion control of every sender.
     #[arg(long, default_value = "cubic")]
