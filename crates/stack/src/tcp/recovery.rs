@@ -342,6 +342,7 @@ impl Conn<'_> {
     /// The next number range to be sent again, at most `limit` long; the FIN counts as a byte at the end. A window that has
     /// shrunk holds for what is sent again, too (RFC 9293 3.8.6), but the first of it may always go.
     pub(crate) fn next_lost(&mut self, limit: u32) -> Option<Again> {
+        self.board().gather();
         let next = self.board().next_lost()?;
         let edge = self.tcb.snd_una + self.tcb.snd_wnd;
         if next.start.lt(edge) {

@@ -184,3 +184,18 @@ fn a_wrong_ack_resets_a_handshake_whatever_its_number() {
     rig.send(1000, answer.seq + 1, ACK, &[]);
     assert_eq!(rig.host.tcp_occupancy().connections, 1);
 }
+
+#[test]
+fn small_segments_that_were_lost_are_sent_again_as_one() {
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&nodelay(), with_sack());
+    for n in 0..3 {
+        rig.write(&open, &[n; 10]);
+        assert_eq!(rig.expect().data.len(), 10);
+    }
+    rig.ms(5000);
+    let probe = rig.expect();
+    assert_eq!((probe.seq, probe.data.len()), (open.host + 20, 10));
+    let all = rig.expect();
+    assert_eq!((all.seq, all.data.len()), (open.host, 30));
+}

@@ -50,6 +50,29 @@ impl Board<'_> {
         self.nodes.at(self.flight.missing.first).map(Again::of)
     }
 
+    /// Joins what is to be sent again next with what is held lost right behind it, as far as one segment holds both (Linux's
+    /// tcp_retrans_collapse): small writes that were lost are repaired by few segments. Records stay apart (MSG_EOR).
+    pub(crate) fn gather(&mut self) {
+        let node = self.flight.missing.first;
+        while let Some(sent) = self.nodes.at(node)
+            && let Some(next) = self.nodes.at(sent.next)
+            && next.fate == Fate::Lost
+            && !sent.tail.record
+            && sent.len() + next.len() <= self.mss
+        {
+            let (gone, again) = (sent.next, sent.again || next.again);
+            let (end, following, tail) = (next.end, next.next, next.tail);
+            self.unlink(gone, Fate::Lost);
+            if self.flight.tail == gone {
+                self.flight.tail = node;
+            }
+            self.free(gone);
+            if let Some(sent) = self.nodes.at_mut(node) {
+                (sent.end, sent.next, sent.tail, sent.again) = (end, following, tail, again);
+            }
+        }
+    }
+
     /// The first `len` bytes of [`Board::next_lost`] were sent again.
     pub(crate) fn resent(&mut self, pool: &Pool, len: u32, now: u32, together: u32) {
         let node = self.flight.missing.first;
