@@ -93,6 +93,9 @@ impl Conn<'_> {
         if self.act.repair != Repair::Open && advanced {
             self.advance_repair(&core.pool);
         }
+        if self.has_model() && flight > 0 {
+            self.follow_model(core, &delivery, marked);
+        }
         if flight > 0 && self.tcb.outstanding() > 0 && self.suspect_loss() {
             out.send = true;
         }

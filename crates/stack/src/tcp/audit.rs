@@ -9,6 +9,7 @@ use base::{Chain, Instant, Key, Pool};
 use crate::context::{Core, TimerKind, timer_token};
 use crate::stats::Count;
 
+use super::congestion::Control;
 use super::record::{Active, HalfOpen, NONE, Repair, State, Tcb, TimeWait, flag};
 use super::segment::flow_bytes;
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, KIND_TIME_WAIT, List, Tcp, flow_index};
@@ -445,6 +446,11 @@ impl Tcp {
         must(
             self.controls.len() as usize == controls.count() + kept.count(),
             "a congestion control of no connection",
+        )?;
+        let bbr = |(_, c): &(_, &Control)| matches!(c, Control::Bbr(_));
+        must(
+            self.models.len() as usize == self.controls.iter().filter(bbr).count(),
+            "a model of no congestion control",
         )?;
         let edged = self.actives.iter().filter(|(_, a)| a.edges != NONE);
         must(

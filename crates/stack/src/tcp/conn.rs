@@ -8,7 +8,7 @@ use crate::context::Core;
 use crate::error::SocketError;
 use crate::socket::Ready;
 
-use super::congestion::{Algorithm, Control, Reno, Window};
+use super::congestion::{Algorithm, Bbr, Control, Reno, Window};
 use super::edges::EdgeTable;
 use super::fast_open::Fast;
 use super::ledger::Ledger;
@@ -32,6 +32,7 @@ pub(crate) struct Conn<'a> {
     /// When the connection has an account.
     pub(crate) ledger: Option<&'a mut Ledger>,
     pub(crate) controls: &'a mut Slab<Control>,
+    pub(crate) models: &'a mut Slab<Bbr>,
     pub(crate) edges: &'a mut EdgeTable,
     pub(crate) fasts: &'a mut Slab<Fast>,
     pub(crate) profile: &'a Profile,
@@ -277,7 +278,7 @@ impl Conn<'_> {
 
     /// The congestion control at work. There is a record for each that may be; without one it is Reno with no memory.
     pub(crate) fn control<'b>(&'b mut self, spare: &'b mut Reno) -> &'b mut dyn Algorithm {
-        if self.act.control == NONE {
+        if self.act.control == NONE && !self.has_model() {
             let control = Control::new(self.profile.options.congestion);
             let key = self.controls.insert(control);
             self.act.control = key.map_or(NONE, |key| key.index);

@@ -7,7 +7,7 @@ use wire::{Addr, tcp::Options};
 use crate::context::Core;
 use crate::stats::Stats;
 
-use super::congestion::Control;
+use super::congestion::{Bbr, Control};
 use super::conn::{Conn, release_queues};
 use super::edges::EdgeTable;
 use super::fast_open::Fast;
@@ -37,6 +37,7 @@ pub(crate) struct Bench {
     nodes: Slab<Sent>,
     episodes: Slab<Episode>,
     controls: Slab<Control>,
+    models: Slab<Bbr>,
     edges: EdgeTable,
     fasts: Slab<Fast>,
     profiles: Profiles,
@@ -64,6 +65,7 @@ impl Bench {
             nodes: Slab::with_capacity(4096),
             episodes: Slab::with_capacity(1),
             controls: Slab::with_capacity(1),
+            models: Slab::with_capacity(1),
             edges: EdgeTable::new(1),
             fasts: Slab::with_capacity(1),
             profiles,
@@ -80,6 +82,7 @@ impl Bench {
             episodes: &mut self.episodes,
             ledger: None,
             controls: &mut self.controls,
+            models: &mut self.models,
             edges: &mut self.edges,
             fasts: &mut self.fasts,
             profile: self.profiles.get(self.profile),

@@ -148,6 +148,9 @@ impl Conn<'_> {
         if self.act.repair != Repair::Open || self.owes_cwr() {
             return; // this round trip's reduction is made
         }
+        if self.has_model() {
+            return self.note_reduced(); // the model heard of it
+        }
         let window = self.tcb.window();
         let flight = self.tcb.outstanding().saturating_add(news);
         self.begin_episode(self.act.delivered);

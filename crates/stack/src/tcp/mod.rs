@@ -46,6 +46,7 @@ mod input;
 mod ledger;
 mod listen;
 mod marks;
+mod model;
 mod output;
 mod pace;
 mod path;
@@ -148,6 +149,8 @@ pub(crate) struct Tcp {
     ledgers: ledger::Ledgers,
     /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
     controls: Slab<congestion::Control>,
+    /// Of controls that are BBR.
+    models: Slab<congestion::Bbr>,
     edges: edges::EdgeTable,
     fasts: Slab<fast_open::Fast>,
     listeners: Slab<Listener>,
@@ -207,6 +210,7 @@ impl Tcp {
             episodes: Slab::with_capacity(config.tcp_active),
             ledgers: ledger::Ledgers::new(config.tcp_connections),
             controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
+            models: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             edges: edges::EdgeTable::new(config.tcp_active),
             fasts: Slab::with_capacity(config.tcp_fast_open.min(u32::from(fast_open::NO_FAST))),
             listeners: Slab::with_capacity(config.tcp_listeners),
@@ -300,6 +304,7 @@ impl Tcp {
                 None
             },
             controls: &mut self.controls,
+            models: &mut self.models,
             edges: &mut self.edges,
             fasts: &mut self.fasts,
             profile,
@@ -325,7 +330,7 @@ impl Tcp {
         let room = self.controls.len() <= self.controls.capacity() / 2;
         let keep = |c: &congestion::Control| room && c.outlives();
         if control != NONE && !self.controls.at(control).is_some_and(keep) {
-            self.controls.remove_at(control);
+            model::release(&mut self.controls, &mut self.models, control);
             control = NONE;
         }
         tcb.rest(control);
@@ -545,7 +550,7 @@ impl Tcp {
             }
         };
         if control != NONE {
-            self.controls.remove_at(control);
+            model::release(&mut self.controls, &mut self.models, control);
         }
     }
 

@@ -231,6 +231,7 @@ impl Conn<'_> {
         if self.tcb.has(flag::ACK_NOW) {
             used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
         }
+        self.note_app_limited();
         self.arm_persist(core.now);
         self.account_time(core.now);
         used
@@ -341,6 +342,7 @@ impl Conn<'_> {
         if !self.board().has_room() {
             return false; // an ACK of what is in flight makes some
         }
+        self.note_rate(core, len, self.pipe());
         let (seq, next) = (self.tcb.snd_nxt, self.tcb.snd_nxt + len);
         let record = self.ends_record(next);
         // RFC 9293 MUST-61: the end of what was written, unless more was announced.

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use base::Instant;
 
+use super::congestion::Congestion;
 use super::conn::Conn;
 use super::output::super_frame;
 use super::profile::TcpOptions;
@@ -22,7 +23,7 @@ impl TcpOptions {
     /// Whether frames leave at a rate.
     #[inline]
     pub(crate) fn paces(&self) -> bool {
-        self.pacing || self.max_pacing_rate != u64::MAX
+        self.pacing || self.max_pacing_rate != u64::MAX || self.congestion == Congestion::Bbr
     }
 }
 
@@ -30,6 +31,9 @@ impl Conn<'_> {
     /// Bytes a second: more than a window in each round trip, so that the window decides and not the rate.
     pub(crate) fn pacing_rate(&self, tcp: &TcpTunables) -> u64 {
         let most = self.profile.options.max_pacing_rate;
+        if let Some(rate) = self.model_rate() {
+            return rate.min(most);
+        }
         if self.tcb.srtt == 0 {
             return most;
         }

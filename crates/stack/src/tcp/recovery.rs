@@ -115,6 +115,7 @@ impl Conn<'_> {
         } else {
             self.detect_by_count(&core.pool)
         };
+        self.note_lost(lost);
         if !self.repairing() && self.act.flight.lost > 0 {
             self.enter_recovery(core, delivered);
         }
@@ -190,6 +191,9 @@ impl Conn<'_> {
 
     /// Sets the window for the next transmit pass of a recovery.
     fn steer(&mut self, delivered: u32, lost: u32) {
+        if self.has_model() {
+            return;
+        }
         let (pipe, ssthresh) = (self.pipe(), self.tcb.ssthresh);
         let mss = u32::from(self.tcb.mss);
         let Some(episode) = self.episodes.at_mut(self.act.episode) else {
@@ -235,7 +239,9 @@ impl Conn<'_> {
     }
 
     fn leave_repair(&mut self) {
-        if self.act.repair == Repair::Reduction {
+        if self.has_model() {
+            self.recovery_ended();
+        } else if self.act.repair == Repair::Reduction {
             self.tcb.cwnd = self.tcb.ssthresh.max(2 * u32::from(self.tcb.mss));
         } else if self.act.repair == Repair::Recovery {
             self.tcb.cwnd = self.tcb.ssthresh.max(2 * u32::from(self.tcb.mss)); // RFC 9937 6
@@ -273,6 +279,9 @@ impl Conn<'_> {
             }
             self.note_reduced();
         }
+        if let Some(model) = self.model() {
+            model.on_timeout(window.cwnd);
+        }
         self.tcb.cwnd = u32::from(self.tcb.mss);
         self.tcb.backoff = self.tcb.backoff.saturating_add(1);
         self.act.timeouts = self.act.timeouts.saturating_add(1);
@@ -292,7 +301,9 @@ impl Conn<'_> {
         }
         self.act.dup_acks = 0;
         let (wait, now) = (self.patience(), now.micros() as u32);
+        let before = self.act.flight.lost;
         self.board().lose(|sent| now.wrapping_sub(sent.at) >= wait);
+        self.note_lost(self.act.flight.lost.saturating_sub(before));
         self.act.repair = Repair::Loss;
         self.act.recover = self.tcb.snd_nxt;
         self.act.rtt_at = Instant::FAR;

@@ -46,6 +46,7 @@ impl Conn<'_> {
         self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
         self.tcb.last_sent = core.now.millis() as u32;
         self.note_out(len);
+        self.note_rate(core, len, self.pipe().saturating_sub(len));
         if self.profile.options.paces() {
             self.pace(core.now, &core.tcp, len);
         }

@@ -13,7 +13,7 @@ use super::tunables::TcpTunables;
 impl Conn<'_> {
     /// Sending begins again with nothing in flight: congestion control learns for how long there was nothing, and after a
     /// timeout's time the window is halved for each, down to the initial one.
-    pub(crate) fn restart_after_idle(&mut self, core: &Core) {
+    pub(crate) fn restart_after_idle(&mut self, core: &mut Core) {
         if self.tcb.outstanding() > 0 || self.act.unsent.is_empty() {
             return;
         }
@@ -26,6 +26,12 @@ impl Conn<'_> {
             && let Some(control) = self.controls.at_mut(self.act.control)
         {
             control.algorithm().on_idle(idle);
+        }
+        if self.has_model() {
+            if let Some(model) = self.model() {
+                model.on_idle(core.now.micros(), &mut core.rng);
+            }
+            return;
         }
         let rto = self.tcb.rto();
         if core.tcp.slow_start_after_idle == 0 || idle <= rto {
@@ -58,6 +64,9 @@ impl Conn<'_> {
             self.act.usage_end = self.tcb.snd_nxt;
         } else if was_limited {
             self.tcb.flags |= flag::CWND_LIMITED;
+        }
+        if self.has_model() {
+            return;
         }
         self.validate(core.now.millis() as u32, &core.tcp);
     }

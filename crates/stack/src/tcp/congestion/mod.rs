@@ -4,15 +4,18 @@
 //! The window itself (`cwnd`, `ssthresh`) lives in the connection's hot part, since sending reads it; what an algorithm keeps
 //! besides is a [`Control`] record from the first ACK on, which stays while the connection is idle if it is worth it.
 
+mod bbr;
 mod cubic;
 mod dctcp;
 mod hystart;
+mod rate;
 mod reno;
 
 use core::time::Duration;
 
 use base::{Instant, Seq};
 
+pub(crate) use bbr::{Bbr, Model, Signals};
 pub(crate) use cubic::Cubic;
 pub(crate) use dctcp::Dctcp;
 pub(crate) use hystart::Variant;
@@ -29,11 +32,13 @@ pub enum Congestion {
     Reno,
     /// RFC 8257, for networks whose switches mark early; its connections ask for ECN.
     Dctcp,
+    /// BBR version 3 (draft-ietf-ccwg-bbr): by a model of the path instead of losses. It paces.
+    Bbr,
 }
 
 impl Congestion {
     /// All there are (`tcp_available_congestion_control`).
-    pub const AVAILABLE: &[Self] = &[Self::Cubic, Self::Reno, Self::Dctcp];
+    pub const AVAILABLE: &[Self] = &[Self::Cubic, Self::Reno, Self::Dctcp, Self::Bbr];
 
     /// Linux's name.
     pub fn name(self) -> &'static str {
@@ -41,6 +46,7 @@ impl Congestion {
             Self::Cubic => "cubic",
             Self::Reno => "reno",
             Self::Dctcp => "dctcp",
+            Self::Bbr => "bbr",
         }
     }
 
@@ -128,6 +134,7 @@ pub(crate) enum Control {
     Cubic(Cubic),
     Reno(Reno),
     Dctcp(Dctcp),
+    Bbr(Model),
 }
 
 impl Control {
@@ -136,6 +143,7 @@ impl Control {
             Congestion::Cubic => Self::Cubic(Cubic::default()),
             Congestion::Reno => Self::Reno(Reno::default()),
             Congestion::Dctcp => Self::Dctcp(Dctcp::default()),
+            Congestion::Bbr => Self::Bbr(Model(u32::MAX)),
         }
     }
 
@@ -145,6 +153,7 @@ impl Control {
             Self::Cubic(c) => c,
             Self::Reno(r) => r,
             Self::Dctcp(d) => d,
+            Self::Bbr(b) => b,
         }
     }
 
@@ -153,6 +162,7 @@ impl Control {
             Self::Cubic(c) => c.outlives(),
             Self::Reno(r) => r.outlives(),
             Self::Dctcp(d) => d.outlives(),
+            Self::Bbr(b) => b.outlives(),
         }
     }
 }
