@@ -373,13 +373,22 @@ unsafe extern "C" fn write(_: User, fd: c_int, at: *const c_void, len: size_t) -
     transmit(fd, data, 0, Ok(None))
 }
 
+/// A call that sends; one that connects, too, looks at the sysctls first.
+fn sender(flags: c_int) -> Call {
+    let mut call = set().call();
+    if flags & libc::MSG_FASTOPEN != 0 {
+        call.mirror();
+    }
+    call
+}
+
 fn transmit(
     fd: c_int,
     data: Result<&[u8], Errno>,
     flags: c_int,
     to: Result<Option<&[u8]>, Errno>,
 ) -> ssize_t {
-    let mut call = set().call();
+    let mut call = sender(flags);
     let sent = data.and_then(|data| {
         let to = to?;
         posix::send(&mut call, fd, &[IoSlice::new(data)], flags, to)
@@ -471,7 +480,7 @@ unsafe extern "C" fn sendmsg(_: User, fd: c_int, at: *const msghdr, flags: c_int
         // SAFETY: the control messages the message points at.
         let control = unsafe { bytes(header.msg_control, header.msg_controllen) }?;
         let control = posix::parse_control(control)?;
-        posix::send_message(&mut set().call(), fd, data, flags, to, &control)
+        posix::send_message(&mut sender(flags), fd, data, flags, to, &control)
     });
     report(result)
 }

@@ -20,6 +20,7 @@ pub(crate) fn set<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> 
     Some(match name {
         libc::TCP_FASTOPEN => set_queue(world, fd, value),
         TCP_FASTOPEN_KEY => set_keys(world, fd, value),
+        libc::TCP_FASTOPEN_CONNECT => set_connect(world, fd, value),
         TCP_FASTOPEN_NO_COOKIE => set_no_cookie(world, fd, value),
         _ => return None,
     })
@@ -38,6 +39,26 @@ fn set_queue<W: World>(world: &mut W, fd: i32, value: &[u8]) -> Result<()> {
     settable(world.table().get(fd)?)?;
     let queue = queue.min(world.host().tcp_tunables().somaxconn);
     change_tcp(world, fd, |o| o.fast_open_queue = queue)
+}
+
+/// Whether connections from here may use it (`tcp_fastopen`, bit 0).
+pub(crate) fn allowed<W: World>(world: &mut W) -> Result<()> {
+    if world.host().tcp_tunables().fastopen & 1 != 0 {
+        Ok(())
+    } else {
+        Err(Errno::OPNOTSUPP)
+    }
+}
+
+fn set_connect<W: World>(world: &mut W, fd: i32, value: &[u8]) -> Result<()> {
+    let on = within(integer(value)?, 0..=1)? != 0;
+    allowed(world)?;
+    let socket = world.table().get_mut(fd)?;
+    if socket.state != State::Fresh {
+        return Err(Errno::INVAL);
+    }
+    socket.tcp.fast_open = on;
+    Ok(())
 }
 
 fn set_no_cookie<W: World>(world: &mut W, fd: i32, value: &[u8]) -> Result<()> {
@@ -71,6 +92,7 @@ pub(crate) fn get<W: World>(world: &mut W, socket: &Socket, name: i32) -> Option
     let number = |value: i32| Ok(value.to_ne_bytes().to_vec());
     Some(match name {
         libc::TCP_FASTOPEN => number(i32::try_from(socket.tcp.fast_open_queue).unwrap_or(i32::MAX)),
+        libc::TCP_FASTOPEN_CONNECT => number(i32::from(socket.tcp.fast_open)),
         TCP_FASTOPEN_NO_COOKIE => number(i32::from(socket.tcp.fast_open_no_cookie)),
         TCP_FASTOPEN_KEY => {
             let keys = match socket.fast_open_keys {

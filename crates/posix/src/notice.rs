@@ -165,7 +165,7 @@ pub(crate) fn set_stamping<W: World>(world: &mut W, fd: i32, bits: i32) -> Resul
     if bits & stamp::OPT_ID != 0 && socket.notices.stamping & stamp::OPT_ID == 0 {
         let mut base = socket.notices.written;
         if kind == Kind::Stream {
-            let (State::Stream(id) | State::Connecting(id)) = state else {
+            let (State::Stream(id) | State::Deferred(id) | State::Connecting(id)) = state else {
                 return Err(Errno::INVAL);
             };
             // From the first byte that is not acknowledged; with OPT_ID_TCP from the next that is written.

@@ -186,7 +186,7 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
         libc::TCP_CORK => {
             let socket = world.table().get_mut(fd)?;
             socket.cork = number != 0;
-            if let State::Connecting(id) | State::Stream(id) = socket.state {
+            if let State::Connecting(id) | State::Deferred(id) | State::Stream(id) = socket.state {
                 let now = world.now();
                 world.host().tcp_set_cork(now, id, number != 0)?;
                 world.changed();
@@ -244,7 +244,9 @@ fn set_handshake<W: World>(world: &mut W, fd: i32, name: i32, number: i32) -> Re
             change_tcp(world, fd, |o| o.linger2 = time)
         }
         libc::TCP_QUICKACK => {
-            if let State::Connecting(id) | State::Stream(id) = world.table().get_mut(fd)?.state {
+            if let State::Connecting(id) | State::Deferred(id) | State::Stream(id) =
+                world.table().get_mut(fd)?.state
+            {
                 let now = world.now();
                 world.host().tcp_set_quick_ack(now, id, number & 1 != 0)?;
                 world.changed();
@@ -335,7 +337,9 @@ pub(crate) fn change_tcp<W: World>(
 ) -> Result<()> {
     let socket = world.table().get_mut(fd)?;
     change(&mut socket.tcp);
-    if let State::Listening(id) | State::Connecting(id) | State::Stream(id) = socket.state {
+    if let State::Listening(id) | State::Connecting(id) | State::Deferred(id) | State::Stream(id) =
+        socket.state
+    {
         let now = world.now();
         world.host().tcp_set_options(now, id, change)?;
         world.changed();
@@ -355,7 +359,7 @@ fn change_udp<W: World>(world: &mut W, fd: i32, change: impl Fn(&mut UdpOptions)
 /// TCP_NODELAY lets go of what a cork or MSG_MORE holds back, once, as on Linux.
 fn push<W: World>(world: &mut W, fd: i32) -> Result<()> {
     let socket = world.table().get_mut(fd)?;
-    if let State::Connecting(id) | State::Stream(id) = socket.state {
+    if let State::Connecting(id) | State::Deferred(id) | State::Stream(id) = socket.state {
         let (again, now) = (socket.cork, world.now());
         world.host().tcp_set_cork(now, id, false)?;
         world.changed();
@@ -496,7 +500,9 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
         TCP_NOTSENT_LOWAT => socket.tcp.notsent_lowat as i32,
         TCP_INQ => i32::from(socket.inq),
         libc::TCP_MAXSEG => match socket.state {
-            State::Connecting(id) | State::Stream(id) => world.host().tcp_info(id)?.mss as i32,
+            State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
+                world.host().tcp_info(id)?.mss as i32
+            }
             // RFC 9293 MUST-15, and what Linux tells before there is a connection.
             _ => i32::from(socket.tcp.max_segment.unwrap_or(536)),
         },
@@ -544,7 +550,9 @@ fn ip_number<W: World>(world: &mut W, socket: &Socket, level: i32, name: i32) ->
 fn info_bytes<W: World>(world: &mut W, socket: &Socket) -> Vec<u8> {
     let now = world.now();
     let info = match socket.state {
-        State::Connecting(id) | State::Stream(id) => world.host().tcp_info_at(now, id).ok(),
+        State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
+            world.host().tcp_info_at(now, id).ok()
+        }
         _ => None,
     };
     let listens = matches!(socket.state, State::Listening(_));

@@ -24,6 +24,8 @@ pub(crate) enum State {
     Listening(SocketId),
     /// A connection attempt is under way.
     Connecting(SocketId),
+    /// As good as connected: the SYN waits for the first data (TCP_FASTOPEN_CONNECT).
+    Deferred(SocketId),
     /// It has been connected, whatever became of that.
     Stream(SocketId),
     Datagram(SocketId),
@@ -135,6 +137,7 @@ impl Socket {
             State::Fresh => None,
             State::Listening(id)
             | State::Connecting(id)
+            | State::Deferred(id)
             | State::Stream(id)
             | State::Datagram(id) => Some(id),
         }

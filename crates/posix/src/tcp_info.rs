@@ -22,6 +22,8 @@ mod at {
     pub(super) const BACKOFF: usize = 4;
     pub(super) const OPTIONS: usize = 5;
     pub(super) const SCALES: usize = 6;
+    /// Two bit fields, of one bit and of two.
+    pub(super) const LIMITED_AND_FAIL: usize = 7;
     pub(super) const RTO: usize = 8;
     pub(super) const ATO: usize = 12;
     pub(super) const SND_MSS: usize = 16;
@@ -162,6 +164,7 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
         | u8::from(info.ecn_seen) << 4
         | u8::from(info.syn_data) << 5;
     out[at::SCALES] = theirs | ours << 4;
+    out[at::LIMITED_AND_FAIL] |= (info.fast_open_fail as u8) << 1;
     if let Some(account) = &info.account {
         fill(&mut out, account);
     }

@@ -17,6 +17,8 @@ pub struct Config {
     pub tcp_half_open: u32,
     /// TCP connections that Fast Open is opening, from here and by listeners together.
     pub tcp_fast_open: u32,
+    /// Destinations whose Fast Open cookies are kept.
+    pub tcp_fast_open_cookies: u32,
     /// TIME-WAIT records.
     pub tcp_time_wait: u32,
     /// TCP listeners.
@@ -78,6 +80,7 @@ impl Default for Config {
             tcp_active: 16_384,
             tcp_half_open: 4_096,
             tcp_fast_open: 4_096,
+            tcp_fast_open_cookies: 1_024,
             tcp_time_wait: 65_536,
             tcp_listeners: 256,
             tcp_marks: 16_384,

@@ -237,6 +237,12 @@ counters! {
         TcpSynCookiesReceived => "tcp-syncookies-received",
         /// ACKs for no connection that carried no good cookie, while some could have.
         TcpSynCookiesFailed => "tcp-syncookies-failed",
+        /// Connections from here whose data on the SYN was taken (Linux's TCPFastOpenActive).
+        TcpFastOpenActive => "tcp-fast-open-active",
+        /// Those whose data on the SYN was not, or not all (TCPFastOpenActiveFail).
+        TcpFastOpenActiveFail => "tcp-fast-open-active-fail",
+        /// Times Fast Open was given a rest because its data vanished (TCPFastOpenBlackhole).
+        TcpFastOpenBlackHoles => "tcp-fast-open-black-holes",
         /// SYNs that asked for a Fast Open cookie.
         TcpFastOpenCookieRequests => "tcp-fast-open-cookie-requests",
         /// Connections that a SYN opened with its cookie or data (Linux's TCPFastOpenPassive).

@@ -39,7 +39,7 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
                 world.table().freshen(fd)?;
             }
         }
-        State::Connecting(id) | State::Stream(id) => {
+        State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
             world.host().tcp_shutdown(now, id, direction)?;
         }
     }
@@ -128,7 +128,9 @@ pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> R
     if request == SIOCATMARK {
         let urgent = match socket.state {
             State::Listening(_) => return Err(Errno::INVAL),
-            State::Stream(id) | State::Connecting(id) => world.host().tcp_urgent(id)?,
+            State::Stream(id) | State::Deferred(id) | State::Connecting(id) => {
+                world.host().tcp_urgent(id)?
+            }
             _ if socket.kind == Kind::Stream => None,
             _ => return Err(Errno::NOTTY),
         };
@@ -143,7 +145,7 @@ pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> R
     let id = match state {
         State::Listening(_) => return Err(Errno::INVAL),
         State::Fresh => return Ok(0),
-        State::Connecting(id) | State::Stream(id) | State::Datagram(id) => id,
+        State::Connecting(id) | State::Deferred(id) | State::Stream(id) | State::Datagram(id) => id,
     };
     if kind == Kind::Datagram {
         // Of a datagram socket: the length of the next datagram.

@@ -4,7 +4,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use stack::{Ready, SocketId, State as TcpState};
+use stack::{Ready, SocketError, SocketId, State as TcpState, TcpOptions};
 
 use super::{Patience, persist};
 use crate::address::{Destination, parse, plain};
@@ -255,7 +255,9 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         return Ok(world.host().udp_connect(now, id, remote)?);
     }
     match socket.state {
-        State::Listening(_) | State::Stream(_) | State::Datagram(_) => return Err(Errno::ISCONN),
+        State::Listening(_) | State::Stream(_) | State::Datagram(_) | State::Deferred(_) => {
+            return Err(Errno::ISCONN);
+        }
         State::Connecting(_) if socket.nonblocking => {
             return match progress(world, fd) {
                 Err(Errno::AGAIN) => Err(Errno::ALREADY),
@@ -264,23 +266,8 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         }
         State::Connecting(_) => {}
         State::Fresh => {
-            let now = world.now();
-            let mut to = remote;
-            if to.ip().is_unspecified() {
-                // As on Linux and BSD: this host itself.
-                to.set_ip(match to {
-                    SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                    SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-                });
-            }
-            let id = world
-                .host()
-                .tcp_connect(now, to, socket.bound, &socket.tcp)?;
-            world.table().get_mut(fd)?.state = State::Connecting(id);
-            let local = world.host().local_addr(id)?;
-            world.table().hold(fd, local)?;
-            if socket.cork {
-                world.host().tcp_set_cork(now, id, true)?;
+            if begin(world, fd, remote, &socket.tcp)? {
+                return Ok(());
             }
         }
     }
@@ -289,6 +276,38 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
         ended => ended,
     }
+}
+
+/// Starts to connect a fresh stream. True if its SYN waits for data, which Fast Open will send along.
+pub(super) fn begin<W: World>(
+    world: &mut W,
+    fd: i32,
+    mut to: SocketAddr,
+    options: &TcpOptions,
+) -> Result<bool> {
+    if to.ip().is_unspecified() {
+        // As on Linux and BSD: this host itself.
+        to.set_ip(match to {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let socket = world.table().get(fd)?;
+    let (bound, cork) = (socket.bound, socket.cork);
+    let now = world.now();
+    let id = world.host().tcp_connect(now, to, bound, options)?;
+    let deferred = options.fast_open && world.host().ready(id).contains(Ready::WRITABLE);
+    world.table().get_mut(fd)?.state = if deferred {
+        State::Deferred(id)
+    } else {
+        State::Connecting(id)
+    };
+    let local = world.host().local_addr(id)?;
+    world.table().hold(fd, local)?;
+    if cork {
+        world.host().tcp_set_cork(now, id, true)?;
+    }
+    Ok(deferred)
 }
 
 /// What has become of a connection attempt; EAGAIN while it goes on. After a failure the socket may try again, as on Linux.
@@ -303,6 +322,11 @@ pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
             world.table().get_mut(fd)?.state = State::Stream(id);
             return Ok(());
         };
+        if error == SocketError::ConnectionReset {
+            // There has been a connection meanwhile.
+            world.table().get_mut(fd)?.state = State::Stream(id);
+            return Err(Errno::CONNRESET);
+        }
         let now = world.now();
         let _ = world.host().close(now, id);
         world.table().freshen(fd)?;
@@ -321,7 +345,7 @@ fn disconnect<W: World>(world: &mut W, fd: i32) -> Result<()> {
     match world.table().get(fd)?.state {
         State::Fresh => {}
         State::Datagram(id) => world.host().udp_disconnect(id)?,
-        State::Listening(id) | State::Connecting(id) | State::Stream(id) => {
+        State::Listening(id) | State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
             world.host().abort(now, id)?;
             world.table().freshen(fd)?;
             world.changed();

@@ -144,7 +144,7 @@ impl Reader<'_, '_> {
     /// Takes what is there; EAGAIN while that is less than the target and more may come.
     fn step<W: World>(&mut self, world: &mut W, fd: i32) -> Result<()> {
         let id = match world.table().get(fd)?.state {
-            State::Stream(id) => id,
+            State::Stream(id) | State::Deferred(id) => id,
             State::Connecting(id) => match progress(world, fd) {
                 Ok(()) => id,
                 Err(error) => return Err(error),

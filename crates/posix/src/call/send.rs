@@ -12,6 +12,7 @@ use super::{Patience, persist};
 use crate::address::{Destination, parse, plain};
 use crate::control::Control;
 use crate::errno::{Errno, Result};
+use crate::fast_open;
 use crate::notice;
 use crate::socket::{Held, Kind, State};
 use crate::world::World;
@@ -26,8 +27,8 @@ const DATAGRAM_MOST: usize = 65_535;
 /// may not wait, or something happened. A caller without MSG_NOSIGNAL owes a SIGPIPE on EPIPE of a stream.
 ///
 /// # Errors
-/// EBADF, EPIPE, EAGAIN, ENOTCONN and EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP for flags that are not done (MSG_FASTOPEN),
-/// the pending error.
+/// EBADF, EPIPE, EAGAIN, ENOTCONN and EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP for flags that are not done, the pending
+/// error; with MSG_FASTOPEN also what `connect` says, and EINPROGRESS when nothing could go with the SYN.
 pub fn send<W: World>(
     world: &mut W,
     fd: i32,
@@ -55,7 +56,8 @@ pub fn send_message<W: World>(
         | libc::MSG_MORE
         | libc::MSG_EOR
         | libc::MSG_OOB
-        | libc::MSG_ZEROCOPY;
+        | libc::MSG_ZEROCOPY
+        | libc::MSG_FASTOPEN;
     let socket = world.table().get(fd)?;
     if flags & !known != 0 {
         return Err(Errno::OPNOTSUPP);
@@ -66,7 +68,7 @@ pub fn send_message<W: World>(
     let zerocopy = flags & libc::MSG_ZEROCOPY != 0;
     let patience = Patience::new(world, nonblocking, timeout);
     if kind == Kind::Datagram {
-        if flags & libc::MSG_OOB != 0 {
+        if flags & (libc::MSG_OOB | libc::MSG_FASTOPEN) != 0 {
             return Err(Errno::OPNOTSUPP);
         }
         let more = flags & libc::MSG_MORE != 0;
@@ -84,14 +86,18 @@ pub fn send_message<W: World>(
         },
         sent: 0,
         refused: false,
+        failed: false,
     };
-    let result = persist(world, patience, |world| writer.step(world, fd));
+    let result = match writer.open(world, fd, (flags, to), patience) {
+        Ok(()) => persist(world, patience, |world| writer.step(world, fd)),
+        Err(error) => Err(error),
+    };
     if writer.sent > 0 {
         notice::written(world, fd, writer.sent, (zerocopy, ancillary.stamping))?;
     }
     world.changed();
     match result {
-        Err(error) if writer.sent == 0 => Err(error),
+        Err(error) if writer.sent == 0 || writer.failed => Err(error),
         _ => Ok(writer.sent),
     }
 }
@@ -115,9 +121,78 @@ struct Writer<'a, 'b> {
     sent: usize,
     /// It met a full buffer: it goes on when there is as much room as makes a socket ready (Linux's sk_stream_wait_memory).
     refused: bool,
+    /// The connection came to nothing: what was taken is not sent.
+    failed: bool,
 }
 
 impl Writer<'_, '_> {
+    /// Opens a stream with data, if that is asked for: gives it what goes with its SYN, and waits for the answer if it may.
+    /// EINPROGRESS and EAGAIN when it may not, as Linux says.
+    fn open<W: World>(
+        &mut self,
+        world: &mut W,
+        fd: i32,
+        (flags, to): (i32, Option<&[u8]>),
+        patience: Patience,
+    ) -> Result<()> {
+        let asked = flags & libc::MSG_FASTOPEN != 0;
+        if asked {
+            self.connect(world, fd, to)?;
+        }
+        let id = match world.table().get(fd)?.state {
+            State::Deferred(id) => id,
+            State::Connecting(_) if asked && patience == Patience::None => {
+                world.changed();
+                return Err(Errno::INPROGRESS);
+            }
+            _ => return Ok(()),
+        };
+        let given = self.push(world, id);
+        world.table().get_mut(fd)?.state = State::Connecting(id);
+        world.changed();
+        match given {
+            Ok(()) | Err(Errno::AGAIN) => {}
+            refused => return refused,
+        }
+        let ended = persist(world, patience, |world| super::open::progress(world, fd));
+        match ended {
+            Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
+            Err(error) => {
+                self.failed = true;
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// MSG_FASTOPEN: a fresh stream begins to connect.
+    fn connect<W: World>(&self, world: &mut W, fd: i32, to: Option<&[u8]>) -> Result<()> {
+        fast_open::allowed(world)?;
+        let socket = world.table().get(fd)?.clone();
+        let to = match to.map(|to| parse(to, socket.v6)) {
+            Some(Ok(Destination::Nowhere)) => return Err(Errno::OPNOTSUPP),
+            Some(Ok(Destination::Peer(to))) => Some(plain(to)),
+            Some(Err(error)) => return Err(error),
+            None => None,
+        };
+        match socket.state {
+            State::Fresh => {}
+            State::Connecting(_) => {
+                return match super::open::progress(world, fd) {
+                    Err(Errno::AGAIN) => Err(Errno::ALREADY),
+                    ended => ended,
+                };
+            }
+            // It is asked for no more than once, and no longer once there is a connection.
+            State::Deferred(_) | State::Stream(_) => return Ok(()),
+            _ => return Err(Errno::ISCONN),
+        }
+        let mut options = socket.tcp;
+        options.fast_open = true;
+        let to = to.ok_or(Errno::INVAL)?;
+        super::open::begin(world, fd, to, &options).map(|_| ())
+    }
+
     /// Sends what is left; EAGAIN until everything is.
     fn step<W: World>(&mut self, world: &mut W, fd: i32) -> Result<()> {
         let id = writable(world, fd)?;

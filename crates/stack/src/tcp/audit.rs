@@ -150,6 +150,7 @@ impl Tcp {
         let connecting = matches!(tcb.state, State::SynSent | State::SynReceived);
         let fin_due = tcb.state.fin_queued() && !tcb.has(flag::FIN_SENT);
         let unsent = act.is_some_and(|act| !act.unsent.is_empty());
+        let connecting = connecting && !tcb.deferred();
         if connecting || fin_due || unsent || tcb.outstanding() > 0 {
             must(
                 tcb.timer.is_some(),

@@ -84,12 +84,15 @@ impl Tcp {
             self.profiles.release(profile);
             return Err(SocketError::NoBuffers);
         }
+        self.keep_account(core.now, key.index);
+        if options.fast_open && self.prepare_fast(core, key.index, path.mtu) {
+            return Ok(SocketId::new(SocketKind::Tcp, key));
+        }
         if let Some(tcb) = self.conns.at_mut(key.index) {
             // Should the interface never ask for frames, the attempt ends all the same.
             let again = core.now + tcb.rto();
             arm_no_later(core, tcb, again, key.index);
         }
-        self.keep_account(core.now, key.index);
         self.queue_send(key.index);
         Ok(SocketId::new(SocketKind::Tcp, key))
     }
@@ -278,6 +281,8 @@ impl Tcp {
         }
         if tcb.state == State::Closed {
             ready |= Ready::HUP | Ready::WRITABLE;
+        } else if tcb.deferred() {
+            ready |= Ready::WRITABLE;
         } else if !matches!(tcb.state, State::SynSent | State::SynReceived) {
             let options = &self.profiles.get(tcb.profile).options;
             if !tcb.state.sends()
@@ -355,7 +360,7 @@ impl Tcp {
             State::CloseWait => State::LastAck,
             State::SynSent | State::SynReceived => {
                 tcb.flags |= flag::WRITE_SHUT;
-                return;
+                return self.start_deferred(core, index);
             }
             _ => return,
         };

@@ -178,7 +178,7 @@ impl EdgeTable {
 impl Conn<'_> {
     /// The end of all that was written.
     pub(crate) fn write_edge(&self) -> Seq {
-        self.tcb.snd_nxt + self.act.unsent.len() as u32
+        self.tcb.unsent_edge() + self.act.unsent.len() as u32
     }
 
     /// What was written last ends a record: nothing behind it shares a segment with it.

@@ -14,6 +14,7 @@ use crate::socket::SocketId;
 
 use super::Tcp;
 use super::conn::ACK_DELAY;
+use super::fast_open::FastOpenFail;
 use super::output::announced_mss;
 use super::record::{Repair, State, Tcb, flag, more};
 
@@ -101,6 +102,8 @@ pub struct TcpInfo {
     pub ecn: bool,
     /// The peer's data was seen to be capable of marks.
     pub ecn_seen: bool,
+    /// Why Fast Open failed.
+    pub fast_open_fail: FastOpenFail,
     /// A window shift in use.
     pub scaled: bool,
     /// Window shifts: the peer's, ours.
@@ -244,6 +247,7 @@ impl Tcp {
             receive_mss: act.map_or(0, |a| u32::from(a.rcv_mss)),
             timestamps: tcb.has(flag::TIMESTAMPS),
             sack: tcb.has(flag::SACK),
+            fast_open_fail: tcb.fast_fail(),
             syn_data: tcb.more & more::SYN_DATA != 0,
             ecn: tcb.more & more::ECN != 0,
             ecn_seen: tcb.more & more::ECN_SEEN != 0,

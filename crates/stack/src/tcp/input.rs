@@ -142,7 +142,7 @@ impl Tcp {
             self.send_reset(core, net, seg);
         }
         if arrival.established {
-            self.fast_open_established(core, index);
+            self.fast_open_established(core, index, seg);
             self.start_keepalive(core, index);
         }
         self.conclude(core, net, index, arrival.outcome);
@@ -356,7 +356,7 @@ impl Conn<'_> {
             }
             established = true;
         } else if self.tcb.state == State::SynReceived {
-            if !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.tcb.snd_nxt)) {
+            if !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.syn_edge())) {
                 core.drop_packet(data, Drop::TcpBadAck);
                 return Arrival {
                     reset: true,
@@ -424,7 +424,7 @@ impl Conn<'_> {
         None
     }
 
-    fn arrive_data(
+    pub(super) fn arrive_data(
         &mut self,
         core: &mut Core,
         seg: &Segment,

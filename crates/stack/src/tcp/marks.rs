@@ -274,7 +274,7 @@ impl Tcp {
         }
         let (una, nxt) = (tcb.snd_una, tcb.snd_nxt);
         let act = self.actives.at(tcb.active);
-        let end = nxt + act.map_or(0, |act| act.unsent.len() as u32);
+        let end = tcb.unsent_edge() + act.map_or(0, |act| act.unsent.len() as u32);
         let kinds = [(sent, NoticeKind::Sent), (acked, NoticeKind::Acked)];
         for kind in kinds
             .into_iter()

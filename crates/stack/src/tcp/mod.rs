@@ -84,7 +84,7 @@ use crate::socket::{Ready, SocketId, SocketKind};
 
 pub use congestion::Congestion;
 pub use edges::Urgent;
-pub use fast_open::FastOpenKeys;
+pub use fast_open::{FastOpenFail, FastOpenKeys};
 pub use info::{ConnectionInfo, Recovery, TcpAccount, TcpInfo};
 pub use marks::{Notice, NoticeKind};
 pub use profile::{Keepalive, TcpOptions};
@@ -178,6 +178,8 @@ pub(crate) struct Tcp {
     local_ports: ports::LocalPorts,
     cookies: cookie::Cookies,
     fast_keys: fast_open::Keys,
+    fast_cache: fast_open::Cache,
+    black_hole: fast_open::BlackHole,
 }
 
 /// What a host knows of a tuple, see [`crate::Host::tcp_knows`].
@@ -197,7 +199,7 @@ impl Tcp {
     pub(crate) fn new(config: &Config, core: &mut Core, seed: u64) -> Self {
         let flows = config.tcp_connections + config.tcp_half_open + config.tcp_time_wait;
         // Each purpose has a key of its own, none of which can be computed from another or from what the host sends.
-        let keys = [1, 2, 3, 4, 5, 6, 7].map(|purpose| SipKey::derive(seed, purpose));
+        let keys = [1, 2, 3, 4, 5, 6, 7, 8].map(|purpose| SipKey::derive(seed, purpose));
         let local_ports = ports::LocalPorts::new(config.ephemeral_ports, keys[4], &mut core.rng);
         Self {
             conns: Slab::with_capacity(config.tcp_connections),
@@ -233,6 +235,8 @@ impl Tcp {
             offset_key: keys[3],
             local_ports,
             cookies: cookie::Cookies::new(keys[5]),
+            fast_cache: fast_open::Cache::new(config.tcp_fast_open_cookies, keys[7]),
+            black_hole: fast_open::BlackHole::default(),
             fast_keys: fast_open::Keys::new(FastOpenKeys {
                 primary: keys[6].0,
                 backup: None,

@@ -410,7 +410,7 @@ impl Conn<'_> {
     }
 
     /// Enters what is sent now, from `snd_nxt` to `end`, into the lists. What leaves within a 64th of the round trip is one.
-    fn note_in_flight(&mut self, now: Instant, end: Seq, what: (Option<Cursor>, Tail)) {
+    pub(super) fn note_in_flight(&mut self, now: Instant, end: Seq, what: (Option<Cursor>, Tail)) {
         let (start, together) = (self.tcb.snd_nxt, self.together());
         let odd = self.must_report_ranges();
         let mut board = self.board();

@@ -52,6 +52,9 @@ pub struct TcpOptions {
     /// On a listener: connections are accepted when their first data comes, or after this time, rounded up to timeouts of the
     /// SYN-ACK (TCP_DEFER_ACCEPT).
     pub defer_accept: Option<Duration>,
+    /// Connect with Fast Open where a cookie is known: the SYN waits for the first data, and takes it along. Where none is, one is
+    /// asked for (TCP_FASTOPEN_CONNECT).
+    pub fast_open: bool,
     /// On a listener: how many connections may be under way that a SYN has opened with its data; 0: none are
     /// (TCP_FASTOPEN, RFC 7413).
     pub fast_open_queue: u32,
@@ -113,6 +116,7 @@ impl Default for TcpOptions {
             user_timeout: None,
             syn_retries: None,
             defer_accept: None,
+            fast_open: false,
             fast_open_queue: 0,
             fast_open_no_cookie: false,
             linger2: None,

@@ -147,20 +147,27 @@ pub(crate) mod flag {
 /// Bits of [`Tcb::more`].
 pub(crate) mod more {
     /// Something sent was acknowledged: the first ten segments are not paced (as Linux).
-    pub(crate) const PACED: u8 = 1 << 0;
+    pub(crate) const PACED: u16 = 1 << 0;
     /// Opened by a SYN with data or a cookie, whose SYN-ACK is not acknowledged yet (RFC 7413): SYN-RECEIVED, in which data may
     /// flow. `state` is already what it will be.
-    pub(crate) const OPENING: u8 = 1 << 1;
+    pub(crate) const OPENING: u16 = 1 << 1;
     /// Data on the SYN was taken (TCPI_OPT_SYN_DATA).
-    pub(crate) const SYN_DATA: u8 = 1 << 2;
+    pub(crate) const SYN_DATA: u16 = 1 << 2;
     /// ECN was negotiated (RFC 3168 6.1.1); in SYN-SENT: was asked for.
-    pub(crate) const ECN: u8 = 1 << 3;
+    pub(crate) const ECN: u16 = 1 << 3;
     /// A mark is echoed, until the peer says that it has reduced its window.
-    pub(crate) const ECE: u8 = 1 << 4;
+    pub(crate) const ECE: u16 = 1 << 4;
     /// The window was reduced: the next new data says so.
-    pub(crate) const CWR: u8 = 1 << 5;
+    pub(crate) const CWR: u16 = 1 << 5;
     /// The peer's data was seen to be capable of marks.
-    pub(crate) const ECN_SEEN: u8 = 1 << 6;
+    pub(crate) const ECN_SEEN: u16 = 1 << 6;
+    /// In SYN-SENT: the SYN waits for the first data (TCP_FASTOPEN_CONNECT).
+    pub(crate) const DEFERRED: u16 = 1 << 7;
+    /// Our SYN had a Fast Open option, or data.
+    pub(crate) const FAST_SYN: u16 = 1 << 8;
+    /// Where the number of the reason is kept why Fast Open failed, two bits.
+    pub(crate) const FAST_FAIL_SHIFT: u16 = 9;
+    pub(crate) const FAST_FAIL: u16 = 3 << FAST_FAIL_SHIFT;
 }
 
 /// One connection: what every segment touches (first line) and what answering or sending touches (second line).
@@ -231,7 +238,7 @@ pub(crate) struct Tcb {
     /// wraps, after 65 s, the next may be withheld.
     pub(crate) challenged: u16,
     /// `more::` bits.
-    pub(crate) more: u8,
+    pub(crate) more: u16,
 }
 
 impl Tcb {

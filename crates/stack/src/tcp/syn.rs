@@ -9,7 +9,7 @@ use crate::context::Core;
 use crate::stats::Count;
 
 use super::conn::Conn;
-use super::output::{Marks, Way, announced_mss, build, ip_meta, window_shift};
+use super::output::{Marks, Payload, Way, announced_mss, build, ip_meta, window_shift};
 use super::record::{State, flag};
 
 impl Conn<'_> {
@@ -24,14 +24,19 @@ impl Conn<'_> {
             self.act.rtt_at = Instant::FAR;
             self.count_again(core);
         }
-        let options = self.syn_options(core.now, way.path.link_mtu, answer);
+        let mut options = self.syn_options(core.now, way.path.link_mtu, answer);
+        let mut len = 0;
+        if first && !answer {
+            (options.fast_open, len) = self.fast_syn();
+        }
         let ack = answer.then_some(self.tcb.rcv_nxt.0);
-        if !self.emit_syn(core, way, (self.tcb.snd_una.0, ack), options) {
+        if !self.emit_syn(core, way, (self.tcb.snd_una.0, ack), options, len) {
             self.act.rto_at = core.now + self.tcb.rto();
             return 0;
         }
         self.tcb.snd_nxt = self.tcb.snd_una + 1;
         if first {
+            self.fast_syn_sent(options.fast_open.is_some(), len);
             self.tcb.backoff = 0; // it counted what kept the SYN from being sent
             self.act.rtt_at = core.now;
             self.act.rtt_seq = self.tcb.snd_nxt;
@@ -53,7 +58,7 @@ impl Conn<'_> {
             ..self.syn_options(core.now, way.path.link_mtu, true)
         };
         let iss = self.tcb.snd_una.0.wrapping_sub(1);
-        let sent = self.emit_syn(core, way, (iss, Some(self.tcb.rcv_nxt.0)), options);
+        let sent = self.emit_syn(core, way, (iss, Some(self.tcb.rcv_nxt.0)), options, 0);
         if sent {
             self.act.unacked_in = 0;
         }
@@ -73,6 +78,7 @@ impl Conn<'_> {
         way: &mut Way<'_>,
         (seq, ack): (u32, Option<u32>),
         options: Options,
+        len: usize,
     ) -> bool {
         let first = self.tcb.snd_nxt == self.tcb.snd_una;
         let flags = self.syn_flags(&core.tcp, ack.is_some(), first);
@@ -86,7 +92,16 @@ impl Conn<'_> {
             urgent: 0,
             options: core.tcp.spoken(options),
         };
-        let built = build(core, &repr, &way.path, &self.tcb.remote, 536, None);
+        let unsent = core::mem::take(&mut self.act.unsent);
+        let mut from = core.pool.cursor(&unsent, 0).filter(|_| len > 0);
+        let data = from.as_mut().map(|from| Payload {
+            queue: &unsent,
+            from,
+            len,
+        });
+        let whole = u32::from(u16::MAX); // in one piece
+        let built = build(core, &repr, &way.path, &self.tcb.remote, whole, data);
+        self.act.unsent = unsent;
         let Some((chain, facts)) = built else {
             return false;
         };
@@ -99,7 +114,7 @@ impl Conn<'_> {
         }
         core.count(Count::TcpSegmentsOut);
         if let Some(ledger) = &mut self.ledger {
-            ledger.left(0, 1, false);
+            ledger.left(len as u32, 1 + len as u32, false);
         }
         let meta = ip_meta(
             &way.path,

@@ -13,7 +13,7 @@ use crate::stats::{Count, Drop};
 use super::conn::{Conn, End, Outcome};
 use super::input::Arrival;
 use super::output::window_shift;
-use super::record::{Repair, State, flag};
+use super::record::{Repair, State, flag, more};
 use super::segment::Segment;
 
 /// IW10 (RFC 6928): min(10 * MSS, max(2 * MSS, 14600)).
@@ -26,8 +26,16 @@ impl Conn<'_> {
     pub(crate) fn synchronise(&mut self, core: &mut Core, seg: &Segment, data: Chain) -> Arrival {
         // First: the ACK must be for our SYN (SND.UNA < SEG.ACK =< SND.NXT), else reset.
         let acks = seg.has(Flags::ACK);
-        if acks && !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.tcb.snd_nxt)) {
+        if acks && !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.syn_edge())) {
             core.drop_packet(data, Drop::TcpBadAck);
+            return Arrival {
+                reset: true,
+                ..Arrival::default()
+            };
+        }
+        // Nor is an answer one that echoes a time at which we had not begun, or that is still to come (as Linux).
+        if acks && !seg.has(Flags::RST) && self.echoes_nothing_sent(core, seg) {
+            core.drop_packet(data, Drop::TcpPaws);
             return Arrival {
                 reset: true,
                 ..Arrival::default()
@@ -58,18 +66,35 @@ impl Conn<'_> {
         }
         self.established(core, seg);
         self.tcb.ack_now();
-        // Data on a SYN-ACK is not taken with the handshake (as Linux): the peer sends it again.
-        core.pool.free(data);
         let outcome = Outcome {
             send: true,
             raise: Ready::WRITABLE,
             end: End::Lives,
         };
+        if self.tcb.more & more::FAST_SYN != 0 && (seg.len > 0 || seg.has(Flags::FIN)) {
+            return self.arrive_data(core, seg, data, outcome, true);
+        }
+        // Else data on a SYN-ACK is not taken with the handshake (as Linux): the peer sends it again.
+        core.pool.free(data);
         Arrival {
             outcome,
             reset: false,
             established: true,
         }
+    }
+
+    /// Whether the timestamp a SYN-ACK echoes is of no SYN of ours.
+    fn echoes_nothing_sent(&self, core: &Core, seg: &Segment) -> bool {
+        let Some((_, echo)) = seg.timestamps.filter(|(_, echo)| *echo != 0) else {
+            return false;
+        };
+        let (first, last) = (
+            self.tcb.tsval(self.act.stuck_since),
+            self.tcb.tsval(core.now),
+        );
+        core.tcp.timestamps != 0
+            && self.act.stuck_since != Instant::FAR
+            && echo.wrapping_sub(first) > last.wrapping_sub(first)
     }
 
     /// Both sides opened at once (RFC 9293 3.5, MUST-10): answer with SYN and ACK.
@@ -136,6 +161,7 @@ impl Conn<'_> {
         } else {
             State::Established
         };
+        let rest = self.syn_data_acknowledged(core, seg.ack);
         self.tcb.snd_una = seg.ack;
         let shift = if seg.has(Flags::SYN) {
             0
@@ -168,6 +194,9 @@ impl Conn<'_> {
         } else {
             Count::TcpPassiveOpens
         });
+        if rest > 0 {
+            self.resend_syn_data(core, rest);
+        }
     }
 
     /// Everything in flight is sent again in smaller pieces, which is no sign of congestion (RFC 1191 6.4).

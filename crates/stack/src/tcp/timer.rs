@@ -123,6 +123,7 @@ impl Tcp {
         if idle && profile.options.keepalive.is_none() {
             return;
         }
+        let fast = self.fast_timeouts(index);
         let Some(mut conn) = self.conn(index) else {
             return;
         };
@@ -133,7 +134,11 @@ impl Tcp {
                 arm_no_later(core, conn.tcb, at, index);
             }
         }
-        if matches!(outcome.end, super::End::Closed(Some(_))) {
+        let ended = matches!(outcome.end, super::End::Closed(Some(_)));
+        if let Some(before) = fast {
+            self.look_for_black_hole(core, index, before, ended);
+        }
+        if ended {
             core.count(Count::TcpGivenUp);
             self.reset_peer(core, net, index);
         }

@@ -84,6 +84,8 @@ settings! {
     /// Fast Open (RFC 7413), bits: 1 connections from here, 2 listeners that have a queue for it, 4 from here without cookie,
     /// 0x200 listeners want no cookie, 0x400 all listeners have a queue.
     fastopen = 1, 0..=0x7fff_ffff;
+    /// Seconds for which Fast Open rests here once its data seems to vanish on the way, doubled each time; 0: it never does.
+    fastopen_blackhole_timeout_sec = 0, 0..=1 << 24;
     /// 1: a handshake that ends when the accept queue is full is reset. 0: its ACK is dropped, and the client tries again.
     abort_on_overflow = 0, 0..=1;
     /// Half-open connections of one listener, when there are no SYN cookies: the last quarter is left to nobody.

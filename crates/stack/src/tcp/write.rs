@@ -168,7 +168,7 @@ impl Tcp {
             return Err(error);
         }
         match tcb.state {
-            state if state.sends() => Ok(()),
+            state if state.sends() || tcb.deferred() => Ok(()),
             State::SynSent | State::SynReceived if !tcb.has(flag::WRITE_SHUT) => {
                 Err(SocketError::WouldBlock)
             }
@@ -203,6 +203,11 @@ impl Tcp {
             core.tcp.notsent_lowat,
         );
         let room = (space.room() as usize).min(bytes.len()).min(memory);
+        let room = if conn.tcb.deferred() {
+            room.min(conn.syn_room())
+        } else {
+            room
+        };
         let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
         if taken > 0 {
             conn.note_write(how, taken == bytes.len());
@@ -292,6 +297,7 @@ impl Tcp {
         {
             tcb.flags |= flag::WANT_WRITE;
         }
+        self.start_deferred(core, index);
         if wanted == 0 {
             self.settle(core, index);
             return Ok(0);

@@ -158,14 +158,6 @@ fn quick_acks_can_be_asked_for() {
     assert_eq!(rig.expect().ack, open.peer + 2);
 }
 
-fn stamp(value: u32) -> Options {
-    Options {
-        timestamps: Some((value, 1)),
-        mss: None,
-        ..Options::default()
-    }
-}
-
 /// A connection from here, from port 4000 if asked for, that was closed from here; and the segment that ended it.
 fn closed(rig: &mut Rig, stamped: bool) -> Seg {
     let local = Some("10.0.0.1:4000".parse().unwrap());
@@ -180,10 +172,10 @@ fn closed(rig: &mut Rig, stamped: bool) -> Seg {
         .unwrap();
     let syn = rig.expect();
     let options = |value| {
-        if stamped {
-            stamp(value)
-        } else {
-            Options::default()
+        let echo = syn.options.timestamps.unwrap().0;
+        Options {
+            timestamps: stamped.then_some((value, echo)),
+            ..Options::default()
         }
     };
     rig.send_to(4000, 300, syn.seq + 1, SYN | ACK, &[], options(1));
@@ -216,7 +208,11 @@ fn a_named_port_takes_time_wait_over() {
     );
     assert!(new.wrapping_sub(old) < 1000, "the same clock");
     rig.host.audit().unwrap();
-    rig.send_to(4000, 9000, syn.seq + 1, SYN | ACK, &[], stamp(10));
+    let answer = Options {
+        timestamps: Some((10, syn.options.timestamps.unwrap().0)),
+        ..Options::default()
+    };
+    rig.send_to(4000, 9000, syn.seq + 1, SYN | ACK, &[], answer);
     assert!(rig.expect().is(ACK));
     rig.host.abort(rig.now, socket).unwrap();
     rig.pump();

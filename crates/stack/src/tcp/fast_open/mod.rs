@@ -7,14 +7,21 @@
 //! (`server`). How many such connections a listener has is bounded (TCP_FASTOPEN); beyond, and with a wrong cookie, a SYN gets the
 //! ordinary handshake and its data is ignored.
 //!
+//! **Client.** Cookies and the MSS that came with them are kept by destination (`cache`). A connection that asks for it
+//! (`client`) sends what the application gives it first with the SYN, once; what the SYN-ACK does not acknowledge goes out again
+//! at once. A SYN that was not answered is sent again without data and option. Paths that swallow such SYNs are left alone.
+//!
 //! What a connection keeps of this until the handshake's end is a [`Fast`] record; afterwards bits of `more::` tell how it went.
 //!
 //! What does not live here: ordinary half-open connections (`half_open`), how the option is written (`wire`).
 //!
 //! Invariant: a SYN whose cookie is wrong does no more than one without data.
-//! Invariant: a connection has a [`Fast`] record exactly while it is OPENING.
+//! Invariant: a connection has a [`Fast`] record exactly while it is OPENING, or opens from here and had reason to ask for
+//! one.
 //! Invariant: a listener's `fast_open` counts its connections that are OPENING, and those a reset has ended lately.
 
+mod cache;
+mod client;
 mod keys;
 mod server;
 
@@ -26,7 +33,10 @@ use crate::error::SocketError;
 
 use super::Tcp;
 use super::record::{Active, NONE, more};
+use super::segment::Segment;
 
+pub(super) use cache::{BlackHole, Cache};
+pub use client::FastOpenFail;
 pub use keys::FastOpenKeys;
 pub(super) use keys::Keys;
 pub(super) use server::{Answer, Pending};
@@ -36,8 +46,12 @@ pub(super) const NO_FAST: u16 = u16::MAX;
 
 /// Bits of `fastopen` (Linux's tcp_fastopen).
 pub(super) mod allow {
+    /// Connections from here.
+    pub(crate) const CLIENT: u32 = 1;
     /// Listeners with a queue.
     pub(crate) const SERVER: u32 = 2;
+    /// Data without a cookie, from here.
+    pub(crate) const CLIENT_WITHOUT_COOKIE: u32 = 4;
     /// Data without a cookie, to listeners.
     pub(crate) const SERVER_WITHOUT_COOKIE: u32 = 0x200;
     /// Every listener has a queue, as long as its backlog.
@@ -47,8 +61,22 @@ pub(super) mod allow {
 /// What Fast Open keeps of one connection until its handshake's end.
 #[derive(Debug)]
 pub(crate) enum Fast {
+    /// Of a connection opened from here.
+    Client(Client),
     /// A listener's: it is OPENING, or was reset and counts for a while.
     Server(Server),
+}
+
+/// Of a connection opened from here: how its SYN is, and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client {
+    option: Option<FastOpen>,
+    /// Bytes the SYN may carry, and carried.
+    room: u16,
+    sent: u16,
+    /// Bytes of them that the SYN-ACK acknowledged, after so many retransmissions.
+    acked: u16,
+    retries: u8,
 }
 
 /// Of a connection that a SYN has opened.
@@ -87,12 +115,12 @@ impl Tcp {
         self.actives.at(active).map_or(NONE, Active::fast)
     }
 
-    /// The handshake of a connection has ended well: what was kept for it goes.
+    /// The handshake of a connection has ended well, by this segment: what was kept for it goes.
     #[inline]
-    pub(super) fn fast_open_established(&mut self, core: &mut Core, index: u32) {
+    pub(super) fn fast_open_established(&mut self, core: &mut Core, index: u32, seg: &Segment) {
         let fast = self.fast_of(index);
         if fast != NONE {
-            self.end_fast(core, index, fast, None);
+            self.end_fast(core, (index, fast), None, Some(seg));
         }
     }
 
@@ -107,21 +135,36 @@ impl Tcp {
         let fast = self.fast_of(index);
         if fast != NONE {
             let error = error.or(Some(SocketError::ConnectionAborted));
-            self.end_fast(core, index, fast, error);
+            self.end_fast(core, (index, fast), error, None);
+        } else {
+            self.fast_open_ended(index, error);
         }
     }
 
     #[cold]
-    fn end_fast(&mut self, core: &mut Core, index: u32, fast: u32, error: Option<SocketError>) {
+    fn end_fast(
+        &mut self,
+        core: &mut Core,
+        (index, fast): (u32, u32),
+        error: Option<SocketError>,
+        seg: Option<&Segment>,
+    ) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        tcb.more &= !more::OPENING;
+        tcb.more &= !(more::OPENING | more::DEFERRED);
         if let Some(act) = self.actives.at_mut(tcb.active) {
             act.set_fast(NONE);
         }
         match self.fasts.at(fast) {
             Some(Fast::Server(_)) => self.end_pending(core, fast, error),
+            Some(Fast::Client(client)) => {
+                let client = *client;
+                self.fasts.remove_at(fast);
+                if let Some(seg) = seg {
+                    self.learn_from(core, index, &client, seg);
+                }
+            }
             None => {}
         }
     }

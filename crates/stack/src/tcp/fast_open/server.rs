@@ -323,6 +323,7 @@ impl Tcp {
     pub(in crate::tcp) fn pending_of(&self, fast: u32) -> Option<Key> {
         match self.fasts.at(fast)? {
             Fast::Server(server) => Some(server.listener),
+            Fast::Client(_) => None,
         }
     }
 }
@@ -347,6 +348,7 @@ impl Conn<'_> {
     fn server(&self) -> Option<&Server> {
         match self.fasts.at(self.act.fast())? {
             Fast::Server(server) => Some(server),
+            Fast::Client(_) => None,
         }
     }
 
@@ -354,6 +356,7 @@ impl Conn<'_> {
     pub(in crate::tcp) fn take_new_cookie(&mut self) -> Option<FastOpen> {
         match self.fasts.at_mut(self.act.fast())? {
             Fast::Server(server) => server.option.take(),
+            Fast::Client(_) => None,
         }
     }
 
