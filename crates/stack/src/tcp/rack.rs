@@ -267,7 +267,7 @@ impl Conn<'_> {
         }
         let wait = if self.tcb.srtt == 0 {
             super::rtt::RTO_INITIAL
-        } else if flight <= u32::from(self.tcb.mss) {
+        } else if flight <= u32::from(self.tcb.mss) && self.act.flight.nodes() == 1 {
             2 * self.tcb.srtt() + WORST_ACK_DELAY
         } else {
             2 * self.tcb.srtt() + PROBE_SLACK

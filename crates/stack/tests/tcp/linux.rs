@@ -199,3 +199,19 @@ fn small_segments_that_were_lost_are_sent_again_as_one() {
     let all = rig.expect();
     assert_eq!((all.seq, all.data.len()), (open.host, 30));
 }
+
+#[test]
+fn two_small_segments_in_flight_are_probed_without_waiting_for_a_delayed_ack() {
+    // RFC 8985 7.2: the longest delay of an ACK is added for a single segment in flight.
+    for (writes, waits) in [(1, true), (2, false)] {
+        let mut rig = Rig::new();
+        rig.handshake_ms = 50;
+        let open = rig.accepted_with(&nodelay(), with_sack());
+        for _ in 0..writes {
+            rig.write(&open, &[7; 10]);
+            rig.expect();
+        }
+        rig.ms(150);
+        assert_eq!(rig.next().is_none(), waits, "{writes} in flight");
+    }
+}
