@@ -71,8 +71,7 @@ struct Inner {
     device: Option<device::Link>,
     /// Counts every use of the clock by who drives it.
     moves: u64,
-    /// Frames are paced, whatever the namespace says.
-    pace: bool,
+    settled: sysctl::Settled,
 }
 
 impl Inner {
@@ -188,7 +187,10 @@ impl Stage {
             mtu: settings.mtu,
             device: device::link(),
             moves: 0,
-            pace: settings.pace,
+            settled: sysctl::Settled {
+                pace: settings.pace,
+                congestion: sysctl::congestion(),
+            },
         };
         Ok(Self {
             inner: Mutex::new(inner),
@@ -355,7 +357,7 @@ impl Call {
     /// Carries the sysctls over.
     pub(crate) fn mirror(&mut self) {
         let inner = self.inner();
-        let keepalive = sysctl::mirror(&mut inner.host, inner.pace);
+        let keepalive = sysctl::mirror(&mut inner.host, &inner.settled);
         inner.table.set_keepalive(keepalive);
         inner.follow_device();
     }

@@ -31,6 +31,21 @@ fn seconds(name: &str, default: Duration) -> Duration {
     number(name).map_or(default, Duration::from_secs)
 }
 
+/// What is settled before a script begins.
+pub(crate) struct Settled {
+    /// Frames are paced, whatever the namespace says.
+    pub(crate) pace: bool,
+    /// The namespace's congestion control then. Unless scripts change it they mean Linux's default, CUBIC, which not every
+    /// namespace may be given.
+    pub(crate) congestion: String,
+}
+
+/// The namespace's congestion control.
+pub(crate) fn congestion() -> String {
+    let name = fs::read_to_string(format!("{FOLDER}/tcp_congestion_control"));
+    name.unwrap_or_default().trim().to_owned()
+}
+
 /// Whether scripts gave `tun0` the queue that paces.
 fn queued_fairly() -> bool {
     let tc = Command::new("tc")
@@ -60,7 +75,7 @@ fn fast_open_keys() -> Option<FastOpenKeys> {
 }
 
 /// Carries the sysctls over; returns what SO_KEEPALIVE switches on.
-pub(crate) fn mirror(host: &mut Host, pace: bool) -> Keepalive {
+pub(crate) fn mirror(host: &mut Host, settled: &Settled) -> Keepalive {
     let mut tunables = TcpTunables::default();
     for name in TcpTunables::NAMES {
         // One that the kernel does not have, or whose value makes no sense here, stays as it is.
@@ -84,11 +99,11 @@ pub(crate) fn mirror(host: &mut Host, pace: bool) -> Keepalive {
         options.send_buffer = buffer(default);
         options.send_buffer_most = buffer(most);
     }
-    let name = fs::read_to_string(format!("{FOLDER}/tcp_congestion_control")).unwrap_or_default();
-    if let Some(congestion) = Congestion::from_name(name.trim()) {
-        options.congestion = congestion;
+    let name = congestion();
+    if let Some(which) = Congestion::from_name(&name).filter(|_| name != settled.congestion) {
+        options.congestion = which;
     }
-    options.pacing = pace || queued_fairly();
+    options.pacing = settled.pace || queued_fairly();
     host.set_tcp_defaults(options);
     let keepalive = Keepalive::default();
     Keepalive {
