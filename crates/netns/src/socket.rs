@@ -46,6 +46,18 @@ pub struct TcpInfo {
     pub reordering: u32,
     /// Segments sent again since the connection was opened.
     pub total_retrans: u32,
+    /// Numbers acknowledged by the peer, SYN and FIN included.
+    pub bytes_acked: u64,
+    /// Numbers received in order, the FIN included.
+    pub bytes_received: u64,
+    pub segs_out: u32,
+    pub segs_in: u32,
+    pub data_segs_in: u32,
+    pub data_segs_out: u32,
+    /// Segments the peer has got.
+    pub delivered: u32,
+    pub bytes_sent: u64,
+    pub bytes_retrans: u64,
 }
 
 /// What the kernel knows of this TCP connection.
@@ -78,6 +90,14 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         (high, low)
     };
     let word = |n: usize| u32_at(&bytes, 8 + 4 * n);
+    let long = |n: usize| {
+        let (first, second) = (u64::from(word(n)), u64::from(word(n + 1)));
+        if cfg!(target_endian = "little") {
+            first | second << 32
+        } else {
+            first << 32 | second
+        }
+    };
     Ok(TcpInfo {
         state: bytes[0],
         timestamps: options & OPTION_TIMESTAMPS != 0,
@@ -98,5 +118,14 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         advmss: word(19),
         reordering: word(20),
         total_retrans: word(23),
+        bytes_acked: long(28),
+        bytes_received: long(30),
+        segs_out: word(32),
+        segs_in: word(33),
+        data_segs_in: word(36),
+        data_segs_out: word(37),
+        delivered: word(46),
+        bytes_sent: long(48),
+        bytes_retrans: long(50),
     })
 }

@@ -43,6 +43,8 @@ mod at {
     pub(super) const ADVMSS: usize = 84;
     pub(super) const REORDERING: usize = 88;
     pub(super) const TOTAL_RETRANS: usize = 100;
+    pub(super) const PACING_RATE: usize = 104;
+    pub(super) const MAX_PACING_RATE: usize = 112;
     pub(super) const BYTES_ACKED: usize = 120;
     pub(super) const BYTES_RECEIVED: usize = 128;
     pub(super) const SEGS_OUT: usize = 136;
@@ -165,6 +167,12 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
         | u8::from(info.syn_data) << 5;
     out[at::SCALES] = theirs | ours << 4;
     out[at::LIMITED_AND_FAIL] |= (info.fast_open_fail as u8) << 1;
+    for (at, rate) in [
+        (at::PACING_RATE, info.pacing_rate),
+        (at::MAX_PACING_RATE, info.max_pacing_rate),
+    ] {
+        out[at..at + 8].copy_from_slice(&rate.to_ne_bytes());
+    }
     if let Some(account) = &info.account {
         fill(&mut out, account);
     }

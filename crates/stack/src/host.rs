@@ -574,7 +574,7 @@ impl Host {
     /// # Errors
     /// `BadSocket`.
     pub fn tcp_info_at(&self, now: Instant, socket: SocketId) -> Result<TcpInfo, SocketError> {
-        self.tcp.info(&self.net, now, socket)
+        self.tcp.info((&self.core, &self.net), now, socket)
     }
 
     /// A connection's state.

@@ -6,6 +6,7 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod account;
 mod backlog;
 mod flood;
 mod lossy;

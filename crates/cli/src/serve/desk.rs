@@ -237,6 +237,7 @@ fn tcp(info: &TcpInfo) -> Tcp {
         notsent_bytes: info.unsent,
         snd_wnd: info.send_window,
         rcv_wnd: info.receive_window,
+        pacing_rate: (info.pacing_rate < u64::MAX).then_some(info.pacing_rate),
         last_data_sent_ms: ms(info.since_data_sent),
         last_ack_recv_ms: ms(info.since_received),
         account: info.account.as_ref().map(account),

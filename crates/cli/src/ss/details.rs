@@ -91,6 +91,9 @@ fn pace(words: &mut Vec<String>, tcp: &Tcp) {
         some(words, "lastrcv", account.last_data_recv_ms);
     }
     some(words, "lastack", tcp.last_ack_recv_ms);
+    if let Some(bytes) = tcp.pacing_rate {
+        words.push(format!("pacing_rate {}", rate(bytes as f64 * 8.0)));
+    }
 }
 
 /// Bits a second as ss(8) writes them: `2.32Gbps`.

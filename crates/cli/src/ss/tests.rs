@@ -50,6 +50,7 @@ fn connection() -> Socket {
         cwnd: 10,
         reordering: 3,
         snd_wnd: 65_536,
+        pacing_rate: Some(347_520_000),
         account: Some(Account {
             bytes_acked: 4711,
             total_retrans: 2,
@@ -107,8 +108,8 @@ fn what_is_known_stands_below_in_the_words_of_ss() {
     assert_eq!(
         below,
         "    skmem:(r0,rb131072,t12345,tb65536,d0) ts sack cubic wscale:7,4 rto:204 rtt:0.05/0.025 ato:40 \
-         mss:1448 cwnd:10 bytes_acked:4711 send 2.32Gbps busy:10ms rwnd_limited:2ms(25.0%) retrans:0/2 \
-         snd_wnd:65536"
+         mss:1448 cwnd:10 bytes_acked:4711 send 2.32Gbps pacing_rate 2.78Gbps busy:10ms rwnd_limited:2ms(25.0%) \
+         retrans:0/2 snd_wnd:65536"
     );
     let terminal = Style {
         moving: true,

@@ -66,6 +66,8 @@ pub(crate) struct Tcp {
     pub(crate) notsent_bytes: u32,
     pub(crate) snd_wnd: u32,
     pub(crate) rcv_wnd: u32,
+    /// Bytes a second; none when nothing limits it.
+    pub(crate) pacing_rate: Option<u64>,
     pub(crate) last_data_sent_ms: u64,
     pub(crate) last_ack_recv_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -182,7 +182,7 @@ impl Host {
             buffers: self.tcp.buffers(table, slot).unwrap_or_default(),
             dropped: 0,
             tcp: match table {
-                Table::Connections => self.tcp.details(&self.net, now, slot),
+                Table::Connections => self.tcp.details((&self.core, &self.net), now, slot),
                 _ => None,
             },
         })

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use base::Instant;
 
+use crate::context::Core;
 use crate::error::SocketError;
 use crate::host::TcpOccupancy;
 use crate::net::Net;
@@ -110,6 +111,10 @@ pub struct TcpInfo {
     pub window_scales: (u8, u8),
     /// Name of the congestion control.
     pub congestion: &'static str,
+    /// Bytes a second that frames leave at, if they are paced; `u64::MAX`: as fast as may be.
+    pub pacing_rate: u64,
+    /// The most it may be (SO_MAX_PACING_RATE).
+    pub max_pacing_rate: u64,
     /// What it has done so far, if [`TcpOptions::account`](super::TcpOptions) asks for that.
     pub account: Option<TcpAccount>,
 }
@@ -185,16 +190,22 @@ pub struct ConnectionInfo {
 impl Tcp {
     pub(crate) fn info(
         &self,
-        net: &Net,
+        (core, net): (&Core, &Net),
         now: Instant,
         id: SocketId,
     ) -> Result<TcpInfo, SocketError> {
         let index = self.live(id)?;
         let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
-        Ok(self.info_of(net, now, index, tcb))
+        Ok(self.info_of((core, net), now, index, tcb))
     }
 
-    pub(super) fn info_of(&self, net: &Net, now: Instant, index: u32, tcb: &Tcb) -> TcpInfo {
+    pub(super) fn info_of(
+        &self,
+        (core, net): (&Core, &Net),
+        now: Instant,
+        index: u32,
+        tcb: &Tcb,
+    ) -> TcpInfo {
         let act = self.actives.at(tcb.active);
         let profile = self.profiles.get(tcb.profile);
         let opening = matches!(tcb.shown_state(), State::SynSent | State::SynReceived);
@@ -254,6 +265,8 @@ impl Tcp {
             scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: profile.options.congestion.name(),
+            pacing_rate: tcb.pacing_rate(&core.tcp, profile.options.max_pacing_rate),
+            max_pacing_rate: profile.options.max_pacing_rate,
             account: self.ledgers.at(index).map(|ledger| ledger.account(now)),
         }
     }

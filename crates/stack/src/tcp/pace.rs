@@ -13,7 +13,7 @@ use super::congestion::Congestion;
 use super::conn::Conn;
 use super::output::super_frame;
 use super::profile::TcpOptions;
-use super::record::more;
+use super::record::{Tcb, more};
 use super::tunables::TcpTunables;
 
 /// Round trips shorter than this, microseconds, need no short frames: ACKs come soon enough (Linux's `tcp_tso_rtt_log`).
@@ -27,25 +27,31 @@ impl TcpOptions {
     }
 }
 
-impl Conn<'_> {
-    /// Bytes a second: more than a window in each round trip, so that the window decides and not the rate.
-    pub(crate) fn pacing_rate(&self, tcp: &TcpTunables) -> u64 {
-        let most = self.profile.options.max_pacing_rate;
-        if let Some(rate) = self.model_rate() {
-            return rate.min(most);
-        }
-        if self.tcb.srtt == 0 {
+impl Tcb {
+    /// Bytes a second, at `most`: more than a window in each round trip, so that the window decides and not the rate.
+    pub(crate) fn pacing_rate(&self, tcp: &TcpTunables, most: u64) -> u64 {
+        if self.srtt == 0 {
             return most;
         }
-        let early = self.tcb.cwnd < self.tcb.ssthresh / 2;
+        let early = self.cwnd < self.ssthresh / 2;
         let percent = if early {
             tcp.pacing_ss_ratio
         } else {
             tcp.pacing_ca_ratio
         };
-        let window = u64::from(self.tcb.cwnd.max(self.tcb.outstanding()));
+        let window = u64::from(self.cwnd.max(self.outstanding()));
         // The smoothed round trip is kept in eighths of a microsecond.
-        (window * u64::from(percent) * 80_000 / u64::from(self.tcb.srtt)).min(most)
+        (window * u64::from(percent) * 80_000 / u64::from(self.srtt)).min(most)
+    }
+}
+
+impl Conn<'_> {
+    pub(crate) fn pacing_rate(&self, tcp: &TcpTunables) -> u64 {
+        let most = self.profile.options.max_pacing_rate;
+        match self.model_rate() {
+            Some(rate) => rate.min(most),
+            None => self.tcb.pacing_rate(tcp, most),
+        }
     }
 
     /// The longest payload of a frame that the device cuts: what leaves in about a millisecond, and more on short paths.

@@ -8,6 +8,7 @@ use core::time::Duration;
 use base::{Instant, Key};
 use wire::Addr;
 
+use crate::context::Core;
 use crate::net::Net;
 use crate::socket::{SocketId, SocketKind};
 
@@ -55,9 +56,9 @@ impl Tcp {
     }
 
     /// The numbers of the connection in one slot.
-    pub(crate) fn details(&self, net: &Net, now: Instant, slot: u32) -> Option<TcpInfo> {
+    pub(crate) fn details(&self, parts: (&Core, &Net), now: Instant, slot: u32) -> Option<TcpInfo> {
         let tcb = self.conns.at(slot)?;
-        Some(self.info_of(net, now, slot, tcb))
+        Some(self.info_of(parts, now, slot, tcb))
     }
 
     /// The limits of what may wait to be read and to be sent or acknowledged, bytes.

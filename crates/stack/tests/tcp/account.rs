@@ -311,6 +311,23 @@ fn a_full_congestion_window_is_only_busy() {
     assert_eq!(now.buffer_limited, ms(0));
 }
 
+/// A window in a round trip, and what Linux adds: twice while it grows fast, a fifth later; never above the socket's limit.
+#[test]
+fn the_pacing_rate_is_told() {
+    let (mut rig, open) = accepted();
+    let now = info(&rig, &open);
+    let window = u64::from(now.cwnd) * 1_000_000 / now.rtt.as_micros() as u64;
+    assert_eq!(
+        (now.pacing_rate, now.max_pacing_rate),
+        (2 * window, u64::MAX)
+    );
+    rig.host
+        .tcp_set_options(rig.now, open.socket, |o| o.max_pacing_rate = 5000)
+        .unwrap();
+    let slow = info(&rig, &open);
+    assert_eq!((slow.pacing_rate, slow.max_pacing_rate), (5000, 5000));
+}
+
 /// Who does not ask pays nothing, who asks later is accounted for from then on, and nothing is left behind.
 #[test]
 fn an_account_is_there_when_asked_for() {
