@@ -373,9 +373,10 @@ unsafe extern "C" fn write(_: User, fd: c_int, at: *const c_void, len: size_t) -
     transmit(fd, data, 0, Ok(None))
 }
 
-/// A call that sends; one that connects, too, looks at the sysctls first.
+/// A call that sends, to a device that may have been told something; one that connects, too, looks at the sysctls first.
 fn sender(flags: c_int) -> Call {
     let mut call = set().call();
+    call.look_at_device();
     if flags & libc::MSG_FASTOPEN != 0 {
         call.mirror();
     }
@@ -419,7 +420,7 @@ unsafe extern "C" fn writev(_: User, fd: c_int, at: *const iovec, count: c_int) 
     let count = usize::try_from(count).map_err(|_| Errno::INVAL);
     // SAFETY: the caller's bytes.
     let data = count.and_then(|count| unsafe { pieces(at, count) });
-    report(data.and_then(|data| posix::send(&mut set().call(), fd, data, 0, None)))
+    report(data.and_then(|data| posix::send(&mut sender(0), fd, data, 0, None)))
 }
 
 /// As its namesake in C.

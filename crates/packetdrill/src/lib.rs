@@ -2,7 +2,8 @@
 //!
 //! `edge` is what packetdrill sees: C functions and their pointers. `stage` is what it drives: a host, its clock, its
 //! point-to-point link and the threads that wait. `sysctl` carries the namespace's settings over, `settings` what the link is
-//! like, `device` what scripts change of it. Loaded with LD_PRELOAD too, `preload` answers the calls that packetdrill makes around its interface.
+//! like, `device` and `queue` what scripts change of it. Loaded with LD_PRELOAD too, `preload` answers the calls that packetdrill
+//! makes around its interface.
 //!
 //! What does not live here: what calls do (`posix`), what packets do (`stack`).
 //!
@@ -17,6 +18,7 @@ mod edge;
 mod pointer;
 #[allow(unreachable_pub)]
 mod preload;
+mod queue;
 mod settings;
 mod stage;
 mod sysctl;

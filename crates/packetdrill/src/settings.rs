@@ -13,6 +13,8 @@ pub(crate) struct Settings {
     pub(crate) addresses: Vec<Cidr>,
     /// Frames are paced, as behind Linux's `fq`.
     pub(crate) pace: bool,
+    /// Segment size of the super-frames that come in: packetdrill's own `--mss`, which scripts say themselves.
+    pub(crate) mss: Option<u16>,
 }
 
 /// Addresses of the machine under test by custom.
@@ -55,6 +57,15 @@ impl Settings {
             }
             found
         };
+        let script = arguments.last().map(std::fs::read_to_string);
+        let script = script.and_then(Result::ok).unwrap_or_default();
+        let mss = script
+            .split_whitespace()
+            .take_while(|word| !word.starts_with('`'))
+            .find_map(|word| word.strip_prefix("--mss="))
+            .map(str::to_string)
+            .or_else(|| argument("mss"))
+            .and_then(|mss| mss.parse().ok());
         let mtu = mtu.or_else(|| argument("mtu").and_then(|mtu| mtu.parse().ok()));
         if addresses.is_empty() {
             for text in ADDRESSES {
@@ -70,6 +81,7 @@ impl Settings {
             mtu: mtu.unwrap_or(MTU),
             addresses,
             pace,
+            mss,
         })
     }
 }

@@ -13,11 +13,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use base::{Batch, Chain, Instant, Offloads, Packet};
+use base::{Batch, Chain, Gso, GsoKind, Instant, Offloads, Packet};
 use posix::{Table, World};
 use stack::{Config, Host, InterfaceConfig, InterfaceId, Route};
+use wire::checksum;
+use wire::tcp::Flags;
 
 use crate::device;
+use crate::queue;
 use crate::settings::Settings;
 use crate::sysctl;
 
@@ -72,6 +75,11 @@ struct Inner {
     /// Counts every use of the clock by who drives it.
     moves: u64,
     settled: sysctl::Settled,
+    /// What the device of the namespace was told: to be handed super-frames, to take nothing.
+    whole: bool,
+    refuses: bool,
+    /// Segment size of super-frames that come in, if it was said.
+    mss: Option<u16>,
 }
 
 impl Inner {
@@ -81,16 +89,22 @@ impl Inner {
         if self.host.next_deadline().is_some_and(|at| at <= self.now) {
             self.host.handle_timers(self.now);
         }
-        loop {
+        while !self.refuses {
             let more = self.host.poll_transmit(self.now, self.link, &mut batch);
             if batch.is_empty() && !more {
                 break;
             }
             while let Some(packet) = batch.pop_front() {
                 let pool = self.host.pool_mut();
-                let bytes = pool.slices(&packet.chain).flatten().copied().collect();
+                let bytes: Vec<u8> = pool.slices(&packet.chain).flatten().copied().collect();
                 pool.free(packet.chain);
-                self.sent.push_back((bytes, self.now));
+                let gso = packet.facts.gso;
+                if self.whole || gso.kind == GsoKind::None {
+                    self.sent.push_back((bytes, self.now));
+                    continue;
+                }
+                let frames = cut(&bytes, usize::from(gso.header_len), usize::from(gso.size));
+                self.sent.extend(frames.map(|frame| (frame, self.now)));
             }
         }
         let mut ready = false;
@@ -100,7 +114,8 @@ impl Inner {
         ready
     }
 
-    /// Follows a script that has changed `tun0`. What it was before is nothing to us: the link is what the settings say.
+    /// Follows a script that has changed `tun0`. What it was before is nothing to us: the link is what the settings say. The host
+    /// goes on making super-frames, as Linux does: they are cut on their way out.
     fn follow_device(&mut self) {
         let found = device::link();
         let Some(now) = found.filter(|_| found != self.device) else {
@@ -110,13 +125,23 @@ impl Inner {
             self.mtu = now.mtu;
         }
         self.device = found;
-        let offloads = Offloads {
-            tso4: now.tso,
-            tso6: now.tso,
-            ..OFFLOADS
-        };
+        self.whole = now.tso;
         // An MTU that no host has leaves the link as it is.
-        let _ = self.host.set_link(self.now, self.link, self.mtu, offloads);
+        let _ = self.host.set_link(self.now, self.link, self.mtu, OFFLOADS);
+    }
+
+    /// What a packet that comes in is made of, for one longer than a segment.
+    fn super_frame(&self, packet: &[u8]) -> Gso {
+        let v4 = packet.first().is_some_and(|byte| byte >> 4 == 4);
+        let headers = if v4 { 40 } else { 60 };
+        match self.mss {
+            Some(size) if packet.len() > headers + usize::from(size) => Gso {
+                kind: if v4 { GsoKind::Tcp4 } else { GsoKind::Tcp6 },
+                size,
+                header_len: headers as u16,
+            },
+            _ => Gso::NONE,
+        }
     }
 
     /// The next moment at which something is due: a timer, or the end of a wait.
@@ -131,6 +156,33 @@ impl Inner {
     fn any(&self, which: Caller) -> bool {
         self.callers.values().any(|caller| *caller == which)
     }
+}
+
+/// Cuts an IP packet whose headers are `header` long into such with `most` bytes of payload, as the kernel does for a device that
+/// cannot. Nobody looks at the checksums of TCP.
+fn cut(packet: &[u8], header: usize, most: usize) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let v4 = packet.first().is_some_and(|byte| byte >> 4 == 4);
+    let (tcp, place) = if v4 { (20, 2) } else { (40, 4) };
+    let (head, payload) = packet.split_at(header.min(packet.len()));
+    let most = most.max(1);
+    let count = payload.len().div_ceil(most);
+    payload.chunks(most).enumerate().map(move |(at, part)| {
+        let mut frame = [head, part].concat();
+        let length = (frame.len() - if v4 { 0 } else { tcp }) as u16;
+        frame[place..place + 2].copy_from_slice(&length.to_be_bytes());
+        if v4 {
+            frame[10..12].fill(0);
+            let sum = checksum::Sum::new().add_bytes(&frame[..tcp]).finish();
+            frame[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        let number = &mut frame[tcp + 4..tcp + 8];
+        let first = number.first_chunk().map_or(0, |b| u32::from_be_bytes(*b));
+        number.copy_from_slice(&first.wrapping_add((at * most) as u32).to_be_bytes());
+        if at + 1 < count {
+            frame[tcp + 13] &= !(Flags::PSH.0 | Flags::FIN.0) as u8;
+        }
+        frame
+    })
 }
 
 /// The stage of one process.
@@ -191,6 +243,9 @@ impl Stage {
                 pace: settings.pace,
                 congestion: sysctl::congestion(),
             },
+            mss: settings.mss,
+            whole: true,
+            refuses: false,
         };
         Ok(Self {
             inner: Mutex::new(inner),
@@ -312,7 +367,9 @@ impl Stage {
             return false;
         }
         let mut batch = Batch::new();
-        if let Err(packet) = batch.push(Packet::new(chain)) {
+        let mut frame = Packet::new(chain);
+        frame.facts.gso = inner.super_frame(packet);
+        if let Err(packet) = batch.push(frame) {
             inner.host.pool_mut().free(packet.chain);
             return false;
         }
@@ -360,6 +417,11 @@ impl Call {
         let keepalive = sysctl::mirror(&mut inner.host, &inner.settled);
         inner.table.set_keepalive(keepalive);
         inner.follow_device();
+    }
+
+    /// Before something is sent: whether the device takes it.
+    pub(crate) fn look_at_device(&mut self) {
+        self.inner().refuses = queue::refuses();
     }
 }
 

@@ -28,6 +28,8 @@ const KEEP_PROBES: core::ops::RangeInclusive<i32> = 1..=127;
 /// Linux's MAX_TCP_SYNCNT, and TCP_FIN_TIMEOUT_MAX in seconds.
 const SYN_RETRIES: core::ops::RangeInclusive<i32> = 1..=127;
 const FIN_TIMEOUT_MOST: i32 = 120;
+/// Linux's range of TCP_RTO_MAX_MS.
+const RTO_MAX_MS: core::ops::RangeInclusive<i32> = 1_000..=120_000;
 
 pub(crate) fn integer(value: &[u8]) -> Result<i32> {
     let first = value.first_chunk().ok_or(Errno::INVAL)?;
@@ -178,6 +180,10 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
             }
             Ok(())
         }
+        TCP_RTO_MAX_MS => {
+            let most = Duration::from_millis(within(number, RTO_MAX_MS)? as u64);
+            change_tcp(world, fd, |o| o.rto_max = Some(most))
+        }
         TCP_NOTSENT_LOWAT => change_tcp(world, fd, |o| o.notsent_lowat = number as u32),
         TCP_INQ => {
             world.table().get_mut(fd)?.inq = within(number, 0..=1)? != 0;
@@ -301,6 +307,24 @@ fn set_ip<W: World>(world: &mut W, fd: i32, level: i32, name: i32, value: &[u8])
         (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
             let tos = within(number, -1..=255)?.max(0) as u8;
             change_tos(world, fd, kind, tos)
+        }
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
+        | (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
+            if kind == Kind::Stream =>
+        {
+            let how = within(number, 0..=libc::IP_PMTUDISC_OMIT)?;
+            let socket = world.table().get_mut(fd)?;
+            if level == libc::IPPROTO_IPV6 {
+                // Routers never fragment IPv6.
+                socket.mtu_discover.1 = how;
+                return Ok(());
+            }
+            socket.mtu_discover.0 = how;
+            let fragment = !matches!(
+                how,
+                libc::IP_PMTUDISC_WANT | libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE
+            );
+            change_tcp(world, fd, |o| o.fragment = fragment)
         }
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => {
             let socket = world.table().get_mut(fd)?;
@@ -426,6 +450,8 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
 
 /// `TCP_NOTSENT_LOWAT`, which libc does not name.
 const TCP_NOTSENT_LOWAT: i32 = 25;
+/// `TCP_RTO_MAX_MS`, which libc does not name.
+const TCP_RTO_MAX_MS: i32 = 44;
 /// `TCP_INQ`, which libc does not name.
 const TCP_INQ: i32 = 36;
 /// `SO_MAX_PACING_RATE`, which libc does not name everywhere.
@@ -497,6 +523,10 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
     Ok(match name {
         libc::TCP_NODELAY => i32::from(socket.tcp.nodelay),
         libc::TCP_CORK => i32::from(socket.cork),
+        TCP_RTO_MAX_MS => match socket.tcp.rto_max {
+            Some(most) => most.as_millis() as i32,
+            None => world.host().tcp_tunables().rto_max_ms as i32,
+        },
         TCP_NOTSENT_LOWAT => socket.tcp.notsent_lowat as i32,
         TCP_INQ => i32::from(socket.inq),
         libc::TCP_MAXSEG => match socket.state {
@@ -542,6 +572,8 @@ fn ip_number<W: World>(world: &mut W, socket: &Socket, level: i32, name: i32) ->
         (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
             i32::from(tos)
         }
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER) => socket.mtu_discover.0,
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER) => socket.mtu_discover.1,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => i32::from(socket.only_v6),
         _ => return network::ip_number(world, socket, (level, name)),
     })

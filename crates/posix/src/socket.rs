@@ -64,6 +64,8 @@ pub(crate) struct Socket {
     pub(crate) fast_open_keys: Option<FastOpenKeys>,
     /// TCP_INQ.
     pub(crate) inq: bool,
+    /// IP_MTU_DISCOVER and IPV6_MTU_DISCOVER.
+    pub(crate) mtu_discover: (i32, i32),
     /// SO_OOBINLINE.
     pub(crate) oob_inline: bool,
     /// Number of the urgent byte that MSG_OOB took last.
@@ -105,6 +107,7 @@ impl Socket {
             cork: false,
             fast_open_keys: None,
             inq: false,
+            mtu_discover: (libc::IP_PMTUDISC_WANT, libc::IPV6_PMTUDISC_WANT),
             oob_inline: false,
             oob_taken: None,
             held: None,

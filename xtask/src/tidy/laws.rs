@@ -125,7 +125,14 @@ pub(super) const ROOMS: &[Room] = &[
         tests_use: &[],
         borrows: Some(&["libc"]),
         pure: false,
-        unsafe_in: &["device", "edge", "pointer", "preload", "tests/script"],
+        unsafe_in: &[
+            "device",
+            "edge",
+            "pointer",
+            "preload",
+            "queue",
+            "tests/script",
+        ],
     },
     Room {
         name: "millstream",

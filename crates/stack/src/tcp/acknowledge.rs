@@ -210,7 +210,7 @@ impl Conn<'_> {
             self.act.stuck_since = Instant::FAR;
             self.stop_early();
         } else {
-            self.act.rto_at = core.now + self.tcb.rto(); // RFC 6298 5.3
+            self.act.rto_at = core.now + self.rto(); // RFC 6298 5.3
             self.act.stuck_since = core.now;
         }
         self.tcb.has(flag::FIN_SENT) && left == 0

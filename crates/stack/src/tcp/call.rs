@@ -51,7 +51,7 @@ impl Tcp {
         let flow = flow_bytes(&remote, remote_port, &local, port);
         let profile = self
             .profiles
-            .acquire(local, options)
+            .acquire(local, &options.settled(&core.tcp))
             .ok_or(SocketError::NoBuffers)?;
         let mut tcb = Tcb::new(remote, remote_port, port, profile);
         tcb.snd_una = waits
@@ -90,7 +90,8 @@ impl Tcp {
         }
         if let Some(tcb) = self.conns.at_mut(key.index) {
             // Should the interface never ask for frames, the attempt ends all the same.
-            let again = core.now + tcb.rto();
+            let most = self.profiles.get(profile).options.rto_max();
+            let again = core.now + tcb.rto().min(most);
             arm_no_later(core, tcb, again, key.index);
         }
         self.queue_send(key.index);
@@ -365,7 +366,8 @@ impl Tcp {
             _ => return,
         };
         // Should the interface never ask for frames, it ends all the same.
-        let again = core.now + tcb.rto();
+        let most = self.profiles.get(tcb.profile).options.rto_max();
+        let again = core.now + tcb.rto().min(most);
         arm_no_later(core, tcb, again, index);
         self.queue_send(index);
     }

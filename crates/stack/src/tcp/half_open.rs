@@ -29,10 +29,10 @@ const ANSWER_GAP: Duration = Duration::from_millis(200);
 
 impl HalfOpen {
     /// How long its SYN-ACK is waited for before it is sent again (RFC 6298 5.5).
-    fn pace(&self) -> Duration {
+    fn pace(&self, options: &TcpOptions) -> Duration {
         RTO_INITIAL
             .saturating_mul(1 << self.retries.min(7))
-            .min(RTO_MAX)
+            .min(options.rto_max())
     }
 }
 
@@ -197,7 +197,8 @@ impl Tcp {
 
     /// Arms the timer of a half-open connection.
     fn await_ack(&mut self, core: &mut Core, index: u32) {
-        let Some(pace) = self.halves.at(index).map(HalfOpen::pace) else {
+        let pace = |h: &HalfOpen| h.pace(&self.profiles.get(h.profile).options);
+        let Some(pace) = self.halves.at(index).map(pace) else {
             return;
         };
         let timer = core
@@ -226,7 +227,9 @@ impl Tcp {
             h.ts_recent = tsval;
         }
         let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
-        let since_last = h.pace().saturating_sub(due - core.now);
+        let since_last = h
+            .pace(&self.profiles.get(h.profile).options)
+            .saturating_sub(due - core.now);
         if u32::from(h.retries) >= most || since_last < ANSWER_GAP {
             return core.stats.drops.add(Drop::TcpDuplicate);
         }
@@ -554,7 +557,7 @@ impl Tcp {
         if h.flags & (half::COOKIE | half::ACKED) == 0 {
             // Karn: a SYN-ACK that was sent once is timed by its timer, one that was sent again by the echo only.
             match core.wheel.deadline(h.timer).filter(|_| h.retries == 0) {
-                Some(due) => tcb.sample_rtt(core.now - (due - h.pace())),
+                Some(due) => tcb.sample_rtt(core.now - (due - h.pace(&profile.options))),
                 None => tcb.sample_echo(core.now, seg),
             }
         }

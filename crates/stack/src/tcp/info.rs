@@ -217,7 +217,9 @@ impl Tcp {
             state: tcb.shown_state(),
             rtt: tcb.srtt(),
             rtt_variation: Duration::from_micros(u64::from(tcb.rttvar >> 2)),
-            rto: tcb.rto(),
+            rto: tcb
+                .rto()
+                .min(self.profiles.get(tcb.profile).options.rto_max()),
             ack_delay: ACK_DELAY,
             since_data_sent: since(tcb.last_sent),
             since_received: since(tcb.last_received),

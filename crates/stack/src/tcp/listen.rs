@@ -87,7 +87,7 @@ impl Tcp {
             local,
             port,
             backlog,
-            options,
+            options: options.settled(&core.tcp),
             fast_open: Pending::NONE,
             dual,
             queue: List::EMPTY,

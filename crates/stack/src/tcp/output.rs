@@ -108,7 +108,8 @@ impl Tcp {
         let Some(mut conn) = self.conn(index) else {
             // No active part to be had now. Data and ACKs come back with the peer's retransmission.
             if let Some(tcb) = self.conns.at_mut(index).filter(|tcb| tcb.owes()) {
-                let again = core.now + tcb.rto();
+                let most = self.profiles.get(tcb.profile).options.rto_max();
+                let again = core.now + tcb.rto().min(most);
                 arm_no_later(core, tcb, again, index);
             }
             return (0, false);
@@ -116,7 +117,7 @@ impl Tcp {
         let Some(path) = path else {
             // No route now: try again as if the segment had been lost.
             if conn.act.rto_at == Instant::FAR && conn.waits_to_send() {
-                conn.act.rto_at = core.now + conn.tcb.rto();
+                conn.act.rto_at = core.now + conn.rto();
             }
             conn.tcb.flags &= !(flag::ACK_NOW | flag::RETRANSMIT | flag::PROBE);
             sync(core, conn.tcb, conn.act, index);
@@ -387,7 +388,7 @@ impl Conn<'_> {
 
     fn out_of_memory(&mut self, now: Instant) -> bool {
         if self.act.rto_at == Instant::FAR {
-            self.act.rto_at = now + self.tcb.rto();
+            self.act.rto_at = now + self.rto();
         }
         false
     }
@@ -401,7 +402,7 @@ impl Conn<'_> {
         }
         let idle = self.tcb.outstanding() == len && !self.tcb.opening();
         if self.act.rto_at == Instant::FAR || idle {
-            self.act.rto_at = now + self.tcb.rto();
+            self.act.rto_at = now + self.rto();
         }
         if self.act.stuck_since == Instant::FAR {
             self.act.stuck_since = now;
@@ -457,7 +458,7 @@ impl Conn<'_> {
             && self.tcb.outstanding() == 0
             && self.act.rto_at == Instant::FAR
         {
-            self.act.rto_at = now + self.tcb.rto();
+            self.act.rto_at = now + self.rto();
             if self.act.stuck_since == Instant::FAR {
                 self.act.stuck_since = now;
             }
@@ -565,16 +566,22 @@ pub(crate) fn window_shift(buffer: u32) -> u8 {
 pub(crate) struct Marks {
     ttl: Option<u8>,
     tos: u8,
+    fragment: bool,
 }
 
 impl Marks {
     /// For segments that belong to no socket.
-    pub(crate) const DEFAULT: Self = Self { ttl: None, tos: 0 };
+    pub(crate) const DEFAULT: Self = Self {
+        ttl: None,
+        tos: 0,
+        fragment: false,
+    };
 
     pub(crate) fn of(options: &TcpOptions) -> Self {
         Self {
             ttl: options.ttl,
             tos: options.tos,
+            fragment: options.fragment,
         }
     }
 }
@@ -587,7 +594,7 @@ pub(crate) fn ip_meta(path: &Path, remote: &wire::Addr, marks: Marks) -> IpMeta 
         // RFC 4861 6.3.4: what the link's router says, if the application says nothing.
         ttl: marks.ttl.unwrap_or(path.hop_limit),
         tos: marks.tos,
-        dont_fragment: !path.locked,
+        dont_fragment: !path.locked && !marks.fragment,
         ident: None,
     }
 }

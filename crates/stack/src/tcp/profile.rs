@@ -85,6 +85,11 @@ pub struct TcpOptions {
     pub receive_buffer: u32,
     /// Never send or announce a larger segment (TCP_MAXSEG), bytes of payload and options.
     pub max_segment: Option<u16>,
+    /// The longest retransmission timeout, from 1 s to 120 s (TCP_RTO_MAX_MS); the host's `rto_max_ms` when the socket began to
+    /// connect or listen, when `None`.
+    pub rto_max: Option<Duration>,
+    /// Routers may fragment what is sent over IPv4 (IP_MTU_DISCOVER: IP_PMTUDISC_DONT).
+    pub fragment: bool,
     /// Congestion control.
     pub congestion: Congestion,
     /// Keep account of what is sent and received, for [`TcpInfo::account`](super::TcpInfo): 132 bytes for the connection.
@@ -130,6 +135,8 @@ impl Default for TcpOptions {
             notsent_lowat: 0,
             receive_buffer: 1 << 20,
             max_segment: None,
+            rto_max: None,
+            fragment: false,
             congestion: Congestion::default(),
             account: false,
             pacing: false,

@@ -6,14 +6,14 @@
 //! Invariant: out-of-order ranges are sorted, disjoint, not adjacent, above `rcv_nxt` and below `rcv_adv`.
 //! Invariant: at most [`MAX_RANGES`] of them a connection, so that a peer can neither pin much memory nor make a segment dear.
 
-use base::{Chain, Seq};
+use base::{Chain, Instant, Seq};
 
 use crate::context::{Core, Keep};
 use crate::socket::Ready;
 use crate::stats::Drop;
 
-use super::conn::{ACK_DELAY, Conn, free_list, new_node, remove_node};
-use super::record::{NONE, Range, flag};
+use super::conn::{ACK_DELAY, Conn, QUICK_ACKS, free_list, new_node, remove_node};
+use super::record::{NONE, Range, State, flag};
 use super::segment::Segment;
 
 const MAX_RANGES: u8 = 128;
@@ -105,13 +105,24 @@ impl Conn<'_> {
             self.act.ooo_nodes = 0;
             self.tcb.rcv_nxt += 1;
             self.tcb.flags |= flag::FIN_RECEIVED;
-            self.tcb.ack_now();
+            self.act.dsack = (Seq(0), Seq(0)); // as Linux: what came twice matters no more
+            self.acknowledge_fin(core.now);
             raise |= Ready::READABLE | Ready::READ_CLOSED;
         } else if fin {
             self.note_recent(end);
             self.tcb.ack_now();
         }
         (raise, finished)
+    }
+
+    /// The ACK of the peer's FIN: as on Linux an application that ends the connection, too, is given the time to let its own FIN carry
+    /// it, unless nothing was received before. (An ACK that is due for the data goes out all the same.)
+    fn acknowledge_fin(&mut self, now: Instant) {
+        if self.tcb.state != State::Established || self.tcb.quick_acks >= QUICK_ACKS {
+            return self.tcb.ack_now();
+        }
+        self.tcb.flags |= flag::ACK_DELAYED;
+        self.act.ack_at = self.act.ack_at.min(now + ACK_DELAY);
     }
 
     /// Whether packet memory allows for more data to be read, so that readers who do not read leave some to everybody else.

@@ -204,6 +204,12 @@ impl Conn<'_> {
         let repairs = self.act.repair == Repair::Recovery;
         let safe = core::mem::take(&mut episode.prr.advanced) && lost == 0 && repairs;
         let allowed = episode.prr.allow(delivered, pipe, ssthresh, mss, safe);
+        // Whole segments are sent again, as Linux counts: what is begun is taken off the next time.
+        let allowed = if repairs {
+            allowed.next_multiple_of(mss)
+        } else {
+            allowed
+        };
         self.tcb.cwnd = pipe.saturating_add(allowed).max(mss);
     }
 

@@ -6,9 +6,12 @@ use core::time::Duration;
 
 use base::Instant;
 
+use super::conn::Conn;
+use super::profile::TcpOptions;
 use super::record::{Tcb, flag};
 use super::segment::Segment;
 use super::synchronise::initial_window;
+use super::tunables::TcpTunables;
 
 /// Lower bound of the timeout: Linux's 200 ms instead of RFC 6298's 1 s.
 pub(crate) const RTO_MIN: Duration = Duration::from_millis(200);
@@ -20,6 +23,29 @@ pub(crate) const RTO_INITIAL: Duration = Duration::from_secs(1);
 /// What the timeout is at least when data begins after a handshake that needed retransmissions and gave no sample
 /// (RFC 6298 5.7).
 const RTO_AFTER_LOST_SYN: Duration = Duration::from_secs(3);
+
+impl TcpOptions {
+    /// The longest timeout of a connection.
+    pub(crate) fn rto_max(&self) -> Duration {
+        self.rto_max.unwrap_or(RTO_MAX)
+    }
+
+    /// The host's settings that sockets keep from when they are made.
+    pub(crate) fn settled(&self, tunables: &TcpTunables) -> Self {
+        let host = Duration::from_millis(tunables.rto_max_ms.into());
+        Self {
+            rto_max: self.rto_max.or((host != RTO_MAX).then_some(host)),
+            ..self.clone()
+        }
+    }
+}
+
+impl Conn<'_> {
+    /// The timeout with backoff, as far as this connection lets it grow.
+    pub(crate) fn rto(&self) -> Duration {
+        self.tcb.rto().min(self.profile.options.rto_max())
+    }
+}
 
 impl Tcb {
     /// The handshake is over, after `retries` retransmissions of our SYN: sets the initial window and timeout.

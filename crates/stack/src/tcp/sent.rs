@@ -161,7 +161,8 @@ pub(crate) struct Delivery {
     pub(crate) min_rtt: u32,
     /// Up to here an original that arrives speaks against a timeout.
     pub(crate) recover: Seq,
-    /// The highest number delivered so far.
+    /// The highest number delivered before this ACK: what it covers below that came late, but not what it covers below what itself
+    /// reports.
     pub(crate) fack: Seq,
     /// Bytes delivered for the first time.
     pub(crate) bytes: u32,
@@ -223,7 +224,6 @@ impl Delivery {
                 self.reordered = self.reordered.max(self.fack.dist(node.start));
             }
         }
-        self.fack = self.fack.max(end);
         if counts {
             self.rtt = age;
             let sent = (node.at, end);

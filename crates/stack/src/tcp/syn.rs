@@ -31,7 +31,7 @@ impl Conn<'_> {
         }
         let ack = answer.then_some(self.tcb.rcv_nxt.0);
         if !self.emit_syn(core, way, (self.tcb.snd_una.0, ack), options, len) {
-            self.act.rto_at = core.now + self.tcb.rto();
+            self.act.rto_at = core.now + self.rto();
             return 0;
         }
         self.tcb.snd_nxt = self.tcb.snd_una + 1;
@@ -43,7 +43,7 @@ impl Conn<'_> {
             self.act.stuck_since = core.now;
         }
         if self.act.rto_at == Instant::FAR || self.act.rto_at <= core.now {
-            self.act.rto_at = core.now + self.tcb.patience(&core.tcp);
+            self.act.rto_at = core.now + self.patience_to_send(&core.tcp);
         }
         1
     }

@@ -23,6 +23,8 @@ use super::tunables::TcpTunables;
 
 /// R2 of connections nobody owns any more, unless `orphan_retries` says another.
 const RETRIES_ORPHAN: u32 = 8;
+/// How often one looks whether an interface takes frames again (Linux's TCP_RESOURCE_PROBE_INTERVAL).
+const LOCAL_PROBE: Duration = Duration::from_millis(500);
 /// The longest `TcpOptions::linger2`, as Linux.
 const FIN_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
@@ -160,7 +162,7 @@ impl Tcp {
             return self.conclude(core, net, index, outcome);
         }
         tcb.backoff += 1;
-        let again = core.now + tcb.patience(&core.tcp);
+        let again = core.now + tcb.patience(&core.tcp).min(options.rto_max());
         arm_no_later(core, tcb, again, index);
         self.queue_send(index);
     }
@@ -222,7 +224,7 @@ impl Conn<'_> {
                 ledger.timed_out(core.now, self.tcb.backoff == 0);
             }
             self.tcb.backoff += 1;
-            self.act.rto_at = self.within_limit(core.now + self.tcb.patience(&core.tcp));
+            self.act.rto_at = self.within_limit(core.now + self.patience_to_send(&core.tcp));
             self.tcb.flags |= flag::RETRANSMIT;
             return Outcome::SEND;
         }
@@ -237,6 +239,13 @@ impl Conn<'_> {
                 self.tcb.flags |= flag::PROBE;
             }
             self.tcb.probes = self.tcb.probes.saturating_add(1);
+            if self.tcb.has(flag::SEND_QUEUED) && self.profile.options.user_timeout.is_some() {
+                // It is not the peer: the interface takes nothing. As Linux, the user's limit runs from here, and is looked at
+                // often.
+                self.act.stuck_since = self.act.stuck_since.min(core.now);
+                self.act.rto_at = self.within_limit(core.now + LOCAL_PROBE);
+                return Outcome::SEND;
+            }
             // RFC 9293 3.8.6.1 (MUST-36): first probe after one RTO, then backed off exponentially.
             self.tcb.backoff = self.tcb.backoff.saturating_add(1);
             self.act.rto_at = self.next_timeout(core.now);
@@ -273,13 +282,21 @@ impl Conn<'_> {
             self.act.timeouts >= most && (orphan || !waits)
         } else {
             self.tcb.probes >= most
-                || (orphan && self.tcb.backoff >= most && self.tcb.rto() >= RTO_MAX)
+                || (orphan
+                    && self.tcb.backoff >= most
+                    && self.rto() >= self.profile.options.rto_max())
         }
+    }
+
+    /// [`Tcb::patience`], as far as this connection lets it grow.
+    pub(crate) fn patience_to_send(&self, tunables: &TcpTunables) -> Duration {
+        let most = self.profile.options.rto_max();
+        self.tcb.patience(tunables).min(most)
     }
 
     /// When the timer is due next: not after the user's limit.
     pub(crate) fn next_timeout(&self, now: Instant) -> Instant {
-        self.within_limit(now + self.tcb.rto())
+        self.within_limit(now + self.rto())
     }
 
     fn within_limit(&self, at: Instant) -> Instant {

@@ -131,6 +131,8 @@ settings! {
     retries2 = 15, 0..=255;
     /// The same when the application has closed the socket; 0 means 8.
     orphan_retries = 0, 0..=255;
+    /// The longest retransmission timeout of sockets made from now on, milliseconds.
+    rto_max_ms = 120_000, 1_000..=120_000;
     /// Bytes that may wait to be sent for the first time before a socket is no longer ready to be written, unless it says itself.
     notsent_lowat = u32::MAX, 0..=u32::MAX;
 }

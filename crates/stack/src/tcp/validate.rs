@@ -33,7 +33,7 @@ impl Conn<'_> {
             }
             return;
         }
-        let rto = self.tcb.rto();
+        let rto = self.rto();
         if core.tcp.slow_start_after_idle == 0 || idle <= rto {
             return;
         }
@@ -86,7 +86,7 @@ impl Conn<'_> {
         }
         self.act.used = self.act.used.max(self.tcb.outstanding());
         let since = now.wrapping_sub(self.act.used_at);
-        if tcp.slow_start_after_idle == 0 || u128::from(since) < self.tcb.rto().as_millis() {
+        if tcp.slow_start_after_idle == 0 || u128::from(since) < self.rto().as_millis() {
             return;
         }
         let used = self.act.used.max(initial_window(u32::from(self.tcb.mss)));

@@ -316,7 +316,7 @@ impl Tcp {
         if let Some(conn) = self.conn(index)
             && conn.act.rto_at == base::Instant::FAR
         {
-            conn.act.rto_at = core.now + conn.tcb.rto();
+            conn.act.rto_at = core.now + conn.rto();
             sync(core, conn.tcb, conn.act, index);
         }
     }

@@ -207,6 +207,7 @@ fn losses_duplicates_and_disorder_are_counted() {
     assert_eq!(after.busy, ms(100));
     // One that comes late, and was not sent again.
     rig.write(&open, &[1; 2000]);
+    sent(&mut rig);
     ack(&mut rig, &open, 10_000, &[(11_000, 12_000)]);
     ack(&mut rig, &open, 11_000, &[(11_000, 12_000)]);
     assert_eq!(account(&rig, &open).reorderings, 1);

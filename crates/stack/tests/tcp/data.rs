@@ -652,6 +652,7 @@ fn urgent_data_is_announced_and_counted_down() {
     rig.send(open.peer + 10_017, open.host, ACK | FIN, b"");
     assert_eq!(rig.read(open.socket), Ok(b"calm".to_vec()));
     assert_eq!(rig.read(open.socket), Ok(vec![]));
+    rig.ms(50); // the ACK of the FIN
     assert_eq!((left(&rig), rig.host.tcp_occupancy().active), (0, 0));
 }
 

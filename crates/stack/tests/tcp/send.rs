@@ -1,9 +1,11 @@
 //! What writers say of their bytes, and how much they may write: pushes, MSG_MORE, ends of records, urgent data, room.
 
+use core::time::Duration;
+
 use stack::{Ready, SocketError, TcpOptions, Write};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, Flags, Open, PSH, Rig, SECOND, Seg, nodelay};
+use crate::rig::{ACK, FIN, Flags, Open, PSH, Rig, SECOND, Seg, nodelay};
 
 const URG: Flags = Flags::URG;
 const MORE: Write = Write {
@@ -286,4 +288,139 @@ fn a_probe_of_the_tail_is_the_last_segment() {
     assert_eq!(sent.last(), Some(&(2000, 300, true)));
     rig.ms(250);
     assert_eq!(cut(&mut rig, &open), [(2000, 300, true)]);
+}
+
+/// As Linux: the application may end the connection, too, and then one segment says both.
+#[test]
+fn the_ack_of_a_fin_waits_for_ours() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"request");
+    assert_eq!(rig.expect().ack, open.peer + 7);
+    assert_eq!(rig.read(open.socket).unwrap(), b"request");
+    rig.send(open.peer + 7, open.host, ACK | FIN, &[]);
+    rig.ms(39);
+    rig.silence();
+    rig.host.close(rig.now, open.socket).unwrap();
+    let seg = rig.expect();
+    assert!(seg.is(ACK | FIN) && seg.ack == open.peer + 8);
+    rig.silence();
+}
+
+#[test]
+fn the_ack_of_a_fin_waits_at_most_40_ms_and_not_when_nothing_came_before() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK | FIN, &[]);
+    assert_eq!(rig.expect().ack, open.peer + 1);
+    let mut rig = Rig::new();
+    let open = rig.accepted_with(&TcpOptions::default(), with_sack());
+    rig.send(open.peer, open.host, ACK, b"bytes");
+    rig.expect();
+    // The bytes again, and the end: what came twice is not told any more.
+    rig.send(open.peer + 2, open.host, ACK | FIN, b"tes");
+    rig.ms(41);
+    let seg = rig.expect();
+    assert_eq!((seg.ack, seg.options.sack.len), (open.peer + 6, 0));
+}
+
+#[test]
+fn timeouts_grow_no_longer_than_they_may() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
+    let options = TcpOptions {
+        rto_max: Some(Duration::from_secs(2)),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.write(&open, b"hello?");
+    rig.expect();
+    rig.ms(1100);
+    rig.expect();
+    for _ in 0..4 {
+        rig.ms(2000);
+        assert_eq!(rig.expect().data, b"hello?");
+        rig.silence();
+    }
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.rto, Duration::from_secs(2));
+    // The host's limit is kept from when a socket is made, SYN-ACKs included.
+    let mut rig = Rig::new();
+    let mut tunables = rig.host.tcp_tunables();
+    tunables.set("tcp_rto_max_ms", 1000).unwrap();
+    rig.host.set_tcp_tunables(tunables).unwrap();
+    rig.listen(1, &TcpOptions::default());
+    rig.send(999, 0, Flags::SYN, &[]);
+    for _ in 0..4 {
+        assert!(rig.expect().is(Flags::SYN | ACK));
+        rig.ms(900);
+        rig.silence();
+        rig.ms(110);
+    }
+}
+
+/// IP_PMTUDISC_DONT.
+#[test]
+fn routers_may_fragment_what_the_application_lets_them() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        fragment: true,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.write(&open, b"in pieces");
+    assert!(!rig.expect().dont_fragment);
+    rig.host
+        .tcp_set_options(rig.now, open.socket, |o| o.fragment = false)
+        .unwrap();
+    rig.write(&open, b"whole");
+    rig.send(open.peer, open.host + 9, ACK, &[]);
+    assert!(rig.expect().dont_fragment);
+}
+
+/// Linux's TCP_RESOURCE_PROBE_INTERVAL: the user's limit runs from when the interface was first found to take nothing.
+#[test]
+fn the_users_timeout_counts_where_the_interface_takes_nothing() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = 100;
+    let options = TcpOptions {
+        user_timeout: Some(Duration::from_secs(3)),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.write(&open, b"hello?");
+    let begin = rig.now;
+    let mut ended = None;
+    while let Some(at) = rig.host.next_deadline()
+        && ended.is_none()
+    {
+        rig.host.handle_timers(at);
+        rig.now = at;
+        let closed = rig.host.tcp_state(open.socket) == Ok(stack::State::Closed);
+        ended = closed.then_some(at - begin);
+    }
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!((info.probes, info.backoff), (6, 0));
+    // A timeout of 300 ms, then six looks.
+    let ended = ended.unwrap().as_millis();
+    assert!((3299..3310).contains(&ended), "{ended}");
+}
+
+/// One ACK that moves on and tells of holes above is no sign of reordering: what it covers came in order.
+#[test]
+fn an_ack_that_tells_of_holes_above_is_no_reordering() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = 100;
+    let open = rig.accepted_with(&nodelay(), with_sack());
+    write(&mut rig, &open, 10_000, Write::default());
+    while rig.next().is_some() {}
+    rig.ms(100);
+    let mut options = Options::default();
+    options.sack.len = 2;
+    options.sack.blocks[0] = (open.host + 3000, open.host + 4000);
+    options.sack.blocks[1] = (open.host + 6000, open.host + 10_000);
+    rig.send_with(open.peer, open.host + 1000, ACK, &[], options);
+    // Lost at once, all of the holes.
+    let again: Vec<u32> = cut(&mut rig, &open).iter().map(|s| s.0).collect();
+    assert_eq!(again, [1000, 2000, 4000, 5000]);
 }
