@@ -274,7 +274,8 @@ impl TcpEntry {
             let more = u32::try_from(tools.door.limits.send).unwrap_or(u32::MAX);
             let _ = cx.host.tcp_set_options(cx.now, self.id, |options| {
                 let most = options.send_buffer_most.max(options.send_buffer);
-                options.send_buffer = most.saturating_add(more);
+                // Besides what it holds already: the buffer, and a super-frame no longer than that.
+                options.send_buffer = most.saturating_mul(2).saturating_add(more);
             });
             self.send(cx, tools, orders);
         }
