@@ -1,6 +1,6 @@
 //! What is played: a link, flows over it, and what changes while they run.
 //!
-//! What does not live here: the file it is written in (`cli`), playing it ([`play`](crate::play)).
+//! What does not live here: the file it is written in (`cli`), playing it ([`play`](crate::play())).
 
 use core::time::Duration;
 
