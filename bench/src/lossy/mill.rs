@@ -42,7 +42,7 @@ pub(super) fn run(
         .ok_or_else(|| format!("Millstream has no {}", shared.control))?;
     let options = TcpOptions {
         congestion,
-        receive_buffer: RECEIVE_BUFFER,
+        receive_buffer: Some(RECEIVE_BUFFER),
         send_buffer: SEND_BUFFER,
         ..TcpOptions::default()
     };

@@ -366,7 +366,7 @@ fn options(flow: &Flow) -> TcpOptions {
     TcpOptions {
         congestion: flow.congestion,
         send_buffer: flow.send_buffer,
-        receive_buffer: flow.receive_buffer,
+        receive_buffer: Some(flow.receive_buffer),
         ..TcpOptions::default()
     }
 }

@@ -90,7 +90,8 @@ fn a_small_backlog_is_small() {
 fn shutdown_wakes_a_blocked_reader_and_writer() {
     let (a, b) = hosts();
     let (client, _server) = connection(&a, &b);
-    let data = pattern(0, 8 << 20);
+    // More than buffers grow to on both sides.
+    let data = pattern(0, 32 << 20);
     thread::scope(|scope| {
         let reader = scope.spawn(|| (&client).read(&mut [0; 1]));
         // Nobody reads at the other end.
@@ -176,7 +177,7 @@ fn a_stream_dropped_before_a_closed_window_is_the_stacks() {
         send: Limits::MIN,
     };
     let mut sizes = config();
-    sizes.tcp_receive_buffer = 64 * 1024;
+    sizes.tcp_receive_buffer = Some(64 * 1024);
     sizes.tcp_send_buffer = 64 * 1024;
     sizes.tcp_send_buffer_most = 0;
     let (a, b) = hosts_with(sizes, limits);

@@ -98,7 +98,7 @@ async fn back_pressure_is_pending_not_memory() {
         send: Limits::MIN,
     };
     let mut sizes = config();
-    sizes.tcp_receive_buffer = 128 * 1024;
+    sizes.tcp_receive_buffer = Some(128 * 1024);
     sizes.tcp_send_buffer = 128 * 1024;
     sizes.tcp_send_buffer_most = 0;
     let (a, b) = hosts_with(sizes, limits);

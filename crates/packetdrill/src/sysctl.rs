@@ -85,16 +85,17 @@ pub(crate) fn mirror(host: &mut Host, settled: &Settled) -> Keepalive {
     }
     // Not a sysctl: Linux leaves slow start at once, where RFC 9406 would go on more slowly.
     tunables.hystart = 1;
+    if let [_, first, most] = numbers("tcp_rmem")[..] {
+        for (name, bytes) in [("rmem_default", first), ("rmem_max", most)] {
+            let _ = tunables.set(name, i64::try_from(bytes).unwrap_or(-1));
+        }
+    }
     let _ = host.set_tcp_tunables(tunables);
     if let Some(keys) = fast_open_keys() {
         let _ = host.set_tcp_fast_open_keys(None, keys);
     }
     let mut options = host.tcp_defaults();
     let buffer = |bytes: u64| bytes.clamp(4096, 1 << 30) as u32;
-    // The most a window may grow to is what the window scale must be able to tell.
-    if let [_, _, most] = numbers("tcp_rmem")[..] {
-        options.receive_buffer = buffer(most);
-    }
     if let [_, default, most] = numbers("tcp_wmem")[..] {
         options.send_buffer = buffer(default);
         options.send_buffer_most = buffer(most);

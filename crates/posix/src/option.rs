@@ -18,6 +18,8 @@ use crate::world::World;
 
 /// Linux's rmem_max and wmem_max, and the least it makes of a buffer.
 const BUFFER_MOST: u32 = 212_992;
+/// Linux's rmem_max since 6.17.
+const RECEIVE_BUFFER_MOST: u32 = 4 << 20;
 const SEND_BUFFER_LEAST: u32 = 4_608;
 const RECEIVE_BUFFER_LEAST: u32 = 2_304;
 /// Linux's MAX_TCP_WINDOW and TCP_MIN_MSS.
@@ -125,7 +127,8 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
         libc::SO_BROADCAST => return change_udp(world, fd, |o| o.broadcast = on),
         notice::SO_ZEROCOPY => socket.notices.zerocopy = within(number, 0..=1)? != 0,
         libc::SO_RCVLOWAT => {
-            socket.low_water = if number < 0 { i32::MAX } else { number.max(1) } as usize;
+            let low = if number < 0 { i32::MAX } else { number.max(1) } as u32;
+            return set_low_water(world, fd, low);
         }
         libc::SO_SNDBUF => {
             let size = (number.max(0) as u32).min(BUFFER_MOST);
@@ -140,14 +143,14 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
         libc::SO_SNDBUFFORCE | libc::SO_RCVBUFFORCE => return Err(Errno::PERM),
         libc::SO_OOBINLINE => socket.oob_inline = on,
         libc::SO_RCVBUF => {
-            let size = (number.max(0) as u32).min(BUFFER_MOST);
+            let size = (number.max(0) as u32).min(RECEIVE_BUFFER_MOST);
             let size = (2 * size).max(RECEIVE_BUFFER_LEAST);
             socket.receive_buffer = Some(size);
             if socket.kind == Kind::Datagram {
                 return change_udp(world, fd, |o| o.receive_buffer = Some(size));
             }
             // Half is for the overhead of packets, as Linux reckons (tcp_adv_win_scale).
-            return change_tcp(world, fd, |o| o.receive_buffer = size / 2);
+            return change_tcp(world, fd, |o| o.receive_buffer = Some(size / 2));
         }
         _ => {
             let set = network::set_socket(world, fd, name, number);
@@ -155,6 +158,34 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
         }
     }
     Ok(())
+}
+
+/// SO_RCVLOWAT, of a stream at most half of what its buffer is or may become (as Linux).
+fn set_low_water<W: World>(world: &mut W, fd: i32, low: u32) -> Result<()> {
+    let most = world.host().tcp_tunables().rmem_max;
+    let socket = world.table().get_mut(fd)?;
+    let low = match socket.kind {
+        Kind::Stream => low.min(socket.receive_buffer.unwrap_or(most) / 2),
+        Kind::Datagram => low,
+    };
+    socket.low_water = low as usize;
+    change_tcp(world, fd, |o| o.receive_low_water = low)
+}
+
+/// SO_RCVBUF: what was set, or what the buffer of a stream has become, twice its bytes as Linux reckons.
+fn receive_buffer<W: World>(world: &mut W, socket: &Socket) -> u32 {
+    let tcp = world.host().tcp_tunables();
+    let grown = socket
+        .id()
+        .and_then(|id| world.host().tcp_receive_limit(id).ok());
+    match (socket.receive_buffer, socket.kind) {
+        (Some(set), _) => set,
+        (None, Kind::Datagram) => BUFFER_MOST,
+        (None, Kind::Stream) => grown.map_or(tcp.rmem_default, |bytes| {
+            let twice = bytes.saturating_mul(2).min(tcp.rmem_max);
+            twice.max(tcp.rmem_default)
+        }),
+    }
 }
 
 fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -233,6 +264,15 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
 fn set_handshake<W: World>(world: &mut W, fd: i32, name: i32, number: i32) -> Result<()> {
     let seconds = |n: i32| Duration::from_secs(n.unsigned_abs().into());
     match name {
+        libc::TCP_WINDOW_CLAMP => {
+            let fresh = matches!(world.table().get(fd)?.state, State::Fresh);
+            if number == 0 && !fresh {
+                return Err(Errno::INVAL);
+            }
+            let least = RECEIVE_BUFFER_LEAST / 2;
+            let clamp = (number != 0).then(|| number.unsigned_abs().max(least));
+            change_tcp(world, fd, |o| o.window_clamp = clamp)
+        }
         libc::TCP_SYNCNT => {
             let retries = within(number, SYN_RETRIES)? as u8;
             change_tcp(world, fd, |o| o.syn_retries = Some(retries))
@@ -422,6 +462,7 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
             }
             libc::SO_RCVTIMEO => return Ok(timeval(socket.receive_timeout)),
             libc::SO_SNDTIMEO => return Ok(timeval(socket.send_timeout)),
+            libc::SO_RCVBUF => receive_buffer(world, &socket) as i32,
             libc::SO_ERROR => return Ok(error_number(world, fd, &socket)?.to_ne_bytes().to_vec()),
             SO_MAX_PACING_RATE => return Ok(socket.tcp.max_pacing_rate.to_ne_bytes().to_vec()),
             SO_MEMINFO => return memory_info(world, &socket),
@@ -503,7 +544,6 @@ fn socket_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<
         libc::SO_SNDLOWAT => 1,
         notice::SO_ZEROCOPY => on(socket.notices.zerocopy),
         libc::SO_SNDBUF => send_buffer(world, socket) as i32,
-        libc::SO_RCVBUF => socket.receive_buffer.unwrap_or(socket.tcp.receive_buffer) as i32,
         _ => return network::socket_number(socket, name).ok_or(Errno::NOPROTOOPT),
     })
 }
@@ -529,6 +569,7 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
         },
         TCP_NOTSENT_LOWAT => socket.tcp.notsent_lowat as i32,
         TCP_INQ => i32::from(socket.inq),
+        libc::TCP_WINDOW_CLAMP => socket.tcp.window_clamp.unwrap_or(0) as i32,
         libc::TCP_MAXSEG => match socket.state {
             State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
                 world.host().tcp_info(id)?.mss as i32
@@ -601,7 +642,7 @@ fn memory_info<W: World>(world: &mut W, socket: &Socket) -> Result<Vec<u8>> {
         State::Stream(id) => queued(world, id),
         _ => (0, 0),
     };
-    let receive = socket_number(world, socket, libc::SO_RCVBUF)? as u32;
+    let receive = receive_buffer(world, socket);
     let send = socket_number(world, socket, libc::SO_SNDBUF)? as u32;
     // rmem_alloc, rcvbuf, wmem_alloc, sndbuf, fwd_alloc, wmem_queued, optmem, backlog, drops.
     let numbers = [unread, receive, 0, send, 0, unsent, 0, 0, 0];

@@ -230,6 +230,19 @@ fn options_have_linuxs_values_and_ranges() {
     let (level, tcp) = (libc::SOL_SOCKET, libc::IPPROTO_TCP);
     set(world, fd, level, libc::SO_SNDBUF, 10_000).unwrap();
     assert_eq!(number(world, fd, level, libc::SO_SNDBUF), Ok(20_000));
+    // The buffer of Linux until it is set; what is wanted at once is half of it at most, or of what it may become.
+    assert_eq!(number(world, fd, level, libc::SO_RCVBUF), Ok(131_072));
+    for (given, told) in [(0, 1), (-1, 3 << 20), (200_000, 200_000)] {
+        set(world, fd, level, libc::SO_RCVLOWAT, given).unwrap();
+        assert_eq!(number(world, fd, level, libc::SO_RCVLOWAT), Ok(told));
+    }
+    assert_eq!(number(world, fd, level, libc::SO_RCVBUF), Ok(400_000));
+    set(world, fd, tcp, libc::TCP_WINDOW_CLAMP, 100).unwrap();
+    assert_eq!(number(world, fd, tcp, libc::TCP_WINDOW_CLAMP), Ok(1_152));
+    assert_eq!(
+        set(world, fd, tcp, libc::TCP_WINDOW_CLAMP, 0),
+        Err(Errno::INVAL)
+    );
     set(world, fd, level, libc::SO_RCVBUF, 1).unwrap();
     assert_eq!(number(world, fd, level, libc::SO_RCVBUF), Ok(2_304));
     assert_eq!(number(world, fd, level, libc::SO_TYPE), Ok(STREAM));

@@ -272,6 +272,7 @@ fn options_that_steer_nothing_are_kept() {
 fn splice_moves_what_both_sides_take() {
     let world = &mut Alone::new();
     let (_, client, server) = pair(world, "10.0.0.1:80");
+    set(world, server, libc::SOL_SOCKET, libc::SO_RCVBUF, 400_000).unwrap();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (from, to) = (reader.as_raw_fd(), writer.as_raw_fd());
     let (mut reader, mut writer) = (File::from(reader), File::from(writer));

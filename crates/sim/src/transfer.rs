@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::HashMap;
 
 use base::Instant;
-use stack::{Event, Ready, SocketError, SocketId, TcpOptions};
+use stack::{Event, Ready, SocketError, SocketId, State, TcpOptions};
 
 use crate::world::{NodeId, World};
 
@@ -62,7 +62,6 @@ pub struct Scenario {
     outcome: Outcome,
     done_ends: usize,
     received: u64,
-    receive_buffer: u32,
     /// Bytes a reader takes at a time; small values exercise closed windows.
     pub read_size: usize,
 }
@@ -95,7 +94,6 @@ impl Scenario {
             outcome: Outcome::default(),
             done_ends: 0,
             received: 0,
-            receive_buffer: options.receive_buffer,
             read_size: 64 * 1024,
         };
         for (at, stream) in streams.iter().enumerate() {
@@ -200,21 +198,20 @@ impl Scenario {
             }
             return Ok(());
         }
-        self.keeps_its_buffer(world, node, event.socket)?;
+        Self::keeps_its_buffer(world, node, event.socket)?;
         self.work(world, node, event.socket)
     }
 
     /// What is unread and what may still come is no more than the buffer, and a sixteenth for the window's rounding.
-    fn keeps_its_buffer(
-        &self,
-        world: &mut World,
-        node: NodeId,
-        socket: SocketId,
-    ) -> Result<(), String> {
+    fn keeps_its_buffer(world: &mut World, node: NodeId, socket: SocketId) -> Result<(), String> {
         let Ok(info) = world.host(node).tcp_info(socket) else {
             return Ok(());
         };
-        let (held, most) = (info.unread + info.receive_window, self.receive_buffer);
+        let most = world.host(node).tcp_receive_limit(socket).unwrap_or(0);
+        if info.state == State::Closed {
+            return Ok(()); // what was granted is nobody's any more
+        }
+        let held = info.unread + info.receive_window;
         if u64::from(held) <= u64::from(most) + u64::from(most / 16) {
             Ok(())
         } else {

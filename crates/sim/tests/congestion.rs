@@ -49,7 +49,7 @@ fn flow(congestion: Congestion) -> TcpOptions {
     TcpOptions {
         congestion,
         send_buffer: 2 << 20,
-        receive_buffer: 2 << 20,
+        receive_buffer: Some(2 << 20),
         ..TcpOptions::default()
     }
 }

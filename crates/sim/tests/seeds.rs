@@ -100,7 +100,10 @@ fn options(rng: &mut Rng) -> TcpOptions {
         nodelay: rng.below(2) == 0,
         congestion: pick(rng, Congestion::AVAILABLE),
         pacing: rng.below(4) == 0,
-        receive_buffer: pick(rng, &[4_096, 30_000, 65_535, 1 << 20, 4 << 20]),
+        receive_buffer: pick(
+            rng,
+            &[None, Some(4_096), Some(30_000), Some(65_535), Some(4 << 20)],
+        ),
         send_buffer: pick(rng, &[4_096, 50_000, 1 << 20]),
         max_segment: pick(rng, &[None, None, Some(536), Some(100)]),
         ..TcpOptions::default()
@@ -114,7 +117,8 @@ fn bound(link: &LinkConfig, options: &TcpOptions, bytes: u64) -> Duration {
     let round = 2.0 * (link.delay + link.faults.jitter).as_secs_f64() + queue;
     let timeout = 0.25 + 4.0 * round;
     let segment = options.max_segment.map_or(1200.0, f64::from) - 40.0;
-    let window = options.receive_buffer.min(options.send_buffer).min(20_000);
+    let buffer = options.receive_buffer.unwrap_or(65_536);
+    let window = buffer.min(options.send_buffer).min(20_000);
     let loss = link.faults.corrupt
         + match link.faults.loss {
             Loss::None => 0.0,

@@ -199,7 +199,7 @@ fn a_tight_queue_makes_room_for_all() {
 #[test]
 fn small_buffers_and_odd_sizes() {
     let options = TcpOptions {
-        receive_buffer: 5_000,
+        receive_buffer: Some(5_000),
         send_buffer: 7_000,
         ..TcpOptions::default()
     };
@@ -297,4 +297,40 @@ fn a_partition_heals() {
         .run(&mut world, 5 * MINUTE)
         .expect("goes on after the partition");
     assert_eq!((outcome.complete, outcome.failed.len()), (1, 0));
+}
+
+/// The receive buffer that tunes itself holds a long fast link as well as one that was large from the start.
+#[test]
+fn long_fast_links_are_filled_without_large_buffers() {
+    for (rate, round_trip_ms, bytes) in
+        [(100_000_000, 100, 20 << 20), (1_000_000_000, 50, 60 << 20)]
+    {
+        let link = LinkConfig {
+            rate,
+            delay: Duration::from_millis(round_trip_ms / 2),
+            queue: 16 << 20,
+            offload: true,
+            ..LinkConfig::default()
+        };
+        let elapsed = [None, Some(16 << 20)].map(|receive_buffer| {
+            let options = TcpOptions {
+                receive_buffer,
+                send_buffer: 16 << 20,
+                ..TcpOptions::default()
+            };
+            let config = Config {
+                pool_blocks: 32_768,
+                ..config()
+            };
+            let (mut world, a, b) = World::pair(10, config, link);
+            let to = BOTH[0].parse().expect("an address");
+            let stream = Stream { up: bytes, down: 0 };
+            let mut scenario = Scenario::start(&mut world, a, b, to, &[stream], &options);
+            let outcome = scenario.run(&mut world, MINUTE).expect("it ends");
+            assert_eq!((outcome.complete, outcome.failed.len()), (1, 0));
+            outcome.elapsed
+        });
+        let [tuned, large] = elapsed.map(|time| time.as_secs_f64());
+        assert!(tuned <= large * 1.05, "{tuned} s, {large} s with 16 MiB");
+    }
 }

@@ -42,8 +42,9 @@ pub struct Config {
     pub reassembly_blocks: u32,
     /// Frames queued for one interface.
     pub transmit_queue: usize,
-    /// Bytes a TCP connection may hold to be read, and the window it can offer at most.
-    pub tcp_receive_buffer: u32,
+    /// Bytes a TCP connection may hold to be read, and the window it can offer at most. `None`: it begins with half of
+    /// `rmem_default`, and grows with what is read up to `rmem_max`.
+    pub tcp_receive_buffer: Option<u32>,
     /// Bytes a TCP connection may hold to be sent or acknowledged, at first.
     pub tcp_send_buffer: u32,
     /// TCP connections keep account of what they do, unless they say otherwise: see [`crate::TcpOptions::account`].
@@ -92,7 +93,7 @@ impl Default for Config {
             reassemblies: 256,
             reassembly_blocks: 2_048,
             transmit_queue: 1_024,
-            tcp_receive_buffer: 1 << 20,
+            tcp_receive_buffer: None,
             tcp_send_buffer: 1 << 20,
             tcp_account: false,
             tcp_send_buffer_most: 4 << 20,
@@ -126,7 +127,8 @@ impl Config {
         if self.pool_blocks < 64 {
             return Err(Value("pool_blocks must be 64 at least"));
         }
-        if self.tcp_receive_buffer < 4096 || self.tcp_receive_buffer > 1 << 30 {
+        let buffer = self.tcp_receive_buffer.unwrap_or(4096);
+        if !(4096..=1 << 30).contains(&buffer) {
             return Err(Value("tcp_receive_buffer must be from 4 KiB to 1 GiB"));
         }
         if self.tcp_send_buffer < 4096 || self.tcp_send_buffer > 1 << 30 {

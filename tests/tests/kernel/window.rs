@@ -75,9 +75,9 @@ fn a_host_that_stops_reading_is_waited_for() {
                 std::thread::sleep(Duration::from_millis(1200));
                 let later = machine.call(move |turn| turn.host.tcp_info(socket).unwrap());
                 assert!(later.receive_window < later.mss);
-                let limit = machine.call(move |turn| turn.host.tcp_options(socket).unwrap());
+                let limit = machine.call(move |turn| turn.host.tcp_receive_limit(socket).unwrap());
                 // Windows are rounded up to the unit of their scale, a sixteenth of the buffer in all at most.
-                let most = limit.receive_buffer + limit.receive_buffer / 16;
+                let most = limit + limit / 16;
                 assert!(
                     full <= later.unread && later.unread <= most,
                     "{full} bytes, then {} of {most}",

@@ -50,7 +50,7 @@ impl Storm {
             reassemblies: 32,
             reassembly_blocks: 256,
             timers: 8192,
-            tcp_receive_buffer: 64 << 10,
+            tcp_receive_buffer: Some(64 << 10),
             tcp_send_buffer: 64 << 10,
             // Else the storm takes the addresses away before anything begins.
             duplicate_detection: false,

@@ -179,7 +179,10 @@ impl Host {
         Some(SocketRow {
             transport: Transport::Tcp,
             socket,
-            buffers: self.tcp.buffers(table, slot).unwrap_or_default(),
+            buffers: self
+                .tcp
+                .buffers(&self.core, table, slot)
+                .unwrap_or_default(),
             dropped: 0,
             tcp: match table {
                 Table::Connections => self.tcp.details((&self.core, &self.net), now, slot),

@@ -33,6 +33,14 @@ impl Host {
         Ok(())
     }
 
+    /// Bytes that may wait to be read on a connection now: its buffer, or what that has grown to.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_receive_limit(&self, socket: SocketId) -> Result<u32, SocketError> {
+        self.tcp.receive_limit(&self.core, socket)
+    }
+
     /// Acknowledges what arrives at once, or as late as may be, for the next segments (TCP_QUICKACK); an ACK that is owed
     /// leaves.
     ///

@@ -49,6 +49,7 @@ impl Tcp {
         self.marks
             .audit(|index| self.conns.at(index).is_some_and(open))?;
         self.audit_lists()?;
+        self.audit_inflows()?;
         self.audit_totals()
     }
 
@@ -394,6 +395,15 @@ impl Tcp {
     }
 
     /// Nothing is in a table that no record accounts for.
+    fn audit_inflows(&self) -> Found {
+        let owners =
+            |(key, tcb): (Key, &Tcb)| (tcb.inflow() != 0).then_some((key.index, tcb.inflow()));
+        must(
+            self.inflows.belong_to(self.conns.iter().filter_map(owners)),
+            "an inflow and its connection do not name each other",
+        )
+    }
+
     fn audit_totals(&self) -> Found {
         let live = self
             .conns

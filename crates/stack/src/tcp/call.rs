@@ -10,7 +10,7 @@ use crate::error::SocketError;
 use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
 
-use super::conn::{QUICK_ACKS, free_list};
+use super::conn::free_list;
 use super::output::payload_for_mtu;
 use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
@@ -252,8 +252,9 @@ impl Tcp {
         if closed {
             return self.settle(core, index);
         }
-        if let Some(conn) = self.conn(index) {
-            if conn.window_update_due() {
+        if let Some(mut conn) = self.conn(index) {
+            conn.moderate(core);
+            if conn.window_update_due(&core.tcp) || conn.ack_at_read() {
                 conn.tcb.ack_now();
                 self.queue_send(index);
             } else {
@@ -271,7 +272,7 @@ impl Tcp {
         let mut ready = Ready::NONE;
         let ended =
             tcb.flags & (flag::FIN_RECEIVED | flag::READ_SHUT) != 0 || tcb.state == State::Closed;
-        if ended || act.is_some_and(|a| !a.recv.is_empty()) {
+        if ended || act.is_some_and(|a| self.worth_reading(tcb, a)) {
             ready |= Ready::READABLE;
         }
         if ended {
@@ -539,7 +540,7 @@ impl Tcp {
         }
         if self.conns.at(index).is_some_and(|tcb| !tcb.is_idle())
             && let Some(conn) = self.conn(index)
-            && conn.window_update_due()
+            && conn.window_update_due(&core.tcp)
         {
             conn.tcb.ack_now();
         }
@@ -571,7 +572,7 @@ impl Tcp {
         let Some(tcb) = self.conns.at_mut(index) else {
             return Err(SocketError::BadSocket);
         };
-        tcb.quick_acks = if quick { QUICK_ACKS } else { 0 };
+        tcb.acking.set_quick(quick);
         if quick && tcb.has(flag::ACK_DELAYED) {
             tcb.ack_now();
             self.queue_send(index);

@@ -11,16 +11,12 @@ use crate::socket::Ready;
 use super::congestion::{Algorithm, Bbr, Control, Reno, Window};
 use super::edges::EdgeTable;
 use super::fast_open::Fast;
+use super::inflow::Inflow;
 use super::ledger::Ledger;
 use super::profile::Profile;
 use super::record::{Active, NONE, Range, Repair, Tcb, flag};
 use super::recovery::Episode;
 use super::sent::{Board, Sent};
-
-/// Longest time an ACK may wait (RFC 9293 MUST-40: under 0.5 s); Linux's minimum.
-pub(crate) const ACK_DELAY: core::time::Duration = core::time::Duration::from_millis(40);
-/// Segments acknowledged at once at the start of a connection, so that the peer's slow start is fed.
-pub(crate) const QUICK_ACKS: u8 = 16;
 
 /// All parts of one connection.
 pub(crate) struct Conn<'a> {
@@ -35,6 +31,8 @@ pub(crate) struct Conn<'a> {
     pub(crate) models: &'a mut Slab<Bbr>,
     pub(crate) edges: &'a mut EdgeTable,
     pub(crate) fasts: &'a mut Slab<Fast>,
+    /// What is known of the stream it receives.
+    pub(crate) inflow: Option<&'a mut Inflow>,
     pub(crate) profile: &'a Profile,
 }
 
@@ -212,68 +210,9 @@ fn named(number: u32) -> Option<SocketError> {
 }
 
 impl Conn<'_> {
-    /// Bytes the receive queue may still take.
-    pub(crate) fn receive_room(&self) -> u32 {
-        self.profile
-            .options
-            .receive_buffer
-            .saturating_sub(self.act.recv.len() as u32)
-    }
-
     /// The next octet the application will read.
     pub(crate) fn read_edge(&self) -> Seq {
         self.act.read_edge(self.tcb)
-    }
-
-    /// The window to offer now (RFC 9293 3.8.6.2.2, receiver's SWS avoidance): the right edge moves only by a full segment or
-    /// half the buffer at least, and never left.
-    pub(crate) fn window_to_offer(&self) -> Seq {
-        let room = self.receive_room().min(65_535 << self.tcb.rcv_scale());
-        let unit = u32::from(self.act.rcv_mss)
-            .max(536)
-            .min(self.profile.options.receive_buffer / 2);
-        let edge = self.tcb.rcv_nxt + room;
-        if edge.gt(self.tcb.rcv_adv) && edge.dist(self.tcb.rcv_adv) >= unit {
-            edge
-        } else {
-            self.tcb.rcv_adv
-        }
-    }
-
-    /// The window field for a right edge, and up to where data will be accepted: rounded up to the scale's unit, so that rounding
-    /// does not take back what was granted (RFC 7323 2.4). Since every ACK rounds up anew, tiny segments could push the edge on
-    /// for ever: that ends a sixteenth above the buffer, where the field takes back less than a unit.
-    #[inline]
-    pub(crate) fn window_field(&self, edge: Seq) -> (u16, Seq) {
-        let scale = self.tcb.rcv_scale();
-        let window = if edge.gt(self.tcb.rcv_nxt) {
-            edge.dist(self.tcb.rcv_nxt)
-        } else {
-            0
-        };
-        let buffer = self.profile.options.receive_buffer;
-        let room = buffer
-            .saturating_add(buffer / 16)
-            .saturating_sub(self.act.recv.len() as u32);
-        let mut field = window.div_ceil(1 << scale);
-        if field << scale > room {
-            field = window >> scale;
-        }
-        let field = field.min(65_535);
-        let said = self.tcb.rcv_nxt + (field << scale);
-        (field as u16, self.tcb.rcv_adv.max(said))
-    }
-
-    /// Whether reading has opened the window enough to be worth telling the peer at once.
-    pub(crate) fn window_update_due(&self) -> bool {
-        // Before the handshake's end the peer could not use it.
-        if !self.tcb.state.receives() || self.tcb.opening() {
-            return false;
-        }
-        let edge = self.window_to_offer();
-        let opened = edge.dist(self.tcb.rcv_adv);
-        let left = self.tcb.rcv_wnd();
-        opened > 0 && (opened >= left || opened >= self.profile.options.receive_buffer / 4)
     }
 
     /// The congestion control at work. There is a record for each that may be; without one it is Reno with no memory.

@@ -85,6 +85,7 @@ impl Bench {
             models: &mut self.models,
             edges: &mut self.edges,
             fasts: &mut self.fasts,
+            inflow: None,
             profile: self.profiles.get(self.profile),
         }
     }
@@ -211,7 +212,7 @@ fn rounding_up_windows_does_not_stretch_the_buffer() {
     let mut core = core();
     let mut bench = Bench::new(7);
     let options = TcpOptions {
-        receive_buffer: buffer,
+        receive_buffer: Some(buffer),
         send_buffer: buffer,
         ..TcpOptions::default()
     };
@@ -228,7 +229,7 @@ fn rounding_up_windows_does_not_stretch_the_buffer() {
         let seq = bench.tcb.rcv_nxt;
         let mut conn = bench.conn();
         conn.receive(&mut core, &segment(seq, 1), data);
-        let (field, adv) = conn.window_field(conn.window_to_offer());
+        let (field, adv) = conn.window_field(&core.tcp, conn.window_to_offer(&core.tcp));
         let before = conn.tcb.rcv_adv;
         conn.tcb.rcv_adv = adv;
         edge = conn.tcb.rcv_nxt + (u32::from(field) << SCALE);
@@ -248,7 +249,7 @@ fn rounding_up_windows_does_not_stretch_the_buffer() {
 fn a_full_segment_and_a_short_one_are_acknowledged_at_once() {
     let mut core = core();
     let mut bench = Bench::new(7);
-    bench.tcb.quick_acks = 0;
+    bench.tcb.acking.set_quick(false);
     for (len, at_once) in [(1000, false), (1000, true), (1000, false), (1, true)] {
         let mut data = Chain::EMPTY;
         assert_eq!(

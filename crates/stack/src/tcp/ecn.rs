@@ -100,10 +100,10 @@ impl Conn<'_> {
             }
             if seg.ecn == CE && self.tcb.more & more::ECE == 0 {
                 self.tcb.more |= more::ECE;
-                self.tcb.quick_acks = self.tcb.quick_acks.max(QUICK);
+                self.tcb.acking.hurry(QUICK);
             } else if seg.ecn == 0 && was & more::ECN_SEEN != 0 {
                 // No mark where there were some: probably a retransmission, whose sender waits.
-                self.tcb.quick_acks = self.tcb.quick_acks.max(QUICK);
+                self.tcb.acking.hurry(QUICK);
             }
         }
         if seg.ecn != 0 {

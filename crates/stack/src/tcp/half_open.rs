@@ -16,8 +16,7 @@ use crate::context::{Core, TimerKind};
 use crate::net::{Net, ReportKind};
 use crate::stats::{Count, Drop};
 
-use super::conn::QUICK_ACKS;
-use super::output::{Marks, announced_mss, window_shift};
+use super::output::{Marks, announced_mss};
 use super::profile::TcpOptions;
 use super::record::{HalfOpen, State, Tcb, flag, half, more};
 use super::rtt::{RTO_INITIAL, RTO_MAX};
@@ -162,7 +161,7 @@ impl Tcp {
         let profile = self.profiles.get(h.profile);
         let (local, remote) = (profile.local, h.remote);
         let limit = profile.options.max_segment;
-        let buffer = profile.options.receive_buffer;
+        let shift = profile.options.window_shift(&core.tcp);
         let marks = Marks::of(&profile.options);
         let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
         let tsval = clock.wrapping_add(self.timestamp_offset(&flow));
@@ -176,11 +175,11 @@ impl Tcp {
             } else {
                 Flags::SYN | Flags::ECE
             },
-            window: buffer.min(65_535) as u16,
+            window: self.first_window(core, net, h) as u16,
             urgent: 0,
             options: Options {
                 mss: None,
-                window_scale: (h.scale != 0xff).then(|| window_shift(buffer)),
+                window_scale: (h.scale != 0xff).then_some(shift),
                 sack_permitted: h.flags & half::SACK != 0,
                 timestamps: (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent)),
                 fast_open,
@@ -296,9 +295,17 @@ impl Tcp {
     }
 
     /// The window a half-open connection offers, in bytes: that of its SYN-ACK.
-    fn first_window(&self, h: &HalfOpen) -> u32 {
-        let buffer = self.profiles.get(h.profile).options.receive_buffer;
-        buffer.min(65_535)
+    fn first_window(&self, core: &Core, net: &Net, h: &HalfOpen) -> u32 {
+        let profile = self.profiles.get(h.profile);
+        let (mtu, limit) = (net.link_mtu(&profile.local), profile.options.max_segment);
+        let mss = announced_mss(mtu, h.remote.is_v4(), limit);
+        let stamps = if h.flags & half::TIMESTAMPS != 0 {
+            12
+        } else {
+            0
+        };
+        let options = &profile.options;
+        options.first_window(&core.tcp, mss.saturating_sub(stamps))
     }
 
     /// An unacceptable segment is answered with an ACK (RFC 9293 3.10.7.4 first), at most every 500 ms (RFC 5961 7).
@@ -325,12 +332,12 @@ impl Tcp {
         let shift = if h.scale == 0xff {
             0
         } else {
-            window_shift(options.receive_buffer)
+            options.window_shift(&core.tcp)
         };
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let tsval = (now as u32).wrapping_add(self.timestamp_offset(&flow));
         let mut repr = seg.answer(h.iss + 1, Some(h.irs + 1), Flags(0));
-        repr.window = (self.first_window(h) >> shift) as u16;
+        repr.window = self.first_window(core, net, h).div_ceil(1 << shift) as u16; // no less than the SYN-ACK said
         repr.options.timestamps = (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent));
         self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), marks);
     }
@@ -425,7 +432,7 @@ impl Tcp {
             && seg
                 .timestamps
                 .is_some_and(|(tsval, _)| (tsval.wrapping_sub(h.ts_recent) as i32) < 0);
-        if paws || !seg.acceptable(expected, self.first_window(h)) {
+        if paws || !seg.acceptable(expected, self.first_window(core, net, h)) {
             core.drop_packet(data, Drop::TcpOutOfWindow);
             if !seg.has(Flags::RST) {
                 self.challenge_half_open(core, net, index, seg);
@@ -454,7 +461,8 @@ impl Tcp {
         let opened = if self.accept_queue_full(u32::from(h.listener)) {
             Err(Drop::TcpAcceptQueueFull)
         } else {
-            self.promote(core, index, seg).ok_or(Drop::TcpTableFull)
+            self.promote(core, net, index, seg)
+                .ok_or(Drop::TcpTableFull)
         };
         match opened {
             Ok(connection) => self.at_connection(core, net, connection, seg, data),
@@ -477,9 +485,9 @@ impl Tcp {
     }
 
     /// Turns a half-open connection into a connection in its listener's accept queue. `None` when the table is full.
-    fn promote(&mut self, core: &mut Core, index: u32, seg: &Segment) -> Option<u32> {
+    fn promote(&mut self, core: &mut Core, net: &Net, index: u32, seg: &Segment) -> Option<u32> {
         let h = *self.halves.at(index)?;
-        let tcb = self.passive(core, &h, seg);
+        let tcb = self.passive(core, net, &h, seg);
         let key = self.conns.insert(tcb)?;
         self.flows.replace(
             seg.hash,
@@ -512,21 +520,21 @@ impl Tcp {
     }
 
     /// The record of a connection whose handshake `seg` ends.
-    pub(super) fn passive(&self, core: &Core, h: &HalfOpen, seg: &Segment) -> Tcb {
+    pub(super) fn passive(&self, core: &Core, net: &Net, h: &HalfOpen, seg: &Segment) -> Tcb {
         let profile = self.profiles.get(h.profile);
         let flow = flow_bytes(&h.remote, h.remote_port, &profile.local, h.local_port);
         let mut tcb = Tcb::new(h.remote, h.remote_port, h.local_port, h.profile);
         tcb.ts_offset = self.timestamp_offset(&flow);
         tcb.state = State::Established;
         tcb.rcv_nxt = h.irs + 1;
-        tcb.rcv_adv = tcb.rcv_nxt + profile.options.receive_buffer.min(65_535);
+        tcb.rcv_adv = tcb.rcv_nxt + self.first_window(core, net, h);
         tcb.last_ack_sent = tcb.rcv_nxt;
         tcb.ts_recent = h.ts_recent;
         tcb.snd_una = h.iss + 1;
         tcb.snd_nxt = tcb.snd_una;
         tcb.snd_wl1 = h.irs;
         if h.scale != 0xff {
-            tcb.scales = h.scale | window_shift(profile.options.receive_buffer) << 4;
+            tcb.scales = h.scale | profile.options.window_shift(&core.tcp) << 4;
         }
         if h.flags & half::TIMESTAMPS != 0 {
             tcb.flags |= flag::TIMESTAMPS;
@@ -550,7 +558,6 @@ impl Tcp {
             .min(profile.options.max_segment.unwrap_or(u16::MAX))
             .saturating_sub(options)
             .max(36);
-        tcb.quick_acks = QUICK_ACKS;
         tcb.last_received = core.now.millis() as u32;
         tcb.last_sent = tcb.last_received;
         // A cookie tells no time, nor does data that comes long after the ACK.

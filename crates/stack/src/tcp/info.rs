@@ -14,7 +14,6 @@ use crate::net::Net;
 use crate::socket::SocketId;
 
 use super::Tcp;
-use super::conn::ACK_DELAY;
 use super::fast_open::FastOpenFail;
 use super::output::announced_mss;
 use super::record::{Repair, State, Tcb, flag, more};
@@ -220,7 +219,7 @@ impl Tcp {
             rto: tcb
                 .rto()
                 .min(self.profiles.get(tcb.profile).options.rto_max()),
-            ack_delay: ACK_DELAY,
+            ack_delay: tcb.ack_delay(),
             since_data_sent: since(tcb.last_sent),
             since_received: since(tcb.last_received),
             cwnd: tcb.cwnd,
@@ -271,6 +270,14 @@ impl Tcp {
             max_pacing_rate: profile.options.max_pacing_rate,
             account: self.ledgers.at(index).map(|ledger| ledger.account(now)),
         }
+    }
+
+    /// Bytes that may wait to be read now: what was set, or what the buffer has grown to.
+    pub(crate) fn receive_limit(&self, core: &Core, id: SocketId) -> Result<u32, SocketError> {
+        let index = self.live(id)?;
+        let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
+        let options = &self.profiles.get(tcb.profile).options;
+        Ok(options.receive_limit(&core.tcp, self.inflows.of(index, tcb.inflow())))
     }
 
     /// How many records of each kind live.

@@ -2,6 +2,8 @@
 //!
 //! What does not live here: parsing (`segment`), the handshake (`listen`, `synchronise`), ACKs (`acknowledge`), data (`receive`).
 
+use core::time::Duration;
+
 use base::{Candidate, Chain, Instant, Seq};
 use wire::Addr;
 use wire::tcp::{Flags, Options, Repr};
@@ -119,6 +121,13 @@ impl Tcp {
         seg: &Segment,
         data: Chain,
     ) {
+        if self
+            .conns
+            .at(index)
+            .is_some_and(|tcb| tcb.begins_inflow(seg))
+        {
+            self.begin_inflow(core, index);
+        }
         let Some(mut conn) = self.conn(index) else {
             core.drop_packet(data, Drop::TcpTableFull);
             // Everything else comes again. A reset does not, and needs no memory.
@@ -575,7 +584,12 @@ impl Conn<'_> {
         self.tcb.probes = 0;
         self.tcb.flags &= !flag::SOFT_ERROR;
         self.update_timestamp(core, seg);
-        self.tcb.last_received = core.now.millis() as u32;
+        let now = core.now.millis() as u32;
+        if seg.len > 0 {
+            let silent = Duration::from_millis(now.wrapping_sub(self.tcb.last_received).into());
+            self.tcb.heard_data(silent, self.act.rcv_mss);
+        }
+        self.tcb.last_received = now;
     }
 
     /// RFC 7323 4.3: TS.Recent follows segments that reach the left edge of what was last acknowledged.

@@ -234,7 +234,7 @@ impl Tcp {
                 let mut option = None;
                 match self.fast_answer(core, listener, seg) {
                     Answer::Open(newer) => {
-                        match self.open_fast(core, listener, seg, (iss, newer), data) {
+                        match self.open_fast(core, net, listener, seg, (iss, newer), data) {
                             Ok(()) => return true,
                             Err(back) => data = back,
                         }

@@ -37,10 +37,12 @@ mod call;
 pub(crate) mod congestion;
 mod conn;
 mod cookie;
+mod delack;
 mod ecn;
 mod edges;
 pub(crate) mod fast_open;
 mod half_open;
+mod inflow;
 mod info;
 mod input;
 mod ledger;
@@ -68,6 +70,7 @@ mod timer;
 mod tunables;
 mod undo;
 mod validate;
+mod window;
 mod write;
 
 #[cfg(test)]
@@ -153,6 +156,7 @@ pub(crate) struct Tcp {
     models: Slab<congestion::Bbr>,
     edges: edges::EdgeTable,
     fasts: Slab<fast_open::Fast>,
+    inflows: inflow::Inflows,
     listeners: Slab<Listener>,
     flows: FlowTable,
     /// Listeners by local address and port.
@@ -215,6 +219,7 @@ impl Tcp {
             models: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             edges: edges::EdgeTable::new(config.tcp_active),
             fasts: Slab::with_capacity(config.tcp_fast_open.min(u32::from(fast_open::NO_FAST))),
+            inflows: inflow::Inflows::new(config.tcp_active),
             listeners: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
@@ -297,6 +302,7 @@ impl Tcp {
         }
         let act = self.actives.at_mut(tcb.active)?;
         Some(Conn {
+            inflow: self.inflows.of_mut(index, tcb.inflow()),
             tcb,
             act,
             ranges: &mut self.ranges,
@@ -492,6 +498,7 @@ impl Tcp {
     /// the application lets go of it. Received bytes that were not read stay readable.
     fn dissolve(&mut self, core: &mut Core, index: u32, error: Option<SocketError>) {
         self.fast_open_dissolved(core, index, error);
+        self.end_inflow(index);
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };

@@ -16,6 +16,7 @@ use crate::stats::Count;
 
 use super::Tcp;
 use super::conn::Conn;
+use super::delack::ACK_DELAY;
 use super::profile::TcpOptions;
 use super::rack::Early;
 use super::record::{State, flag, more};
@@ -491,7 +492,8 @@ impl Conn<'_> {
             let new = data.is_some() && !seq.lt(self.tcb.snd_nxt);
             marks.tos |= self.speak_marks(&mut flags, new);
         }
-        let (window, adv) = self.window_field(self.window_to_offer());
+        let edge = self.window_to_offer(&core.tcp);
+        let (window, adv) = self.window_field(&core.tcp, edge);
         let urgent = self.urgent_pointer(seq);
         let flags = if urgent > 0 {
             flags | Flags::URG
@@ -521,16 +523,17 @@ impl Conn<'_> {
         let Some((chain, facts)) = built else {
             if bare {
                 self.tcb.flags |= flag::ACK_DELAYED;
-                self.act.ack_at = self.act.ack_at.min(core.now + super::conn::ACK_DELAY);
+                self.act.ack_at = self.act.ack_at.min(core.now + ACK_DELAY);
                 self.tcb.flags &= !flag::ACK_NOW;
             }
             return false;
         };
         self.tcb.rcv_adv = adv;
         self.tcb.last_ack_sent = self.tcb.rcv_nxt;
-        self.tcb.flags &= !(flag::ACK_NOW | flag::ACK_DELAYED);
-        self.act.ack_at = Instant::FAR;
-        self.act.unacked_in = 0;
+        if !bare {
+            self.tcb.answered();
+        }
+        self.ack_sent();
         core.count(Count::TcpSegmentsOut);
         if let Some(ledger) = &mut self.ledger {
             ledger.left(
@@ -552,13 +555,6 @@ impl Conn<'_> {
 /// nothing to it: the way back may be another (RFC 1191 3.1).
 pub(crate) fn announced_mss(mtu: u16, v4: bool, limit: Option<u16>) -> u16 {
     payload_for_mtu(mtu, v4, 0).min(limit.unwrap_or(u16::MAX))
-}
-
-/// The smallest shift that lets a 16-bit window cover `buffer` (RFC 7323 2.3: at most 14).
-pub(crate) fn window_shift(buffer: u32) -> u8 {
-    (0..14)
-        .find(|shift| 65_535u32 << shift >= buffer)
-        .unwrap_or(14)
 }
 
 /// What the application may set in the IP header (RFC 9293 MUST-48, MUST-49).

@@ -81,8 +81,13 @@ pub struct TcpOptions {
     /// Bytes that may wait to be sent for the first time before no more are wanted (TCP_NOTSENT_LOWAT); 0: as many as the host's
     /// `notsent_lowat` says.
     pub notsent_lowat: u32,
-    /// Bytes that may wait to be read; also bounds the window offered.
-    pub receive_buffer: u32,
+    /// Bytes that may wait to be read; also bounds the window offered. `None`: the host's first, which grows with what is read
+    /// (`moderate_rcvbuf`).
+    pub receive_buffer: Option<u32>,
+    /// Never offer a larger window (TCP_WINDOW_CLAMP), bytes.
+    pub window_clamp: Option<u32>,
+    /// Readable when so many bytes are there, or no more can come (SO_RCVLOWAT); a buffer that is not set has room for them.
+    pub receive_low_water: u32,
     /// Never send or announce a larger segment (TCP_MAXSEG), bytes of payload and options.
     pub max_segment: Option<u16>,
     /// The longest retransmission timeout, from 1 s to 120 s (TCP_RTO_MAX_MS); the host's `rto_max_ms` when the socket began to
@@ -133,7 +138,9 @@ impl Default for TcpOptions {
             send_buffer: 1 << 20,
             send_buffer_most: 0,
             notsent_lowat: 0,
-            receive_buffer: 1 << 20,
+            receive_buffer: None,
+            window_clamp: None,
+            receive_low_water: 1,
             max_segment: None,
             rto_max: None,
             fragment: false,

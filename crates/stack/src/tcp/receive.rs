@@ -12,7 +12,8 @@ use crate::context::{Core, Keep};
 use crate::socket::Ready;
 use crate::stats::Drop;
 
-use super::conn::{ACK_DELAY, Conn, QUICK_ACKS, free_list, new_node, remove_node};
+use super::conn::{Conn, free_list, new_node, remove_node};
+use super::delack::{ACK_DELAY, Acking};
 use super::record::{NONE, Range, State, flag};
 use super::segment::Segment;
 
@@ -46,6 +47,7 @@ impl Conn<'_> {
         mut data: Chain,
     ) -> (Ready, bool) {
         let mut raise = Ready::NONE;
+        self.measure_inflow(core.now, seg);
         let mut seq = seg.seq + u32::from(seg.has(wire::tcp::Flags::SYN));
         let mut fin = seg.has(wire::tcp::Flags::FIN);
         if seq.lt(self.tcb.rcv_nxt) {
@@ -56,14 +58,16 @@ impl Conn<'_> {
             let cut = (old as usize).min(data.len());
             core.pool.pull_front(&mut data, cut);
             seq += cut as u32;
-            self.tcb.ack_now();
+            self.ack_duplicate();
         }
         let room = if self.tcb.rcv_adv.gt(seq) {
             self.tcb.rcv_adv.dist(seq)
         } else {
             0
         };
-        if data.len() > room as usize {
+        // One segment may overrun the window, if there is one and nothing waits to be read (as Linux).
+        let overruns = room > 0 && seq == self.tcb.rcv_nxt && self.act.recv.is_empty();
+        if data.len() > room as usize && !overruns {
             core.pool.truncate(&mut data, room as usize);
             core.stats.drops.add(Drop::TcpReceiveBufferFull);
             fin = false;
@@ -81,8 +85,8 @@ impl Conn<'_> {
                 if let Some(ledger) = &mut self.ledger {
                     ledger.out_of_order(data.len() as u32, seg.unit);
                 }
+                self.note_segment(seg.unit);
                 self.store(core, seq, data);
-                self.tcb.ack_now();
             }
         } else {
             core.pool.free(data);
@@ -118,7 +122,8 @@ impl Conn<'_> {
     /// The ACK of the peer's FIN: as on Linux an application that ends the connection, too, is given the time to let its own FIN carry
     /// it, unless nothing was received before. (An ACK that is due for the data goes out all the same.)
     fn acknowledge_fin(&mut self, now: Instant) {
-        if self.tcb.state != State::Established || self.tcb.quick_acks >= QUICK_ACKS {
+        if self.tcb.state != State::Established || self.tcb.acking.quick() >= Acking::START.quick()
+        {
             return self.tcb.ack_now();
         }
         self.tcb.flags |= flag::ACK_DELAYED;
@@ -164,23 +169,11 @@ impl Conn<'_> {
         if filled_gap {
             self.absorb(core);
         }
-        self.act.rcv_mss = self
-            .act
-            .rcv_mss
-            .max(u16::try_from(unit).unwrap_or(u16::MAX));
+        self.note_segment(unit);
         self.act.unacked_in = self.act.unacked_in.saturating_add(len);
-        // RFC 5681 4.2: at least every second full-sized segment, at once when a gap is filled, else within the delay. A short one
-        // after a full one counts as the second, as on Linux: its sender may be waiting (Nagle).
-        if filled_gap
-            || self.tcb.quick_acks > 0
-            || self.act.unacked_in > u32::from(self.act.rcv_mss)
-        {
-            self.tcb.quick_acks = self.tcb.quick_acks.saturating_sub(1);
-            self.tcb.ack_now();
-        } else {
-            self.tcb.flags |= flag::ACK_DELAYED;
-            self.act.ack_at = self.act.ack_at.min(core.now + ACK_DELAY);
-        }
+        let beyond = self.tcb.rcv_nxt.gt(self.tcb.rcv_adv);
+        self.tcb.rcv_adv = self.tcb.rcv_adv.max(self.tcb.rcv_nxt);
+        self.ack_in_order(core.now, filled_gap, beyond);
         Ready::READABLE
     }
 
@@ -213,6 +206,7 @@ impl Conn<'_> {
     fn store(&mut self, core: &mut Core, seq: Seq, mut data: Chain) {
         // Memory for what cannot be read yet is the first to go when the pool runs low.
         if core.spare_blocks(Keep::OutOfOrder) == 0 {
+            self.ack_out_of_order(core);
             return core.drop_packet(data, Drop::PoolLow);
         }
         let end = seq + data.len() as u32;
@@ -228,6 +222,7 @@ impl Conn<'_> {
                     let start = range.start;
                     self.note_recent(start);
                     self.note_duplicate_data(seq, end.dist(seq));
+                    self.ack_duplicate();
                     return core.drop_packet(data, Drop::TcpDuplicate);
                 }
                 let again = range.end.dist(seq);
@@ -239,6 +234,7 @@ impl Conn<'_> {
             }
             _ => {
                 let Some(new) = self.insert(seq, end, previous, node) else {
+                    self.ack_out_of_order(core);
                     return core.drop_packet(data, Drop::TcpReceiveBufferFull);
                 };
                 if let Some(range) = self.ranges.at_mut(new) {
@@ -248,6 +244,7 @@ impl Conn<'_> {
             }
         };
         self.merge_following(core, grown);
+        self.ack_out_of_order(core);
         if let Some(start) = self.ranges.at(grown).map(|r| r.start) {
             self.note_recent(start);
         }

@@ -11,6 +11,7 @@
 use base::{Chain, Instant, Seq, TimerId};
 use wire::Addr;
 
+use super::delack::Acking;
 use super::rack::Rack;
 use super::sent::Flight;
 
@@ -146,6 +147,8 @@ pub(crate) mod flag {
 
 /// Bits of [`Tcb::more`].
 pub(crate) mod more {
+    /// The top four bits are [`super::Tcb::inflow`].
+    pub(crate) const INFLOW_SHIFT: u32 = 12;
     /// Something sent was acknowledged: the first ten segments are not paced (as Linux).
     pub(crate) const PACED: u16 = 1 << 0;
     /// Opened by a SYN with data or a cookie, whose SYN-ACK is not acknowledged yet (RFC 7413): SYN-RECEIVED, in which data may
@@ -230,8 +233,8 @@ pub(crate) struct Tcb {
     pub(crate) backoff: u8,
     /// How far segments were seen out of order on this path, in segments; 0: never.
     pub(crate) reordering: u8,
-    /// Segments still to be acknowledged at once (Linux's quick ACK mode).
-    pub(crate) quick_acks: u8,
+    /// How what comes is acknowledged.
+    pub(crate) acking: Acking,
     /// Keepalive probes unanswered.
     pub(crate) probes: u8,
     /// Millisecond (low 16 bits) of the last ACK sent against an unacceptable segment, for its limit (RFC 5961 7). Once it
@@ -242,6 +245,17 @@ pub(crate) struct Tcb {
 }
 
 impl Tcb {
+    /// Which record tells of the stream it receives, see `inflow`; 0: none.
+    #[inline]
+    pub(crate) fn inflow(&self) -> u8 {
+        (self.more >> more::INFLOW_SHIFT) as u8
+    }
+
+    pub(crate) fn set_inflow(&mut self, at: u8) {
+        self.more &= (1 << more::INFLOW_SHIFT) - 1;
+        self.more |= u16::from(at) << more::INFLOW_SHIFT;
+    }
+
     /// A record of a connection that has neither sent nor received anything.
     pub(crate) fn new(remote: Addr, remote_port: u16, local_port: u16, profile: u16) -> Self {
         Self {
@@ -277,7 +291,7 @@ impl Tcb {
             token: 0,
             backoff: 0,
             reordering: 0,
-            quick_acks: super::conn::QUICK_ACKS,
+            acking: Acking::START,
             probes: 0,
             challenged: 0,
             more: 0,

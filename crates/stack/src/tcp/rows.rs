@@ -62,13 +62,18 @@ impl Tcp {
     }
 
     /// The limits of what may wait to be read and to be sent or acknowledged, bytes.
-    pub(crate) fn buffers(&self, table: Table, slot: u32) -> Option<(u32, u32)> {
-        let options = match table {
-            Table::Listeners => &self.listeners.at(slot)?.options,
-            Table::Connections => &self.profiles.get(self.conns.at(slot)?.profile).options,
+    pub(crate) fn buffers(&self, core: &Core, table: Table, slot: u32) -> Option<(u32, u32)> {
+        let (options, inflow) = match table {
+            Table::Listeners => (&self.listeners.at(slot)?.options, None),
+            Table::Connections => {
+                let tcb = self.conns.at(slot)?;
+                let inflow = self.inflows.of(slot, tcb.inflow());
+                (&self.profiles.get(tcb.profile).options, inflow)
+            }
             Table::HalfOpen | Table::TimeWait => return None,
         };
-        Some((options.receive_buffer, options.send_buffer))
+        let receive = options.receive_limit(&core.tcp, inflow);
+        Some((receive, options.send_buffer))
     }
 
     fn describe(&self, index: u32, tcb: &Tcb) -> ConnectionInfo {

@@ -9,7 +9,7 @@ use crate::context::Core;
 use crate::stats::Count;
 
 use super::conn::Conn;
-use super::output::{Marks, Payload, Way, announced_mss, build, ip_meta, window_shift};
+use super::output::{Marks, Payload, Way, announced_mss, build, ip_meta};
 use super::record::{State, flag};
 
 impl Conn<'_> {
@@ -24,7 +24,7 @@ impl Conn<'_> {
             self.act.rtt_at = Instant::FAR;
             self.count_again(core);
         }
-        let mut options = self.syn_options(core.now, way.path.link_mtu, answer);
+        let mut options = self.syn_options(core, way.path.link_mtu, answer);
         let mut len = 0;
         if first && !answer {
             (options.fast_open, len) = self.fast_syn();
@@ -55,7 +55,7 @@ impl Conn<'_> {
         }
         let options = Options {
             fast_open: self.take_new_cookie(),
-            ..self.syn_options(core.now, way.path.link_mtu, true)
+            ..self.syn_options(core, way.path.link_mtu, true)
         };
         let iss = self.tcb.snd_una.0.wrapping_sub(1);
         let sent = self.emit_syn(core, way, (iss, Some(self.tcb.rcv_nxt.0)), options, 0);
@@ -82,13 +82,16 @@ impl Conn<'_> {
     ) -> bool {
         let first = self.tcb.snd_nxt == self.tcb.snd_una;
         let flags = self.syn_flags(&core.tcp, ack.is_some(), first);
+        let mss = options.mss.unwrap_or(536);
+        let whole = self.profile.options.first_window(&core.tcp, mss);
+        let window = whole.saturating_sub(self.act.recv.len() as u32);
         let repr = Repr {
             src_port: self.tcb.local_port,
             dst_port: self.tcb.remote_port,
             seq,
             ack,
             flags,
-            window: self.receive_room().min(65_535) as u16, // never scaled on a SYN (RFC 7323 2.2)
+            window: window as u16, // never scaled on a SYN (RFC 7323 2.2)
             urgent: 0,
             options: core.tcp.spoken(options),
         };
@@ -107,8 +110,10 @@ impl Conn<'_> {
         };
         self.tcb.flags &= !(flag::RETRANSMIT | flag::ACK_NOW | flag::ACK_DELAYED);
         self.act.ack_at = Instant::FAR;
-        if ack.is_some() {
-            let edge = self.tcb.rcv_nxt + u32::from(repr.window);
+        let edge = self.tcb.rcv_nxt + window;
+        if ack.is_none() {
+            self.tcb.rcv_adv = edge; // to be moved to where the peer's numbers begin
+        } else {
             self.tcb.rcv_adv = self.tcb.rcv_adv.max(edge);
             self.tcb.last_ack_sent = self.tcb.rcv_nxt;
         }
@@ -126,7 +131,7 @@ impl Conn<'_> {
     }
 
     /// Options of our SYN: all we can do; of a SYN-ACK: what the peer can do, too.
-    fn syn_options(&self, now: Instant, mtu: u16, answer: bool) -> Options {
+    fn syn_options(&self, core: &Core, mtu: u16, answer: bool) -> Options {
         let mss = announced_mss(
             mtu,
             self.tcb.remote.is_v4(),
@@ -136,11 +141,11 @@ impl Conn<'_> {
         Options {
             mss: Some(mss),
             window_scale: (!answer || self.tcb.scales != 0)
-                .then(|| window_shift(self.profile.options.receive_buffer)),
+                .then(|| self.profile.options.window_shift(&core.tcp)),
             sack_permitted: !answer || self.tcb.has(flag::SACK),
             timestamps: timestamps.then(|| {
                 (
-                    self.tcb.tsval(now),
+                    self.tcb.tsval(core.now),
                     if answer { self.tcb.ts_recent } else { 0 },
                 )
             }),

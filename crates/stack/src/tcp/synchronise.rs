@@ -12,7 +12,6 @@ use crate::stats::{Count, Drop};
 
 use super::conn::{Conn, End, Outcome};
 use super::input::Arrival;
-use super::output::window_shift;
 use super::record::{Repair, State, flag, more};
 use super::segment::Segment;
 
@@ -120,8 +119,9 @@ impl Conn<'_> {
         });
         let options = core.tcp.spoken(options);
         self.agree_on_ecn(seg);
+        let offered = self.tcb.rcv_wnd(); // by our SYN
         self.tcb.rcv_nxt = seg.seq + 1;
-        self.tcb.rcv_adv = self.tcb.rcv_nxt + self.receive_room().min(65_535);
+        self.tcb.rcv_adv = self.tcb.rcv_nxt + offered;
         self.tcb.last_ack_sent = self.tcb.rcv_nxt;
         self.tcb.peer_mss = options
             .mss
@@ -137,7 +137,7 @@ impl Conn<'_> {
         }
         self.tcb.scales = 0;
         if let Some(theirs) = options.window_scale {
-            let ours = window_shift(self.profile.options.receive_buffer);
+            let ours = self.profile.options.window_shift(&core.tcp);
             self.tcb.scales = theirs.min(14) | ours << 4;
         }
         self.set_mss();

@@ -187,8 +187,7 @@ impl Conn<'_> {
         if self.act.ack_at <= core.now {
             self.act.ack_at = Instant::FAR;
             if self.tcb.has(flag::ACK_DELAYED) {
-                self.tcb.flags &= !flag::ACK_DELAYED;
-                self.tcb.ack_now();
+                self.ack_timer();
                 outcome.send = true;
             }
         }

@@ -127,6 +127,19 @@ settings! {
     early_retrans = 3, 0..=4;
     /// Milliseconds that pass at least between two ACKs of a connection against segments it does not accept (RFC 5961 7).
     invalid_ratelimit = 500, 0..=60_000;
+    /// 1: a receive buffer that is not set grows with what is read in a round trip.
+    moderate_rcvbuf = 1, 0..=1;
+    /// The second number of `tcp_rmem`: the buffer a connection begins with, bytes. Half of it are offered.
+    rmem_default = 131_072, 2_304..=1 << 30;
+    /// The third number of `tcp_rmem`: bytes up to which a receive buffer grows by itself.
+    rmem_max = 6_291_456, 2_304..=1 << 30;
+    /// Nanoseconds for which word of out-of-order data may be held back, after the first of it; a twentieth of the round trip at
+    /// most, and as exact as the host's timers, 66 us.
+    comp_sack_delay_ns = 1_000_000, 0..=1_000_000_000;
+    /// Out-of-order segments that may wait to be told of together; 0: none.
+    comp_sack_nr = 44, 0..=255;
+    /// 1: a window may be said to be smaller than before, when there is less room. What was offered is accepted all the same.
+    shrink_window = 0, 0..=1;
     /// Timeouts in a row after which data is given up.
     retries2 = 15, 0..=255;
     /// The same when the application has closed the socket; 0 means 8.

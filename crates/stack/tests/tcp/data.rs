@@ -210,29 +210,29 @@ fn overlapping_segments_are_trimmed() {
 fn the_window_closes_and_opens_with_the_reader() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        receive_buffer: 8000,
+        receive_buffer: Some(8760),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);
     let mut at = 0;
-    for _ in 0..8 {
-        rig.send(open.peer + at, open.host, ACK, &[7; 1000]);
-        at += 1000;
+    for _ in 0..6 {
+        rig.send(open.peer + at, open.host, ACK, &[7; 1460]);
+        at += 1460;
         let ack = rig.expect();
         assert_eq!(
             u32::from(ack.window) + ack.ack,
-            open.peer + 8000,
+            open.peer + 8760,
             "the right edge stays"
         );
     }
     // Nothing fits any more: the data is refused, its ACK repeated (RFC 9293 MUST-66 admits the ACK).
-    rig.send(open.peer + at, open.host, ACK, &[7; 1000]);
+    rig.send(open.peer + at, open.host, ACK, &[7; 1460]);
     let ack = rig.expect();
-    assert_eq!((ack.ack, ack.window), (open.peer + 8000, 0));
-    assert_eq!(rig.read(open.socket).unwrap().len(), 8000);
+    assert_eq!((ack.ack, ack.window), (open.peer + 8760, 0));
+    assert_eq!(rig.read(open.socket).unwrap().len(), 8760);
     let update = rig.expect();
     assert!(
-        update.is(ACK) && update.window == 8000,
+        update.is(ACK) && update.window == 8760,
         "reading tells the peer at once"
     );
 }
@@ -242,12 +242,12 @@ fn small_reads_do_not_announce_silly_windows() {
     // RFC 9293 3.8.6.2.2, MUST-39
     let mut rig = Rig::new();
     let options = TcpOptions {
-        receive_buffer: 8000,
+        receive_buffer: Some(8760),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);
-    for at in 0..8 {
-        rig.send(open.peer + at * 1000, open.host, ACK, &[7; 1000]);
+    for at in 0..6 {
+        rig.send(open.peer + at * 1460, open.host, ACK, &[7; 1460]);
         rig.expect();
     }
     let mut small = [0; 100];
@@ -481,7 +481,7 @@ fn window_scaling_is_applied_both_ways() {
     // RFC 7323 2.3
     let mut rig = Rig::new();
     let options = TcpOptions {
-        receive_buffer: 1 << 20,
+        receive_buffer: Some(1 << 20),
         ..TcpOptions::default()
     };
     let syn = rig_scale_syn();
@@ -661,18 +661,18 @@ fn a_closed_window_lets_urgent_pointers_in() {
     // RFC 9293 MUST-66
     let mut rig = Rig::new();
     let options = TcpOptions {
-        receive_buffer: 2000,
+        receive_buffer: Some(2920),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);
-    rig.send(open.peer, open.host, ACK, &[1; 1000]);
-    rig.send(open.peer + 1000, open.host, ACK, &[1; 1000]);
+    rig.send(open.peer, open.host, ACK, &[1; 1460]);
+    rig.send(open.peer + 1460, open.host, ACK, &[1; 1460]);
     assert_eq!(rig.host.tcp_info(open.socket).unwrap().receive_window, 0);
     rig.events.clear();
-    urgent(&mut rig, (open.peer + 2000, open.host), 5, b"");
+    urgent(&mut rig, (open.peer + 2920, open.host), 5, b"");
     let event = rig.events.pop_back().expect("an event");
     assert!(event.ready.contains(Ready::PRIORITY));
-    assert_eq!(rig.host.tcp_info(open.socket).unwrap().urgent, 2005);
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().urgent, 2925);
 }
 
 /// Linux's rule: what was in flight a round trip ago opens the window, not what is left of it when the last ACKs come.

@@ -91,7 +91,7 @@ fn every_socket_is_listed_once_however_small_the_pages() {
     let tcp = all[1].tcp.as_ref().unwrap();
     assert_eq!(all[1].socket.send_queue, 100);
     assert_eq!(tcp.account.as_ref().unwrap().bytes_sent, 100);
-    assert_eq!(all[1].buffers, (1 << 20, 1 << 20));
+    assert_eq!(all[1].buffers, (65_536, 1 << 20));
     assert_eq!(all[2].socket.remote, "10.0.0.2:5002".parse().unwrap());
     assert_eq!(all[3].socket.remote, "10.0.0.2:5001".parse().unwrap());
     assert_eq!(all[4].socket.remote, "0.0.0.0:0".parse().unwrap());

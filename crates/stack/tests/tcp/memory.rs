@@ -127,7 +127,7 @@ fn a_larger_send_buffer_wakes_the_writer() {
 fn the_window_follows_the_receive_buffer_but_never_shrinks() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        receive_buffer: 10_000,
+        receive_buffer: Some(10_000),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);
@@ -137,7 +137,7 @@ fn the_window_follows_the_receive_buffer_but_never_shrinks() {
     assert_eq!(edge, open.peer + 10_000);
     let resize = |rig: &mut Rig, bytes: u32| {
         rig.host
-            .tcp_set_options(rig.now, open.socket, |o| o.receive_buffer = bytes)
+            .tcp_set_options(rig.now, open.socket, |o| o.receive_buffer = Some(bytes))
             .unwrap();
     };
     resize(&mut rig, 40_000);
@@ -180,7 +180,11 @@ fn many(rig: &mut Rig, count: u16, options: &TcpOptions) -> Vec<Open> {
 #[test]
 fn readers_who_do_not_read_leave_memory_to_others() {
     let mut rig = Rig::new();
-    let opened = many(&mut rig, 8, &TcpOptions::default());
+    let options = TcpOptions {
+        receive_buffer: Some(1 << 20),
+        ..TcpOptions::default()
+    };
+    let opened = many(&mut rig, 8, &options);
     let (others, idle) = opened.split_at(7);
     let mut acked = [1000u32; 7];
     for round in 0..700u32 {

@@ -394,7 +394,7 @@ fn a_closed_window_lets_acks_and_resets_in() {
     // MUST-66
     let full = |rig: &mut Rig| -> Open {
         let options = TcpOptions {
-            receive_buffer: 4096,
+            receive_buffer: Some(4096),
             ..nodelay()
         };
         let open = rig.accepted(&options);

@@ -114,7 +114,7 @@ fn old_timestamps_are_refused() {
 fn data_outside_the_window_is_dropped_and_acknowledged() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        receive_buffer: 10_000,
+        receive_buffer: Some(10_000),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);
@@ -249,7 +249,7 @@ fn out_of_order_floods_are_bounded() {
 fn an_ack_at_the_right_edge_of_the_window_counts() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        receive_buffer: 4096,
+        receive_buffer: Some(4096),
         ..nodelay()
     };
     let open = rig.accepted(&options);

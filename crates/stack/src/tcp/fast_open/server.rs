@@ -12,6 +12,7 @@ use wire::tcp::{FastOpen, Flags};
 
 use crate::context::Core;
 use crate::error::SocketError;
+use crate::net::Net;
 use crate::socket::SocketId;
 use crate::stats::{Count, Drop};
 use crate::tcp::conn::{Conn, Outcome};
@@ -174,12 +175,13 @@ impl Tcp {
     pub(in crate::tcp) fn open_fast(
         &mut self,
         core: &mut Core,
+        net: &Net,
         listener: u32,
         seg: &Segment,
         (iss, option): (Option<Seq>, Option<FastOpen>),
         data: Chain,
     ) -> Result<(), Chain> {
-        let Some((index, fast)) = self.enter_fast(core, listener, seg, (iss, option)) else {
+        let Some((index, fast)) = self.enter_fast(core, net, listener, seg, (iss, option)) else {
             core.count(Count::TcpFastOpenPassiveFail);
             return Err(data);
         };
@@ -215,6 +217,7 @@ impl Tcp {
     fn enter_fast(
         &mut self,
         core: &mut Core,
+        net: &Net,
         listener: u32,
         seg: &Segment,
         (iss, option): (Option<Seq>, Option<FastOpen>),
@@ -227,7 +230,7 @@ impl Tcp {
         h.flags |= half::COOKIE; // no SYN-ACK of it can be timed yet
         let options = &self.listeners.at(listener)?.options;
         h.profile = self.profiles.acquire(seg.dst, options)?;
-        let mut tcb = self.passive(core, &h, seg);
+        let mut tcb = self.passive(core, net, &h, seg);
         tcb.snd_wnd = u32::from(seg.window); // never scaled on a SYN (RFC 7323 2.2)
         tcb.max_wnd = tcb.snd_wnd;
         tcb.flags |= flag::RETRANSMIT; // the SYN-ACK is due

@@ -1,0 +1,155 @@
+//! The window we offer: how much a connection may hold to be read, how far the peer may send, and when it is told
+//! (RFC 9293 3.8.6, RFC 7323 2).
+//!
+//! What is counted are bytes of payload. Data lie in blocks of 2 KiB, and pieces of up to half a block are copied together
+//! (`receive`), so that the blocks of a queue are little more than twice its bytes. That is why a buffer by Linux's names
+//! (SO_RCVBUF, the first two numbers of `tcp_rmem`) counts twice the bytes: half of it is for what blocks leave empty.
+//!
+//! What does not live here: how the buffer grows (`inflow`), refusing data (`receive`).
+//!
+//! Invariant: the right edge that was offered is never taken back from what is accepted, whatever the field says.
+
+use base::Seq;
+
+use super::Tcp;
+use super::conn::Conn;
+use super::inflow::Inflow;
+use super::profile::TcpOptions;
+use super::record::{Active, Tcb};
+use super::tunables::TcpTunables;
+
+/// The largest window a header can say without a scale, and the most a SYN offers (RFC 7323 2.2).
+const UNSCALED: u32 = 65_535;
+
+impl TcpOptions {
+    /// Bytes that may wait to be read when a connection begins.
+    pub(crate) fn first_buffer(&self, tcp: &TcpTunables) -> u32 {
+        self.receive_buffer
+            .unwrap_or_else(|| (tcp.rmem_default / 2).max(self.receive_low_water))
+    }
+
+    /// Bytes that may wait to be read on a connection that receives `inflow`.
+    pub(crate) fn receive_limit(&self, tcp: &TcpTunables, inflow: Option<&Inflow>) -> u32 {
+        let first = self.first_buffer(tcp);
+        match inflow {
+            Some(inflow) if self.receive_buffer.is_none() => first.max(inflow.limit),
+            _ => first,
+        }
+    }
+
+    /// Bytes that may ever wait to be read, as far as is known when a connection begins.
+    fn last_buffer(&self, tcp: &TcpTunables) -> u32 {
+        let most = self
+            .receive_buffer
+            .unwrap_or_else(|| tcp.rmem_max.max(self.first_buffer(tcp)));
+        most.min(self.window_clamp.unwrap_or(u32::MAX))
+    }
+
+    /// The shift that lets a header say the largest window this connection may come to offer.
+    pub(crate) fn window_shift(&self, tcp: &TcpTunables) -> u8 {
+        window_shift(self.last_buffer(tcp))
+    }
+
+    /// What is offered with a SYN, and until data come: whole segments of `mss`, 64 KiB at most (as Linux).
+    pub(crate) fn first_window(&self, tcp: &TcpTunables, mss: u16) -> u32 {
+        let clamp = self.window_clamp.unwrap_or(u32::MAX);
+        let space = self.first_buffer(tcp).min(clamp);
+        let mss = u32::from(mss).max(1);
+        let whole = if space > mss {
+            space - space % mss
+        } else {
+            space
+        };
+        whole.min(UNSCALED)
+    }
+}
+
+/// The smallest shift that lets a 16-bit window cover `buffer` (RFC 7323 2.3: at most 14).
+pub(crate) fn window_shift(buffer: u32) -> u8 {
+    (0..14)
+        .find(|shift| UNSCALED << shift >= buffer)
+        .unwrap_or(14)
+}
+
+impl Conn<'_> {
+    /// Bytes that may wait to be read now.
+    #[inline]
+    pub(crate) fn receive_limit(&self, tcp: &TcpTunables) -> u32 {
+        let inflow = self.inflow.as_deref();
+        self.profile.options.receive_limit(tcp, inflow)
+    }
+
+    /// The window to offer now (RFC 9293 3.8.6.2.2, receiver's SWS avoidance): the right edge moves only by a full segment or
+    /// half the buffer at least, and never left, unless `shrink_window` is set.
+    pub(crate) fn window_to_offer(&self, tcp: &TcpTunables) -> Seq {
+        let limit = self.receive_limit(tcp);
+        let options = &self.profile.options;
+        let scale = self.tcb.rcv_scale();
+        let room = limit
+            .saturating_sub(self.act.recv.len() as u32)
+            .min(options.window_clamp.unwrap_or(u32::MAX))
+            .min(UNSCALED << scale);
+        let edge = self.tcb.rcv_nxt + room;
+        if tcp.shrink_window != 0 && edge.lt(self.tcb.rcv_adv) {
+            return self.tcb.rcv_nxt + (room >> scale << scale);
+        }
+        let unit = u32::from(self.act.rcv_mss).max(536).min(limit / 2);
+        if edge.gt(self.tcb.rcv_adv) && edge.dist(self.tcb.rcv_adv) >= unit {
+            edge
+        } else {
+            self.tcb.rcv_adv
+        }
+    }
+
+    /// The window field for a right edge, and up to where data will be accepted: rounded up to the scale's unit, so that rounding
+    /// does not take back what was granted (RFC 7323 2.4). Since every ACK rounds up anew, tiny segments could push the edge on
+    /// for ever: that ends a sixteenth above the buffer, where the field takes back less than a unit.
+    #[inline]
+    pub(crate) fn window_field(&self, tcp: &TcpTunables, edge: Seq) -> (u16, Seq) {
+        let scale = self.tcb.rcv_scale();
+        let window = if edge.gt(self.tcb.rcv_nxt) {
+            edge.dist(self.tcb.rcv_nxt)
+        } else {
+            0
+        };
+        let buffer = self.receive_limit(tcp);
+        let room = buffer
+            .saturating_add(buffer / 16)
+            .saturating_sub(self.act.recv.len() as u32);
+        let mut field = window.div_ceil(1 << scale);
+        if field << scale > room {
+            field = window >> scale;
+        }
+        let field = field.min(UNSCALED);
+        let said = self.tcb.rcv_nxt + (field << scale);
+        (field as u16, self.tcb.rcv_adv.max(said))
+    }
+
+    /// Whether reading has opened the window enough to be worth telling the peer at once, as on Linux: it is at least doubled,
+    /// and was no more than half of what it can be.
+    pub(crate) fn window_update_due(&self, tcp: &TcpTunables) -> bool {
+        // While it opens the handshake tells of the window.
+        if !self.tcb.state.receives() || self.tcb.opening() {
+            return false;
+        }
+        let edge = self.window_to_offer(tcp);
+        let opened = if edge.gt(self.tcb.rcv_adv) {
+            edge.dist(self.tcb.rcv_adv)
+        } else {
+            0
+        };
+        let left = self.tcb.rcv_wnd();
+        let clamp = self.profile.options.window_clamp.unwrap_or(u32::MAX);
+        opened > 0 && opened >= left && left <= self.receive_limit(tcp).min(clamp) / 2
+    }
+}
+
+impl Tcp {
+    /// Whether there is as much to read as the application wants at once, or no room for more (SO_RCVLOWAT).
+    #[inline]
+    pub(super) fn worth_reading(&self, tcb: &Tcb, act: &Active) -> bool {
+        let least = self.profiles.get(tcb.profile).options.receive_low_water;
+        let unread = act.recv.len() as u32;
+        unread > 0 && (unread >= least || tcb.rcv_wnd() <= u32::from(act.rcv_mss))
+    }
+}

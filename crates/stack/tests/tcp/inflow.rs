@@ -1,0 +1,263 @@
+//! The receive buffer grows with what is read in a round trip, and the window with it.
+
+use stack::{Config, Ready, SocketId, TcpOptions, TcpTunables};
+use wire::tcp::Options;
+
+use crate::rig::{ACK, Open, Rig, SYN, config};
+
+const MSS: u32 = 1460;
+
+fn scaled() -> Options {
+    Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        ..Options::default()
+    }
+}
+
+fn tuned(change: impl FnOnce(&mut TcpTunables)) -> Rig {
+    let mut tcp = TcpTunables::default();
+    change(&mut tcp);
+    let mut rig = Rig::with(Config { tcp, ..config() });
+    rig.handshake_ms = 100;
+    rig
+}
+
+fn limit(rig: &Rig, socket: SocketId) -> u32 {
+    rig.host.tcp_receive_limit(socket).unwrap()
+}
+
+/// A peer that fills the window it is offered, and how far it got.
+struct Sender {
+    open: Open,
+    at: u32,
+    edge: u32,
+    scale: u8,
+}
+
+impl Sender {
+    fn new(open: Open) -> Self {
+        let (at, edge) = (open.peer, open.peer + 64_240);
+        let scale = 7;
+        Self {
+            open,
+            at,
+            edge,
+            scale,
+        }
+    }
+
+    fn hear(&mut self, rig: &mut Rig) {
+        while let Some(ack) = rig.next() {
+            self.edge = ack.ack.wrapping_add(u32::from(ack.window) << self.scale);
+        }
+    }
+
+    /// One round trip of 100 ms: the window is filled, at most `most` bytes, and read or not. Returns what was sent.
+    fn round(&mut self, rig: &mut Rig, most: u32, reads: bool) -> u32 {
+        let (from, edge) = (self.at, self.edge.min(self.at.saturating_add(most)));
+        while self.at + MSS <= edge {
+            rig.send(self.at, self.open.host, ACK, &[0; MSS as usize]);
+            self.at += MSS;
+            if reads {
+                rig.read(self.open.socket).unwrap();
+            }
+            self.hear(rig);
+        }
+        rig.ms(100);
+        self.hear(rig);
+        self.at - from
+    }
+}
+
+/// Linux's rules: the first window is whole segments of at most half of the second number of `tcp_rmem`, 64 KiB at most; the
+/// scale covers the third. A buffer that is set is offered, and scaled for, as it is.
+#[test]
+fn the_first_window_is_64_kib_at_most() {
+    let fixed = |bytes| TcpOptions {
+        receive_buffer: Some(bytes),
+        ..TcpOptions::default()
+    };
+    let clamped = TcpOptions {
+        window_clamp: Some(30_000),
+        ..TcpOptions::default()
+    };
+    let cases = [
+        (TcpOptions::default(), 44 * 1460, 7),
+        (fixed(20_000), 13 * 1460, 0),
+        (fixed(1_000_000), 65_535, 4),
+        (fixed(1000), 1000, 0),
+        (clamped, 20 * 1460, 0),
+    ];
+    for (options, window, scale) in cases {
+        let mut rig = Rig::new();
+        rig.listen(1, &options);
+        rig.send_with(999, 0, SYN, &[], scaled());
+        let answer = rig.expect();
+        assert_eq!(answer.window, window);
+        assert_eq!(answer.options.window_scale, Some(scale));
+        let (_, syn) = Rig::new().connect(&options);
+        assert_eq!(
+            (syn.window, syn.options.window_scale),
+            (window, Some(scale))
+        );
+    }
+}
+
+#[test]
+fn the_buffer_of_a_reader_who_keeps_up_grows_with_the_round_trip() {
+    let mut rig = tuned(|_| {});
+    let open = rig.accepted_with(&TcpOptions::default(), scaled());
+    let mut sender = Sender::new(open);
+    let mut sent: Vec<u32> = (0..8)
+        .map(|_| sender.round(&mut rig, u32::MAX, true))
+        .collect();
+    assert!(sent[0] <= 65_536, "{sent:?}");
+    assert!(sent[7] >= 4 << 20, "{sent:?}");
+    let most = rig.host.tcp_tunables().rmem_max;
+    assert!(limit(&rig, sender.open.socket) <= most);
+    // Nothing is lost while nothing comes, and nothing waits.
+    rig.ms(3_600_000);
+    assert_eq!(rig.host.tcp_occupancy().active, 0);
+    sent.push(sender.round(&mut rig, u32::MAX, true));
+    assert!(sent[8] >= 4 << 20, "{sent:?}");
+}
+
+#[test]
+fn the_buffer_grows_no_further_than_what_is_read_in_a_round_trip_asks_for() {
+    let mut rig = tuned(|_| {});
+    let open = rig.accepted_with(&TcpOptions::default(), scaled());
+    let mut sender = Sender::new(open);
+    for _ in 0..50 {
+        sender.round(&mut rig, 60_000, true);
+    }
+    let grown = limit(&rig, sender.open.socket);
+    assert!(grown <= 60_000 * 16, "{grown}");
+}
+
+#[test]
+fn the_buffer_of_one_who_does_not_read_stays() {
+    let mut rig = tuned(|_| {});
+    let open = rig.accepted_with(&TcpOptions::default(), scaled());
+    let mut sender = Sender::new(open);
+    let sent: u32 = (0..20)
+        .map(|_| sender.round(&mut rig, u32::MAX, false))
+        .sum();
+    assert_eq!(limit(&rig, sender.open.socket), 65_536);
+    assert!(sent <= 65_536 + 65_536 / 16, "{sent}");
+}
+
+#[test]
+fn a_buffer_that_is_set_or_not_to_be_moderated_stays() {
+    let fixed = TcpOptions {
+        receive_buffer: Some(100_000),
+        ..TcpOptions::default()
+    };
+    for (moderate, options, size) in [(1, fixed, 100_000), (0, TcpOptions::default(), 65_536)] {
+        let mut rig = tuned(|tcp| tcp.moderate_rcvbuf = moderate);
+        let open = rig.accepted_with(&options, scaled());
+        let mut sender = Sender::new(open);
+        for _ in 0..8 {
+            sender.round(&mut rig, u32::MAX, true);
+        }
+        assert_eq!(limit(&rig, sender.open.socket), size);
+    }
+}
+
+/// Records of streams are bounded: a busy one keeps its own, a silent one gives it up to the next, and goes on all the same.
+#[test]
+fn a_silent_stream_gives_its_record_to_a_busy_one() {
+    let mut rig = Rig::with(Config {
+        tcp_active: 1,
+        ..config()
+    });
+    rig.handshake_ms = 100;
+    let first = rig.accepted_with(&TcpOptions::default(), scaled());
+    let mut first = Sender::new(first);
+    for _ in 0..6 {
+        first.round(&mut rig, u32::MAX, true);
+    }
+    assert!(limit(&rig, first.open.socket) > 1 << 20);
+    let grow = |rig: &mut Rig, sender: &mut Sender| {
+        for _ in 0..6 {
+            sender.round(rig, u32::MAX, true);
+        }
+        limit(rig, sender.open.socket)
+    };
+    rig.ms(2000);
+    rig.peer_port = 5001;
+    let syn = scaled();
+    rig.send_with(999, 0, SYN, &[], syn);
+    let answer = rig.expect();
+    rig.ms(100);
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    let listener = rig.events.pop_back().expect("an event").socket;
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    let open = Open {
+        socket,
+        host: answer.seq + 1,
+        peer: 1000,
+    };
+    let mut second = Sender::new(open);
+    assert!(grow(&mut rig, &mut second) > 1 << 20);
+    assert_eq!(limit(&rig, first.open.socket), 65_536);
+    rig.peer_port = 5000;
+    let edge = first.edge;
+    assert!(first.round(&mut rig, u32::MAX, true) > 1 << 20);
+    assert!(
+        first.edge.wrapping_sub(edge) < 1 << 31,
+        "no edge moves back"
+    );
+}
+
+/// SO_RCVLOWAT: a reader is not called for less than it wants, unless no more can come, and a buffer that is not set has room.
+#[test]
+fn a_low_water_mark_is_waited_for_and_makes_room() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_low_water: 100_000,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted_with(&options, scaled());
+    assert_eq!(limit(&rig, open.socket), 100_000);
+    for n in 0..70 {
+        assert!(!rig.host.ready(open.socket).contains(Ready::READABLE));
+        rig.send(open.peer + n * MSS, open.host, ACK, &[0; MSS as usize]);
+        if n == 68 {
+            break;
+        }
+    }
+    assert!(rig.host.ready(open.socket).contains(Ready::READABLE));
+
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: Some(2 * MSS),
+        ..options
+    };
+    let open = rig.accepted(&options);
+    rig.send(open.peer, open.host, ACK, &[0; MSS as usize]);
+    assert!(
+        rig.host.ready(open.socket).contains(Ready::READABLE),
+        "no more than that fits"
+    );
+}
+
+/// TCP_WINDOW_CLAMP bounds what is offered, whatever the buffer.
+#[test]
+fn a_clamped_window_stays_below_its_clamp() {
+    let mut rig = tuned(|_| {});
+    let options = TcpOptions {
+        window_clamp: Some(100_000),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted_with(&options, scaled());
+    let mut sender = Sender {
+        scale: 1,
+        ..Sender::new(open)
+    };
+    let sent: Vec<u32> = (0..8)
+        .map(|_| sender.round(&mut rig, u32::MAX, true))
+        .collect();
+    assert!(sent.iter().all(|n| *n <= 8 * 100_000), "{sent:?}");
+    assert!(sender.edge - sender.at <= 100_000, "{sent:?}");
+}
