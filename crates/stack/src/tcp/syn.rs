@@ -84,7 +84,7 @@ impl Conn<'_> {
         let flags = self.syn_flags(&core.tcp, ack.is_some(), first);
         let mss = options.mss.unwrap_or(536);
         let whole = self.profile.options.first_window(&core.tcp, mss);
-        let window = whole.saturating_sub(self.act.recv.len() as u32);
+        let window = whole.min(self.receive_room(&core.tcp)); // data of the peer's SYN may lie here (RFC 7413)
         let repr = Repr {
             src_port: self.tcb.local_port,
             dst_port: self.tcb.remote_port,

@@ -79,6 +79,13 @@ impl Conn<'_> {
         self.profile.options.receive_limit(tcp, inflow)
     }
 
+    /// Bytes for which there is room at most: a sixteenth more than the buffer, for what rounding adds.
+    pub(crate) fn receive_room(&self, tcp: &TcpTunables) -> u32 {
+        let buffer = self.receive_limit(tcp);
+        let most = buffer.saturating_add(buffer / 16);
+        most.saturating_sub(self.act.recv.len() as u32)
+    }
+
     /// The window to offer now (RFC 9293 3.8.6.2.2, receiver's SWS avoidance): the right edge moves only by a full segment or
     /// half the buffer at least, and never left, unless `shrink_window` is set.
     pub(crate) fn window_to_offer(&self, tcp: &TcpTunables) -> Seq {
@@ -112,10 +119,7 @@ impl Conn<'_> {
         } else {
             0
         };
-        let buffer = self.receive_limit(tcp);
-        let room = buffer
-            .saturating_add(buffer / 16)
-            .saturating_sub(self.act.recv.len() as u32);
+        let room = self.receive_room(tcp);
         let mut field = window.div_ceil(1 << scale);
         if field << scale > room {
             field = window >> scale;
