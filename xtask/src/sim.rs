@@ -17,7 +17,8 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<(), String> {
     let status = Command::new("cargo")
         .args([
             "test",
-            "--release",
+            "--profile",
+            "proof",
             "--package",
             "sim",
             "--test",

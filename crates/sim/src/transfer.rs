@@ -2,6 +2,8 @@
 //!
 //! What does not live here: the network's faults, which are the cable's.
 
+mod pattern;
+
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::HashMap;
@@ -10,6 +12,12 @@ use base::Instant;
 use stack::{Event, Ready, SocketError, SocketId, State, TcpOptions};
 
 use crate::world::{NodeId, World};
+
+pub use pattern::pattern;
+use pattern::{differs, fill};
+
+/// Bytes written at a time.
+const WRITE: usize = 32 * 1024;
 
 /// One connection of a scenario: how much each side sends.
 #[derive(Debug, Clone, Copy)]
@@ -29,14 +37,6 @@ pub struct Outcome {
     pub failed: Vec<SocketError>,
     /// Virtual time it took.
     pub elapsed: Duration,
-}
-
-/// Byte `offset` of stream `number` in one direction.
-pub fn pattern(number: u64, up: bool, offset: u64) -> u8 {
-    let mixed = (offset / 251).wrapping_mul(31)
-        ^ offset
-        ^ (number << 1 | u64::from(up)).wrapping_mul(0x9e37_79b9);
-    mixed as u8
 }
 
 struct End {
@@ -62,6 +62,8 @@ pub struct Scenario {
     outcome: Outcome,
     done_ends: usize,
     received: u64,
+    /// Scratch for what is read and written.
+    buffer: Vec<u8>,
     /// Bytes a reader takes at a time; small values exercise closed windows.
     pub read_size: usize,
 }
@@ -94,6 +96,7 @@ impl Scenario {
             outcome: Outcome::default(),
             done_ends: 0,
             received: 0,
+            buffer: Vec::new(),
             read_size: 64 * 1024,
         };
         for (at, stream) in streams.iter().enumerate() {
@@ -229,9 +232,10 @@ impl Scenario {
             return Ok(());
         };
         let host = world.host(node);
-        let mut buffer = vec![0; read_size];
+        let buffer = &mut self.buffer;
+        buffer.resize(read_size.max(WRITE), 0);
         while !end.ended {
-            match host.tcp_recv(now, socket, &mut buffer) {
+            match host.tcp_recv(now, socket, &mut buffer[..read_size]) {
                 Ok(0) => {
                     end.ended = true;
                     if end.received != end.to_receive {
@@ -242,11 +246,9 @@ impl Scenario {
                     }
                 }
                 Ok(n) => {
-                    for (i, byte) in buffer[..n].iter().enumerate() {
-                        let offset = end.received + i as u64;
-                        if *byte != pattern(end.stream as u64, !end.client, offset) {
-                            return Err(format!("stream {}: byte {offset} differs", end.stream));
-                        }
+                    let wrong = differs(end.stream as u64, !end.client, end.received, &buffer[..n]);
+                    if let Some(offset) = wrong {
+                        return Err(format!("stream {}: byte {offset} differs", end.stream));
                     }
                     end.received += n as u64;
                     self.received += n as u64;
@@ -256,11 +258,9 @@ impl Scenario {
             }
         }
         while end.sent < end.to_send {
-            let n = (end.to_send - end.sent).min(32 * 1024);
-            let bytes: Vec<u8> = (0..n)
-                .map(|i| pattern(end.stream as u64, end.client, end.sent + i))
-                .collect();
-            match host.tcp_send(now, socket, &bytes) {
+            let n = (end.to_send - end.sent).min(WRITE as u64) as usize;
+            fill(end.stream as u64, end.client, end.sent, &mut buffer[..n]);
+            match host.tcp_send(now, socket, &buffer[..n]) {
                 Ok(n) => end.sent += n as u64,
                 Err(SocketError::WouldBlock) => return Ok(()),
                 Err(error) => return Err(format!("stream {}: sending: {error}", end.stream)),

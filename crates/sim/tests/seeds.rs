@@ -2,7 +2,9 @@
 //!
 //! Reads `SIM_FIRST` and `SIM_SEEDS`; a plain `cargo test` runs a few hundred.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::panic::catch_unwind;
 
 use base::Rng;
 use sim::transfer::{Scenario, Stream};
@@ -20,19 +22,26 @@ fn number(name: &str, default: u64) -> u64 {
 fn seeds() {
     let first = number("SIM_FIRST", 0);
     let count = number("SIM_SEEDS", if cfg!(debug_assertions) { 150 } else { 1000 });
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let next = AtomicU64::new(first);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // Who has ended one seed takes the next: some are long.
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                return Ok(());
+            }
+            let outcome = catch_unwind(|| check(seed)).unwrap_or_else(|_| Err("it panics".into()));
+            if let Err(why) = outcome {
+                next.store(first + count, Ordering::Relaxed); // nobody takes another
+                return Err((seed, why));
+            }
+        }
+    };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|t| {
-                scope.spawn(move || {
-                    (first + t..first + count)
-                        .step_by(threads as usize)
-                        .try_for_each(|seed| check(seed).map_err(|why| (seed, why)))
-                })
-            })
-            .collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for worker in workers {
-            if let Err((seed, why)) = worker.join().expect("a seed's run does not panic") {
+            if let Err((seed, why)) = worker.join().expect("panics are caught") {
                 panic!("seed {seed}: {why}\nreplay: cargo xtask sim --seeds 1 --first {seed}");
             }
         }

@@ -46,8 +46,8 @@ impl Tcp {
         self.audit_half_open(core)?;
         self.audit_time_wait(core)?;
         let open = |tcb: &Tcb| tcb.state != State::Closed;
-        self.marks
-            .audit(|index| self.conns.at(index).is_some_and(open))?;
+        let alive = |index| self.conns.at(index).is_some_and(open);
+        self.marks.audit(self.conns.high_water(), alive)?;
         self.audit_lists()?;
         self.audit_inflows()?;
         self.audit_totals()
