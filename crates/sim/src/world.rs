@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use base::{Batch, Facts, Gso, Instant, Offloads, Packet, Rng};
 use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
-use wire::{Cidr, Mac};
+use wire::{Cidr, Mac, ethernet};
 
 use crate::check::{Checker, Violation};
 use crate::device::{cut, split};
@@ -59,6 +59,8 @@ struct Cable {
     /// The ends, and the direction away from each.
     ends: Vec<(NodeId, InterfaceId, Direction)>,
     up: bool,
+    /// Longest IP packet that gets through, whatever the ends are told.
+    narrow: usize,
     losses: Losses,
 }
 
@@ -206,6 +208,7 @@ impl World {
             config,
             ends,
             up: true,
+            narrow: usize::MAX,
             losses: Losses::default(),
         });
         cable
@@ -245,6 +248,11 @@ impl World {
     /// Changes how a cable behaves from now on.
     pub fn set_link(&mut self, cable: CableId, config: LinkConfig) {
         self.cables[cable.0].config = config;
+    }
+
+    /// Makes IP packets longer than `most` bytes vanish on a cable, of which nobody is told: a black hole (RFC 2923 2.1).
+    pub fn swallow(&mut self, cable: CableId, most: usize) {
+        self.cables[cable.0].narrow = most;
     }
 
     /// Cuts a cable; frames on their way still arrive.
@@ -455,7 +463,9 @@ impl World {
         whole: Option<(u8, u16)>,
     ) {
         let config = self.cables[cable.0].config;
-        if !self.cables[cable.0].up {
+        let long =
+            whole.is_none() && bytes.len() - ethernet::HEADER_LEN > self.cables[cable.0].narrow;
+        if !self.cables[cable.0].up || long {
             return;
         }
         let ends: Vec<_> = self.cables[cable.0]

@@ -158,6 +158,7 @@ fn tuned(seed: u64, faults: &Faults) -> (Config, Option<Duration>) {
     let late = faults.duplicate > 0.0 || faults.reorder > 0.0;
     config.tcp.syncookies = pick(&mut rng, if late { &[1] } else { &[1, 2] });
     let defer_accept = pick(&mut rng, &[None, None, Some(Duration::from_secs(3))]);
+    config.tcp.mtu_probing = pick(&mut rng, &[0, 0, 1, 2]);
     (config, defer_accept)
 }
 

@@ -209,6 +209,14 @@ counters! {
         TcpFastRetransmits => "tcp-fast-retransmits",
         /// Probes of the tail sent (RFC 8985 7).
         TcpLossProbes => "tcp-loss-probes",
+        /// Probes of the path MTU sent (RFC 4821).
+        TcpMtuProbes => "tcp-mtu-probes",
+        /// Those that arrived.
+        TcpMtuProbesArrived => "tcp-mtu-probes-arrived",
+        /// Those that were lost for their length.
+        TcpMtuProbesLost => "tcp-mtu-probes-lost",
+        /// Timeouts that long segments seemed to be the reason of.
+        TcpMtuBlackHoles => "tcp-mtu-black-holes",
         /// Repairs taken back because nothing was lost.
         TcpUndone => "tcp-undone",
         /// D-SACKs received (RFC 2883).

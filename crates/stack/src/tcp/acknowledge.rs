@@ -65,6 +65,7 @@ impl Conn<'_> {
         let (mut duplicate, advanced) = (false, seg.ack.gt(una));
         if advanced {
             out.fin = self.advance(core, seg, flight, &mut delivery);
+            self.probe_arrived(core);
             out.send = true;
             if self.tcb.has(flag::WANT_WRITE) && self.is_writable(core) {
                 self.tcb.flags &= !flag::WANT_WRITE;

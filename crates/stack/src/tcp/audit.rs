@@ -105,6 +105,7 @@ impl Tcp {
         )?;
         audit_numbers(tcb, act)?;
         self.audit_timer(core, index, tcb, act)?;
+        self.searches.audit(index, tcb)?;
         let fast = act.map_or(NONE, Active::fast);
         must(
             tcb.opening() == self.pending_of(fast).is_some(),
@@ -438,6 +439,7 @@ impl Tcp {
             self.ledgers.len() as usize == accounts,
             "a ledger without its connection",
         )?;
+        self.audit_searches()?;
         let nodes = |(_, act): (_, &Active)| u32::from(act.ooo_nodes);
         let ranges: u32 = self.actives.iter().map(nodes).sum();
         must(self.ranges.len() == ranges, "a range in no list")?;

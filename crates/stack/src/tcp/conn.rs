@@ -13,6 +13,7 @@ use super::edges::EdgeTable;
 use super::fast_open::Fast;
 use super::inflow::Inflow;
 use super::ledger::Ledger;
+use super::mtu_probe::Search;
 use super::profile::Profile;
 use super::record::{Active, NONE, Range, Repair, Tcb, flag};
 use super::recovery::Episode;
@@ -27,6 +28,8 @@ pub(crate) struct Conn<'a> {
     pub(crate) episodes: &'a mut Slab<Episode>,
     /// When the connection has an account.
     pub(crate) ledger: Option<&'a mut Ledger>,
+    /// When it searches for the path MTU.
+    pub(crate) search: Option<&'a mut Search>,
     pub(crate) controls: &'a mut Slab<Control>,
     pub(crate) models: &'a mut Slab<Bbr>,
     pub(crate) edges: &'a mut EdgeTable,

@@ -81,6 +81,7 @@ impl Bench {
             nodes: &mut self.nodes,
             episodes: &mut self.episodes,
             ledger: None,
+            search: None,
             controls: &mut self.controls,
             models: &mut self.models,
             edges: &mut self.edges,

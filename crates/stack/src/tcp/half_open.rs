@@ -61,7 +61,7 @@ impl Tcp {
             mss: options
                 .mss
                 .unwrap_or(if seg.src.is_v4() { 536 } else { 1220 })
-                .max(48),
+                .max(core.tcp.min_snd_mss as u16),
             scale: options.window_scale.map_or(0xff, |s| s.min(14)),
             flags: if options.timestamps.is_some() {
                 half::TIMESTAMPS
@@ -511,6 +511,7 @@ impl Tcp {
             ledger.accepted(retries);
         }
         self.start_keepalive(core, index);
+        self.start_search(core, index);
     }
 
     /// Puts a new connection into its listener's accept queue.

@@ -153,6 +153,7 @@ impl Tcp {
         if arrival.established {
             self.fast_open_established(core, index, seg);
             self.start_keepalive(core, index);
+            self.start_search(core, index);
         }
         self.conclude(core, net, index, arrival.outcome);
     }
@@ -254,11 +255,15 @@ impl Tcp {
         let error = match report.kind {
             ReportKind::TooBig { mtu } => {
                 let mtu = net.pmtu_update(core, report.remote, mtu);
-                if let Some(mut conn) = self.conn(index)
-                    && conn.shrink_to(mtu)
-                    && !conn.tcb.opening()
-                {
+                let Some(mut conn) = self.conn(index) else {
+                    return;
+                };
+                let narrower = conn.heed_path(mtu);
+                let smaller = conn.shrink_to(mtu) && !conn.tcb.opening();
+                if smaller {
                     conn.timeout_without_reduction();
+                }
+                if smaller || narrower {
                     self.queue_send(index);
                 }
                 return;

@@ -49,6 +49,7 @@ mod ledger;
 mod listen;
 mod marks;
 mod model;
+mod mtu_probe;
 mod output;
 mod pace;
 mod path;
@@ -150,6 +151,7 @@ pub(crate) struct Tcp {
     nodes: Slab<sent::Sent>,
     episodes: Slab<recovery::Episode>,
     ledgers: ledger::Ledgers,
+    searches: mtu_probe::Searches,
     /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
     controls: Slab<congestion::Control>,
     /// Of controls that are BBR.
@@ -215,6 +217,7 @@ impl Tcp {
             nodes: Slab::with_capacity(config.tcp_active.saturating_mul(sent::NODES_EACH + 1)),
             episodes: Slab::with_capacity(config.tcp_active),
             ledgers: ledger::Ledgers::new(config.tcp_connections),
+            searches: mtu_probe::Searches::new(config.tcp_connections),
             controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             models: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             edges: edges::EdgeTable::new(config.tcp_active),
@@ -301,6 +304,7 @@ impl Tcp {
             tcb.active = self.actives.insert(act)?.index;
         }
         let act = self.actives.at_mut(tcb.active)?;
+        let search = self.searches.of_mut(index, tcb);
         Some(Conn {
             inflow: self.inflows.of_mut(index, tcb.inflow()),
             tcb,
@@ -313,6 +317,7 @@ impl Tcp {
             } else {
                 None
             },
+            search,
             controls: &mut self.controls,
             models: &mut self.models,
             edges: &mut self.edges,
@@ -490,6 +495,7 @@ impl Tcp {
                 self.conns.remove(key);
                 self.profiles.release(profile);
                 self.ledgers.close(index);
+                self.searches.close(index);
             }
         }
     }

@@ -204,7 +204,14 @@ impl Conn<'_> {
         self.tcb.flags &= !flag::CWND_LIMITED;
         self.restart_after_idle(core);
         let edge = self.tcb.snd_nxt;
-        while used < quota {
+        let mut most = quota;
+        if self.search.is_some() && used < quota {
+            match self.probe_path(core, way) {
+                Some(sent) => used += sent,
+                None => most = 0, // what is in flight makes room for a probe first
+            }
+        }
+        while used < most {
             let len = self.sendable(&core.tcp, way.tso);
             if len == 0 || (paces && self.held_back(core.now)) || !self.send_new(core, way, len) {
                 break;

@@ -118,11 +118,7 @@ impl Conn<'_> {
             },
             recover: self.act.recover,
             fack: self.fack(),
-            unit: if self.ledger.is_some() {
-                u32::from(self.tcb.mss)
-            } else {
-                0
-            },
+            counts: self.ledger.is_some(),
             segments: 0,
             bytes: 0,
             latest: None,

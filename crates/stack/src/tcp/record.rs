@@ -171,6 +171,8 @@ pub(crate) mod more {
     /// Where the number of the reason is kept why Fast Open failed, two bits.
     pub(crate) const FAST_FAIL_SHIFT: u16 = 9;
     pub(crate) const FAST_FAIL: u16 = 3 << FAST_FAIL_SHIFT;
+    /// It searches for the path MTU, see `mtu_probe`.
+    pub(crate) const SEARCH: u16 = 1 << 11;
 }
 
 /// One connection: what every segment touches (first line) and what answering or sending touches (second line).

@@ -116,7 +116,7 @@ impl Conn<'_> {
             self.detect_by_count(&core.pool)
         };
         self.note_lost(lost);
-        if !self.repairing() && self.act.flight.lost > 0 {
+        if !self.repairing() && self.act.flight.lost > 0 && !self.probe_was_lost(core) {
             self.enter_recovery(core, delivered);
         }
         if matches!(self.act.repair, Repair::Recovery | Repair::Reduction) {

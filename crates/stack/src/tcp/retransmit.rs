@@ -43,6 +43,7 @@ impl Conn<'_> {
     /// Something was sent again.
     fn note_again(&mut self, core: &mut Core, len: u32) {
         core.count(Count::TcpRetransmits);
+        self.forget_mtu_probe();
         self.act.rtt_at = Instant::FAR; // Karn (RFC 6298 3, MUST-18)
         self.tcb.last_sent = core.now.millis() as u32;
         self.note_out(len);

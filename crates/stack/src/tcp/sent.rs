@@ -59,6 +59,8 @@ pub(crate) struct Sent {
     /// Neighbours in the order of sending, or of sending again.
     before: u32,
     after: u32,
+    /// Length of its segments, but for the last.
+    unit: u16,
     pub(crate) fate: Fate,
     /// Sent more than once.
     pub(crate) again: bool,
@@ -166,9 +168,9 @@ pub(crate) struct Delivery {
     pub(crate) fack: Seq,
     /// Bytes delivered for the first time.
     pub(crate) bytes: u32,
-    /// Segments of `unit` bytes, when they are counted: `unit` is 0 when not.
+    /// Segments, when they are counted.
     pub(crate) segments: u32,
-    pub(crate) unit: u32,
+    pub(crate) counts: bool,
     /// When the latest of them was sent, and its end.
     pub(crate) latest: Option<(u32, Seq)>,
     /// The round trip of the last of them.
@@ -208,9 +210,10 @@ impl Delivery {
 
     fn note(&mut self, node: &Sent, end: Seq) {
         self.bytes += end.dist(node.start);
-        if self.unit > 0 {
-            let left = node.end.dist(end).div_ceil(self.unit);
-            self.segments += node.len().div_ceil(self.unit) - left;
+        if self.counts {
+            let unit = u32::from(node.unit);
+            let left = node.end.dist(end).div_ceil(unit);
+            self.segments += node.len().div_ceil(unit) - left;
         }
         let mut counts = true;
         let age = (self.now as u32).wrapping_sub(node.at);
@@ -238,11 +241,16 @@ impl Delivery {
 pub(crate) struct Board<'a> {
     pub(crate) flight: &'a mut Flight,
     pub(crate) nodes: &'a mut Slab<Sent>,
-    /// Length of a full segment: what is sent together is of such, but for the last.
+    /// Length of a full segment now: what is sent together is of such, but for the last.
     pub(crate) mss: u32,
 }
 
 impl Board<'_> {
+    /// The length of segments sent now, as nodes keep it.
+    fn unit(&self) -> u16 {
+        u16::try_from(self.mss).unwrap_or(u16::MAX)
+    }
+
     fn list(&mut self, fate: Fate) -> Option<&mut Ends> {
         match fate {
             Fate::InFlight => Some(&mut self.flight.timed),
@@ -440,6 +448,7 @@ impl Board<'_> {
             && newest
             && !last.again
             && !last.tail.record
+            && u32::from(last.unit) == self.mss
             && last.len().is_multiple_of(self.mss)
             && now.wrapping_sub(last.at) <= together
         {
@@ -455,6 +464,7 @@ impl Board<'_> {
             next: NONE,
             before: NONE,
             after: NONE,
+            unit: self.unit(),
             fate: Fate::InFlight,
             again: false,
             tail: ends,
@@ -568,14 +578,14 @@ impl Board<'_> {
 
     /// The whole segments of a node that a block covers. No receiver holds less, and a peer that says so makes no more work.
     fn whole_segments(&self, sent: &Sent, (start, end): (Seq, Seq)) -> Option<(Seq, Seq)> {
-        let mut part = (sent.start, sent.end);
+        let (mut part, unit) = ((sent.start, sent.end), u32::from(sent.unit));
         if sent.start.lt(start) {
-            let into = start.dist(sent.start).div_ceil(self.mss);
-            part.0 = sent.start + into.saturating_mul(self.mss);
+            let into = start.dist(sent.start).div_ceil(unit);
+            part.0 = sent.start + into.saturating_mul(unit);
         }
         if sent.end.gt(end) {
-            let into = end.dist(sent.start) / self.mss;
-            part.1 = sent.start + into * self.mss;
+            let into = end.dist(sent.start) / unit;
+            part.1 = sent.start + into * unit;
         }
         part.0.lt(part.1).then_some(part)
     }
@@ -668,6 +678,18 @@ impl Board<'_> {
         while let Some(sent) = self.nodes.at(node) {
             let next = sent.next;
             if sent.fate == Fate::InFlight && (node == self.flight.head || overdue(sent)) {
+                self.turn(node, Fate::Lost);
+            }
+            node = next;
+        }
+    }
+
+    /// Holds lost what is in flight of `start` to `end`.
+    pub(crate) fn lose_within(&mut self, (start, end): (Seq, Seq)) {
+        let mut node = self.flight.head;
+        while let Some(sent) = self.nodes.at(node).filter(|s| s.start.lt(end)) {
+            let next = sent.next;
+            if sent.fate == Fate::InFlight && sent.start.ge(start) && sent.end.le(end) {
                 self.turn(node, Fate::Lost);
             }
             node = next;

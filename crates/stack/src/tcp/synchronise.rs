@@ -126,7 +126,7 @@ impl Conn<'_> {
         self.tcb.peer_mss = options
             .mss
             .unwrap_or(if self.tcb.remote.is_v4() { 536 } else { 1220 })
-            .max(48);
+            .max(core.tcp.min_snd_mss as u16);
         self.tcb.flags &= !(flag::TIMESTAMPS | flag::SACK);
         if let Some((tsval, _)) = options.timestamps {
             self.tcb.flags |= flag::TIMESTAMPS;
@@ -204,6 +204,7 @@ impl Conn<'_> {
         if self.tcb.outstanding() == 0 {
             return;
         }
+        self.forget_undo();
         self.act.repair = Repair::Loss;
         self.act.recover = self.tcb.snd_nxt;
         self.act.rtt_at = Instant::FAR;

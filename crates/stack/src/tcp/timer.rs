@@ -126,6 +126,9 @@ impl Tcp {
             return;
         }
         let fast = self.fast_timeouts(index);
+        if core.tcp.mtu_probing > 0 {
+            self.look_for_mtu_black_hole(core, index);
+        }
         let Some(mut conn) = self.conn(index) else {
             return;
         };

@@ -140,6 +140,20 @@ settings! {
     comp_sack_nr = 44, 0..=255;
     /// 1: a window may be said to be smaller than before, when there is less room. What was offered is accepted all the same.
     shrink_window = 0, 0..=1;
+    /// Path MTU discovery without ICMP (RFC 4821): 0 not at all, 1 once segments seem to vanish for their length, 2 always.
+    mtu_probing = 0, 0..=2;
+    /// Payload and options of the segments that such a search begins with.
+    base_mss = 1_024, 48..=65_535;
+    /// The least payload and options of segments sent, whatever the peer says.
+    min_snd_mss = 48, 48..=65_535;
+    /// The least that a search goes down to.
+    mtu_probe_floor = 48, 48..=65_535;
+    /// Seconds after which a search that has ended begins anew.
+    probe_interval = 600, 0..=u32::MAX;
+    /// A search ends when so few bytes are left between what arrives and what does not.
+    probe_threshold = 8, 1..=65_535;
+    /// Timeouts in a row of data after which the path is suspected.
+    retries1 = 3, 0..=255;
     /// Timeouts in a row after which data is given up.
     retries2 = 15, 0..=255;
     /// The same when the application has closed the socket; 0 means 8.

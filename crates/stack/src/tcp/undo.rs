@@ -103,6 +103,13 @@ impl Conn<'_> {
         }
     }
 
+    /// A repair begins that changes no window: there is nothing to be taken back, and no original is listened for.
+    pub(crate) fn forget_undo(&mut self) {
+        if let Some(episode) = self.episode() {
+            (episode.undo.valid, episode.undo.frto) = (false, Frto::Off);
+        }
+    }
+
     /// Whether an ACK shows that the repair was needless: each retransmission was reported as a duplicate, or an original is
     /// answered although it was sent again (Eifel, RFC 3522 3.2).
     fn shows_needless(&mut self, seg: &Segment, advanced: bool) -> bool {

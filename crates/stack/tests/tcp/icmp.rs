@@ -32,6 +32,12 @@ const TIME: [u8; 8] = [11, 0, 0, 0, 0, 0, 0, 0];
 const PARAMETER: [u8; 8] = [12, 0, 0, 0, 0, 0, 0, 0];
 const TOO_BIG_600: [u8; 8] = [3, 4, 0, 0, 0, 0, 2, 0x58];
 
+/// Fragmentation Needed for packets longer than `mtu`.
+pub(crate) fn too_big(rig: &mut Rig, mtu: u16, port: u16, seq: u32) {
+    let [high, low] = mtu.to_be_bytes();
+    error(rig, [3, 4, 0, 0, 0, 0, high, low], port, seq);
+}
+
 fn busy(rig: &mut Rig) -> Open {
     let open = rig.accepted(&TcpOptions::default());
     rig.write(&open, &[1; 2920]);

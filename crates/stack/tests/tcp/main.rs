@@ -16,6 +16,7 @@ mod linux;
 mod list;
 mod marks;
 mod memory;
+mod mtu_probe;
 mod musts;
 mod open;
 mod pacing;

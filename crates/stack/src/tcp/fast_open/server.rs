@@ -262,6 +262,7 @@ impl Tcp {
             .remove(seg.hash, flow_index(KIND_CONNECTION, index));
         self.fasts.remove_at(fast);
         self.ledgers.close(index);
+        self.searches.close(index);
         if let Some(tcb) = self.conns.remove_at(index) {
             self.profiles.release(tcb.profile);
         }

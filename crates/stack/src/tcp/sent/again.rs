@@ -67,8 +67,10 @@ impl Board<'_> {
                 self.flight.tail = node;
             }
             self.free(gone);
+            let unit = self.unit();
             if let Some(sent) = self.nodes.at_mut(node) {
                 (sent.end, sent.next, sent.tail, sent.again) = (end, following, tail, again);
+                sent.unit = unit;
             }
         }
     }
@@ -97,6 +99,7 @@ impl Board<'_> {
             before.next == node
                 && before.again
                 && !before.tail.record
+                && u32::from(before.unit) == self.mss
                 && before.len().is_multiple_of(self.mss)
                 && now.wrapping_sub(before.at) <= together
         });
@@ -141,8 +144,10 @@ impl Board<'_> {
         let (len, fate, again) = (sent.len(), sent.fate, sent.again);
         self.unlink(node, fate);
         self.count(len, fate, again, false);
+        let unit = self.unit();
         if let Some(sent) = self.nodes.at_mut(node) {
             (sent.fate, sent.again, sent.at) = (Fate::InFlight, true, now);
+            sent.unit = unit;
         }
         self.count(len, Fate::InFlight, true, true);
         self.link(node, Fate::InFlight, self.flight.timed.last);

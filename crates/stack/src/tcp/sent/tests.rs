@@ -70,7 +70,7 @@ impl Bench {
             min_rtt: 0,
             recover: self.start,
             fack: self.seq(self.una),
-            unit: 0,
+            counts: false,
             segments: 0,
             bytes: 0,
             latest: None,
