@@ -15,9 +15,6 @@ use super::course::{PORT, RECEIVER, Shared};
 
 /// How soon the end is seen.
 const GLANCE: Duration = Duration::from_millis(20);
-/// What Linux's buffers grow to by themselves: the third figures of its tcp_rmem and tcp_wmem.
-const RECEIVE_BUFFER: u32 = 6 << 20;
-const SEND_BUFFER: u32 = 4 << 20;
 
 /// Runs until it is over.
 pub(super) fn run(
@@ -42,9 +39,7 @@ pub(super) fn run(
         .ok_or_else(|| format!("Millstream has no {}", shared.control))?;
     let options = TcpOptions {
         congestion,
-        receive_buffer: Some(RECEIVE_BUFFER),
-        send_buffer: SEND_BUFFER,
-        ..TcpOptions::default()
+        ..TcpOptions::of(&config)
     };
     let bulk = Bulk {
         shared: Arc::clone(shared),

@@ -265,6 +265,7 @@ impl Conn<'_> {
             acked,
             limited,
             marked,
+            paced: self.profile.options.paces(),
             rtt: delivery.sample(),
             min_rtt: self.act.rack.min_rtt,
             una: self.tcb.snd_una,

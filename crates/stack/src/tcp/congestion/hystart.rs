@@ -1,4 +1,4 @@
-//! HyStart++ (RFC 9406): slow start ends before it loses, when round trips get longer.
+//! HyStart++ (RFC 9406): slow start ends before it loses, when round trips get longer, or when ACKs come without a pause.
 //!
 //! What does not live here: growth, which is the algorithm's.
 
@@ -14,6 +14,9 @@ const SAMPLES: u8 = 8;
 const DIVISOR: u32 = 4;
 /// CSS_ROUNDS: rounds of conservative slow start before avoidance begins.
 const ROUNDS: u8 = 5;
+/// ACKs so close are one train, microseconds (Linux's `hystart_ack_delta_us`), or an eighth of the least round trip: a process
+/// hears its ACKs later than a kernel, and in bunches.
+const TRAIN: u32 = 2_000;
 /// Smaller windows, in segments, are left alone (Linux's `hystart_low_window`).
 const LOW_WINDOW: u32 = 16;
 /// Not measured yet.
@@ -41,6 +44,9 @@ pub(crate) struct HyStart {
     baseline: u32,
     samples: u8,
     rounds: u8,
+    /// When the round began, and the last ACK of the train it began with came; microseconds.
+    began: u32,
+    heard: u32,
 }
 
 impl Default for HyStart {
@@ -52,6 +58,8 @@ impl Default for HyStart {
             baseline: INFINITE,
             samples: 0,
             rounds: 0,
+            began: 0,
+            heard: 0,
         }
     }
 }
@@ -75,6 +83,10 @@ impl HyStart {
             if !window.in_slow_start() {
                 return 1;
             }
+        }
+        if self.fills_the_path(ack) {
+            window.ssthresh = window.cwnd;
+            return 1;
         }
         if ack.rtt == 0 {
             return self.divisor();
@@ -113,9 +125,24 @@ impl HyStart {
             }
         }
         self.end = Some(ack.next);
+        self.began = ack.now.micros() as u32;
+        self.heard = self.began;
         self.last_min = self.current_min;
         self.current_min = INFINITE;
         self.samples = 0;
+    }
+
+    /// Whether ACKs have come one close behind the other for half of the least round trip (Linux's ACK train): what is in flight
+    /// fills the path, and twice as much would overflow a queue of that size, while a round still begins without a queue, so
+    /// that its least round trip tells nothing. What is paced comes that way by itself, for half a round trip.
+    fn fills_the_path(&mut self, ack: &Ack) -> bool {
+        let now = ack.now.micros() as u32;
+        if now.wrapping_sub(self.heard) > TRAIN.max(ack.min_rtt / 8) {
+            return false;
+        }
+        self.heard = now;
+        let enough = ack.min_rtt >> u32::from(!ack.paced);
+        enough > 0 && now.wrapping_sub(self.began) > enough
     }
 
     fn divisor(&self) -> u32 {

@@ -93,6 +93,8 @@ pub(crate) struct Ack {
     pub(crate) limited: bool,
     /// It echoes a mark.
     pub(crate) marked: bool,
+    /// What is sent leaves at a rate, not at once.
+    pub(crate) paced: bool,
     /// The round trip of what was delivered last, microseconds; 0: not known.
     pub(crate) rtt: u32,
     /// The shortest round trip lately, microseconds; 0: not known.

@@ -16,6 +16,7 @@ fn ack(ms: u64, acked: u32) -> Ack {
         acked,
         limited: true,
         marked: false,
+        paced: false,
         rtt: 100_000,
         min_rtt: 100_000,
         una: Seq(0),
@@ -229,6 +230,31 @@ fn linux_s_variant_ends_slow_start_at_once() {
     assert!(!w.in_slow_start() && after[1] < 40, "{after:?}");
     let (w, _) = rounds(Variant::AtOnce, &[100, 112]);
     assert!(w.in_slow_start());
+}
+
+/// The window after a round of so many ACKs, so many microseconds apart, over a path of 100 ms; whether slow start goes on.
+fn train(acks: u32, gap: u64, paced: bool) -> (u32, bool) {
+    let mut cubic = Cubic::default();
+    let mut w = window(20 * MSS, u32::MAX / 2);
+    for i in 1..=acks {
+        let ack = Ack {
+            now: Instant::ZERO + Duration::from_micros(u64::from(i) * gap),
+            paced,
+            ..sample(i, 1000, 100, Variant::PlusPlus)
+        };
+        cubic.on_ack(&mut w, &ack);
+    }
+    (w.cwnd / MSS, w.in_slow_start())
+}
+
+#[test]
+fn slow_start_ends_when_acks_fill_half_of_a_round_trip() {
+    assert_eq!(train(50, 1000, false), (70, true));
+    let (segments, on) = train(100, 1000, false);
+    assert!(!on && segments < 75, "{segments}");
+    assert_eq!(train(100, 1000, true), (120, true), "paced, a whole one");
+    // A pause ends the train: these are bursts.
+    assert_eq!(train(100, 13_000, false), (120, true));
 }
 
 #[test]
