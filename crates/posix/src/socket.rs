@@ -96,7 +96,8 @@ impl Socket {
             bound: None,
             occupied: None,
             tcp: TcpOptions {
-                account: true, // TCP_INFO tells everything, as Linux's
+                account: true,       // TCP_INFO tells everything, as Linux's
+                charge_frames: true, // and SO_SNDBUF means what it means there
                 ..tcp
             },
             udp: UdpOptions::default(),

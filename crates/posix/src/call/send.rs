@@ -221,7 +221,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Gives the host all it takes now.
+    /// Gives the host what it takes now; EAGAIN if that is not all.
     fn push<W: World>(&mut self, world: &mut W, id: SocketId) -> Result<()> {
         let now = world.now();
         let all: usize = self.pieces.iter().map(|piece| piece.len()).sum();
@@ -230,7 +230,7 @@ impl Writer<'_, '_> {
             before += piece.len();
             let from = skip.min(piece.len());
             skip -= from;
-            let mut rest = &piece[from..];
+            let rest = &piece[from..];
             // What the flags say is of the whole.
             let how = if before == all {
                 self.how
@@ -240,10 +240,13 @@ impl Writer<'_, '_> {
                     ..Write::default()
                 }
             };
-            while !rest.is_empty() {
-                let taken = world.host().tcp_send_with(now, id, rest, how)?;
-                self.sent += taken;
-                rest = &rest[taken..];
+            if rest.is_empty() {
+                continue;
+            }
+            let taken = world.host().tcp_send_with(now, id, rest, how)?;
+            self.sent += taken;
+            if taken < rest.len() {
+                return Err(Errno::AGAIN);
             }
         }
         if all == 0 {

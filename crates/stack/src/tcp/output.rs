@@ -270,12 +270,7 @@ impl Conn<'_> {
             return 0;
         }
         let mss = u32::from(self.tcb.mss);
-        let edge = self.tcb.snd_una + self.tcb.snd_wnd;
-        let window = if edge.gt(self.tcb.snd_nxt) {
-            edge.dist(self.tcb.snd_nxt)
-        } else {
-            0
-        };
+        let window = self.window_left();
         let congestion = self.tcb.cwnd.saturating_sub(self.pipe());
         let allowed = window.min(congestion);
         if congestion < window.min(unsent) {
@@ -285,9 +280,7 @@ impl Conn<'_> {
         let most = if self.owes_cwr() {
             mss
         } else if tso && allowed.min(unsent) > 2 * mss {
-            // As Linux: half the window at most in one frame, so that ACKs come back while the other half is on its way.
-            let half = self.tcb.cwnd / 2;
-            self.frame_limit(tcp).min((half - half % mss).max(mss))
+            self.long_frame(tcp)
         } else if tso {
             2 * mss
         } else {
@@ -311,6 +304,29 @@ impl Conn<'_> {
             return len;
         }
         0
+    }
+
+    /// What the peer's window has left.
+    fn window_left(&self) -> u32 {
+        let edge = self.tcb.snd_una + self.tcb.snd_wnd;
+        if edge.gt(self.tcb.snd_nxt) {
+            edge.dist(self.tcb.snd_nxt)
+        } else {
+            0
+        }
+    }
+
+    /// How many more bytes the windows allow to be in flight.
+    pub(crate) fn allowance(&self) -> u32 {
+        let congestion = self.tcb.cwnd.saturating_sub(self.pipe());
+        self.window_left().min(congestion)
+    }
+
+    /// The longest super-frame for now. As Linux: half the window at most in one frame, so that ACKs come back while the other
+    /// half is on its way.
+    pub(crate) fn long_frame(&self, tcp: &TcpTunables) -> u32 {
+        let (half, mss) = (self.tcb.cwnd / 2, u32::from(self.tcb.mss).max(1));
+        self.frame_limit(tcp).min((half - half % mss).max(mss))
     }
 
     /// Nagle (RFC 9293 3.7.4) and cork: may a segment shorter than the MSS leave? Of what is in flight only another short one

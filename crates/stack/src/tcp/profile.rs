@@ -78,6 +78,10 @@ pub struct TcpOptions {
     pub send_buffer: u32,
     /// How far `send_buffer` grows with the congestion window; not at all when this is no more.
     pub send_buffer_most: u32,
+    /// The send buffer is reckoned as Linux's: each super-frame's worth of bytes costs its bookkeeping besides, and one that is
+    /// begun is filled though it be longer than the buffer. A write may take less than there is room for, for what comes first
+    /// to leave; the next takes more. Else bytes count.
+    pub charge_frames: bool,
     /// Bytes that may wait to be sent for the first time before no more are wanted (TCP_NOTSENT_LOWAT); 0: as many as the host's
     /// `notsent_lowat` says.
     pub notsent_lowat: u32,
@@ -137,6 +141,7 @@ impl Default for TcpOptions {
             tos: 0,
             send_buffer: 1 << 20,
             send_buffer_most: 0,
+            charge_frames: false,
             notsent_lowat: 0,
             receive_buffer: None,
             window_clamp: None,

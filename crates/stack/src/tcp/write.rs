@@ -7,9 +7,12 @@
 //! when a third of the buffer is free. The buffer grows with the congestion window, so that a window's worth can wait
 //! behind the one in flight, unless the application has fixed it.
 //!
+//! A socket that is charged for frames (`TcpOptions::charge_frames`) meets Linux's limits to the byte: each unit costs its
+//! bookkeeping besides, the first of a write leaves before the next is taken, and one may be longer than the buffer.
+//!
 //! What does not live here: what leaves when (`output`).
 //!
-//! Invariant: no more waits than the send buffer and one unit, which is no longer than the buffer.
+//! Invariant: no more waits than the send buffer and one unit, which is no longer than the buffer unless frames are charged.
 
 use base::{BLOCK, Chain};
 
@@ -59,6 +62,8 @@ pub(crate) struct Space {
     /// Bytes that may be unsent.
     lowat: u32,
     unit: u32,
+    /// What a unit costs besides its bytes.
+    charge: u32,
 }
 
 /// The send buffer: what the application set, or what the window needs (Linux's tcp_sndbuf_expand). After a loss `ssthresh` tells
@@ -85,40 +90,52 @@ impl Space {
         let limit = send_limit(tcb, options);
         let mss = u32::from(tcb.mss).max(1);
         let half = (tcb.max_wnd / 2).max(mss);
-        let unsent = act.unsent.len() as u32;
+        let (sent, unsent) = (act.sent.len() as u32, act.unsent.len() as u32);
+        let unit = super_frame(mss).min(half - half % mss);
+        let (unit, charge) = if options.charge_frames {
+            (unit.max(1), SEGMENT_HEADERS + SEGMENT_RECORD)
+        } else {
+            (unit.min(limit).max(1), 0)
+        };
+        let units = sent.div_ceil(unit) + unsent.div_ceil(unit);
         Self {
             limit,
-            used: (act.sent.len() as u32).saturating_add(unsent),
+            used: sent
+                .saturating_add(unsent)
+                .saturating_add(units.saturating_mul(charge)),
             unsent,
             lowat: match options.notsent_lowat {
                 0 => lowat,
                 own => own,
             },
-            unit: super_frame(mss).min(half - half % mss).min(limit).max(1),
+            unit,
+            charge,
         }
-    }
-
-    /// Bytes of the send buffer that are free, as far as TCP_NOTSENT_LOWAT lets them be used.
-    fn free(&self) -> u32 {
-        let free = self.limit.saturating_sub(self.used);
-        free.min(self.lowat.saturating_sub(self.unsent))
     }
 
     /// Bytes the application may still write.
     pub(crate) fn room(&self) -> u32 {
-        let begun = self.unsent % self.unit;
-        let tail = if begun == 0 { 0 } else { self.unit - begun };
-        let most = self
-            .limit
-            .saturating_add(self.unit)
-            .saturating_sub(self.used);
-        let free = self.free();
-        if free <= tail {
-            return tail.min(most);
+        let tail = match self.unsent % self.unit {
+            0 => 0,
+            begun => self.unit - begun,
+        };
+        let free = self.limit.saturating_sub(self.used).saturating_sub(tail);
+        let wanted = self.lowat.saturating_sub(self.unsent).saturating_sub(tail);
+        let units = free
+            .div_ceil(self.unit.saturating_add(self.charge))
+            .min(wanted.div_ceil(self.unit));
+        let room = tail.saturating_add(units.saturating_mul(self.unit));
+        if self.charge > 0 {
+            return room;
         }
-        let units = (free - tail).div_ceil(self.unit);
-        tail.saturating_add(units.saturating_mul(self.unit))
-            .min(most)
+        let most = self.limit.saturating_add(self.unit);
+        room.min(most.saturating_sub(self.used))
+    }
+
+    /// Bytes to be taken before what is at the head of the queue leaves, if frames are charged: `early` leave from there
+    /// meanwhile, in shorter frames than a unit, and others take their place in it.
+    fn head(&self, early: u32) -> u32 {
+        self.unit.saturating_add(early).saturating_sub(self.unsent)
     }
 
     /// Whether the application should hear that there is room: Linux's rule, a third of the buffer is free, and less is unsent
@@ -135,6 +152,32 @@ impl Conn<'_> {
     pub(crate) fn is_writable(&self, core: &Core) -> bool {
         let options = &self.profile.options;
         Space::of(self.tcb, self.act, options, core.tcp.notsent_lowat).is_writable()
+    }
+
+    /// Bytes a write may add now, and whether that is because some of them are to leave before more are taken.
+    fn room(&self, core: &Core) -> (u32, bool) {
+        let options = &self.profile.options;
+        let space = Space::of(self.tcb, self.act, options, core.tcp.notsent_lowat);
+        let room = space.room();
+        if !options.charge_frames || room == 0 || space.unsent >= space.unit {
+            return (room, false);
+        }
+        let allowed = self.allowance();
+        let early = if self.long_frame(&core.tcp) < space.unit {
+            allowed - allowed % u32::from(self.tcb.mss).max(1)
+        } else {
+            0
+        };
+        (space.head(early), true)
+    }
+
+    /// Part of a write was taken, and the rest comes right behind it: it is pushed no sooner than when it makes half of the
+    /// largest window (Linux's forced_push).
+    fn note_part(&mut self) {
+        let edge = self.write_edge();
+        if edge.dist(self.act.pushed) > self.tcb.max_wnd / 2 {
+            self.act.pushed = edge;
+        }
     }
 
     /// Bytes were written; `whole`: all there were.
@@ -196,20 +239,21 @@ impl Tcp {
         if how.needs_edges() && !conn.edges.capacity_left() {
             return Err(SocketError::NoBuffers);
         }
-        let space = Space::of(
-            conn.tcb,
-            conn.act,
-            &conn.profile.options,
-            core.tcp.notsent_lowat,
-        );
-        let room = (space.room() as usize).min(bytes.len()).min(memory);
+        let (room, leaves) = conn.room(core);
+        let part = leaves && (room as usize) < bytes.len().min(memory);
+        let room = (room as usize).min(bytes.len()).min(memory);
         let room = if conn.tcb.deferred() {
             room.min(conn.syn_room())
         } else {
             room
         };
         let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
-        if taken > 0 {
+        if part && taken == room {
+            conn.note_part();
+            return self.after_write(core, index, taken, taken);
+        }
+        // As Linux: one who has to wait pushes what he wrote before.
+        if taken > 0 || conn.profile.options.charge_frames && !bytes.is_empty() {
             conn.note_write(how, taken == bytes.len());
         }
         self.after_write(core, index, taken, bytes.len())

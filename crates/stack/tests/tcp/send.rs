@@ -277,6 +277,54 @@ fn the_send_buffer_grows_with_the_window_unless_it_was_set() {
     assert_eq!(size(&rig), 9000);
 }
 
+/// As Linux: each unit of half the peer's window costs its bookkeeping besides its bytes, and the first leaves, unpushed, before
+/// the next is taken.
+#[test]
+fn a_buffer_that_is_charged_for_frames_holds_fewer_bytes() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        send_buffer: 4608,
+        charge_frames: true,
+        ..nodelay()
+    };
+    rig.window = 2000;
+    let open = rig.accepted_with(&options, with_sack());
+    assert_eq!(write(&mut rig, &open, 10_000, Write::default()), 1000);
+    assert_eq!(cut(&mut rig, &open), [(0, 1000, false)]);
+    assert_eq!(write(&mut rig, &open, 9000, Write::default()), 1000);
+    assert_eq!(cut(&mut rig, &open), [(1000, 1000, true)]);
+    assert_eq!(write(&mut rig, &open, 8000, Write::default()), 1000);
+    // Three units are 5,688 bytes.
+    let refused = rig.host.tcp_send(rig.now, open.socket, &[1; 7000]);
+    assert_eq!(refused, Err(SocketError::WouldBlock));
+    rig.silence();
+    rig.send(open.peer, open.host + 2000, ACK, &[]);
+    // Whoever has to wait pushes what he wrote.
+    assert_eq!(cut(&mut rig, &open), [(2000, 1000, true)]);
+    assert!(rig.host.ready(open.socket).contains(Ready::WRITABLE));
+}
+
+/// As Linux: what is begun is filled, and what leaves of it meanwhile makes room for more, were the buffer ever so small.
+#[test]
+fn a_unit_is_filled_though_it_is_longer_than_the_buffer() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        send_buffer: 4608,
+        charge_frames: true,
+        ..nodelay()
+    };
+    let open = rig.accepted_with(&options, with_sack());
+    // Half the window, and the ten segments that leave at once.
+    let unit = 32_000;
+    assert_eq!(
+        write(&mut rig, &open, 100_000, Write::default()),
+        unit + 10_000
+    );
+    assert_eq!(cut(&mut rig, &open).len(), 10);
+    let refused = rig.host.tcp_send(rig.now, open.socket, b"x");
+    assert_eq!(refused, Err(SocketError::WouldBlock));
+}
+
 /// RFC 8985 7.3: the last segment, not the last bytes of two.
 #[test]
 fn a_probe_of_the_tail_is_the_last_segment() {
