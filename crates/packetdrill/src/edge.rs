@@ -553,6 +553,11 @@ pub(crate) unsafe fn read_option(
             return Err(Errno::INVAL);
         }
         let value = posix::getsockopt(&mut set().call(), fd, level, name)?;
+        let lens = (value.len(), *room as usize);
+        if let Err(error) = posix::handed_over(&mut set().call(), fd, (level, name), lens) {
+            *room = value.len() as socklen_t;
+            return Err(error);
+        }
         let fits = value.len().min(*room as usize);
         // SAFETY: the caller's value.
         unsafe { bytes_mut(at, fits) }?.copy_from_slice(&value[..fits]);

@@ -28,7 +28,7 @@ pub use call::{Message, PollFd, accept, bind, close, connect, fcntl, getpeername
 pub use call::{ioctl, listen, poll, receive, send, send_message, shutdown, socket, splice};
 pub use control::{Control, parse_control, write_control};
 pub use errno::Errno;
-pub use option::{getsockopt, setsockopt};
+pub use option::{getsockopt, handed_over, setsockopt};
 pub use table::Table;
 pub use tcp_info::tcp_info;
 pub use world::World;

@@ -277,6 +277,10 @@ fn set_handshake<W: World>(world: &mut W, fd: i32, name: i32, number: i32) -> Re
             let retries = within(number, SYN_RETRIES)? as u8;
             change_tcp(world, fd, |o| o.syn_retries = Some(retries))
         }
+        TCP_SAVE_SYN => {
+            let how = within(number, 0..=2)? as u8;
+            change_tcp(world, fd, |o| o.save_syn = how)
+        }
         libc::TCP_DEFER_ACCEPT => {
             let time = (number > 0).then(|| seconds(number));
             change_tcp(world, fd, |o| o.defer_accept = time)
@@ -470,6 +474,7 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
         },
         libc::IPPROTO_TCP if socket.kind == Kind::Stream => match name {
             libc::TCP_INFO => return Ok(info_bytes(world, &socket)),
+            TCP_SAVED_SYN => return saved_syn(world, &socket),
             libc::TCP_CONGESTION => {
                 let mut bytes = [0; 16];
                 let name = socket.tcp.congestion.name().as_bytes();
@@ -489,10 +494,43 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
     Ok(number.to_ne_bytes().to_vec())
 }
 
+fn saved_syn<W: World>(world: &mut W, socket: &Socket) -> Result<Vec<u8>> {
+    match socket.state {
+        State::Stream(id) => Ok(world.host().tcp_saved_syn(id)?.to_vec()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whether an option's value, of `len` bytes, may be handed to who has `room` for it. It mostly may, cut short. A saved SYN must
+/// fit, and is forgotten once it was read.
+///
+/// # Errors
+/// `EINVAL` if it does not fit: the length wanted is told all the same.
+pub fn handed_over<W: World>(
+    world: &mut W,
+    fd: i32,
+    (level, name): (i32, i32),
+    (len, room): (usize, usize),
+) -> Result<()> {
+    if level != libc::IPPROTO_TCP || name != TCP_SAVED_SYN || len == 0 {
+        return Ok(());
+    }
+    if len > room {
+        return Err(Errno::INVAL);
+    }
+    match world.table().get(fd)?.state {
+        State::Stream(id) => Ok(world.host().tcp_forget_saved_syn(id)?),
+        _ => Ok(()),
+    }
+}
+
 /// `TCP_NOTSENT_LOWAT`, which libc does not name.
 const TCP_NOTSENT_LOWAT: i32 = 25;
 /// `TCP_RTO_MAX_MS`, which libc does not name.
 const TCP_RTO_MAX_MS: i32 = 44;
+/// `TCP_SAVE_SYN` and `TCP_SAVED_SYN`, which libc does not name.
+const TCP_SAVE_SYN: i32 = 27;
+const TCP_SAVED_SYN: i32 = 28;
 /// `TCP_INQ`, which libc does not name.
 const TCP_INQ: i32 = 36;
 /// `SO_MAX_PACING_RATE`, which libc does not name everywhere.
@@ -588,6 +626,7 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
             let host = world.host().tcp_tunables().syn_retries as i32;
             socket.tcp.syn_retries.map_or(host, i32::from)
         }
+        TCP_SAVE_SYN => i32::from(socket.tcp.save_syn),
         libc::TCP_DEFER_ACCEPT => deferred(socket.tcp.defer_accept),
         libc::TCP_LINGER2 => match socket.tcp.linger2 {
             None => world.host().tcp_tunables().fin_timeout as i32,

@@ -9,8 +9,10 @@ use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::AsRawFd;
 
 use base::{Batch, Chain, Packet};
-use posix::{Control, Errno, Message, PollFd, bind, close, connect, listen, poll, receive};
-use posix::{send_message, socket, splice};
+use posix::{
+    Control, Errno, Message, PollFd, bind, close, connect, handed_over, listen, poll, receive,
+};
+use posix::{accept, getsockopt, send_message, socket, splice};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
@@ -341,4 +343,41 @@ fn splice_ends_and_is_refused_as_on_linux() {
     assert_eq!(splice(world, server, to, 1, 0), Ok(0), "the stream's end");
     drop(writer);
     assert_eq!(splice(world, from, server, 1, 0), Ok(0), "the pipe's end");
+}
+
+/// TCP_SAVE_SYN and TCP_SAVED_SYN (tcp(7) knows neither; the kernel's own tests do): read once, and only whole.
+#[test]
+fn the_syn_of_a_connection_is_read_once() {
+    const SAVE: i32 = 27;
+    const SAVED: i32 = 28;
+    let tcp = libc::IPPROTO_TCP;
+    for (at, header) in [("10.0.0.1:80", 0x45), ("[::1]:80", 0x60)] {
+        let world = &mut Alone::new();
+        let family = if at.starts_with('[') { V6 } else { V4 };
+        let listener = socket(world, family, STREAM, 0).unwrap();
+        for refused in [-1, 3] {
+            let set = set(world, listener, tcp, SAVE, refused);
+            assert_eq!(set, Err(Errno::INVAL));
+        }
+        set(world, listener, tcp, SAVE, 1).unwrap();
+        assert_eq!(number(world, listener, tcp, SAVE), Ok(1));
+        bind(world, listener, &sockaddr(at)).unwrap();
+        listen(world, listener, 4).unwrap();
+        let client = socket(world, family, STREAM, 0).unwrap();
+        connect(world, client, &sockaddr(at)).unwrap();
+        let (server, _) = accept(world, listener, 0).unwrap();
+        let headers = getsockopt(world, server, tcp, SAVED).unwrap();
+        assert_eq!(headers[0], header);
+        let ip = if family == V6 { 40 } else { 20 };
+        assert_eq!(headers.len(), ip + usize::from(headers[ip + 12] >> 4) * 4);
+        assert_eq!(headers[ip + 2..ip + 4], 80u16.to_be_bytes());
+        let len = headers.len();
+        let short = handed_over(world, server, (tcp, SAVED), (len, len - 1));
+        assert_eq!(short, Err(Errno::INVAL));
+        assert_eq!(getsockopt(world, server, tcp, SAVED).unwrap(), headers);
+        handed_over(world, server, (tcp, SAVED), (len, len)).unwrap();
+        assert_eq!(getsockopt(world, server, tcp, SAVED).unwrap(), b"");
+        assert_eq!(getsockopt(world, client, tcp, SAVED).unwrap(), b"");
+        assert_eq!(set(world, server, tcp, SAVED, 1), Err(Errno::NOPROTOOPT));
+    }
 }

@@ -721,6 +721,10 @@ pub struct TcpOccupancy {
     pub marks: u32,
     /// Connections with an account.
     pub ledgers: u32,
+    /// Connections that search for the path MTU.
+    pub searches: u32,
+    /// SYNs that are saved.
+    pub saved_syns: u32,
 }
 
 /// Which direction of a connection to shut down.

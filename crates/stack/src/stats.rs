@@ -235,6 +235,8 @@ counters! {
         TcpWindowProbes => "tcp-window-probes",
         /// Keepalive probes sent.
         TcpKeepaliveProbes => "tcp-keepalive-probes",
+        /// SYNs whose headers were to be saved, and found no room.
+        TcpSynsNotSaved => "tcp-syns-not-saved",
         /// SYNs and final ACKs a listener did not take (Linux's ListenDrops).
         TcpListenDrops => "tcp-listen-drops",
         /// Those of them that found the accept queue full (Linux's ListenOverflows).

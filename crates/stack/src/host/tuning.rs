@@ -146,6 +146,23 @@ impl Host {
         self.tcp.fast_open_keys(listener)
     }
 
+    /// The headers of the SYN that opened a connection, if its listener saves them (`TcpOptions::save_syn`) and they were not
+    /// forgotten; nothing else, nor of a connection whose listener had answered by a cookie (TCP_SAVED_SYN).
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_saved_syn(&self, socket: SocketId) -> Result<&[u8], SocketError> {
+        self.tcp.saved_syn(socket)
+    }
+
+    /// Gives the memory of [`Host::tcp_saved_syn`] back.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_forget_saved_syn(&mut self, socket: SocketId) -> Result<(), SocketError> {
+        self.tcp.forget_saved_syn(socket)
+    }
+
     /// The oldest ICMP error that a socket asked for (`receive_errors`) and nobody has taken.
     pub fn poll_error_report(&mut self) -> Option<ErrorReport> {
         self.net.socket_errors.pop()

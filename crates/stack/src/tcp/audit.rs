@@ -440,6 +440,7 @@ impl Tcp {
             "a ledger without its connection",
         )?;
         self.audit_searches()?;
+        self.audit_saved_syns()?;
         let nodes = |(_, act): (_, &Active)| u32::from(act.ooo_nodes);
         let ranges: u32 = self.actives.iter().map(nodes).sum();
         must(self.ranges.len() == ranges, "a range in no list")?;

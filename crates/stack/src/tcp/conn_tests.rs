@@ -109,6 +109,7 @@ fn segment(seq: Seq, len: u32) -> Segment {
         unit: len,
         urgent: None,
         timestamps: None,
+        headers: 0,
         options: None::<Options>,
     }
 }

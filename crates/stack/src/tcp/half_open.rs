@@ -20,6 +20,7 @@ use super::output::{Marks, announced_mss};
 use super::profile::TcpOptions;
 use super::record::{HalfOpen, State, Tcb, flag, half, more};
 use super::rtt::{RTO_INITIAL, RTO_MAX};
+use super::saved_syn::Owner;
 use super::segment::{Segment, flow_bytes};
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, Tcp, cookie, flow_index};
 
@@ -115,6 +116,7 @@ impl Tcp {
             l.half_open += 1;
             l.young += 1;
         }
+        self.save_syn(core, listener, seg, Owner::HalfOpen(key.index));
         let clock = core.now.millis() as u32;
         self.send_syn_ack(core, net, &record, (clock, option));
         self.await_ack(core, key.index);
@@ -391,6 +393,7 @@ impl Tcp {
             .hash(&flow_bytes(&h.remote, h.remote_port, &local, h.local_port));
         self.flows.remove(hash, flow_index(KIND_HALF_OPEN, index));
         self.halves.remove_at(index);
+        self.saved.forget(Owner::HalfOpen(index));
         core.wheel.cancel(timer);
         self.profiles.release(profile);
         self.no_longer_half_open(listener, young);
@@ -495,6 +498,7 @@ impl Tcp {
             flow_index(KIND_CONNECTION, key.index),
         );
         self.halves.remove_at(index);
+        self.saved.promote(index, key.index);
         core.wheel.cancel(h.timer);
         let listener = u32::from(h.listener);
         self.no_longer_half_open(listener, h.retries == 0);

@@ -294,6 +294,8 @@ impl Tcp {
             edges: self.edges.len(),
             marks: self.marks.len(),
             ledgers: self.ledgers.len(),
+            searches: self.searches.len(),
+            saved_syns: self.saved.len(),
         }
     }
 }

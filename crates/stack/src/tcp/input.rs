@@ -31,7 +31,9 @@ impl Tcp {
     #[inline]
     pub(crate) fn parse(&self, core: &mut Core, dg: &mut Datagram) -> Result<Segment, Drop> {
         core.count(Count::TcpSegmentsIn);
-        let segment = parse(&mut core.pool, dg, |flow| self.flows.hash(flow))?;
+        let segment = parse(&mut core.pool, dg, self.saved.wanted(), |flow| {
+            self.flows.hash(flow)
+        })?;
         self.flows.prefetch(segment.hash);
         Ok(segment)
     }
@@ -102,7 +104,11 @@ impl Tcp {
     }
 
     /// Takes in one parsed segment; `data` is its payload.
-    pub(crate) fn input(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, data: Chain) {
+    pub(crate) fn input(&mut self, core: &mut Core, net: &mut Net, seg: &Segment, mut data: Chain) {
+        if seg.headers > 0 {
+            self.saved
+                .look(&mut core.pool, &mut data, usize::from(seg.headers));
+        }
         let Some(entry) = self.find(seg) else {
             return self.at_listener(core, net, seg, data);
         };

@@ -99,6 +99,7 @@ impl Tcp {
             ready_link: NONE,
             ready_queued: false,
         };
+        let saves = listener.options.save_syn;
         let key = self
             .listeners
             .insert(listener)
@@ -108,6 +109,7 @@ impl Tcp {
             return Err(SocketError::NoBuffers);
         }
         self.local_ports.add_listener(port);
+        self.saved.listener(0, saves);
         Ok(SocketId::new(SocketKind::Listener, key))
     }
 
@@ -127,7 +129,9 @@ impl Tcp {
     ) -> Result<(), SocketError> {
         let index = self.listener_index(id)?;
         let listener = self.listeners.at_mut(index).ok_or(SocketError::BadSocket)?;
+        let before = listener.options.save_syn;
         change(&mut listener.options, &mut listener.backlog);
+        self.saved.listener(before, listener.options.save_syn);
         Ok(())
     }
 
@@ -405,6 +409,7 @@ impl Tcp {
             let hash = self.ports.hash(&port_bytes(&l.local, l.port));
             self.ports.remove(hash, listener);
             self.local_ports.remove_listener(l.port);
+            self.saved.listener(l.options.save_syn, 0);
         }
         Ok(())
     }

@@ -62,6 +62,7 @@ mod recovery;
 mod retransmit;
 mod rows;
 mod rtt;
+mod saved_syn;
 mod segment;
 mod sent;
 mod syn;
@@ -152,6 +153,7 @@ pub(crate) struct Tcp {
     episodes: Slab<recovery::Episode>,
     ledgers: ledger::Ledgers,
     searches: mtu_probe::Searches,
+    saved: saved_syn::SavedSyns,
     /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
     controls: Slab<congestion::Control>,
     /// Of controls that are BBR.
@@ -218,6 +220,7 @@ impl Tcp {
             episodes: Slab::with_capacity(config.tcp_active),
             ledgers: ledger::Ledgers::new(config.tcp_connections),
             searches: mtu_probe::Searches::new(config.tcp_connections),
+            saved: saved_syn::SavedSyns::new(config.tcp_half_open, config.tcp_connections),
             controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             models: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             edges: edges::EdgeTable::new(config.tcp_active),
@@ -496,6 +499,7 @@ impl Tcp {
                 self.profiles.release(profile);
                 self.ledgers.close(index);
                 self.searches.close(index);
+                self.saved.forget(saved_syn::Owner::Connection(index));
             }
         }
     }

@@ -94,6 +94,11 @@ impl Searches {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> u32 {
+        self.records.len()
+    }
+
     /// Whether the search of a connection is what its records say.
     pub(super) fn audit(&self, connection: u32, tcb: &Tcb) -> Result<(), &'static str> {
         let search = self.at(connection);
@@ -181,7 +186,7 @@ impl Tcp {
     pub(super) fn audit_searches(&self) -> Result<(), &'static str> {
         let conns = self.conns.iter();
         let searching = conns.filter(|(_, tcb)| tcb.more & more::SEARCH != 0);
-        if self.searches.records.len() as usize == searching.count() {
+        if self.searches.len() as usize == searching.count() {
             Ok(())
         } else {
             Err("a search for the path MTU of no connection")

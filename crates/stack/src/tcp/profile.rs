@@ -61,6 +61,9 @@ pub struct TcpOptions {
     /// Data on a SYN needs no cookie: at a listener's any SYN's, at a connection's our own (TCP_FASTOPEN_NO_COOKIE). Only where
     /// nobody can send with the address of another.
     pub fast_open_no_cookie: bool,
+    /// On a listener: the headers of SYNs are saved for the connections they open, from IP's on (1), or from the link's (2), as
+    /// far as there is one; 0: they are not (TCP_SAVE_SYN).
+    pub save_syn: u8,
     /// For how long a closed socket in FIN-WAIT-2 waits for the peer's FIN, at most 120 s; zero: not at all, it is reset
     /// (TCP_LINGER2). The host's `fin_timeout` when `None`.
     pub linger2: Option<Duration>,
@@ -133,6 +136,7 @@ impl Default for TcpOptions {
             fast_open: false,
             fast_open_queue: 0,
             fast_open_no_cookie: false,
+            save_syn: 0,
             linger2: None,
             linger: None,
             freebind: false,

@@ -37,6 +37,8 @@ pub(crate) struct Segment {
     pub(crate) timestamps: Option<(u32, u32)>,
     /// Options other than timestamps, when there are any.
     pub(crate) options: Option<Options>,
+    /// Bytes of headers that are left in front of the payload, of a SYN that may be saved; 0: none are.
+    pub(crate) headers: u16,
 }
 
 impl Segment {
@@ -129,7 +131,7 @@ pub(crate) fn flow_bytes(
     }
 }
 
-/// Verifies and parses the segment in `dg`, and cuts the headers off its chain.
+/// Verifies and parses the segment in `dg`, and cuts the headers off its chain; with `keep_syn` not those of a SYN.
 ///
 /// # Errors
 /// The reason to drop it: malformed header, wrong checksum (RFC 9293 MUST-3), group address (MUST-57).
@@ -137,6 +139,7 @@ pub(crate) fn flow_bytes(
 pub(crate) fn parse(
     pool: &mut Pool,
     dg: &mut Datagram,
+    keep_syn: bool,
     hash: impl FnOnce(&[u8]) -> u64,
 ) -> Result<Segment, Drop> {
     if dg.group || dg.src.is_multicast() {
@@ -161,6 +164,9 @@ pub(crate) fn parse(
         None
     };
     let len = (total - header_len) as u32;
+    let cut = l4 + header_len;
+    let flags = packet.flags();
+    let kept = keep_syn && flags.contains(Flags::SYN) && !flags.contains(Flags::ACK);
     let segment = Segment {
         candidate: None,
         hash: hash(&flow_bytes(
@@ -190,8 +196,11 @@ pub(crate) fn parse(
         },
         timestamps: timestamps.or_else(|| options.as_ref().and_then(|o| o.timestamps)),
         options,
+        headers: if kept { cut as u16 } else { 0 },
     };
-    pool.pull_front(&mut dg.chain, l4 + header_len);
+    if !kept {
+        pool.pull_front(&mut dg.chain, cut);
+    }
     Ok(segment)
 }
 

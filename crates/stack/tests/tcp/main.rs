@@ -23,6 +23,7 @@ mod pacing;
 mod recovery;
 mod rig;
 mod robust;
+mod saved_syn;
 mod send;
 mod stamps;
 mod timers;

@@ -20,6 +20,7 @@ use crate::tcp::input::Arrival;
 use crate::tcp::listen::Listener;
 use crate::tcp::record::{NONE, Repair, State, Tcb, flag, half, more};
 use crate::tcp::rtt::RTO_INITIAL;
+use crate::tcp::saved_syn::Owner;
 use crate::tcp::segment::{Segment, flow_bytes};
 use crate::tcp::timer::sync;
 use crate::tcp::{KIND_CONNECTION, List, Tcp, flow_index};
@@ -186,6 +187,7 @@ impl Tcp {
             return Err(data);
         };
         self.keep_account(core.now, index);
+        self.save_syn(core, listener, seg, Owner::Connection(index));
         let Some(mut conn) = self.conn(index) else {
             self.undo_fast(index, fast, seg);
             core.count(Count::TcpFastOpenPassiveFail);
@@ -263,6 +265,7 @@ impl Tcp {
         self.fasts.remove_at(fast);
         self.ledgers.close(index);
         self.searches.close(index);
+        self.saved.forget(Owner::Connection(index));
         if let Some(tcb) = self.conns.remove_at(index) {
             self.profiles.release(tcb.profile);
         }
