@@ -1,5 +1,7 @@
 //! Fast Open (RFC 7413, Linux's rules): what a SYN may do that has a cookie, what none may, and SYNs with data from here.
 
+use std::time::Duration;
+
 use stack::{
     Count, FastOpenFail, FastOpenKeys, Ready, Shutdown, SocketError, SocketId, State, TcpOptions,
 };
@@ -30,10 +32,14 @@ fn with(fast_open: Option<FastOpen>) -> Options {
 
 /// A host that takes Fast Opens, at a listener with a queue for so many.
 fn server(queue: u32) -> (Rig, SocketId) {
+    server_with(&options(queue))
+}
+
+fn server_with(options: &TcpOptions) -> (Rig, SocketId) {
     let mut rig = Rig::new();
     set(&mut rig, "fastopen", 2);
     rig.host.set_tcp_fast_open_keys(None, KEYS).unwrap();
-    let listener = rig.listen(8, &options(queue));
+    let listener = rig.listen(8, options);
     (rig, listener)
 }
 
@@ -302,6 +308,24 @@ fn a_handshake_that_never_ends_is_given_up() {
     rig.host.close(rig.now, socket).unwrap();
     rig.host.close(rig.now, listener).unwrap();
     rig.assert_empty_but_listener();
+}
+
+/// TCP_RTO_MAX_MS of the listener bounds the time between SYN-ACKs of these connections, too (as Linux).
+#[test]
+fn the_longest_timeout_of_the_listener_holds_for_the_syn_ack() {
+    let (mut rig, _listener) = server_with(&TcpOptions {
+        rto_max: Some(Duration::from_secs(1)),
+        ..options(1)
+    });
+    let cookie = cookie(&mut rig);
+    rig.send_with(999, 0, SYN, b"hello", with(Some(cookie)));
+    assert!(rig.expect().is(SYN | ACK));
+    for _ in 0..4 {
+        rig.ms(995);
+        rig.silence();
+        rig.ms(6);
+        assert!(rig.expect().is(SYN | ACK));
+    }
 }
 
 #[test]

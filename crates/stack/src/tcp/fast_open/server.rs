@@ -19,7 +19,6 @@ use crate::tcp::conn::{Conn, Outcome};
 use crate::tcp::input::Arrival;
 use crate::tcp::listen::Listener;
 use crate::tcp::record::{NONE, Repair, State, Tcb, flag, half, more};
-use crate::tcp::rtt::RTO_INITIAL;
 use crate::tcp::saved_syn::Owner;
 use crate::tcp::segment::{Segment, flow_bytes};
 use crate::tcp::timer::sync;
@@ -194,7 +193,7 @@ impl Tcp {
             return Err(data);
         };
         conn.act.set_fast(fast);
-        conn.act.rto_at = core.now + RTO_INITIAL;
+        conn.act.rto_at = core.now + conn.rto();
         conn.act.stuck_since = core.now;
         let before = conn.tcb.rcv_nxt;
         conn.receive(core, seg, data);
@@ -381,7 +380,7 @@ impl Conn<'_> {
         {
             self.tcb.ts_recent = tsval;
         }
-        let since = self.tcb.rto().saturating_sub(self.act.rto_at - core.now);
+        let since = self.rto().saturating_sub(self.act.rto_at - core.now);
         if since < ANSWER_GAP || self.opening_is_over(core) {
             return (Drop::TcpDuplicate, Arrival::default());
         }
@@ -391,7 +390,7 @@ impl Conn<'_> {
 
     fn answer_late(&mut self, now: Instant) {
         self.tcb.backoff += 1;
-        self.act.rto_at = now + self.tcb.rto();
+        self.act.rto_at = now + self.rto();
         self.tcb.flags |= flag::RETRANSMIT;
     }
 
