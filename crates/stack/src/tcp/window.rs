@@ -130,7 +130,8 @@ impl Conn<'_> {
     }
 
     /// Whether reading has opened the window enough to be worth telling the peer at once, as on Linux: it is at least doubled,
-    /// and was no more than half of what it can be.
+    /// and was no more than half of what it can be. Where no stream is known to come in, the window of the handshake is as much
+    /// as need be; more is offered with the ACKs of what comes.
     pub(crate) fn window_update_due(&self, tcp: &TcpTunables) -> bool {
         // While it opens the handshake tells of the window.
         if !self.tcb.state.receives() || self.tcb.opening() {
@@ -143,8 +144,13 @@ impl Conn<'_> {
             0
         };
         let left = self.tcb.rcv_wnd();
+        let most = match self.inflow {
+            Some(_) => u32::MAX,
+            None => UNSCALED,
+        };
         let clamp = self.profile.options.window_clamp.unwrap_or(u32::MAX);
-        opened > 0 && opened >= left && left <= self.receive_limit(tcp).min(clamp) / 2
+        let whole = self.receive_limit(tcp).min(clamp).min(most);
+        opened > 0 && opened >= left && left <= whole / 2
     }
 }
 

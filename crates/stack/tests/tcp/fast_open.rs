@@ -310,6 +310,48 @@ fn a_handshake_that_never_ends_is_given_up() {
     rig.assert_empty_but_listener();
 }
 
+/// The data of the SYN are no sign that the application answers: what comes first after them is acknowledged at once, be it a
+/// FIN (as Linux).
+#[test]
+fn a_fin_right_behind_the_syn_is_acknowledged_at_once() {
+    let (mut rig, listener) = server(1);
+    let cookie = cookie(&mut rig);
+    rig.send_with(999, 0, SYN, b"hello", with(Some(cookie)));
+    let answer = rig.expect();
+    rig.send(1005, answer.seq + 1, FIN | ACK, b"");
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.ack == 1006);
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    let info = rig.host.tcp_info(socket).unwrap();
+    assert_eq!(info.state, State::CloseWait);
+    assert_eq!(rig.read(socket).unwrap(), b"hello");
+    rig.host.close(rig.now, socket).unwrap();
+    let fin = rig.expect();
+    assert!(fin.is(FIN | ACK) && fin.ack == 1006);
+}
+
+/// A window that the handshake offered, and nobody used, is not told again because the data of the SYN are read.
+#[test]
+fn reading_the_data_of_a_syn_says_nothing() {
+    let (mut rig, listener) = server_with(&TcpOptions {
+        receive_buffer: Some(270_000),
+        ..options(1)
+    });
+    let cookie = cookie(&mut rig);
+    let scaled = Options {
+        window_scale: Some(7),
+        ..with(Some(cookie))
+    };
+    rig.send_with(999, 0, SYN, &[1; 1000], scaled);
+    let answer = rig.expect();
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    rig.send(2000, answer.seq + 1, ACK, b"");
+    assert_eq!(rig.read(socket).unwrap().len(), 1000);
+    rig.silence();
+    rig.ms(300);
+    rig.silence();
+}
+
 /// TCP_RTO_MAX_MS of the listener bounds the time between SYN-ACKs of these connections, too (as Linux).
 #[test]
 fn the_longest_timeout_of_the_listener_holds_for_the_syn_ack() {

@@ -16,6 +16,7 @@ use crate::net::Net;
 use crate::socket::SocketId;
 use crate::stats::{Count, Drop};
 use crate::tcp::conn::{Conn, Outcome};
+use crate::tcp::delack::Acking;
 use crate::tcp::input::Arrival;
 use crate::tcp::listen::Listener;
 use crate::tcp::record::{NONE, Repair, State, Tcb, flag, half, more};
@@ -204,6 +205,8 @@ impl Tcp {
         if conn.tcb.rcv_nxt != before {
             conn.tcb.more |= more::SYN_DATA;
         }
+        // The SYN-ACK acknowledges them: how ACKs leave begins with what comes next.
+        conn.tcb.acking = Acking::START;
         sync(core, conn.tcb, conn.act, index);
         if let Some(l) = self.listeners.at_mut(listener) {
             l.fast_open.count += 1;
