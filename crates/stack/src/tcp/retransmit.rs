@@ -98,7 +98,8 @@ impl Conn<'_> {
             ledger.left_again(len, u32::from(self.tcb.mss));
         }
         let mut flags = Flags(0);
-        if what.pushed {
+        // A super-frame has it each time it is sent (`send_new`).
+        if what.pushed || len > u32::from(self.tcb.mss) {
             flags |= Flags::PSH;
         }
         if fin {
