@@ -131,11 +131,21 @@ pub unsafe extern "C" fn packetdrill_interface_init(flags: *const c_char, out: *
         Ok(stage) => {
             // Should packetdrill ask twice, the first stage stays.
             let _ = STAGE.set(stage);
+            show_counters();
         }
         Err(why) => fail(&why),
     }
     // SAFETY: packetdrill hands over its own table.
     unsafe { out.write(TABLE) };
+}
+
+/// Lets the commands of a script see the host's counters. Other programs keep their environment: who knows what their threads do.
+fn show_counters() {
+    let by_packetdrill = std::env::current_exe().is_ok_and(|path| path.ends_with("packetdrill"));
+    if let Some(path) = stage().and_then(Stage::counters).filter(|_| by_packetdrill) {
+        // SAFETY: packetdrill's other thread makes the script's calls, of which there is none yet: nobody reads the environment.
+        unsafe { std::env::set_var("PROC_NET_NETSTAT", path) };
+    }
 }
 
 const TABLE: Interface = Interface {

@@ -19,6 +19,7 @@ use stack::{Config, Host, InterfaceConfig, InterfaceId, Route};
 use wire::checksum;
 use wire::tcp::Flags;
 
+use crate::counters::Counters;
 use crate::device;
 use crate::queue;
 use crate::settings::Settings;
@@ -80,6 +81,7 @@ struct Inner {
     refuses: bool,
     /// Segment size of super-frames that come in, if it was said.
     mss: Option<u16>,
+    counters: Counters,
 }
 
 impl Inner {
@@ -111,6 +113,7 @@ impl Inner {
         while self.host.poll_event().is_some() {
             ready = true;
         }
+        self.counters.follow(self.host.stats());
         ready
     }
 
@@ -246,11 +249,17 @@ impl Stage {
             mss: settings.mss,
             whole: true,
             refuses: false,
+            counters: Counters::new(),
         };
         Ok(Self {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
         })
+    }
+
+    /// Where commands of the script find the host's counters.
+    pub(crate) fn counters(&self) -> Option<String> {
+        self.lock().counters.path()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

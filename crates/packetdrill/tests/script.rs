@@ -345,6 +345,44 @@ fn what_was_lost_leaves_again_in_super_frames() {
     }
 }
 
+/// What `nstat` would read of one counter.
+fn counter(name: &str) -> u64 {
+    let ours = |path: &std::path::PathBuf| {
+        std::fs::read_link(path).is_ok_and(|at| at.to_string_lossy().contains("netstat"))
+    };
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let path = open.map(|entry| entry.unwrap().path()).find(ours);
+    let text = std::fs::read_to_string(path.expect("the counters' file")).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split(' ').collect()).collect();
+    let [names, numbers] = &lines[..] else {
+        panic!("two lines: {text}");
+    };
+    assert_eq!((names[0], numbers[0]), ("TcpExt:", "TcpExt:"));
+    assert_eq!(names.len(), numbers.len());
+    let at = names.iter().position(|n| *n == name).unwrap();
+    numbers[at].parse().unwrap()
+}
+
+/// Scripts ask `nstat` for what was counted: it is shown a file like /proc/net/netstat.
+#[test]
+fn commands_of_a_script_see_the_counters() {
+    let (pd, _turn) = stage();
+    let ends = v4(8086);
+    let listener = pd.listen(ends);
+    let before = counter("TCPTimeouts");
+    let iss = pd.handshake(ends);
+    let fd = pd.accept(listener);
+    pd.write(fd, &[7; 100]);
+    for sent in 0..3 {
+        assert_eq!(pd.depart().unwrap().0, iss + 1);
+        assert_eq!(counter("TCPTimeouts"), before + sent);
+    }
+    pd.arrive(ends, 1, Some(iss + 1), Flags::RST, &[]);
+    for fd in [fd, listener] {
+        assert_eq!((pd.close)(NONE, fd), 0);
+    }
+}
+
 #[test]
 fn a_call_that_waits_ends_at_the_moment_it_was_waiting_for() {
     let (pd, _turn) = stage();
