@@ -151,10 +151,14 @@ impl Tcp {
         } else {
             conn.arrive(core, seg, data)
         };
+        conn.note_fast_input(seg);
         let (una, nxt) = (conn.tcb.snd_una, conn.tcb.snd_nxt);
         self.advance_marks(core.now, index, una, nxt);
         if arrival.reset {
             self.send_reset(core, net, seg);
+        }
+        if arrival.astray {
+            self.found_black_hole(core);
         }
         if arrival.established {
             self.fast_open_established(core, index, seg);
@@ -307,6 +311,8 @@ pub(crate) struct Arrival {
     pub(crate) reset: bool,
     /// The handshake ended with this segment.
     pub(crate) established: bool,
+    /// A reset out of order, where Fast Open's data may have vanished.
+    pub(crate) astray: bool,
 }
 
 impl Arrival {
@@ -427,6 +433,7 @@ impl Conn<'_> {
             outcome,
             reset: false,
             established,
+            ..Arrival::default()
         }
     }
 
@@ -466,6 +473,7 @@ impl Conn<'_> {
                 outcome,
                 reset: false,
                 established,
+                ..Arrival::default()
             };
         }
         if self.unwanted() && (seg.seq + seg.len).gt(self.tcb.rcv_nxt) && seg.len > 0 {
@@ -480,6 +488,7 @@ impl Conn<'_> {
                 },
                 reset: true,
                 established,
+                ..Arrival::default()
             };
         }
         let before = self.tcb.rcv_nxt;
@@ -504,6 +513,7 @@ impl Conn<'_> {
             outcome,
             reset: false,
             established,
+            ..Arrival::default()
         }
     }
 
@@ -550,7 +560,15 @@ impl Conn<'_> {
             return Some((reason, self.answer_unacceptable(core, seg)));
         }
         if seg.has(Flags::RST) {
-            return Some((Drop::TcpChallenged, self.challenge(core))); // RFC 5961 3.2
+            let astray = self.tcb.state == State::Established && self.tcb.hears_nothing();
+            let challenge = self.challenge(core); // RFC 5961 3.2
+            return Some((
+                Drop::TcpChallenged,
+                Arrival {
+                    astray,
+                    ..challenge
+                },
+            ));
         }
         if seg.has(Flags::SYN) {
             // RFC 5961 4.2: a SYN in a synchronized state gets a challenge ACK, whatever its number.

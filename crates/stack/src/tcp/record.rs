@@ -166,6 +166,8 @@ pub(crate) mod more {
     pub(crate) const ECN_SEEN: u16 = 1 << 6;
     /// In SYN-SENT: the SYN waits for the first data (TCP_FASTOPEN_CONNECT).
     pub(crate) const DEFERRED: u16 = 1 << 7;
+    /// Later, if our SYN had a Fast Open option or data: a segment with data has arrived.
+    pub(crate) const HEARD: u16 = DEFERRED;
     /// Our SYN had a Fast Open option, or data.
     pub(crate) const FAST_SYN: u16 = 1 << 8;
     /// Where the number of the reason is kept why Fast Open failed, two bits.

@@ -79,6 +79,7 @@ impl Conn<'_> {
             outcome,
             reset: false,
             established: true,
+            ..Arrival::default()
         }
     }
 

@@ -670,6 +670,79 @@ fn data_that_vanishes_behind_the_syn_gives_fast_open_a_rest() {
     rig.silence(); // it waits for data again
 }
 
+/// Linux's other signs of middleboxes that forget what they let through: a FIN behind a hole, a reset out of order, and nothing else.
+#[test]
+fn what_goes_astray_behind_the_syn_gives_fast_open_a_rest() {
+    for (sign, heard, rest, holes) in [
+        (FIN | ACK, false, 3600, 1),
+        (FIN | ACK, true, 3600, 0),
+        (FIN | ACK, false, 0, 0),
+        (RST, false, 3600, 1),
+        (RST, true, 3600, 0),
+        (ACK, false, 3600, 0),
+    ] {
+        let mut rig = knowing();
+        set(&mut rig, "fastopen_blackhole_timeout_sec", rest);
+        let socket = start(&mut rig);
+        rig.host.tcp_send(rig.now, socket, b"hello").unwrap();
+        let syn = rig.expect();
+        answer(&mut rig, &syn, 5, None);
+        rig.expect();
+        let (port, mut at, ack) = (syn.src_port, 7001, syn.seq + 6);
+        if heard {
+            rig.send_to(port, at, ack, ACK, b"hi", Options::default());
+            at += 2;
+        }
+        rig.send_to(port, at + 1000, ack, sign, b"", Options::default());
+        rig.host.abort(rig.now, socket).unwrap();
+        while rig.next().is_some() {}
+        let case = (sign, heard, rest);
+        assert_eq!(count(&rig, Count::TcpFastOpenBlackHoles), holes, "{case:?}");
+        start(&mut rig);
+        assert_eq!(
+            rig.next().is_some(),
+            holes > 0,
+            "a plain SYN, or one that waits"
+        );
+    }
+}
+
+/// The others are no sign: what was connected without Fast Open, and a FIN whose hole was filled.
+#[test]
+fn what_comes_in_order_is_no_black_hole() {
+    let mut rig = knowing();
+    set(&mut rig, "fastopen_blackhole_timeout_sec", 3600);
+    let socket = start(&mut rig);
+    rig.host.tcp_send(rig.now, socket, b"hello").unwrap();
+    let syn = rig.expect();
+    answer(&mut rig, &syn, 5, None);
+    rig.expect();
+    let (port, ack) = (syn.src_port, syn.seq + 6);
+    rig.send_to(port, 7003, ack, FIN | ACK, b"", Options::default());
+    rig.send_to(port, 7001, ack, ACK, b"hi", Options::default());
+    rig.host.close(rig.now, socket).unwrap();
+    rig.ms(200_000);
+    while rig.next().is_some() {}
+    let (_, syn) = rig.connect(&TcpOptions::default());
+    rig.send_to(
+        syn.src_port,
+        7000,
+        syn.seq + 1,
+        SYN | ACK,
+        b"",
+        syn_ack(None),
+    );
+    rig.send_to(
+        syn.src_port,
+        8000,
+        syn.seq + 1,
+        RST,
+        b"",
+        Options::default(),
+    );
+    assert_eq!(count(&rig, Count::TcpFastOpenBlackHoles), 0);
+}
+
 #[test]
 fn an_answer_that_echoes_another_time_is_reset() {
     let mut rig = Rig::new();

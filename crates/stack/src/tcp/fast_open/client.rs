@@ -56,7 +56,14 @@ impl Tcb {
     /// Its SYN waits for the first data.
     #[inline]
     pub(crate) fn deferred(&self) -> bool {
-        self.more & more::DEFERRED != 0
+        self.state == State::SynSent && self.more & more::DEFERRED != 0
+    }
+
+    /// Whether our SYN asked for Fast Open, and no data has come since it was answered.
+    #[inline]
+    pub(crate) fn hears_nothing(&self) -> bool {
+        let asked = self.more & (more::FAST_SYN | more::HEARD) == more::FAST_SYN;
+        asked && self.state != State::SynSent
     }
 
     /// The number of the first byte that is not sent.
@@ -172,10 +179,30 @@ impl Tcp {
         self.fast_cache.learn(core.now, &tcb.remote, lesson);
     }
 
-    /// A connection whose SYN had data ends well: what it sent does not vanish.
+    /// Data on SYNs vanishes, or their connections go astray: none is sent for a while, if the host has it so.
+    #[cold]
+    pub(in crate::tcp) fn found_black_hole(&mut self, core: &mut Core) {
+        if core.tcp.fastopen_blackhole_timeout_sec > 0 {
+            self.black_hole.found(core.now);
+            core.count(Count::TcpFastOpenBlackHoles);
+        }
+    }
+
+    /// A connection ends that our SYN had asked Fast Open for: whether all it ever heard is a FIN behind a hole, which is a sign of
+    /// a middlebox that forgets what it let through (as Linux).
+    pub(super) fn fast_open_astray(&self, index: u32) -> bool {
+        let Some(tcb) = self.conns.at(index).filter(|tcb| tcb.hears_nothing()) else {
+            return false;
+        };
+        self.actives
+            .at(tcb.active)
+            .is_some_and(|act| act.fin.is_some())
+    }
+
+    /// A connection whose SYN had data ends well, and has had an answer: what it sent does not vanish.
     pub(super) fn fast_open_ended(&mut self, index: u32, error: Option<SocketError>) {
         let went_well = self.conns.at(index).is_some_and(|tcb| {
-            let fast = more::FAST_SYN | more::SYN_DATA;
+            let fast = more::FAST_SYN | more::SYN_DATA | more::HEARD;
             error.is_none() && tcb.more & fast == fast && !tcb.remote.is_loopback()
         });
         if went_well {
@@ -215,15 +242,22 @@ impl Tcp {
             }
         };
         let reached = before < VANISHES && (after >= VANISHES || ended);
-        let on = core.tcp.fastopen_blackhole_timeout_sec > 0;
-        if data && reached && on {
-            self.black_hole.found(core.now);
-            core.count(Count::TcpFastOpenBlackHoles);
+        if data && reached {
+            self.found_black_hole(core);
         }
     }
 }
 
 impl Conn<'_> {
+    /// A segment was processed: Fast Open remembers that there was one with data.
+    #[inline]
+    pub(in crate::tcp) fn note_fast_input(&mut self, seg: &Segment) {
+        let fast = self.tcb.more & more::FAST_SYN != 0;
+        if fast && seg.len > 0 && self.tcb.state != State::SynSent {
+            self.tcb.more |= more::HEARD;
+        }
+    }
+
     fn client(&mut self) -> Option<&mut Client> {
         match self.fasts.at_mut(self.act.fast())? {
             Fast::Client(client) => Some(client),

@@ -137,6 +137,9 @@ impl Tcp {
             let error = error.or(Some(SocketError::ConnectionAborted));
             self.end_fast(core, (index, fast), error, None);
         } else {
+            if self.fast_open_astray(index) {
+                self.found_black_hole(core);
+            }
             self.fast_open_ended(index, error);
         }
     }
@@ -152,7 +155,10 @@ impl Tcp {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        tcb.more &= !(more::OPENING | more::DEFERRED);
+        tcb.more &= !more::OPENING;
+        if tcb.deferred() {
+            tcb.more &= !more::DEFERRED;
+        }
         if let Some(act) = self.actives.at_mut(tcb.active) {
             act.set_fast(NONE);
         }
