@@ -199,7 +199,7 @@ impl Conn<'_> {
         }
         match self.edges.next_end(self.act.edges) {
             Some(end) => {
-                let len = end.dist(self.tcb.snd_nxt).min(all);
+                let len = end.dist(self.tcb.unsent_edge()).min(all);
                 (len, len < all)
             }
             None => (all, false),

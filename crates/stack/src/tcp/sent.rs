@@ -672,13 +672,19 @@ impl Board<'_> {
         (self.flight.lost - before, None)
     }
 
-    /// Holds lost what is in flight, the first and what `overdue` says, in order (RFC 8985 6.3).
+    /// Holds lost what is in flight, the first and what `overdue` says (RFC 8985 6.3). Afterwards all that is lost is in order:
+    /// what a timeout's small window takes is the lowest, or nothing would ever be acknowledged.
     pub(crate) fn lose(&mut self, mut overdue: impl FnMut(&Sent) -> bool) {
         let mut node = self.flight.head;
         while let Some(sent) = self.nodes.at(node) {
-            let next = sent.next;
-            if sent.fate == Fate::InFlight && (node == self.flight.head || overdue(sent)) {
+            let (next, fate) = (sent.next, sent.fate);
+            let first = node == self.flight.head;
+            if fate == Fate::InFlight && (first || overdue(sent)) {
                 self.turn(node, Fate::Lost);
+            }
+            if self.nodes.at(node).is_some_and(|s| s.fate == Fate::Lost) {
+                self.unlink(node, Fate::Lost);
+                self.link(node, Fate::Lost, self.flight.missing.last);
             }
             node = next;
         }

@@ -151,7 +151,10 @@ impl Conn<'_> {
         let next = if original {
             return self.undo(core);
         } else if frto == Frto::NewData {
-            if duplicate || delivery.bytes > 0 {
+            // An ACK that opens the window, too, is no duplicate by RFC 5681, but may be all there is: acknowledgments of the
+            // new data were joined to it.
+            let still = !advanced && seg.len == 0 && seg.ack == self.tcb.snd_una;
+            if duplicate || still || delivery.bytes > 0 {
                 // RFC 5682 2.1 step 3 (a): the loss was real; what is missing goes first again.
                 self.tcb.flags |= flag::RETRANSMIT;
                 Frto::Off

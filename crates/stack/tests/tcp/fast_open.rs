@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stack::{
     Count, FastOpenFail, FastOpenKeys, Ready, Shutdown, SocketError, SocketId, State, TcpOptions,
+    Write,
 };
 use wire::tcp::{FastOpen, Options};
 
@@ -556,6 +557,49 @@ fn what_the_syn_ack_does_not_acknowledge_is_sent_again_at_once() {
         rig.ms(5000);
         rig.silence();
         assert_eq!(rig.host.tcp_info(socket).unwrap().unacknowledged, 0);
+    }
+}
+
+/// What follows the end of a record shares no segment with it, be it in the SYN or sent again.
+#[test]
+fn a_syn_takes_no_more_than_a_record() {
+    let record = Write {
+        end_of_record: true,
+        ..Write::default()
+    };
+    for acked in [0, 100, 300] {
+        let mut rig = knowing();
+        let socket = start(&mut rig);
+        let now = rig.now;
+        let write = |rig: &mut Rig, len: usize, how| {
+            let taken = rig.host.tcp_send_with(now, socket, &[7; 1000][..len], how);
+            assert_eq!(taken, Ok(len));
+        };
+        write(&mut rig, 300, record);
+        write(&mut rig, 200, record);
+        write(&mut rig, 100, Write::default());
+        let syn = rig.expect();
+        assert_eq!(syn.data.len(), 300);
+        answer(&mut rig, &syn, acked, None);
+        let mut lens = Vec::new();
+        let mut end = syn.seq + 1 + acked;
+        while end != syn.seq + 601 {
+            let data = rig.expect();
+            if data.data.is_empty() {
+                continue;
+            }
+            assert_eq!(data.seq, end);
+            lens.push(data.data.len());
+            end += data.data.len() as u32;
+            rig.send_to(syn.src_port, 7001, end, ACK, &[], Options::default());
+        }
+        let rest = 300 - acked as usize;
+        let expected: &[usize] = if rest > 0 {
+            &[rest, 200, 100]
+        } else {
+            &[200, 100]
+        };
+        assert_eq!(lens, expected);
     }
 }
 

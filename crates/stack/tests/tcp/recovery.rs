@@ -401,6 +401,25 @@ fn a_real_timeout_stays_one() {
     assert_eq!(count(&rig, Count::TcpUndone), 0);
 }
 
+/// The one ACK of both new segments may open the window, too: nobody waits for another.
+#[test]
+fn an_ack_that_opens_the_window_says_that_a_timeout_was_real() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
+    let open = rig.accepted_with(&nodelay(), plain());
+    burst(&mut rig, &open, 10);
+    rig.write(&open, &[2; 6 * MSS as usize]);
+    rig.ms(1100);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    rig.window -= 100;
+    ack(&mut rig, &open, 1, &[]);
+    sent(&mut rig);
+    rig.window += 100;
+    ack(&mut rig, &open, 1, &[]);
+    let again = numbers(&open, &sent(&mut rig));
+    assert!(again.contains(&1), "{again:?}");
+}
+
 /// RFC 5682 2.1 step 2 (b): where no new data can leave, the repair goes on.
 #[test]
 fn a_timeout_is_repaired_where_new_data_cannot_leave() {

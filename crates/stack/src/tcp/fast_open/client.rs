@@ -274,7 +274,8 @@ impl Conn<'_> {
 
     /// What goes with the first SYN: the option, and how many of the bytes queued.
     pub(in crate::tcp) fn fast_syn(&mut self) -> (Option<FastOpen>, usize) {
-        let queued = self.act.unsent.len();
+        // No more than a record: what follows shares no segment with it.
+        let queued = self.first_record().0 as usize;
         match self.client() {
             Some(client) => (client.option, queued.min(usize::from(client.room))),
             None => (None, 0),
@@ -312,6 +313,9 @@ impl Conn<'_> {
         let rest = u32::from(client.sent) - acked;
         core.pool.pull_front(&mut self.act.unsent, acked as usize);
         self.tcb.snd_nxt = edge + acked;
+        if rest == 0 {
+            self.ends_record(edge + acked);
+        }
         rest
     }
 
@@ -323,11 +327,11 @@ impl Conn<'_> {
         };
         let place: Option<Cursor> = core.pool.cursor(&part, 0);
         let end = self.tcb.snd_nxt + rest;
-        let pushed = Tail {
+        let tail = Tail {
             pushed: true,
-            record: false,
+            record: self.ends_record(end),
         };
-        self.note_in_flight(core.now, end, (place, pushed));
+        self.note_in_flight(core.now, end, (place, tail));
         core.pool.append(&mut self.act.sent, part);
         self.tcb.snd_nxt = end;
         self.act.stuck_since = core.now;

@@ -255,6 +255,11 @@ impl Bench {
                         byte.fate = Fate::Lost;
                     }
                 }
+                let lost = |byte: &Byte| byte.fate == Fate::Lost;
+                let lowest = self.bytes[self.una..].iter().position(lost);
+                let next = self.board().next_lost();
+                let next = next.map(|next| self.at(next.start) - self.una);
+                assert_eq!(next, lowest, "the lowest goes first");
             }
             _ => {}
         }
@@ -278,6 +283,43 @@ fn lists_agree_with_an_array_of_bytes() {
         bench.audit();
         bench.board().clear();
         assert_eq!(bench.nodes.len(), 0, "every node is given back");
+    }
+}
+
+/// However parts were found lost before: after a timeout the lowest of them goes first, and the others in order, or a window of one
+/// segment would never get to what is missing.
+#[test]
+fn after_a_timeout_what_is_lost_goes_again_in_order() {
+    let mut bench = Bench::new(7, 4096);
+    for _ in 0..6 {
+        bench.push_with(1000, true);
+        bench.now += 10;
+    }
+    let now = bench.now;
+    bench.board().lose(|sent| now.wrapping_sub(sent.at) <= 10); // the first, and the last
+    bench.board().lose(|_| true);
+    for again in 0..2 {
+        for at in 0..6 {
+            let next = bench.board().next_lost().expect("all is lost");
+            assert_eq!(bench.at(next.start), at * 1000, "{again}");
+            let (now, len) = (bench.now, next.len());
+            let Bench {
+                flight,
+                nodes,
+                pool,
+                ..
+            } = &mut bench;
+            let mut board = Board {
+                flight,
+                nodes,
+                mss: 1,
+            };
+            board.resent(pool, len, now, 0);
+            if again == 0 && at == 3 {
+                break; // four went again, and the next timeout comes
+            }
+        }
+        bench.board().lose(|_| true);
     }
 }
 
