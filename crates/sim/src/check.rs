@@ -1,9 +1,10 @@
 //! Properties every frame a host sends must have, whatever the network did to it.
 //!
 //! Watches frames as they leave: lengths and checksums right, and for each TCP direction: the acknowledgment number never moves
-//! back, the right edge of the window never moves left, nothing is sent beyond the edge the peer granted or above its MSS, MSS
-//! only on SYNs, SACK blocks of what came, in the order of RFC 2018. What is parsed and emitted again is the same. Between steps
-//! connections move only along the edges of RFC 9293, and what must hold inside a host does.
+//! back, the right edge of the window never moves left (but for less than a scaled field's unit), nothing is sent beyond the edge
+//! the peer granted or above its MSS, MSS only on SYNs, SACK blocks of what came, in the order of RFC 2018, no segment over the
+//! end of a record. What is parsed and emitted again is the same. Between steps connections move only along the edges of RFC 9293,
+//! and what must hold inside a host does.
 //!
 //! What does not live here: whether the bytes are the right ones, which the receiving scenario checks.
 
@@ -11,7 +12,8 @@ mod received;
 mod states;
 
 use core::fmt;
-use std::collections::HashMap;
+use core::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap};
 
 use base::{Instant, Seq};
 use stack::Host;
@@ -57,18 +59,45 @@ struct Said {
     syn: Option<Seq>,
 }
 
+impl Said {
+    /// The right edge granted so far, with one that is told now. RFC 7323 2.4: a scaled field may take back less than its unit.
+    fn moves_edge(&self, edge: Seq, unit: u32) -> Result<Seq, String> {
+        match self.edge {
+            Some(before) if (edge + unit - 1).lt(before) => Err(format!(
+                "right window edge moves left by {}",
+                before.dist(edge)
+            )),
+            Some(before) => Ok(before.max(edge)),
+            None => Ok(edge),
+        }
+    }
+}
+
 /// The watcher of one world.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     flows: HashMap<Flow, Said>,
     received: Received,
     states: States,
+    /// Ends of records, in bytes from the start of the stream.
+    records: HashMap<Flow, BTreeSet<u32>>,
     violation: Option<Violation>,
 }
 
 impl Checker {
     pub(crate) fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
+    }
+
+    /// A record of what `local` sends to `peer` ends behind so many bytes.
+    pub(crate) fn end_record(&mut self, local: SocketAddr, peer: SocketAddr, after: u64) {
+        let flow = (
+            Addr::from(local.ip()),
+            local.port(),
+            Addr::from(peer.ip()),
+            peer.port(),
+        );
+        self.records.entry(flow).or_default().insert(after as u32);
     }
 
     /// Looks into a host: its own invariants, which no frame shows, and how its connections have moved.
@@ -180,7 +209,9 @@ impl Checker {
         if options.mss.is_some() {
             return Err("MSS option on a segment without SYN (RFC 9293 MUST-65)".into());
         }
-        self.within_what_the_peer_allows(&back, seq, tcp.payload().len() as u32)?;
+        let len = tcp.payload().len() as u32;
+        self.within_what_the_peer_allows(&back, seq, len)?;
+        self.keeps_records_apart(&flow, seq, len)?;
         let peer = self.flows.get(&back);
         let (theirs, stamps) = (
             peer.is_some_and(|p| p.scaling),
@@ -208,14 +239,7 @@ impl Checker {
                 ack.0
             ));
         }
-        if let Some(before) = said.edge
-            && edge.lt(before)
-        {
-            return Err(format!(
-                "right window edge moves left by {}",
-                before.dist(edge)
-            ));
-        }
+        let edge = said.moves_edge(edge, 1 << shift)?;
         for (at, &(start, end)) in options.sack.as_slice().iter().enumerate() {
             let (start, end) = (Seq(start), Seq(end));
             if !start.lt(end) || end.gt(edge) || (at > 0 && !start.gt(ack)) {
@@ -253,6 +277,25 @@ impl Checker {
         Ok(())
     }
 
+    /// MSG_EOR: what follows the end of a record shares no segment with it.
+    fn keeps_records_apart(&self, flow: &Flow, seq: Seq, len: u32) -> Result<(), String> {
+        let first = self.flows.get(flow).and_then(|said| said.syn);
+        let (Some(ends), Some(first)) = (self.records.get(flow), first) else {
+            return Ok(());
+        };
+        if len < 2 {
+            return Ok(());
+        }
+        let start = seq.0.wrapping_sub(first.0.wrapping_add(1));
+        let inside = start.saturating_add(1)..start.saturating_add(len);
+        match ends.range(inside).next() {
+            Some(end) => Err(format!(
+                "a record ends at {end}, within {len} bytes from {start}"
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn syn(&mut self, flow: Flow, seq: Seq, tcp: &Packet<'_>) -> Result<(), String> {
         let options = tcp.options();
         let said = self.flows.entry(flow).or_default();
@@ -266,6 +309,8 @@ impl Checker {
         said.stamps = options.timestamps.is_some();
         said.scaling = options.window_scale.is_some();
         said.shift = options.window_scale.unwrap_or(0);
+        self.keeps_records_apart(&flow, seq + 1, tcp.payload().len() as u32)?;
+        let said = self.flows.entry(flow).or_default();
         if tcp.flags().contains(Flags::ACK) {
             let ack = Seq(tcp.ack());
             let edge = ack + u32::from(tcp.window());

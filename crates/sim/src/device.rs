@@ -54,7 +54,9 @@ pub(crate) fn split(bytes: Vec<u8>, size: usize) -> Vec<Vec<u8>> {
         Some([0x86, 0xdd, ..]) if bytes.get(20) == Some(&6) => ETHERNET + 40,
         _ => return vec![bytes],
     };
-    if size == 0 {
+    // What a SYN has to say it says once.
+    let syn = bytes.get(tcp + 13).is_some_and(|flags| flags & 2 != 0);
+    if size == 0 || syn {
         return vec![bytes];
     }
     cut_tcp(&bytes, tcp, size)
@@ -82,6 +84,13 @@ fn cut_tcp(bytes: &[u8], tcp: usize, size: usize) -> Vec<Vec<u8>> {
             }
             if i > 0 {
                 out[tcp + 13] &= !0x80; // CWR to the first (RFC 3168 6.1.2)
+                // The urgent pointer counts from each piece's own number.
+                let urgent = usize::from(u16::from_be_bytes([out[tcp + 18], out[tcp + 19]]));
+                let left = urgent.saturating_sub(i * size) as u16;
+                out[tcp + 18..tcp + 20].copy_from_slice(&left.to_be_bytes());
+                if left == 0 {
+                    out[tcp + 13] &= !0x20;
+                }
             }
             finish(&mut out, (tcp, 6, 16), i as u16);
             out

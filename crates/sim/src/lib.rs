@@ -13,6 +13,7 @@
 pub mod check;
 mod device;
 mod link;
+mod narrow;
 pub mod transfer;
 mod world;
 

@@ -2,22 +2,22 @@
 //!
 //! What does not live here: the network's faults, which are the cable's.
 
+mod habits;
 mod pattern;
 
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::HashMap;
 
-use base::Instant;
-use stack::{Event, Ready, SocketError, SocketId, State, TcpOptions};
+use base::{Instant, Rng};
+use stack::{Event, Host, Ready, SocketError, SocketId, State, TcpOptions, Write};
 
 use crate::world::{NodeId, World};
 
+pub use habits::Habits;
+use habits::Marks;
 pub use pattern::pattern;
 use pattern::{differs, fill};
-
-/// Bytes written at a time.
-const WRITE: usize = 32 * 1024;
 
 /// One connection of a scenario: how much each side sends.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +51,23 @@ struct End {
     ended: bool,
 }
 
+/// Writes, plainly when too many ends of records wait. Returns how it did.
+fn write(
+    host: &mut Host,
+    now: Instant,
+    socket: SocketId,
+    bytes: &[u8],
+    how: Write,
+) -> Result<(usize, Write), SocketError> {
+    match host.tcp_send_with(now, socket, bytes, how) {
+        Err(SocketError::NoBuffers) => {
+            let plain = Write::default();
+            Ok((host.tcp_send(now, socket, bytes)?, plain))
+        }
+        taken => Ok((taken?, how)),
+    }
+}
+
 /// Runs `streams` from `client` to a listener on `server`.
 pub struct Scenario {
     client: NodeId,
@@ -64,6 +81,16 @@ pub struct Scenario {
     received: u64,
     /// Scratch for what is read and written.
     buffer: Vec<u8>,
+    rng: Rng,
+    marks: Marks,
+    /// What went wrong, but for time that was too short.
+    broken: Option<String>,
+    /// Where urgent data of a stream's direction ends last.
+    urgent: HashMap<(usize, bool), u64>,
+    /// How applications write.
+    pub habits: Habits,
+    /// Nobody reads for now; see [`Scenario::wake`].
+    pub resting: bool,
     /// Bytes a reader takes at a time; small values exercise closed windows.
     pub read_size: usize,
 }
@@ -97,6 +124,12 @@ impl Scenario {
             done_ends: 0,
             received: 0,
             buffer: Vec::new(),
+            rng: Rng::from_seed(streams.len() as u64),
+            marks: Marks::default(),
+            broken: None,
+            urgent: HashMap::new(),
+            habits: Habits::default(),
+            resting: false,
             read_size: 64 * 1024,
         };
         for (at, stream) in streams.iter().enumerate() {
@@ -145,10 +178,14 @@ impl Scenario {
         let start = world.now();
         let until = start + limit;
         loop {
-            while let Some((node, event)) = world.poll_event() {
-                self.on_event(world, node, event)?;
+            let heard = self.serve(world);
+            if let Err(why) = heard {
+                // Who runs on after this must not miss it.
+                self.broken.get_or_insert(why);
             }
-            world.flush();
+            if let Some(why) = &self.broken {
+                return Err(why.clone());
+            }
             if let Some(violation) = world.violation() {
                 return Err(violation.to_string());
             }
@@ -167,6 +204,15 @@ impl Scenario {
         self.outcome.complete = self.done_ends / 2;
         self.outcome.elapsed = world.now() - start;
         Ok(self.outcome.clone())
+    }
+
+    /// Does what applications do, until nothing is left to be told.
+    fn serve(&mut self, world: &mut World) -> Result<(), String> {
+        while let Some((node, event)) = world.poll_event() {
+            self.on_event(world, node, event)?;
+        }
+        world.flush();
+        self.hear(world)
     }
 
     fn describe(&self, now: Instant, start: Instant) -> String {
@@ -193,7 +239,8 @@ impl Scenario {
             return Ok(());
         }
         if event.ready.intersects(Ready::ERROR) && event.ready.contains(Ready::HUP) {
-            if self.ends.remove(&(node, event.socket)).is_some() {
+            if let Some(end) = self.ends.remove(&(node, event.socket)) {
+                self.marks.closed(end.stream, end.client);
                 let now = world.now();
                 let error = world.host(node).take_error(event.socket);
                 self.outcome.failed.extend(error);
@@ -202,6 +249,7 @@ impl Scenario {
             return Ok(());
         }
         Self::keeps_its_buffer(world, node, event.socket)?;
+        self.urgent_ends_where_it_was_said(world, node, event.socket)?;
         self.work(world, node, event.socket)
     }
 
@@ -226,16 +274,47 @@ impl Scenario {
 
     /// Reads and writes what can be read and written on one end.
     fn work(&mut self, world: &mut World, node: NodeId, socket: SocketId) -> Result<(), String> {
+        self.read(world, node, socket)?;
+        if !self.write(world, node, socket)? {
+            return Ok(());
+        }
         let now = world.now();
-        let read_size = self.read_size;
         let Some(end) = self.ends.get_mut(&(node, socket)) else {
             return Ok(());
         };
-        let host = world.host(node);
+        if !end.shut
+            && world
+                .host(node)
+                .tcp_shutdown(now, socket, stack::Shutdown::Write)
+                .is_ok()
+        {
+            end.shut = true;
+        }
+        if end.ended && end.shut {
+            debug_assert_eq!(end.socket, socket);
+            self.marks.closed(end.stream, end.client);
+            self.ends.remove(&(node, socket));
+            self.done_ends += 1;
+            world
+                .host(node)
+                .close(now, socket)
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, world: &mut World, node: NodeId, socket: SocketId) -> Result<(), String> {
+        let (now, read_size) = (world.now(), self.read_size);
+        let Some(end) = self.ends.get_mut(&(node, socket)) else {
+            return Ok(());
+        };
         let buffer = &mut self.buffer;
-        buffer.resize(read_size.max(WRITE), 0);
-        while !end.ended {
-            match host.tcp_recv(now, socket, &mut buffer[..read_size]) {
+        buffer.resize(read_size.max(self.habits.write), 0);
+        while !end.ended && !self.resting {
+            match world
+                .host(node)
+                .tcp_recv(now, socket, &mut buffer[..read_size])
+            {
                 Ok(0) => {
                     end.ended = true;
                     if end.received != end.to_receive {
@@ -257,29 +336,140 @@ impl Scenario {
                 Err(error) => return Err(format!("stream {}: {error}", end.stream)),
             }
         }
+        Ok(())
+    }
+
+    /// Whether all is written.
+    fn write(&mut self, world: &mut World, node: NodeId, socket: SocketId) -> Result<bool, String> {
+        let now = world.now();
+        let Some(end) = self.ends.get_mut(&(node, socket)) else {
+            return Ok(false);
+        };
+        let buffer = &mut self.buffer;
         while end.sent < end.to_send {
-            let n = (end.to_send - end.sent).min(WRITE as u64) as usize;
+            let how = self.habits.how(&mut self.rng);
+            let n = (end.to_send - end.sent).min(self.habits.write as u64) as usize;
             fill(end.stream as u64, end.client, end.sent, &mut buffer[..n]);
-            match host.tcp_send(now, socket, &buffer[..n]) {
-                Ok(n) => end.sent += n as u64,
-                Err(SocketError::WouldBlock) => return Ok(()),
+            let (taken, how) = match write(world.host(node), now, socket, &buffer[..n], how) {
+                Ok(taken) => taken,
+                Err(SocketError::WouldBlock) => return Ok(false),
                 Err(error) => return Err(format!("stream {}: sending: {error}", end.stream)),
+            };
+            end.sent += taken as u64;
+            let (number, client, at) = (end.stream, end.client, end.sent);
+            if how.urgent && taken == n {
+                self.urgent.insert((number, client), at);
+            }
+            if let Some(wanted) = self.habits.mark(&mut self.rng)
+                && world
+                    .host(node)
+                    .tcp_mark(now, socket, self.marks.next(), wanted)
+                    .is_ok()
+            {
+                self.marks.set(number, client, at, wanted);
+            }
+            if how.end_of_record && taken == n {
+                world.end_record(node, socket, at);
             }
         }
-        if !end.shut
-            && host
-                .tcp_shutdown(now, socket, stack::Shutdown::Write)
-                .is_ok()
-        {
-            end.shut = true;
+        Ok(true)
+    }
+
+    /// Takes what hosts tell of marks.
+    fn hear(&mut self, world: &mut World) -> Result<(), String> {
+        if self.habits.marks == 0 {
+            return Ok(());
         }
-        if end.ended && end.shut {
-            debug_assert_eq!(end.socket, socket);
-            self.ends.remove(&(node, socket));
-            self.done_ends += 1;
-            host.close(now, socket).map_err(|e| e.to_string())?;
+        for node in [self.client, self.server] {
+            while let Some(notice) = world.host(node).poll_notice() {
+                if let Some(mark) = self.marks.told(&notice)? {
+                    self.peer_has(world, mark.stream, !mark.client, mark.at)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// What was acknowledged is with the peer, as far as it still has the stream.
+    fn peer_has(
+        &self,
+        world: &mut World,
+        stream: usize,
+        client: bool,
+        at: u64,
+    ) -> Result<(), String> {
+        let of = |end: &&End| end.stream == stream && end.client == client;
+        let node = if client { self.client } else { self.server };
+        let Some(end) = self.ends.values().find(of) else {
+            return Ok(());
+        };
+        let unread = world
+            .host(node)
+            .tcp_info(end.socket)
+            .map_or(0, |info| info.unread);
+        let has = end.received + u64::from(unread);
+        if has >= at || end.ended {
+            Ok(())
+        } else {
+            Err(format!(
+                "stream {stream}: {at} bytes acknowledged, the peer has {has}"
+            ))
+        }
+    }
+
+    /// Urgent data ahead of a reader ends no further than its writer said.
+    fn urgent_ends_where_it_was_said(
+        &self,
+        world: &mut World,
+        node: NodeId,
+        socket: SocketId,
+    ) -> Result<(), String> {
+        let (Some(end), Ok(Some(urgent))) = (
+            self.ends.get(&(node, socket)),
+            world.host(node).tcp_urgent(socket),
+        ) else {
+            return Ok(());
+        };
+        let at = end.received + u64::from(urgent.left);
+        match self.urgent.get(&(end.stream, !end.client)) {
+            Some(last) if at <= *last => Ok(()),
+            last => Err(format!("urgent data up to {at}, {last:?} was said")),
+        }
+    }
+
+    /// Readers who rested read again.
+    ///
+    /// # Errors
+    /// As [`Scenario::run`].
+    pub fn wake(&mut self, world: &mut World) -> Result<(), String> {
+        self.resting = false;
+        let mut ends: Vec<_> = self.ends.keys().copied().collect();
+        ends.sort_unstable();
+        for (node, socket) in ends {
+            self.work(world, node, socket)?;
+        }
+        Ok(())
+    }
+
+    /// When nothing is left to happen: whether all marks were told of.
+    ///
+    /// # Errors
+    /// How many were not.
+    pub fn settle(&mut self, world: &mut World) -> Result<(), String> {
+        self.hear(world)?;
+        let missing = self.marks.missing(!self.outcome.failed.is_empty());
+        match missing.first() {
+            None => Ok(()),
+            Some(one) => Err(format!(
+                "{} marks were never told of, {one:?}",
+                missing.len()
+            )),
+        }
+    }
+
+    /// Whether all connections were accepted, and none has ended.
+    pub fn is_open(&self) -> bool {
+        self.ends.len() == 2 * self.streams.len()
     }
 
     /// Bytes that readers have taken so far, on all streams.

@@ -7,12 +7,13 @@ use core::time::Duration;
 use std::collections::{BinaryHeap, VecDeque};
 
 use base::{Batch, Facts, Gso, Instant, Offloads, Packet, Rng};
-use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
+use stack::{Config, Event, Host, InterfaceConfig, InterfaceId, SocketId};
 use wire::{Cidr, Mac, ethernet};
 
 use crate::check::{Checker, Violation};
 use crate::device::{cut, split};
 use crate::link::{Direction, LinkConfig, Lost};
+use crate::narrow::too_big;
 
 /// Names a host of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +46,18 @@ fn mac(node: NodeId, cable: CableId) -> Mac {
     Mac([2, 0, 0, cable.0 as u8, 0, node.0 as u8 + 1])
 }
 
+/// What a host's device on such a cable does for frames.
+fn offloads(config: &LinkConfig) -> Offloads {
+    if config.offload {
+        Offloads {
+            uso: false,
+            ..Offloads::ALL
+        }
+    } else {
+        Offloads::NONE
+    }
+}
+
 /// Frames a cable did not carry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -61,6 +74,8 @@ struct Cable {
     up: bool,
     /// Longest IP packet that gets through, whatever the ends are told.
     narrow: usize,
+    /// Longest IP packet a router in it passes on.
+    router: usize,
     losses: Losses,
 }
 
@@ -115,8 +130,13 @@ impl World {
 
     /// Two hosts on one cable: 10.1.0.1, fd01::1 and 10.1.0.2, fd01::2.
     pub fn pair(seed: u64, config: Config, link: LinkConfig) -> (Self, NodeId, NodeId) {
+        Self::pair_of(seed, [config.clone(), config], link)
+    }
+
+    /// The same of hosts that are not alike.
+    pub fn pair_of(seed: u64, configs: [Config; 2], link: LinkConfig) -> (Self, NodeId, NodeId) {
         let mut world = Self::new(seed);
-        let (a, b) = (world.add_host(config.clone()), world.add_host(config));
+        let [a, b] = configs.map(|config| world.add_host(config));
         let cable = world.connect(&[a, b], link);
         for (node, v4, v6) in [
             (a, "10.1.0.1/24", "fd01::1/64"),
@@ -178,14 +198,7 @@ impl World {
     /// If a host refuses the interface.
     pub fn connect(&mut self, nodes: &[NodeId], config: LinkConfig) -> CableId {
         let cable = CableId(self.cables.len());
-        let offloads = if config.offload {
-            Offloads {
-                uso: false,
-                ..Offloads::ALL
-            }
-        } else {
-            Offloads::NONE
-        };
+        let offloads = offloads(&config);
         let ends = nodes
             .iter()
             .map(|&node| {
@@ -209,6 +222,7 @@ impl World {
             ends,
             up: true,
             narrow: usize::MAX,
+            router: usize::MAX,
             losses: Losses::default(),
         });
         cable
@@ -253,6 +267,35 @@ impl World {
     /// Makes IP packets longer than `most` bytes vanish on a cable, of which nobody is told: a black hole (RFC 2923 2.1).
     pub fn swallow(&mut self, cable: CableId, most: usize) {
         self.cables[cable.0].narrow = most;
+    }
+
+    /// Puts a router into a cable that passes on IP packets of `mtu` bytes at most, and tells senders of longer ones.
+    pub fn narrow(&mut self, cable: CableId, mtu: usize) {
+        self.cables[cable.0].router = mtu;
+    }
+
+    /// Changes the MTU of a cable and of the hosts' interfaces on it.
+    ///
+    /// # Panics
+    /// If a host refuses it.
+    pub fn set_mtu(&mut self, cable: CableId, mtu: usize) {
+        self.flush();
+        let (now, cable) = (self.now, &mut self.cables[cable.0]);
+        cable.config.mtu = mtu;
+        for (node, interface, _) in &cable.ends {
+            self.nodes[node.0]
+                .host
+                .set_link(now, *interface, mtu, offloads(&cable.config))
+                .expect("a scenario's MTU is valid");
+        }
+    }
+
+    /// Takes note that a record of what `socket` sends ends behind so many bytes: no segment may hold bytes of both sides.
+    pub fn end_record(&mut self, node: NodeId, socket: SocketId, after: u64) {
+        let host = &self.nodes[node.0].host;
+        if let (Ok(local), Ok(peer)) = (host.local_addr(socket), host.peer_addr(socket)) {
+            self.checker.end_record(local, peer, after);
+        }
     }
 
     /// Cuts a cable; frames on their way still arrive.
@@ -438,19 +481,45 @@ impl World {
                 6
             };
             // The checksum of a super-frame is never computed: complete a copy of its segments for the checker only.
-            for piece in cut(bytes.clone(), facts) {
-                self.checker.frame(self.now, config.mtu, &piece);
+            let pieces = cut(bytes.clone(), facts);
+            for piece in &pieces {
+                self.checker.frame(self.now, config.mtu, piece);
             }
             self.note(node, cable, &bytes);
-            return self.put(node, interface, cable, bytes, Some((kind, facts.gso.size)));
+            if !self.stops_at_router(node, interface, cable, &pieces[0]) {
+                self.put(node, interface, cable, bytes, Some((kind, facts.gso.size)));
+            }
+            return;
         }
         for piece in cut(bytes, facts) {
             self.checker.frame(self.now, config.mtu, &piece);
             self.note(node, cable, &piece);
             for part in split(piece, config.split) {
-                self.put(node, interface, cable, part, None);
+                if !self.stops_at_router(node, interface, cable, &part) {
+                    self.put(node, interface, cable, part, None);
+                }
             }
         }
+    }
+
+    /// Whether a router on the cable refuses a frame, and tells its sender.
+    fn stops_at_router(
+        &mut self,
+        node: NodeId,
+        interface: InterfaceId,
+        cable: CableId,
+        frame: &[u8],
+    ) -> bool {
+        let Cable { config, router, .. } = &self.cables[cable.0];
+        if frame.len() <= router.saturating_add(ethernet::HEADER_LEN) {
+            return false;
+        }
+        let Some(error) = too_big(frame, *router) else {
+            return false;
+        };
+        let at = self.now + 2 * config.delay;
+        self.number_arrival(at, node, interface, error, None);
+        true
     }
 
     /// Puts one frame on a cable.

@@ -1,13 +1,16 @@
 //! One random network and workload per seed: `cargo xtask sim --seeds N --first S`.
 //!
-//! Reads `SIM_FIRST` and `SIM_SEEDS`; a plain `cargo test` runs a few hundred.
+//! Reads `SIM_FIRST` and `SIM_SEEDS`; with `SIM_TRACE` the frames of a failure are printed. A plain `cargo test` runs a few hundred. Seeds that failed once (regressions.txt) run first.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+mod draw;
+
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::panic::catch_unwind;
 
 use base::Rng;
-use sim::transfer::{Scenario, Stream};
+use draw::{Incident, pick};
+use sim::transfer::{Habits, Scenario, Stream};
 use sim::{CableId, Faults, LinkConfig, Loss, NodeId, World};
 use stack::{Config, Congestion, Keepalive, TcpOptions};
 
@@ -22,18 +25,20 @@ fn number(name: &str, default: u64) -> u64 {
 fn seeds() {
     let first = number("SIM_FIRST", 0);
     let count = number("SIM_SEEDS", if cfg!(debug_assertions) { 150 } else { 1000 });
-    let next = AtomicU64::new(first);
+    let alone = count == 1;
+    let kept = regressions().filter(|_| !alone);
+    let all: Vec<u64> = kept.chain(first..first + count).collect();
+    let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     // Who has ended one seed takes the next: some are long.
     let work = || {
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count {
+            let Some(&seed) = all.get(next.fetch_add(1, Ordering::Relaxed)) else {
                 return Ok(());
-            }
+            };
             let outcome = catch_unwind(|| check(seed)).unwrap_or_else(|_| Err("it panics".into()));
             if let Err(why) = outcome {
-                next.store(first + count, Ordering::Relaxed); // nobody takes another
+                next.store(all.len(), Ordering::Relaxed); // nobody takes another
                 return Err((seed, why));
             }
         }
@@ -48,6 +53,12 @@ fn seeds() {
     });
 }
 
+fn regressions() -> impl Iterator<Item = u64> {
+    let lines = include_str!("regressions.txt").lines();
+    let words = lines.filter_map(|line| line.split_whitespace().next());
+    words.filter_map(|word| word.parse().ok())
+}
+
 /// Runs a seed, and now and then twice: then both runs must be the same, frame for frame.
 fn check(seed: u64) -> Result<(), String> {
     let trace = run(seed)?;
@@ -55,10 +66,6 @@ fn check(seed: u64) -> Result<(), String> {
         return Err("two runs differ".into());
     }
     Ok(())
-}
-
-fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
-    from[rng.below(from.len() as u32) as usize]
 }
 
 fn link(rng: &mut Rng) -> LinkConfig {
@@ -121,7 +128,7 @@ fn options(rng: &mut Rng) -> TcpOptions {
 
 /// How long streams of so many bytes may take, whatever is lost: every loss costs a few timeouts at most. Where much is lost of a
 /// handshake, its echo makes for a round trip of many seconds, and for a few timeouts near the longest.
-fn bound(link: &LinkConfig, options: &TcpOptions, bytes: u64) -> Duration {
+fn bound(link: &LinkConfig, options: &TcpOptions, habits: &Habits, bytes: u64) -> Duration {
     let queue = (8 * link.queue).checked_div(link.rate).unwrap_or(0) as f64;
     let round = 2.0 * (link.delay + link.faults.jitter).as_secs_f64() + queue;
     let timeout = 0.25 + 4.0 * round;
@@ -137,6 +144,9 @@ fn bound(link: &LinkConfig, options: &TcpOptions, bytes: u64) -> Duration {
     let bytes = bytes as f64;
     let clean = bytes / f64::from(window) * 4.0 * (round + 0.1)
         + 8.0 * 1.5 * bytes * (segment + 80.0) / segment / (link.rate.max(1 << 18) as f64);
+    // Small writes may each wait for an ACK, and paced ones for their time.
+    let writes = bytes / habits.write as f64 * (0.5 + 2.0 * round);
+    let clean = clean + writes + 2.0 * bytes / (options.max_pacing_rate as f64);
     let (lost, handshake) = if loss > 0.0 {
         (30.0 + 4.0 * loss * bytes / segment, 900.0)
     } else {
@@ -162,67 +172,140 @@ fn tuned(seed: u64, faults: &Faults) -> (Config, Option<Duration>) {
     (config, defer_accept)
 }
 
-fn run(seed: u64) -> Result<u64, String> {
-    let mut rng = Rng::from_seed(seed ^ 0x5eed_5eed);
-    let link = link(&mut rng);
-    let (config, defer_accept) = tuned(seed, &link.faults);
-    let (mut world, a, b) = World::pair(seed, config, link);
-    // Sizes such that a slow link is done in reasonable virtual time.
-    let most = if link.rate == 256_000 || link.delay.as_millis() > 50 {
-        40_000
-    } else {
-        400_000
-    };
-    let count = 1 + rng.below(4) as usize;
-    let streams: Vec<Stream> = (0..count)
-        .map(|_| Stream {
-            up: u64::from(rng.below(most)),
-            down: u64::from(rng.below(most)),
+/// A seed at work.
+struct Run {
+    world: World,
+    nodes: [NodeId; 2],
+    link: LinkConfig,
+    options: TcpOptions,
+    streams: Vec<Stream>,
+    scenario: Scenario,
+}
+
+impl Run {
+    fn start(seed: u64) -> Result<Self, String> {
+        let mut rng = Rng::from_seed(seed ^ 0x5eed_5eed);
+        let link = link(&mut rng);
+        let (mut config, defer_accept) = tuned(seed, &link.faults);
+        let mut options = TcpOptions {
+            defer_accept,
+            ..draw::socket(seed, options(&mut rng))
+        };
+        // A copy of a SYN that comes late may open another connection, as RFC 7413 says.
+        let late = link.faults.duplicate > 0.0 || link.faults.reorder > 0.0;
+        let fast_open = draw::fast_open(seed).filter(|_| !late);
+        if let Some(how) = fast_open {
+            config.tcp.fastopen = how;
+            (options.fast_open, options.fast_open_queue) = (true, 8);
+        }
+        let (mut world, a, b) = World::pair_of(seed, draw::tune(seed, &config), link);
+        // Sizes such that a slow link is done in reasonable virtual time.
+        let slow = link.rate == 256_000 || link.delay.as_millis() > 50;
+        let most = if slow { 40_000 } else { u32::MAX };
+        let most = draw::size(&mut rng).min(most);
+        let count = 1 + rng.below(4) as usize;
+        let streams: Vec<Stream> = (0..count)
+            .map(|_| Stream {
+                up: u64::from(rng.below(most)),
+                down: u64::from(rng.below(most)),
+            })
+            .collect();
+        let to = pick(&mut rng, &["10.1.0.2:80", "[fd01::2]:80"])
+            .parse()
+            .map_err(|e| format!("{e}"))?;
+        world.set_batch(pick(&mut rng, &[1, 1, 8, 64]));
+        if fast_open.is_some() {
+            // The first connection brings the cookie.
+            let one = [Stream { up: 10, down: 10 }];
+            let mut first = Scenario::start(&mut world, a, b, to, &one, &options);
+            first.run(&mut world, Duration::from_secs(3600))?;
+        }
+        let mut scenario = Scenario::start(&mut world, a, b, to, &streams, &options);
+        scenario.read_size = pick(&mut rng, &[500, 5_000, 65_536]);
+        scenario.habits = draw::habits(seed);
+        Ok(Self {
+            world,
+            nodes: [a, b],
+            link,
+            options,
+            streams,
+            scenario,
         })
-        .collect();
-    let to = pick(&mut rng, &["10.1.0.2:80", "[fd01::2]:80"])
-        .parse()
-        .map_err(|e| format!("{e}"))?;
-    let options = TcpOptions {
-        defer_accept,
-        ..options(&mut rng)
-    };
-    world.set_batch(pick(&mut rng, &[1, 1, 8, 64]));
-    let mut scenario = Scenario::start(&mut world, a, b, to, &streams, &options);
-    scenario.read_size = pick(&mut rng, &[500, 5_000, 65_536]);
-    if rng.below(6) == 0 {
-        let _ = scenario.run(&mut world, Duration::from_millis(u64::from(rng.below(500))));
-        world.partition(CableId(0));
-        let _ = scenario.run(
-            &mut world,
-            Duration::from_millis(u64::from(rng.below(5_000))),
-        );
-        world.heal(CableId(0));
     }
-    let total = streams.iter().map(|s| s.up + s.down).sum();
-    let bound = bound(&link, &options, total);
-    let outcome = scenario
-        .run(&mut world, Duration::from_secs(6 * 3600))
-        .map_err(|why| format!("{why}\n{link:?}\n{options:?}\n{streams:?}"))?;
-    // Under heavy loss a connection may honestly be given up; nothing else may fail.
-    let hopeless = !matches!(link.faults.loss, Loss::None);
-    if !outcome.failed.is_empty() && !hopeless {
-        return Err(format!("{:?} on {link:?}", outcome.failed));
+
+    /// Lets something happen on the way; what is not finished yet is no error.
+    fn disturb(&mut self, seed: u64) -> Result<(), String> {
+        let (world, scenario) = (&mut self.world, &mut self.scenario);
+        let cable = CableId(0);
+        let (incident, after, lasting) = draw::incident(seed, self.link.mtu);
+        if incident == Incident::Nothing {
+            return Ok(());
+        }
+        let _ = scenario.run(world, after);
+        match incident {
+            Incident::Nothing => {}
+            Incident::Partition => {
+                world.partition(cable);
+                let _ = scenario.run(world, lasting);
+                world.heal(cable);
+            }
+            Incident::Rest => {
+                scenario.resting = true;
+                let _ = scenario.run(world, lasting * 4);
+                scenario.wake(world)?;
+            }
+            Incident::Narrow(mtu) => world.narrow(cable, mtu),
+            // Not while connections open: what a SYN-ACK offers is reckoned by the link of that time.
+            Incident::Shrink(mtu) if scenario.is_open() => world.set_mtu(cable, mtu),
+            Incident::Shrink(mtu) => world.narrow(cable, mtu),
+        }
+        Ok(())
     }
-    if outcome.failed.is_empty() && outcome.elapsed > bound {
-        let took = outcome.elapsed;
-        return Err(format!(
-            "{took:?} instead of {bound:?}\n{link:?}\n{options:?}"
-        ));
+
+    fn finish(&mut self) -> Result<u64, String> {
+        let world = &mut self.world;
+        let total = self.streams.iter().map(|s| s.up + s.down).sum();
+        let bound = bound(&self.link, &self.options, &self.scenario.habits, total);
+        let outcome = self.scenario.run(world, Duration::from_secs(6 * 3600))?;
+        // Under heavy loss a connection may honestly be given up; nothing else may fail.
+        let hopeless = !matches!(self.link.faults.loss, Loss::None);
+        if !outcome.failed.is_empty() && !hopeless {
+            return Err(format!("{:?}", outcome.failed));
+        }
+        if outcome.failed.is_empty() && outcome.elapsed > bound {
+            let took = outcome.elapsed;
+            return Err(format!("{took:?} instead of {bound:?}"));
+        }
+        world.run_for(Duration::from_secs(4000));
+        self.scenario.settle(world)?;
+        for node in self.nodes {
+            leaks(world, node)?;
+        }
+        match world.violation() {
+            Some(violation) => Err(violation.to_string()),
+            None => Ok(world.fingerprint()),
+        }
     }
-    world.run_for(Duration::from_secs(4000));
-    for node in [a, b] {
-        leaks(&mut world, node)?;
+}
+
+fn run(seed: u64) -> Result<u64, String> {
+    let mut run = Run::start(seed)?;
+    if std::env::var_os("SIM_TRACE").is_some() {
+        run.world.keep_trace();
     }
-    match world.violation() {
-        Some(violation) => Err(violation.to_string()),
-        None => Ok(world.fingerprint()),
-    }
+    let ended = run.disturb(seed).and_then(|()| run.finish());
+    ended.map_err(|why| {
+        for frame in run.world.take_trace() {
+            let (at, from) = (frame.at.micros(), frame.from.map(|node| node.0));
+            println!("{at} {from:?} {}", wire::Pretty(&frame.bytes));
+        }
+        let tuned = draw::tune(seed, &Config::default()).map(|config| config.tcp);
+        let incident = draw::incident(seed, run.link.mtu);
+        format!(
+            "{why}\n{:?}\n{:?}\n{:?}\n{:?}\n{incident:?}\n{tuned:?}",
+            run.link, run.options, run.streams, run.scenario.habits
+        )
+    })
 }
 
 /// Everything must have gone home.
