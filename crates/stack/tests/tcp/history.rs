@@ -299,3 +299,130 @@ fn at_most_one_answer_no_longer_and_no_reset_for_a_reset() {
         }
     }
 }
+
+/// URGENT/11 (2019), and what AMNESIA:33 (2020) has of it: urgent pointers to nowhere, again and again, with SYNs, FINs and nothing.
+/// The stream is what it is, and what is said to be left is never less than nothing.
+#[test]
+fn urgent_11() {
+    for urgent in [0, 1, 2, 0x7fff, 0xffff] {
+        let mut rig = Rig::new();
+        let mut sound = repr(rig.peer_port, 80, Flags::URG | SYN);
+        sound.urgent = urgent;
+        rig.listen(8, &TcpOptions::default());
+        rig.raw(&packet(&sound, &[], PEER, HOST));
+        assert!(rig.expect().is(SYN | ACK));
+        let mut rig = Rig::new();
+        let open = rig.accepted(&TcpOptions::default());
+        let send = |rig: &mut Rig, at: u32, flags: Flags, data: &[u8]| {
+            let repr = Repr {
+                seq: open.peer.wrapping_add(at),
+                ack: Some(open.host),
+                urgent,
+                ..repr(rig.peer_port, 80, flags | Flags::URG)
+            };
+            rig.raw(&packet(&repr, data, PEER, HOST));
+            let left = rig.host.tcp_urgent(open.socket).unwrap();
+            assert!(left.is_none_or(|urgent| (1..=0x1_0010).contains(&urgent.left)));
+        };
+        let before = 0_u32.wrapping_sub(5);
+        for (at, flags, data) in [
+            (before, ACK, &b"old"[..]),
+            (0, ACK, b""),
+            (3, ACK, b"def"),
+            (0, ACK, b"abc"),
+            (0, ACK, b"abc"),
+            (6, SYN | ACK, b""),
+            (6, ACK, b"ghi"),
+            (100_000, ACK, b"far"),
+        ] {
+            send(&mut rig, at, flags, data);
+        }
+        assert_eq!(rig.read(open.socket), Ok(b"abcdefghi".to_vec()));
+        send(&mut rig, 9, FIN | ACK, b"");
+        assert_eq!(rig.read(open.socket), Ok(vec![]));
+        send(&mut rig, 10, ACK, b"");
+        rig.host.abort(rig.now, open.socket).unwrap();
+        while rig.next().is_some() {}
+        rig.assert_empty_but_listener();
+    }
+}
+
+/// CVE-2016-5696: whoever can count challenge ACKs of his own connection learns nothing of another's: no limit is shared.
+#[test]
+fn challenges_of_one_connection_tell_nothing_of_another() {
+    let mut rig = Rig::new();
+    let mine = rig.accepted(&TcpOptions::default());
+    rig.peer_port += 1;
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    let host = answer.seq + 1;
+    rig.send(1000, host, ACK, &[]);
+    for _ in 0..1000 {
+        rig.send(1000 + 7, host, RST, &[]);
+    }
+    while rig.next().is_some() {}
+    rig.peer_port -= 1;
+    rig.send(mine.peer + 7, mine.host, RST, &[]);
+    assert!(rig.expect().is(ACK), "the challenge of a thousand others");
+}
+
+/// CVE-2022-1012, CVE-2020-16166 (RFC 6056): the ports of connections to one destination tell nothing of those to others: not where
+/// they begin, nor how many were made.
+#[test]
+fn ports_tell_nothing_of_other_destinations() {
+    let mut rig = Rig::new();
+    let mut port = |to: u8| {
+        let to = format!("10.0.0.{to}:443").parse().unwrap();
+        let options = TcpOptions::default();
+        let socket = rig.host.tcp_connect(rig.now, to, None, &options).unwrap();
+        rig.host.local_addr(socket).unwrap().port()
+    };
+    let (mut first, mut apart, mut regular) = (Vec::new(), 0, 0);
+    for to in 10..42 {
+        let (a, b) = (port(to), port(to));
+        for other in 100..100 + to % 7 {
+            port(other);
+        }
+        let c = port(to);
+        apart += usize::from(first.iter().all(|p| c.abs_diff(*p) > 32));
+        // How far it moved depends on this destination's own connections, but for a counter shared by accident.
+        regular += usize::from(c.wrapping_sub(b) <= 8 && b.wrapping_sub(a) <= 8);
+        first.push(a);
+    }
+    assert!(apart >= 24 && regular >= 24, "{apart}, {regular}");
+}
+
+/// RFC 2525 2.15 and 2.17: the end is said at once, and what was not read is not passed over.
+#[test]
+fn the_end_is_said_at_once() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.write(&open, b"bye");
+    rig.host.close(rig.now, open.socket).unwrap();
+    let (mut fin, at) = (false, rig.now);
+    while let Some(segment) = rig.next() {
+        fin |= segment.has(FIN);
+    }
+    assert!(fin && rig.now == at, "without waiting for an ACK");
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"unread");
+    rig.host.close(rig.now, open.socket).unwrap();
+    while let Some(segment) = rig.next() {
+        assert!(!segment.has(FIN));
+        if segment.has(RST) {
+            return;
+        }
+    }
+    panic!("no reset");
+}
+
+/// RFC 9293 SHLD-2: what a reset says besides does not make it less of one.
+#[test]
+fn a_reset_may_carry_data() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, RST | ACK, b"why it was reset");
+    rig.silence();
+    assert_eq!(rig.read(open.socket), Err(SocketError::ConnectionReset));
+}
