@@ -1,6 +1,6 @@
 //! Laws about docs/conformance.md: a row that claims something names a test that exists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::laws::CONFORMANCE_STATES;
 use super::source::{Kind, Source, attribute_length};
@@ -8,12 +8,15 @@ use super::{Finding, Report};
 
 pub(super) const PATH: &str = "docs/conformance.md";
 
-/// RFC 9293 numbers its MUSTs from 1 to this; each has one row.
-const MUSTS: usize = 69;
+/// RFC 9293 (appendix B) numbers its requirements from 1 to these; each of the 119 has one row.
+const NUMBERED: [(&str, usize); 4] = [("MUST", 69), ("SHLD", 31), ("MAY", 18), ("REC", 1)];
 
 pub(super) fn check(text: &str, sources: &[Source], report: &mut Report) {
     let tests = test_functions(sources);
-    let mut musts = [0_usize; MUSTS + 1];
+    let mut rows: BTreeMap<String, usize> = NUMBERED
+        .iter()
+        .flat_map(|&(kind, most)| (1..=most).map(move |number| (format!("{kind}-{number}"), 0)))
+        .collect();
     for (index, line) in text.lines().enumerate() {
         let Some(cells) = row(line) else { continue };
         let mut breach = |what: String, remedy| {
@@ -28,14 +31,15 @@ pub(super) fn check(text: &str, sources: &[Source], report: &mut Report) {
             );
             continue;
         };
-        let number = requirement.strip_prefix("MUST-").and_then(|rest| {
-            rest.split(|c: char| !c.is_ascii_digit())
-                .next()?
-                .parse::<usize>()
-                .ok()
-        });
-        if let Some(count) = number.and_then(|number| musts.get_mut(number)) {
-            *count += 1;
+        if let Some((name, _)) = requirement.split_once(": ") {
+            let kind = name.split('-').next().unwrap_or_default();
+            match rows.get_mut(name) {
+                Some(count) => *count += 1,
+                None if name.contains('-') && NUMBERED.iter().any(|(known, _)| *known == kind) => {
+                    breach(format!("RFC 9293 has no {name}"), "see its appendix B")
+                }
+                None => {}
+            }
         }
         if !CONFORMANCE_STATES.contains(state) {
             breach(
@@ -65,16 +69,11 @@ pub(super) fn check(text: &str, sources: &[Source], report: &mut Report) {
             );
         }
     }
-    for (number, count) in musts
-        .iter()
-        .enumerate()
-        .skip(1)
-        .filter(|(_, count)| **count != 1)
-    {
+    for (name, count) in rows.into_iter().filter(|(_, count)| *count != 1) {
         report.breaches.push(Finding::new(
             PATH,
             1,
-            format!("MUST-{number} of RFC 9293 has {count} rows"),
+            format!("{name} of RFC 9293 has {count} rows"),
             "give it exactly one",
         ));
     }
