@@ -321,30 +321,6 @@ fn a_long_write_leaves_in_super_frames() {
     }
 }
 
-/// What is sent again in one super-frame is pushed like what is sent first, wherever the write ended.
-#[test]
-fn what_was_lost_leaves_again_in_super_frames() {
-    let (pd, _turn) = stage();
-    let ends = v4(8085);
-    let listener = pd.listen(ends);
-    let iss = pd.handshake(ends);
-    let fd = pd.accept(listener);
-    pd.write(fd, &[7; 10 * 536]);
-    for _ in 0..2 {
-        assert_eq!(pd.depart().unwrap().3.len(), 5 * 536);
-    }
-    let first = pd.depart().unwrap();
-    assert_eq!((first.0, first.3.len()), (iss + 1, 536));
-    pd.arrive(ends, 1, Some(iss + 1 + 536), Flags(0), &[]);
-    let (seq, _, flags, data, _) = pd.depart().unwrap();
-    assert_eq!((seq, data.len()), (iss + 1 + 536, 2 * 536));
-    assert!(flags.contains(Flags::PSH));
-    pd.arrive(ends, 1, Some(iss + 1), Flags::RST, &[]);
-    for fd in [fd, listener] {
-        assert_eq!((pd.close)(NONE, fd), 0);
-    }
-}
-
 /// What `nstat` would read of one counter.
 fn counter(name: &str) -> u64 {
     let ours = |path: &std::path::PathBuf| {

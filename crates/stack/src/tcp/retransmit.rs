@@ -98,8 +98,7 @@ impl Conn<'_> {
             ledger.left_again(len, u32::from(self.tcb.mss));
         }
         let mut flags = Flags(0);
-        // A super-frame has it each time it is sent (`send_new`).
-        if what.pushed || len > u32::from(self.tcb.mss) {
+        if what.pushed {
             flags |= Flags::PSH;
         }
         if fin {
