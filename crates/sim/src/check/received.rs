@@ -64,8 +64,10 @@ impl Received {
     /// A sound segment of `flow` arrived; `edge` is the last that was granted to its sender.
     pub(super) fn arrived(&mut self, flow: Flow, tcp: &Packet<'_>, edge: Option<u32>) {
         if tcp.flags().contains(Flags::SYN) {
-            let known = self.0.get(&flow).is_some_and(|d| d.first == tcp.seq());
-            if !known {
+            let known = self.0.get_mut(&flow).filter(|d| d.first == tcp.seq());
+            if let Some(again) = known {
+                again.twice.add(0, 1);
+            } else {
                 let first = tcp.seq();
                 let fresh = Direction {
                     first,

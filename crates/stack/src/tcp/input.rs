@@ -389,7 +389,7 @@ impl Conn<'_> {
                     ..Arrival::default()
                 };
             }
-            self.established(core, seg);
+            self.end_simultaneous(core, seg);
             established = true;
         }
         let acked = match self.acknowledge(core, seg) {

@@ -10,7 +10,7 @@ use crate::stats::Count;
 
 use super::conn::Conn;
 use super::output::{Marks, Payload, Way, announced_mss, build, ip_meta};
-use super::record::{State, flag};
+use super::record::{State, flag, more};
 
 impl Conn<'_> {
     /// The SYN, or SYN and ACK after a simultaneous open (RFC 9293 figure 7), when it is due.
@@ -24,7 +24,11 @@ impl Conn<'_> {
             self.act.rtt_at = Instant::FAR;
             self.count_again(core);
         }
-        let mut options = self.syn_options(core, way.path.link_mtu, answer);
+        let mut mtu = way.path.link_mtu;
+        if !first && self.tcb.more & more::FAST_SYN != 0 {
+            mtu = mtu.min(way.path.mtu); // as Linux: what is too long one way may be so the other
+        }
+        let mut options = self.syn_options(core, mtu, answer);
         let mut len = 0;
         if first && !answer {
             (options.fast_open, len) = self.fast_syn();

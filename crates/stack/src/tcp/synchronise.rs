@@ -112,6 +112,16 @@ impl Conn<'_> {
         }
     }
 
+    /// The SYN-ACK that crossed ours is acknowledged. If that says the peer's SYN-ACK, its SYN has come twice, and is acknowledged
+    /// again (as Linux).
+    pub(crate) fn end_simultaneous(&mut self, core: &mut Core, seg: &Segment) {
+        self.established(core, seg);
+        if seg.has(Flags::SYN) {
+            self.note_duplicate_data(seg.seq, 1);
+            self.tcb.ack_now();
+        }
+    }
+
     /// Takes over the peer's SYN: its numbers and what both sides can do.
     fn adopt(&mut self, core: &Core, seg: &Segment) {
         let options = seg.options.unwrap_or(Options {

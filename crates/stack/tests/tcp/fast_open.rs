@@ -787,6 +787,55 @@ fn what_comes_in_order_is_no_black_hole() {
     assert_eq!(count(&rig, Count::TcpFastOpenBlackHoles), 0);
 }
 
+/// The SYN that is sent again is without data, and asks the peer for segments that the path has carried (as Linux).
+#[test]
+fn a_syn_too_long_for_the_path_comes_again_without_data() {
+    let mut rig = knowing();
+    let socket = start(&mut rig);
+    assert_eq!(rig.host.tcp_send(rig.now, socket, &[7; 900]), Ok(900));
+    let syn = rig.expect();
+    assert_eq!((syn.data.len(), syn.options.mss), (900, Some(1460)));
+    crate::icmp::too_big(&mut rig, 840, syn.src_port, syn.seq);
+    let again = rig.expect();
+    assert!(again.is(SYN) && again.data.is_empty() && again.options.fast_open.is_none());
+    assert_eq!((again.seq, again.options.mss), (syn.seq, Some(800)));
+    answer(&mut rig, &syn, 0, None);
+    assert_eq!(rig.expect().data.len(), 800);
+    assert_eq!(rig.expect().data.len(), 100);
+}
+
+/// Both sides open with data, which neither takes while it is opening itself (as Linux): it is sent again.
+#[test]
+fn both_may_open_fast_at_once() {
+    let mut rig = knowing();
+    let socket = start(&mut rig);
+    rig.host.tcp_send(rig.now, socket, &[7; 900]).unwrap();
+    let syn = rig.expect();
+    let theirs = Options {
+        sack_permitted: true,
+        ..syn_ack(FastOpen::new(&[9; 8], false))
+    };
+    let port = syn.src_port;
+    rig.send_to(port, 7000, 0, SYN, &[8; 500], theirs);
+    let answer = rig.expect();
+    assert!(answer.is(SYN | ACK) && answer.data.is_empty());
+    assert_eq!((answer.seq, answer.ack), (syn.seq, 7001));
+    rig.send_to(port, 7000, syn.seq + 901, SYN | ACK, b"", theirs);
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.data.is_empty());
+    assert_eq!((ack.seq, ack.ack), (syn.seq + 901, 7001));
+    assert_eq!(ack.options.sack.as_slice(), [(7000, 7001)]);
+    rig.send_to(
+        port,
+        7001,
+        syn.seq + 901,
+        ACK,
+        &[8; 500],
+        Options::default(),
+    );
+    assert_eq!(rig.read(socket).unwrap(), [8; 500]);
+}
+
 #[test]
 fn an_answer_that_echoes_another_time_is_reset() {
     let mut rig = Rig::new();

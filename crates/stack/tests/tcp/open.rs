@@ -192,6 +192,8 @@ fn simultaneous_open() {
         Options::default(),
     );
     assert_eq!(rig.host.tcp_state(socket), Ok(State::Established));
+    let ack = rig.expect();
+    assert!(ack.is(ACK) && ack.seq == syn.seq + 1 && ack.ack == 301);
     let event = rig.events.pop_back().unwrap();
     assert!(event.ready.contains(Ready::WRITABLE));
     rig.send_to(
