@@ -196,7 +196,7 @@ impl Conn<'_> {
             self.act.delivered = self.act.delivered.saturating_add(news);
             news
         };
-        self.measure(core.now, seg);
+        self.measure(core.now, seg, delivery);
         self.act.timeouts = 0;
         self.act.dup_acks = 0;
         self.tcb.flags = self.tcb.flags & !flag::REPAIRED | flag::PROGRESS;
@@ -217,15 +217,11 @@ impl Conn<'_> {
         self.tcb.has(flag::FIN_SENT) && left == 0
     }
 
-    /// Takes a round-trip sample: of the segment being timed, else by the echoed timestamp.
-    fn measure(&mut self, now: Instant, seg: &Segment) {
-        if self.act.rtt_at != Instant::FAR {
-            if seg.ack.ge(self.act.rtt_seq) {
-                let rtt = now - self.act.rtt_at;
-                self.tcb.sample_rtt(rtt);
-                self.note_min_rtt(now, u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
-                self.act.rtt_at = Instant::FAR;
-            }
+    /// Takes a round-trip sample: of what was sent once only (Karn, RFC 6298 3, MUST-18), else by the echoed timestamp.
+    fn measure(&mut self, now: Instant, seg: &Segment, delivery: &Delivery) {
+        if delivery.oldest > 0 && !delivery.again {
+            self.sample_delivery(delivery.oldest);
+            self.note_min_rtt(now, delivery.sample());
         } else if self.repairing() {
             // After a timeout the ACK that was lost may come again, with the stamp of long ago: no round trip took so long.
             let since_sent = (now.millis() as u32).wrapping_sub(self.tcb.last_sent);

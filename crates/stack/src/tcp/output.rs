@@ -420,10 +420,6 @@ impl Conn<'_> {
     /// Times the segment just sent, of `len` numbers, and starts the retransmission timer (RFC 6298 5.1). One that runs though
     /// nothing was in flight was about what kept this from being sent.
     fn note_sent(&mut self, now: Instant, len: u32) {
-        if self.act.rtt_at == Instant::FAR && !self.repairing() {
-            self.act.rtt_at = now;
-            self.act.rtt_seq = self.tcb.snd_nxt;
-        }
         let idle = self.tcb.outstanding() == len && !self.tcb.opening();
         if self.act.rto_at == Instant::FAR || idle {
             self.act.rto_at = now + self.rto();

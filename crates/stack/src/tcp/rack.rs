@@ -123,6 +123,7 @@ impl Conn<'_> {
             bytes: 0,
             latest: None,
             rtt: 0,
+            oldest: 0,
             original: false,
             again: false,
             reordered: 0,

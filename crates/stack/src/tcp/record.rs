@@ -371,9 +371,13 @@ pub(crate) struct Active {
     pub(crate) unacked_in: u32,
     /// Repair ends when this is acknowledged.
     pub(crate) recover: Seq,
-    /// Segment whose round trip is being timed, and since when (`Instant::FAR`: none).
-    pub(crate) rtt_seq: Seq,
+    /// When the SYN was sent whose round trip is being timed (`Instant::FAR`: none is).
     pub(crate) rtt_at: Instant,
+    /// When this is acknowledged, a round trip of samples is over: how far they strayed lately (as `rttvar`; 0: there was none),
+    /// and at most.
+    pub(crate) rtt_seq: Seq,
+    pub(crate) deviation: u32,
+    pub(crate) strayed: u32,
     /// When the retransmission or persist timer is due (`FAR`: not running).
     pub(crate) rto_at: Instant,
     /// When the delayed ACK is due.
@@ -431,8 +435,10 @@ impl Active {
             repair: Repair::Open,
             unacked_in: 0,
             recover: Seq(0),
-            rtt_seq: Seq(0),
             rtt_at: Instant::FAR,
+            rtt_seq: Seq(0),
+            deviation: 0,
+            strayed: 0,
             rto_at: Instant::FAR,
             ack_at: Instant::FAR,
             timeouts: 0,

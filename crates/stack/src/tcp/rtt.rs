@@ -45,6 +45,30 @@ impl Conn<'_> {
     pub(crate) fn rto(&self) -> Duration {
         self.tcb.rto().min(self.profile.options.rto_max())
     }
+
+    /// Takes the sample of one ACK, microseconds. There are many in a round trip, and most stray little from those before: so
+    /// the variation is the most that they strayed in a round trip, and falls a quarter of the way to it with each (as Linux).
+    pub(crate) fn sample_delivery(&mut self, us: u32) {
+        let (act, tcb) = (&mut *self.act, &mut *self.tcb);
+        let variation = tcb.rttvar;
+        if act.deviation > 0 {
+            tcb.rttvar = act.deviation;
+        }
+        let first = act.deviation == 0;
+        tcb.sample_rtt(Duration::from_micros(u64::from(us)));
+        act.deviation = tcb.rttvar.max(1);
+        if first {
+            act.rtt_seq = tcb.snd_nxt;
+            return;
+        }
+        act.strayed = act.strayed.max(act.deviation);
+        tcb.rttvar = variation.max(act.strayed);
+        if tcb.snd_una.gt(act.rtt_seq) {
+            tcb.rttvar -= (tcb.rttvar - act.strayed) / 4;
+            act.rtt_seq = tcb.snd_nxt;
+            act.strayed = 0;
+        }
+    }
 }
 
 impl Tcb {

@@ -175,6 +175,8 @@ pub(crate) struct Delivery {
     pub(crate) latest: Option<(u32, Seq)>,
     /// The round trip of the last of them.
     pub(crate) rtt: u32,
+    /// How long ago the first sent of those was sent that were sent once only, microseconds; 0: there are none.
+    pub(crate) oldest: u32,
     /// Something below `recover` arrived that was sent once only.
     pub(crate) original: bool,
     /// Something arrived that was sent again.
@@ -222,6 +224,7 @@ impl Delivery {
             // RFC 8985 6.2 step 2: it may be the original that arrived.
             counts = age >= self.min_rtt && !self.echoes_before(node.at);
         } else {
+            self.oldest = self.oldest.max(age.max(1));
             self.original |= end.le(self.recover);
             if end.lt(self.fack) {
                 self.reordered = self.reordered.max(self.fack.dist(node.start));

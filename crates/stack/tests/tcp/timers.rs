@@ -605,3 +605,40 @@ fn the_users_timeout_bounds_a_closed_window() {
     wait(&mut rig, 40);
     assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
 }
+
+/// Ten segments under way, 100 ms after a handshake that took as long.
+fn ten_in_flight(rig: &mut Rig) -> Open {
+    rig.handshake_ms = 100;
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[1; 14_600]);
+    while rig.next().is_some() {}
+    rig.ms(100);
+    open
+}
+
+/// As Linux: each ACK is a sample, so a path that grows slow is known within a round trip.
+#[test]
+fn every_ack_is_a_sample() {
+    let mut rig = Rig::new();
+    let open = ten_in_flight(&mut rig);
+    let mut told = Vec::new();
+    for n in 1..4 {
+        rig.send(open.peer, open.host + n * 1460, ACK, &[]);
+        told.push(rig.host.tcp_info(open.socket).unwrap().rtt.as_micros());
+        rig.ms(80);
+    }
+    // 100, 180 and 260 ms, an eighth of the way each.
+    assert_eq!(told, [100_000, 110_000, 128_750]);
+}
+
+/// Many samples that stray little say nothing of the next round trip.
+#[test]
+fn the_variation_does_not_fall_with_each_ack_of_a_window() {
+    let mut rig = Rig::new();
+    let open = ten_in_flight(&mut rig);
+    for n in 1..10 {
+        rig.send(open.peer, open.host + n * 1460, ACK, &[]);
+    }
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.rtt_variation, Duration::from_micros(37_500));
+}

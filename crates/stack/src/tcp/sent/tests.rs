@@ -68,6 +68,7 @@ impl Bench {
             stamp: 0,
             echo: None,
             min_rtt: 0,
+            oldest: 0,
             recover: self.start,
             fack: self.seq(self.una),
             counts: false,
