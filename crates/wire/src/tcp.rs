@@ -17,7 +17,9 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub use options::{FastOpen, MAX_OPTIONS_LEN, MAX_WINDOW_SCALE, Opt, OptIter, Options, Sack, kind};
+pub use options::{
+    AccEcn, FastOpen, MAX_OPTIONS_LEN, MAX_WINDOW_SCALE, Opt, OptIter, Options, Sack, kind,
+};
 
 /// Bytes of the header without options.
 pub const HEADER_LEN: usize = 20;

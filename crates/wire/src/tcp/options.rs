@@ -1,4 +1,4 @@
-//! TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 7413).
+//! TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 7413, RFC 9768).
 //!
 //! [`Options`] holds those that TCP itself acts on; [`OptIter`] shows every option there is. Which of them count on
 //! which segment is `stack`'s matter.
@@ -42,6 +42,10 @@ pub mod kind {
     pub const MPTCP: u8 = 30;
     /// Fast Open cookie (RFC 7413).
     pub const FAST_OPEN: u8 = 34;
+    /// Counters of accurate ECN, ECT(0) first (RFC 9768).
+    pub const ACC_ECN_0: u8 = 172;
+    /// The same, ECT(1) first.
+    pub const ACC_ECN_1: u8 = 174;
     /// Experiments, told apart by a number of their own (RFC 6994).
     pub const EXPERIMENT: u8 = 254;
 }
@@ -201,6 +205,116 @@ impl fmt::Debug for Sack {
     }
 }
 
+/// Bytes received by their ECN codepoint, as accurate ECN echoes them (RFC 9768 section 3.2.3): up to three numbers of 24 bits.
+#[derive(Copy, Clone, Default, PartialEq, Eq)]
+pub struct AccEcn {
+    /// Order 1: ECT(1), CE, ECT(0). Else order 0: ECT(0), CE, ECT(1).
+    pub ect_1_first: bool,
+    /// How many of the fields count, 0 to 3.
+    len: u8,
+    /// The fields in their order; those beyond `len` are zero.
+    fields: [[u8; 3]; 3],
+}
+
+impl AccEcn {
+    /// From these fields, up to three, of which the 24 least bits count.
+    pub fn new(ect_1_first: bool, fields: &[u32]) -> AccEcn {
+        let mut option = AccEcn {
+            ect_1_first,
+            ..AccEcn::default()
+        };
+        for (to, from) in option.fields.iter_mut().zip(fields) {
+            let [_, a, b, c] = from.to_be_bytes();
+            *to = [a, b, c];
+            option.len += 1;
+        }
+        option
+    }
+
+    /// Any length is taken: the whole fields that fit count (RFC 9768 section 3.2.3).
+    fn parse(kind: u8, data: &[u8]) -> AccEcn {
+        let mut option = AccEcn {
+            ect_1_first: kind == kind::ACC_ECN_1,
+            ..AccEcn::default()
+        };
+        for (to, from) in option.fields.iter_mut().zip(data.as_chunks::<3>().0) {
+            *to = *from;
+            option.len += 1;
+        }
+        option
+    }
+
+    fn field(&self, at: u8) -> Option<u32> {
+        let &[a, b, c] = self.fields.get(usize::from(at)).filter(|_| at < self.len)?;
+        Some(u32::from_be_bytes([0, a, b, c]))
+    }
+
+    /// How many fields there are, 0 to 3.
+    pub const fn len(&self) -> u8 {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that came with ECT(0).
+    pub fn e0b(&self) -> Option<u32> {
+        self.field(if self.ect_1_first { 2 } else { 0 })
+    }
+
+    /// Bytes that came with CE.
+    pub fn ceb(&self) -> Option<u32> {
+        self.field(1)
+    }
+
+    /// Bytes that came with ECT(1).
+    pub fn e1b(&self) -> Option<u32> {
+        self.field(if self.ect_1_first { 0 } else { 2 })
+    }
+
+    /// Bytes an option of so many fields takes, padded to a multiple of four.
+    #[inline]
+    pub const fn padded_len(fields: u8) -> usize {
+        (2 + 3 * fields as usize).next_multiple_of(4)
+    }
+
+    /// The most fields that find room in so many bytes; `None`: not even the option without any does.
+    #[inline]
+    pub fn fitting(room: usize) -> Option<u8> {
+        (0..=3)
+            .rev()
+            .find(|&fields| Self::padded_len(fields) <= room)
+    }
+
+    fn emit(&self, out: &mut [u8]) {
+        out.fill(kind::NOP);
+        let end = 2 + 3 * usize::from(self.len);
+        out[0] = if self.ect_1_first {
+            kind::ACC_ECN_1
+        } else {
+            kind::ACC_ECN_0
+        };
+        out[1] = end as u8;
+        out[2..end].copy_from_slice(&self.fields.as_flattened()[..end - 2]);
+    }
+}
+
+impl fmt::Debug for AccEcn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = if self.ect_1_first {
+            ["e1b", "ceb", "e0b"]
+        } else {
+            ["e0b", "ceb", "e1b"]
+        };
+        f.write_str("ECN")?;
+        (0..self.len)
+            .zip(names)
+            .try_for_each(|(at, name)| write!(f, " {name} {}", self.field(at).unwrap_or_default()))
+    }
+}
+
 /// The options TCP itself acts on.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -216,6 +330,8 @@ pub struct Options {
     pub sack: Sack,
     /// A Fast Open cookie, or the request for one.
     pub fast_open: Option<FastOpen>,
+    /// Counters of accurate ECN. When sent they are cut to the room there is beside the other options but SACK.
+    pub acc_ecn: Option<AccEcn>,
     /// An option did not fit; those before it are there. Never sent.
     pub malformed: bool,
 }
@@ -250,6 +366,9 @@ impl Options {
                 (kind::EXPERIMENT, data) => {
                     options.fast_open = FastOpen::parse_experiment(data).or(options.fast_open)
                 }
+                (kind @ (kind::ACC_ECN_0 | kind::ACC_ECN_1), data) => {
+                    options.acc_ecn = Some(AccEcn::parse(kind, data))
+                }
                 _ => {}
             }
         }
@@ -263,7 +382,8 @@ impl Options {
             & self.window_scale.is_none()
             & !self.sack_permitted
             & (self.sack.len == 0)
-            & self.fast_open.is_none();
+            & self.fast_open.is_none()
+            & self.acc_ecn.is_none();
         if nothing_else { self.timestamps } else { None }
     }
 
@@ -277,6 +397,22 @@ impl Options {
     /// Bytes the options other than the blocks take, padding included; at most 40.
     #[inline]
     fn len_without_sack(&self) -> usize {
+        self.len_of_others() + self.acc_ecn_sent().map_or(0, |o| AccEcn::padded_len(o.len))
+    }
+
+    /// The counters that will be sent.
+    #[inline]
+    fn acc_ecn_sent(&self) -> Option<AccEcn> {
+        let mut option = self.acc_ecn?;
+        option.len = option
+            .len
+            .min(AccEcn::fitting(MAX_OPTIONS_LEN - self.len_of_others())?);
+        Some(option)
+    }
+
+    /// Bytes the options other than the blocks and the counters take, padding included; at most 40.
+    #[inline]
+    fn len_of_others(&self) -> usize {
         let mss = if self.mss.is_some() { 4 } else { 0 };
         // "Permitted" takes the place of the two NOPs in front of the timestamps, as Linux sends them.
         let sack_permitted = if self.sack_permitted && self.timestamps.is_none() {
@@ -311,8 +447,8 @@ impl Options {
         self.len_without_sack() + sack
     }
 
-    /// Writes the options in the order Linux uses (MSS, SACK permitted, timestamps, window scale, Fast
-    /// Open, SACK), each aligned to four bytes; returns how many bytes. Blocks that find no room are left out, the last ones first.
+    /// Writes the options in the order Linux uses (MSS, SACK permitted, timestamps, accurate ECN, window scale, Fast
+    /// Open, SACK; accurate ECN before SACK permitted without timestamps), each aligned to four bytes; returns how many bytes. Blocks that find no room are left out, the last ones first.
     ///
     /// # Panics
     /// When the buffer is shorter than [`Options::buffer_len`].
@@ -322,15 +458,20 @@ impl Options {
             let [high, low] = mss.to_be_bytes();
             out.word([kind::MSS, 4, high, low]);
         }
-        match (self.sack_permitted, self.timestamps.is_some()) {
-            (true, true) => out.word([kind::SACK_PERMITTED, 2, kind::TIMESTAMPS, 10]),
-            (false, true) => out.word(TIMESTAMPS_PADDED.to_be_bytes()),
-            (true, false) => out.word([kind::NOP, kind::NOP, kind::SACK_PERMITTED, 2]),
-            (false, false) => {}
-        }
         if let Some((val, ecr)) = self.timestamps {
+            if self.sack_permitted {
+                out.word([kind::SACK_PERMITTED, 2, kind::TIMESTAMPS, 10]);
+            } else {
+                out.word(TIMESTAMPS_PADDED.to_be_bytes());
+            }
             out.word(val.to_be_bytes());
             out.word(ecr.to_be_bytes());
+        }
+        if let Some(option) = self.acc_ecn_sent() {
+            option.emit(out.take(AccEcn::padded_len(option.len)));
+        }
+        if self.sack_permitted && self.timestamps.is_none() {
+            out.word([kind::NOP, kind::NOP, kind::SACK_PERMITTED, 2]);
         }
         if let Some(scale) = self.window_scale {
             out.word([
@@ -393,6 +534,8 @@ pub enum Opt<'a> {
     Timestamps(u32, u32),
     /// A Fast Open cookie, or the request for one.
     FastOpen(FastOpen),
+    /// Counters of accurate ECN.
+    AccEcn(AccEcn),
     /// Any other kind, or one of the above with a length that is not its own.
     Other {
         /// See [`kind`].
@@ -412,6 +555,9 @@ impl<'a> Opt<'a> {
             (kind::TIMESTAMPS, data) => pair(data).map(|(val, ecr)| Opt::Timestamps(val, ecr)),
             (kind::FAST_OPEN, data) => FastOpen::new(data, false).map(Opt::FastOpen),
             (kind::EXPERIMENT, data) => FastOpen::parse_experiment(data).map(Opt::FastOpen),
+            (kind::ACC_ECN_0 | kind::ACC_ECN_1, data) => {
+                Some(Opt::AccEcn(AccEcn::parse(kind, data)))
+            }
             _ => None,
         }
         .unwrap_or(Opt::Other { kind, data })
@@ -503,6 +649,7 @@ impl fmt::Display for OptIter<'_> {
                     }
                 }
                 Opt::FastOpen(option) => write!(f, "fastopen {option:?}")?,
+                Opt::AccEcn(option) => write!(f, "{option:?}")?,
                 Opt::Other { kind, data } => write!(f, "option {kind} len {}", data.len() + 2)?,
             }
         }

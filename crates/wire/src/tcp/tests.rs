@@ -330,7 +330,7 @@ fn checksum_of_a_captured_segment() {
 
 #[test]
 fn structures_stay_small() {
-    assert!(size_of::<Options>() <= 84 && size_of::<Repr>() <= 112);
+    assert!(size_of::<Options>() <= 96 && size_of::<Repr>() <= 124);
 }
 
 #[test]
@@ -393,4 +393,80 @@ fn the_longest_cookie_fits_beside_all_options_of_a_syn() {
         assert_eq!(full.emit(&mut area), MAX_OPTIONS_LEN);
         assert_eq!(options(&area), full);
     }
+}
+
+#[test]
+fn counters_of_accurate_ecn_in_both_orders() {
+    // RFC 9768 section 3.2.3
+    let read = options(&[172, 11, 0, 0, 1, 0, 0, 0, 0, 4, 0, 1])
+        .acc_ecn
+        .unwrap();
+    assert_eq!(
+        (read.e0b(), read.ceb(), read.e1b()),
+        (Some(1), Some(0), Some(1024))
+    );
+    let read = options(&[174, 11, 0, 0, 1, 0, 0, 0, 0, 4, 0, 1])
+        .acc_ecn
+        .unwrap();
+    assert_eq!(
+        (read.e1b(), read.ceb(), read.e0b()),
+        (Some(1), Some(0), Some(1024))
+    );
+    let read = options(&[174, 8, 0, 0, 1, 0xff, 0, 0]).acc_ecn.unwrap();
+    assert_eq!(
+        (read.e1b(), read.ceb(), read.e0b()),
+        (Some(1), Some(0xff_0000), None)
+    );
+    assert_eq!(options(&[172, 2]).acc_ecn, Some(AccEcn::default()));
+    // Any other length: the whole fields count.
+    let read = options(&[172, 7, 0, 0, 9, 1, 1, 1]).acc_ecn.unwrap();
+    assert_eq!((read.len(), read.e0b(), read.ceb()), (1, Some(9), None));
+}
+
+#[test]
+fn counters_of_accurate_ecn_are_cut_to_their_room() {
+    let acc_ecn = Some(AccEcn::new(true, &[1, 2, 0x0103_0405]));
+    let written = |options: Options| {
+        let mut out = vec![0; options.buffer_len()];
+        assert_eq!(options.emit(&mut out), out.len());
+        out
+    };
+    let alone = written(Options {
+        acc_ecn,
+        ..Options::default()
+    });
+    assert_eq!(alone, [174, 11, 0, 0, 1, 0, 0, 2, 3, 4, 5, 1]);
+    let timestamps = Some((1, 2));
+    let mut sack = Sack::EMPTY;
+    for n in 0..3 {
+        sack.push((n, n + 1));
+    }
+    let full = written(Options {
+        acc_ecn,
+        timestamps,
+        sack,
+        ..Options::default()
+    });
+    assert_eq!(
+        (full.len(), full[12], full[27]),
+        (36, 174, 10),
+        "one block is left"
+    );
+    let syn = Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        sack_permitted: true,
+        timestamps,
+        fast_open: FastOpen::new(&[7; 8], false),
+        acc_ecn,
+        ..Options::default()
+    };
+    let bytes = written(syn);
+    assert_eq!(bytes.len(), 40);
+    assert_eq!(options(&bytes).acc_ecn.unwrap().len(), 2);
+    let crowded = Options {
+        fast_open: FastOpen::new(&[7; 16], false),
+        ..syn
+    };
+    assert_eq!(options(&written(crowded)).acc_ecn, None);
 }
