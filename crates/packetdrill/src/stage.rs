@@ -101,7 +101,8 @@ impl Inner {
                 let bytes: Vec<u8> = pool.slices(&packet.chain).flatten().copied().collect();
                 pool.free(packet.chain);
                 let gso = packet.facts.gso;
-                if self.whole || gso.kind == GsoKind::None {
+                let whole = self.whole && !counts_marks(&bytes);
+                if whole || gso.kind == GsoKind::None {
                     self.sent.push_back((bytes, self.now));
                     continue;
                 }
@@ -159,6 +160,13 @@ impl Inner {
     fn any(&self, which: Caller) -> bool {
         self.callers.values().any(|caller| *caller == which)
     }
+}
+
+/// Whether a packet has the counter of accurate ECN, at a value that has its own bit: no device is handed such super-frames.
+fn counts_marks(packet: &[u8]) -> bool {
+    let v4 = packet.first().is_some_and(|byte| byte >> 4 == 4);
+    let flags = packet.get(if v4 { 20 } else { 40 } + 12);
+    flags.is_some_and(|byte| byte & 1 != 0)
 }
 
 /// Cuts an IP packet whose headers are `header` long into such with `most` bytes of payload, as the kernel does for a device that
@@ -430,7 +438,9 @@ impl Call {
 
     /// Before something is sent: whether the device takes it.
     pub(crate) fn look_at_device(&mut self) {
-        self.inner().refuses = queue::refuses();
+        let inner = self.inner();
+        inner.refuses = queue::refuses();
+        sysctl::mirror_lively(&mut inner.host);
     }
 }
 

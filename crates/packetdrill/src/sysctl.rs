@@ -4,16 +4,24 @@
 //! passed over; docs/packetdrill.md lists what it has.
 
 use core::time::Duration;
-use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 use stack::{Congestion, FastOpenKeys, Host, Keepalive, TcpTunables};
 
 const FOLDER: &str = "/proc/sys/net/ipv4";
 
+/// Names a folder whose files count for sysctls of their names instead of the kernel's: what it would not take.
+const INSTEAD: &str = "MILLSTREAM_SYSCTLS";
+
 /// The whitespace-separated numbers of one sysctl.
 fn numbers(name: &str) -> Vec<u64> {
-    let text = fs::read_to_string(format!("{FOLDER}/{name}")).unwrap_or_default();
+    let instead = env::var_os(INSTEAD).map(|folder| Path::new(&folder).join(name));
+    let text = instead
+        .and_then(|path| fs::read_to_string(path).ok())
+        .or_else(|| fs::read_to_string(Path::new(FOLDER).join(name)).ok())
+        .unwrap_or_default();
     text.split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect()
@@ -72,6 +80,17 @@ fn fast_open_keys() -> Option<FastOpenKeys> {
         primary: keys.next()??,
         backup: keys.next().flatten(),
     })
+}
+
+/// Carries over what may change while a connection lives, and is asked for in each of its segments.
+pub(crate) fn mirror_lively(host: &mut Host) {
+    let mut tunables = host.tcp_tunables();
+    if tunables.ecn >= 3
+        && let Some(value) = number("tcp_ecn_option")
+        && tunables.set("ecn_option", i64::try_from(value).unwrap_or(-1)) == Ok(())
+    {
+        let _ = host.set_tcp_tunables(tunables);
+    }
 }
 
 /// Carries the sysctls over; returns what SO_KEEPALIVE switches on.

@@ -68,6 +68,15 @@ mod at {
     pub(super) const TOTAL_RTO: usize = 240;
     pub(super) const TOTAL_RTO_RECOVERIES: usize = 242;
     pub(super) const TOTAL_RTO_TIME: usize = 244;
+    pub(super) const RECEIVED_CE: usize = 248;
+    pub(super) const DELIVERED_E1_BYTES: usize = 252;
+    pub(super) const DELIVERED_E0_BYTES: usize = 256;
+    pub(super) const DELIVERED_CE_BYTES: usize = 260;
+    pub(super) const RECEIVED_E1_BYTES: usize = 264;
+    pub(super) const RECEIVED_E0_BYTES: usize = 268;
+    pub(super) const RECEIVED_CE_BYTES: usize = 272;
+    /// Bit fields of Linux 7: the mode in two bits, what was seen of the option in two, what failed in four.
+    pub(super) const ECN: usize = 276;
 }
 
 /// The number Linux gives a state.
@@ -173,10 +182,48 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     ] {
         out[at..at + 8].copy_from_slice(&rate.to_ne_bytes());
     }
+    accurate(&mut out, info);
     if let Some(account) = &info.account {
         fill(&mut out, account);
     }
     out
+}
+
+/// What accurate ECN tells, of connections without an account, too.
+fn accurate(out: &mut [u8; LEN], info: &TcpInfo) {
+    out[at::ECN..].copy_from_slice(&ecn(info).to_ne_bytes());
+    let Some(ecn) = &info.accurate_ecn else {
+        return;
+    };
+    for (at, value) in [
+        (at::DELIVERED_CE, ecn.delivered_ce),
+        (at::RECEIVED_CE, ecn.received_ce),
+        (at::DELIVERED_E1_BYTES, ecn.delivered_ect_1_bytes),
+        (at::DELIVERED_E0_BYTES, ecn.delivered_ect_0_bytes),
+        (at::DELIVERED_CE_BYTES, ecn.delivered_ce_bytes),
+        (at::RECEIVED_E1_BYTES, ecn.received_ect_1_bytes),
+        (at::RECEIVED_E0_BYTES, ecn.received_ect_0_bytes),
+        (at::RECEIVED_CE_BYTES, ecn.received_ce_bytes),
+    ] {
+        out[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+}
+
+/// The bit fields of ECN: mode 0 none, 1 classic, 2 accurate; of the option 0 nothing, 2 counters, 3 zeros; of failures 2 the
+/// counter of the header in, 4 the option out, 8 the option in.
+fn ecn(info: &TcpInfo) -> u32 {
+    let Some(ecn) = &info.accurate_ecn else {
+        return u32::from(info.ecn);
+    };
+    let seen = match (ecn.option_seen, ecn.option_zeroed) {
+        (false, _) => 0,
+        (true, false) => 2,
+        (true, true) => 3,
+    };
+    let failed = u32::from(ecn.cleared) << 1
+        | u32::from(ecn.option_dropped) << 2
+        | u32::from(ecn.option_zeroed) << 3;
+    2 | seen << 2 | failed << 4
 }
 
 /// The fields that are there for connections with an account.

@@ -96,10 +96,12 @@ pub struct Direction {
     /// When the last queued frame will have left.
     busy_until: Instant,
     bad: bool,
+    /// Frames that were marked and arrive, copies too.
+    pub(crate) marks: u64,
 }
 
-/// Marks a frame whose sender says that it may be (ECT of RFC 3168 becomes CE).
-pub(crate) fn mark(frame: &mut [u8]) {
+/// Marks a frame whose sender says that it may be (ECT of RFC 3168 becomes CE). Returns whether it is.
+pub(crate) fn mark(frame: &mut [u8]) -> bool {
     match frame.get(12..14) {
         // IPv4: the checksum changes with the byte (RFC 1624 3).
         Some([8, 0]) if frame.len() >= 34 && frame[15] & 3 != 0 => {
@@ -110,8 +112,9 @@ pub(crate) fn mark(frame: &mut [u8]) {
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
         }
         Some([0x86, 0xdd]) if frame.len() >= 54 && frame[15] & 0x30 != 0 => frame[15] |= 0x30,
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
 /// Why a frame never arrives.

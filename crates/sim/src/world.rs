@@ -324,6 +324,15 @@ impl World {
             .map_or(Losses::default(), |cable| cable.losses)
     }
 
+    /// Frames to a node that a cable has marked, and has not lost.
+    pub fn marks(&self, cable: CableId, to: NodeId) -> u64 {
+        let ends = self.cables.get(cable.0).map_or(&[][..], |c| &c.ends);
+        ends.iter()
+            .filter(|(node, ..)| *node == to)
+            .map(|(.., direction)| direction.marks)
+            .sum()
+    }
+
     /// Lets a frame of the scenario's own arrive at a host, now.
     pub fn inject(&mut self, node: NodeId, cable: CableId, bytes: Vec<u8>) {
         let interface = self.interface(node, cable);
@@ -557,8 +566,8 @@ impl World {
             for (copy, arrival) in fate.arrivals.iter().enumerate() {
                 let Some(when) = arrival else { continue };
                 let mut bytes = bytes.clone();
-                if fate.marked {
-                    crate::link::mark(&mut bytes);
+                if fate.marked && crate::link::mark(&mut bytes) {
+                    self.cables[cable.0].ends[at].2.marks += 1;
                 }
                 if fate.corrupt && copy == 0 {
                     let bit = self.rng.below(bytes.len() as u32 * 8);

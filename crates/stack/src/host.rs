@@ -725,6 +725,8 @@ pub struct TcpOccupancy {
     pub searches: u32,
     /// SYNs that are saved.
     pub saved_syns: u32,
+    /// What is counted for accurate ECN.
+    pub accurate_ecn: u32,
 }
 
 /// Which direction of a connection to shut down.

@@ -3,12 +3,12 @@
 //! What does not live here: deciding what is lost (`recovery`) and sending (`output`).
 
 use base::{Instant, Seq};
-use wire::tcp::Flags;
 
 use crate::context::Core;
 use crate::socket::Ready;
 use crate::stats::Drop;
 
+use super::acc_ecn::Marks;
 use super::congestion::{Ack, Reno};
 use super::conn::Conn;
 use super::record::{Repair, flag, more};
@@ -83,13 +83,18 @@ impl Conn<'_> {
             self.reduce_once(core);
         }
         self.reconsider(core, seg, &delivery, (advanced, duplicate));
-        let marked = self.speaks_ecn() && seg.has(Flags::ECE) && !seg.has(Flags::SYN);
+        let marks = if self.speaks_any_ecn() {
+            self.hear_ecn(core, seg, (&delivery, advanced))
+        } else {
+            Marks::default()
+        };
+        let marked = marks.segments > 0;
         if self.profile.options.congestion.watches() && delivery.bytes > 0 {
-            let ack = self.facts(core, &delivery, (delivery.bytes, false), marked);
+            let ack = self.facts(core, &delivery, (delivery.bytes, false), marks.bytes);
             self.control(&mut Reno::default()).on_delivery(&ack);
         }
         if marked && flight > 0 {
-            self.hear_echo(core, delivery.bytes, delivery.segments);
+            self.hear_echo(core, delivery.bytes, marks.segments);
         }
         if self.act.repair != Repair::Open && advanced {
             self.advance_repair(&core.pool);
@@ -201,7 +206,7 @@ impl Conn<'_> {
         self.act.dup_acks = 0;
         self.tcb.flags = self.tcb.flags & !flag::REPAIRED | flag::PROGRESS;
         self.tcb.more |= more::PACED;
-        let echo = self.speaks_ecn() && seg.has(Flags::ECE);
+        let echo = self.echoes(seg);
         if delivered > 0 && !echo {
             self.grow(core, delivered, flight, delivery);
         }
@@ -241,7 +246,7 @@ impl Conn<'_> {
         }
         let mut window = self.tcb.window();
         let limited = self.is_limited(flight);
-        let ack = self.facts(core, delivery, (delivered, limited), false);
+        let ack = self.facts(core, delivery, (delivered, limited), 0);
         self.control(&mut Reno::default()).on_ack(&mut window, &ack);
         // Twice the largest send buffer is more than can ever be in flight.
         window.cwnd = window.cwnd.min(1 << 30);
@@ -254,7 +259,7 @@ impl Conn<'_> {
         core: &Core,
         delivery: &Delivery,
         (acked, limited): (u32, bool),
-        marked: bool,
+        marked: u32,
     ) -> Ack {
         Ack {
             now: core.now,

@@ -395,6 +395,27 @@ impl Tcp {
         )
     }
 
+    /// Ledgers and counters of accurate ECN belong to connections.
+    fn audit_counters(&self) -> Found {
+        let accounts = self
+            .conns
+            .iter()
+            .filter(|(key, _)| self.ledgers.at(key.index).is_some())
+            .count();
+        must(
+            self.ledgers.len() as usize == accounts,
+            "a ledger without its connection",
+        )?;
+        let accurate = self
+            .conns
+            .iter()
+            .filter(|(key, _)| self.acc_ecns.at(key.index).is_some());
+        must(
+            self.acc_ecns.len() as usize == accurate.count(),
+            "counters of accurate ECN without their connection",
+        )
+    }
+
     /// Nothing is in a table that no record accounts for.
     fn audit_inflows(&self) -> Found {
         let owners =
@@ -430,17 +451,9 @@ impl Tcp {
             self.actives.len() as usize == actives,
             "an active part without its connection",
         )?;
-        let accounts = self
-            .conns
-            .iter()
-            .filter(|(key, _)| self.ledgers.at(key.index).is_some())
-            .count();
-        must(
-            self.ledgers.len() as usize == accounts,
-            "a ledger without its connection",
-        )?;
         self.audit_searches()?;
         self.audit_saved_syns()?;
+        self.audit_counters()?;
         let nodes = |(_, act): (_, &Active)| u32::from(act.ooo_nodes);
         let ranges: u32 = self.actives.iter().map(nodes).sum();
         must(self.ranges.len() == ranges, "a range in no list")?;

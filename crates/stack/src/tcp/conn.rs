@@ -8,6 +8,7 @@ use crate::context::Core;
 use crate::error::SocketError;
 use crate::socket::Ready;
 
+use super::acc_ecn::AccEcn;
 use super::congestion::{Algorithm, Bbr, Control, Reno, Window};
 use super::edges::EdgeTable;
 use super::fast_open::Fast;
@@ -36,6 +37,8 @@ pub(crate) struct Conn<'a> {
     pub(crate) fasts: &'a mut Slab<Fast>,
     /// What is known of the stream it receives.
     pub(crate) inflow: Option<&'a mut Inflow>,
+    /// When the connection speaks accurate ECN, or asks for it.
+    pub(crate) acc_ecn: Option<&'a mut AccEcn>,
     pub(crate) profile: &'a Profile,
 }
 

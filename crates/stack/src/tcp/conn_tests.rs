@@ -87,6 +87,7 @@ impl Bench {
             edges: &mut self.edges,
             fasts: &mut self.fasts,
             inflow: None,
+            acc_ecn: None,
             profile: self.profiles.get(self.profile),
         }
     }

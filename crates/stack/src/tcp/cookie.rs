@@ -152,6 +152,7 @@ impl Tcp {
             scale,
             flags: if sack { flags | half::SACK } else { flags },
             retries: 0,
+            ecn: 0,
             challenged: 0,
         })
     }
@@ -326,6 +327,7 @@ mod tests {
             scale: 0,
             flags: 0,
             retries: 0,
+            ecn: 0,
             challenged: 0,
         };
         for clock in [100_000, 100_063, 64, u32::MAX] {

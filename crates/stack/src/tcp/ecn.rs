@@ -1,20 +1,23 @@
 //! Explicit congestion notification (RFC 3168): who speaks it, what is marked, echoed and answered.
 //!
-//! What does not live here: by how much a mark shrinks the window (`congestion`), and over what time (`recovery`).
+//! What does not live here: the accurate variant's handshake and counters (`acc_ecn`), by how much a mark shrinks the window (`congestion`), and over what time (`recovery`).
 //!
 //! Invariant: only new data carries ECT(0), never a SYN, a bare ACK, a probe or a retransmission (RFC 3168 6.1.1, 6.1.4 to
 //! 6.1.6); with DCTCP all but SYNs.
 //! Invariant: the window is reduced once for a round trip of echoes (RFC 3168 6.1.2).
 
-use wire::tcp::Flags;
+use wire::tcp::{Flags, Options};
 
 use crate::context::Core;
 
+use super::acc_ecn::{Asked, Marks, asked};
 use super::congestion::Congestion;
 use super::conn::Conn;
+use super::output::Way;
 use super::profile::TcpOptions;
 use super::record::{Repair, flag, half, more};
 use super::segment::Segment;
+use super::sent::Delivery;
 use super::tunables::TcpTunables;
 
 /// The two bits of the IP header.
@@ -27,17 +30,12 @@ impl TcpOptions {
     fn needs_ecn(&self) -> bool {
         self.congestion == Congestion::Dctcp
     }
-
-    /// Whether our SYN asks for ECN.
-    pub(super) fn asks_ecn(&self, tcp: &TcpTunables) -> bool {
-        tcp.ecn == 1 || self.needs_ecn()
-    }
 }
 
 /// What a SYN that asks for ECN makes of a half-open connection: nothing if something on the way sets the bits of the IP header,
 /// which no SYN has (RFC 3168 6.1.1).
 pub(super) fn half_flags(tcp: &TcpTunables, options: &TcpOptions, seg: &Segment) -> u8 {
-    let asked = seg.has(Flags::ECE | Flags::CWR);
+    let asked = seg.has(Flags::ECE | Flags::CWR) && (tcp.ecn < 3 || !seg.has(Flags::AE));
     let willing = (tcp.ecn != 0 && seg.ecn == 0) || options.needs_ecn();
     if asked && willing { half::ECN } else { 0 }
 }
@@ -48,18 +46,42 @@ impl Conn<'_> {
         self.tcb.more & more::ECN != 0
     }
 
+    /// Whether ECN is spoken, classic or accurate.
+    #[inline]
+    pub(super) fn speaks_any_ecn(&self) -> bool {
+        self.tcb.more & (more::ECN | more::ACC_ECN) != 0
+    }
+
+    /// Bytes of options that every segment has.
+    #[inline]
+    pub(super) fn option_bytes(&self) -> u16 {
+        let timestamps = if self.tcb.has(flag::TIMESTAMPS) {
+            12
+        } else {
+            0
+        };
+        timestamps + self.acc_ecn.as_ref().map_or(0, |a| a.reserve())
+    }
+
     /// The flags of our SYN, or of the answer to one that crossed it. One that was lost with ECN goes without
     /// (`ecn_fallback`): something on the way may drop it for that.
     pub(super) fn syn_flags(&mut self, tcp: &TcpTunables, answer: bool, first: bool) -> Flags {
+        if first && !answer {
+            self.tcb.more |= match asked(tcp, &self.profile.options) {
+                Asked::Nothing => 0,
+                Asked::Classic => more::ECN,
+                Asked::Accurate => more::ACC_ECN,
+            };
+        }
+        if self.tcb.is_accurate() {
+            return self.accurate_syn(tcp, answer);
+        }
         if answer {
             return if self.speaks_ecn() {
                 Flags::SYN | Flags::ECE
             } else {
                 Flags::SYN
             };
-        }
-        if first && self.profile.options.asks_ecn(tcp) {
-            self.tcb.more |= more::ECN;
         }
         if self.speaks_ecn() && (first || tcp.ecn_fallback == 0) {
             Flags::SYN | Flags::ECE | Flags::CWR
@@ -69,7 +91,10 @@ impl Conn<'_> {
     }
 
     /// The peer's SYN, or its answer to ours, says whether it speaks ECN (RFC 3168 6.1.1).
-    pub(super) fn agree_on_ecn(&mut self, seg: &Segment) {
+    pub(super) fn agree_on_ecn(&mut self, core: &Core, seg: &Segment) {
+        if self.tcb.is_accurate() {
+            return self.agree_accurately(core, seg);
+        }
         let said = Flags(seg.flags.0 & (Flags::ECE | Flags::CWR).0);
         let agrees = if seg.has(Flags::ACK) {
             said == Flags::ECE
@@ -111,7 +136,64 @@ impl Conn<'_> {
         }
     }
 
-    /// What a segment that leaves says, in its flags and in the IP header; `new`: it carries data for the first time.
+    /// What a segment that leaves says, in its flags, its options and in the IP header.
+    pub(super) fn speak_ecn(
+        &mut self,
+        core: &Core,
+        (flags, options): (&mut Flags, &mut Options),
+        (data, again): (bool, bool),
+    ) -> u8 {
+        if self.acc_ecn.is_some() {
+            self.speak_accurately(core, (flags, options), (data, data && again))
+        } else {
+            self.speak_marks(flags, data && !again)
+        }
+    }
+
+    /// Before the segments of a transmit pass, of a connection with accurate ECN. Returns what was sent.
+    pub(super) fn before_segments(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
+        if self.counter_has_cwr() {
+            way.tso = false;
+        }
+        if self.owes_reflection() && !self.tcb.opening() {
+            self.send_bare(core, way, self.tcb.snd_nxt, Flags(0))
+        } else {
+            0
+        }
+    }
+
+    /// What an ACK that was taken in says of marks. `moved`: it acknowledges more than any before.
+    pub(super) fn hear_ecn(
+        &mut self,
+        core: &Core,
+        seg: &Segment,
+        (delivery, moved): (&Delivery, bool),
+    ) -> Marks {
+        if seg.has(Flags::SYN) {
+            return Marks::default();
+        }
+        if self.acc_ecn.is_some() {
+            return self.hear_accurately(core, seg, (delivery, moved));
+        }
+        if !seg.has(Flags::ECE) {
+            return Marks::default();
+        }
+        Marks {
+            segments: delivery.segments.max(1),
+            bytes: delivery.bytes,
+        }
+    }
+
+    /// Whether an ACK seems to tell of marks, before it is taken in.
+    #[inline]
+    pub(super) fn echoes(&self, seg: &Segment) -> bool {
+        match self.acc_ecn {
+            None => self.speaks_ecn() && seg.has(Flags::ECE),
+            Some(_) => self.tells_of_marks(seg),
+        }
+    }
+
+    /// What a segment that leaves says by classic ECN, in its flags and in the IP header; `new`: it carries data for the first time.
     pub(super) fn speak_marks(&self, flags: &mut Flags, new: bool) -> u8 {
         if self.tcb.more & more::ECE != 0 {
             *flags |= Flags::ECE;

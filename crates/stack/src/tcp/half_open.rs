@@ -74,6 +74,7 @@ impl Tcp {
                 0
             } | super::ecn::half_flags(&core.tcp, own, seg),
             retries: 0,
+            ecn: super::acc_ecn::half_bits(&core.tcp, seg),
             challenged: 0,
         }
     }
@@ -138,6 +139,7 @@ impl Tcp {
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let mut h = Self::read_syn(core, listener, &l.options, seg);
         h.flags &= !half::ECN; // as if not asked for: it is not kept
+        h.ecn = 0;
         h.profile = profile;
         h.iss = self.cookies.make(&flow, h.irs, core.now, h.mss);
         if h.flags & half::TIMESTAMPS == 0 {
@@ -167,13 +169,14 @@ impl Tcp {
         let marks = Marks::of(&profile.options);
         let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
         let tsval = clock.wrapping_add(self.timestamp_offset(&flow));
+        let (accurate, acc_ecn) = super::acc_ecn::syn_ack_says(&core.tcp, h);
         let mut repr = Repr {
             src_port: h.local_port,
             dst_port: h.remote_port,
             seq: h.iss.0,
             ack: Some((h.irs + 1).0),
             flags: if h.flags & half::ECN == 0 {
-                Flags::SYN
+                Flags::SYN | accurate
             } else {
                 Flags::SYN | Flags::ECE
             },
@@ -185,6 +188,7 @@ impl Tcp {
                 sack_permitted: h.flags & half::SACK != 0,
                 timestamps: (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent)),
                 fast_open,
+                acc_ecn,
                 ..Options::default()
             },
         };
@@ -227,11 +231,16 @@ impl Tcp {
         {
             h.ts_recent = tsval;
         }
+        let Some(other) = h.asked_again(seg, h.flags & half::ECN != 0) else {
+            core.stats.drops.add(Drop::TcpUnexpected);
+            self.forget_half_open(core, index);
+            return self.send_reset(core, net, seg);
+        };
         let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
         let since_last = h
             .pace(&self.profiles.get(h.profile).options)
             .saturating_sub(due - core.now);
-        if u32::from(h.retries) >= most || since_last < ANSWER_GAP {
+        if u32::from(h.retries) >= most || (since_last < ANSWER_GAP && !other) {
             return core.stats.drops.add(Drop::TcpDuplicate);
         }
         core.wheel
@@ -491,6 +500,7 @@ impl Tcp {
     fn promote(&mut self, core: &mut Core, net: &Net, index: u32, seg: &Segment) -> Option<u32> {
         let h = *self.halves.at(index)?;
         let tcb = self.passive(core, net, &h, seg);
+        let accurate = tcb.is_accurate();
         let key = self.conns.insert(tcb)?;
         self.flows.replace(
             seg.hash,
@@ -500,6 +510,9 @@ impl Tcp {
         self.halves.remove_at(index);
         self.saved.promote(index, key.index);
         core.wheel.cancel(h.timer);
+        if accurate {
+            self.open_acc_ecn(key.index, &h);
+        }
         let listener = u32::from(h.listener);
         self.no_longer_half_open(listener, h.retries == 0);
         self.opened(core, (listener, key.index), h.retries);
@@ -552,6 +565,8 @@ impl Tcp {
         }
         if h.flags & half::ECN != 0 {
             tcb.more |= more::ECN;
+        } else if h.agreed(&core.tcp, seg) {
+            tcb.more |= more::ACC_ECN;
         }
         tcb.flags |= flag::UNACCEPTED;
         tcb.snd_wnd = u32::from(seg.window) << tcb.snd_scale();

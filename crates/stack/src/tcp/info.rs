@@ -14,6 +14,7 @@ use crate::net::Net;
 use crate::socket::SocketId;
 
 use super::Tcp;
+use super::acc_ecn::{AccEcn, EcnCounters};
 use super::fast_open::FastOpenFail;
 use super::output::announced_mss;
 use super::record::{Repair, State, Tcb, flag, more};
@@ -102,6 +103,8 @@ pub struct TcpInfo {
     pub ecn: bool,
     /// The peer's data was seen to be capable of marks.
     pub ecn_seen: bool,
+    /// What accurate ECN tells, if it is in use; `ecn` is true, too.
+    pub accurate_ecn: Option<EcnCounters>,
     /// Why Fast Open failed.
     pub fast_open_fail: FastOpenFail,
     /// A window shift in use.
@@ -261,14 +264,15 @@ impl Tcp {
             sack: tcb.has(flag::SACK),
             fast_open_fail: tcb.fast_fail(),
             syn_data: tcb.more & more::SYN_DATA != 0,
-            ecn: tcb.more & more::ECN != 0,
+            ecn: tcb.more & (more::ECN | more::ACC_ECN) != 0,
+            accurate_ecn: self.accurate_ecn_of(index, tcb),
             ecn_seen: tcb.more & more::ECN_SEEN != 0,
             scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: profile.options.congestion.name(),
             pacing_rate: tcb.pacing_rate(&core.tcp, profile.options.max_pacing_rate),
             max_pacing_rate: profile.options.max_pacing_rate,
-            account: self.ledgers.at(index).map(|ledger| ledger.account(now)),
+            account: self.account_of(now, index),
         }
     }
 
@@ -278,6 +282,20 @@ impl Tcp {
         let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
         let options = &self.profiles.get(tcb.profile).options;
         Ok(options.receive_limit(&core.tcp, self.inflows.of(index, tcb.inflow())))
+    }
+
+    fn accurate_ecn_of(&self, index: u32, tcb: &Tcb) -> Option<EcnCounters> {
+        let spoken = tcb.is_accurate();
+        self.acc_ecns.at(index).filter(|_| spoken).map(AccEcn::info)
+    }
+
+    fn account_of(&self, now: Instant, index: u32) -> Option<TcpAccount> {
+        let mut account = self.ledgers.at(index)?.account(now);
+        let tcb = self.conns.at(index)?;
+        if let Some(ecn) = self.accurate_ecn_of(index, tcb) {
+            account.delivered_ce = ecn.delivered_ce;
+        }
+        Some(account)
     }
 
     /// How many records of each kind live.
@@ -296,6 +314,7 @@ impl Tcp {
             ledgers: self.ledgers.len(),
             searches: self.searches.len(),
             saved_syns: self.saved.len(),
+            accurate_ecn: self.acc_ecns.len(),
         }
     }
 }

@@ -400,6 +400,7 @@ impl Conn<'_> {
             }
         };
         self.heard(core, seg);
+        self.count_marks(seg);
         let mut outcome = Outcome {
             send: acked.send,
             raise: acked.raise,
@@ -571,6 +572,9 @@ impl Conn<'_> {
             ));
         }
         if seg.has(Flags::SYN) {
+            if !self.reflect_again(seg) {
+                return Some((Drop::TcpUnexpected, self.spoke_otherwise()));
+            }
             // RFC 5961 4.2: a SYN in a synchronized state gets a challenge ACK, whatever its number.
             return Some((Drop::TcpChallenged, self.challenge(core)));
         }
@@ -595,6 +599,20 @@ impl Conn<'_> {
             Arrival::send()
         } else {
             Arrival::default()
+        }
+    }
+
+    /// A SYN-ACK of classic ECN after one of accurate ECN (RFC 9768 3.1.5): reset.
+    #[cold]
+    fn spoke_otherwise(&self) -> Arrival {
+        let outcome = Outcome {
+            raise: Ready::ERROR,
+            ..Outcome::closed(Some(SocketError::ConnectionReset))
+        };
+        Arrival {
+            outcome,
+            reset: true,
+            ..Arrival::default()
         }
     }
 
@@ -635,11 +653,7 @@ impl Conn<'_> {
 
     /// RFC 1191, RFC 8201: segments must fit the path that was just learnt. Returns whether that made them smaller.
     fn shrink_to(&mut self, mtu: u16) -> bool {
-        let options = if self.tcb.has(flag::TIMESTAMPS) {
-            12
-        } else {
-            0
-        };
+        let options = self.option_bytes();
         let fits = super::output::payload_for_mtu(mtu, self.tcb.remote.is_v4(), options);
         let smaller = fits < self.tcb.mss;
         self.tcb.mss = self.tcb.mss.min(fits);

@@ -1,4 +1,4 @@
-//! TCP (RFC 9293, with 5681, 6298, 6528, 5961, 7323, 7413, 2018, 8985, 9937, 9438).
+//! TCP (RFC 9293, with 5681, 6298, 6528, 5961, 7323, 7413, 2018, 8985, 9937, 9438, 9768).
 //!
 //! # Theory of operation
 //!
@@ -31,6 +31,7 @@
 //! Invariant: `snd_nxt` never moves back; what becomes of everything below it stands in `sent`.
 //! Invariant: the right edge of the advertised window never moves left.
 
+mod acc_ecn;
 mod acknowledge;
 mod audit;
 mod call;
@@ -87,6 +88,7 @@ use crate::error::SocketError;
 use crate::net::{INTERFACES, InterfaceId, Net};
 use crate::socket::{Ready, SocketId, SocketKind};
 
+pub use acc_ecn::EcnCounters;
 pub use congestion::Congestion;
 pub use edges::Urgent;
 pub use fast_open::{FastOpenFail, FastOpenKeys};
@@ -154,6 +156,7 @@ pub(crate) struct Tcp {
     ledgers: ledger::Ledgers,
     searches: mtu_probe::Searches,
     saved: saved_syn::SavedSyns,
+    acc_ecns: acc_ecn::AccEcns,
     /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
     controls: Slab<congestion::Control>,
     /// Of controls that are BBR.
@@ -221,6 +224,7 @@ impl Tcp {
             ledgers: ledger::Ledgers::new(config.tcp_connections),
             searches: mtu_probe::Searches::new(config.tcp_connections),
             saved: saved_syn::SavedSyns::new(config.tcp_half_open, config.tcp_connections),
+            acc_ecns: acc_ecn::AccEcns::new(config.tcp_connections),
             controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             models: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             edges: edges::EdgeTable::new(config.tcp_active),
@@ -308,6 +312,7 @@ impl Tcp {
         }
         let act = self.actives.at_mut(tcb.active)?;
         let search = self.searches.of_mut(index, tcb);
+        let accurate = tcb.is_accurate();
         Some(Conn {
             inflow: self.inflows.of_mut(index, tcb.inflow()),
             tcb,
@@ -325,6 +330,11 @@ impl Tcp {
             models: &mut self.models,
             edges: &mut self.edges,
             fasts: &mut self.fasts,
+            acc_ecn: if accurate {
+                self.acc_ecns.of(index)
+            } else {
+                None
+            },
             profile,
         })
     }
@@ -500,6 +510,7 @@ impl Tcp {
                 self.ledgers.close(index);
                 self.searches.close(index);
                 self.saved.forget(saved_syn::Owner::Connection(index));
+                self.acc_ecns.close(index);
             }
         }
     }

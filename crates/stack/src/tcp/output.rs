@@ -175,6 +175,9 @@ impl Conn<'_> {
             self.tcb.mss = whole.saturating_sub(self.report_len()).max(8);
             way.tso = false;
         }
+        if self.acc_ecn.is_some() {
+            used += self.before_segments(core, way);
+        }
         used = self.send_segments(core, way, used, quota, news);
         self.tcb.mss = whole;
         used
@@ -248,11 +251,7 @@ impl Conn<'_> {
 
     /// Segments are no longer than the path lets them be (RFC 9293 MUST-16).
     fn fit(&mut self, path: &Path) {
-        let options = if self.tcb.has(flag::TIMESTAMPS) {
-            12
-        } else {
-            0
-        };
+        let options = self.option_bytes();
         let fits = payload_for_mtu(path.mtu, self.tcb.remote.is_v4(), options);
         if fits < self.tcb.mss {
             // The initial window was one of segments as long as the peer would take.
@@ -467,7 +466,13 @@ impl Conn<'_> {
         self.send_bare(core, way, Seq(self.tcb.snd_una.0.wrapping_sub(1)), Flags(0))
     }
 
-    fn send_bare(&mut self, core: &mut Core, way: &mut Way<'_>, seq: Seq, flags: Flags) -> usize {
+    pub(super) fn send_bare(
+        &mut self,
+        core: &mut Core,
+        way: &mut Way<'_>,
+        seq: Seq,
+        flags: Flags,
+    ) -> usize {
         self.emit(core, way, seq, flags, None);
         1
     }
@@ -503,13 +508,13 @@ impl Conn<'_> {
         if self.tcb.has(flag::TIMESTAMPS) {
             options.timestamps = Some((self.tcb.tsval(core.now), self.tcb.ts_recent));
         }
+        let (mut flags, mut marks) = (flags, Marks::of(&self.profile.options));
+        if self.speaks_any_ecn() {
+            let what = (data.is_some(), seq.lt(self.tcb.snd_nxt));
+            marks.tos |= self.speak_ecn(core, (&mut flags, &mut options), what);
+        }
         if self.must_report_ranges() {
             options.sack = self.sack_blocks(options.sack_room());
-        }
-        let (mut flags, mut marks) = (flags, Marks::of(&self.profile.options));
-        if self.speaks_ecn() {
-            let new = data.is_some() && !seq.lt(self.tcb.snd_nxt);
-            marks.tos |= self.speak_marks(&mut flags, new);
         }
         let edge = self.window_to_offer(&core.tcp);
         let (window, adv) = self.window_field(&core.tcp, edge);
@@ -580,7 +585,7 @@ pub(crate) fn announced_mss(mtu: u16, v4: bool, limit: Option<u16>) -> u16 {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Marks {
     ttl: Option<u8>,
-    tos: u8,
+    pub(super) tos: u8,
     fragment: bool,
 }
 

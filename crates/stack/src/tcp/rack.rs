@@ -118,7 +118,7 @@ impl Conn<'_> {
             },
             recover: self.act.recover,
             fack: self.fack(),
-            counts: self.ledger.is_some(),
+            counts: self.ledger.is_some() || self.acc_ecn.is_some(),
             segments: 0,
             bytes: 0,
             latest: None,

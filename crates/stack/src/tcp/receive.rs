@@ -353,15 +353,20 @@ impl Conn<'_> {
         Some((fin, fin + 1))
     }
 
+    /// How many blocks the next report of it has, if they find room.
+    pub(crate) fn ranges_to_report(&self) -> usize {
+        usize::from(self.act.ooo_nodes)
+            + usize::from(self.act.owes_dsack())
+            + usize::from(self.lone_fin().is_some())
+    }
+
     /// Bytes of options the next report of it takes.
     pub(crate) fn report_len(&self) -> u16 {
         let others = wire::tcp::Options {
             timestamps: self.tcb.has(flag::TIMESTAMPS).then_some((0, 0)),
             ..wire::tcp::Options::default()
         };
-        let others_too = u16::from(self.act.owes_dsack()) + u16::from(self.lone_fin().is_some());
-        let blocks = u16::from(self.act.ooo_nodes) + others_too;
-        4 + 8 * blocks.min(others.sack_room() as u16)
+        4 + 8 * self.ranges_to_report().min(others.sack_room()) as u16
     }
 
     /// The SACK blocks of the next ACK, at most `most`: a D-SACK first, then newest first (RFC 2018 4, RFC 2883 4).

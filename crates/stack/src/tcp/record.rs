@@ -160,6 +160,9 @@ pub(crate) mod more {
     pub(crate) const ECN: u16 = 1 << 3;
     /// A mark is echoed, until the peer says that it has reduced its window.
     pub(crate) const ECE: u16 = 1 << 4;
+    /// The same bit, without `ECN`: accurate ECN was negotiated (RFC 9768); in SYN-SENT: was asked for. See
+    /// [`super::Tcb::is_accurate`].
+    pub(crate) const ACC_ECN: u16 = ECE;
     /// The window was reduced: the next new data says so.
     pub(crate) const CWR: u16 = 1 << 5;
     /// The peer's data was seen to be capable of marks.
@@ -304,6 +307,12 @@ impl Tcb {
 }
 
 impl Tcb {
+    /// Whether accurate ECN is spoken, or asked for.
+    #[inline]
+    pub(crate) fn is_accurate(&self) -> bool {
+        self.more & (more::ECN | more::ACC_ECN) == more::ACC_ECN
+    }
+
     /// Whether there is no active part.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
@@ -527,6 +536,8 @@ pub(crate) struct HalfOpen {
     pub(crate) flags: u8,
     /// Timeouts of its SYN-ACK; the next is backed off so often.
     pub(crate) retries: u8,
+    /// `half_ecn::` bits.
+    pub(crate) ecn: u8,
     /// Millisecond (low 16 bits) of the last ACK sent against an unacceptable segment. Once it wraps, after 65 s, the next may be
     /// withheld.
     pub(crate) challenged: u16,
@@ -544,6 +555,16 @@ pub(crate) mod half {
     pub(crate) const COOKIE: u8 = 16;
     /// Both speak ECN.
     pub(crate) const ECN: u8 = 32;
+}
+
+/// Bits of [`HalfOpen::ecn`].
+pub(crate) mod half_ecn {
+    /// The mark its last SYN came with.
+    pub(crate) const MARK: u8 = 3;
+    /// Both speak accurate ECN (RFC 9768).
+    pub(crate) const ACCURATE: u8 = 4;
+    /// Another SYN came that asks for nothing.
+    pub(crate) const PLAIN_TOO: u8 = 8;
 }
 
 /// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.

@@ -129,7 +129,7 @@ impl Conn<'_> {
             ..Options::default()
         });
         let options = core.tcp.spoken(options);
-        self.agree_on_ecn(seg);
+        self.agree_on_ecn(core, seg);
         let offered = self.tcb.rcv_wnd(); // by our SYN
         self.tcb.rcv_nxt = seg.seq + 1;
         self.tcb.rcv_adv = self.tcb.rcv_nxt + offered;
@@ -156,11 +156,7 @@ impl Conn<'_> {
 
     /// Effective MSS (RFC 9293 3.7.1, MUST-16): what the peer takes, less our options.
     pub(crate) fn set_mss(&mut self) {
-        let options = if self.tcb.has(flag::TIMESTAMPS) {
-            12
-        } else {
-            0
-        };
+        let options = self.option_bytes();
         let limit = self.profile.options.max_segment.unwrap_or(u16::MAX);
         self.tcb.mss = self.tcb.peer_mss.min(limit).saturating_sub(options).max(36);
     }

@@ -13,6 +13,7 @@ use crate::net::Net;
 use crate::socket::Ready;
 use crate::stats::{Count, Drop};
 
+use super::acc_ecn::{AccEcn, ECT_0};
 use super::output::Marks;
 use super::record::{NONE, TimeWait, flag};
 use super::segment::{Segment, flow_bytes};
@@ -22,10 +23,12 @@ use super::{KIND_CONNECTION, KIND_TIME_WAIT, List, Tcp, flow_index};
 const TIMESTAMPS: u32 = 1 << 31;
 /// Marks, in the bit below, that the clock was started again and the record's place in the queue is stale.
 const RESTARTED: u32 = 1 << 30;
+/// Marks, in the next bit, that what is sent is capable of marks: accurate ECN was spoken (as Linux). Its counters are gone.
+const CAPABLE: u32 = 1 << 29;
 /// How far above its last number a connection begins anew: more than an unscaled window.
 const MARGIN: u32 = 65_537;
 /// `link` without the marks, when it means "last".
-const LAST: u32 = RESTARTED - 1;
+const LAST: u32 = CAPABLE - 1;
 
 impl TimeWait {
     fn timestamps(&self) -> bool {
@@ -55,6 +58,8 @@ impl Tcp {
             return;
         };
         self.profiles.retain(tcb.profile);
+        let accurate = tcb.is_accurate();
+        let capable = accurate && self.acc_ecns.at(index).is_some_and(AccEcn::is_capable);
         let record = TimeWait {
             remote: tcb.remote,
             remote_port: tcb.remote_port,
@@ -66,11 +71,13 @@ impl Tcp {
             ts_recent: tcb.ts_recent,
             ts_offset: tcb.ts_offset,
             expires: (core.now.millis() as u32).wrapping_add(self.time_wait_ms),
-            link: if tcb.has(flag::TIMESTAMPS) {
-                TIMESTAMPS | LAST
-            } else {
-                LAST
-            },
+            link: LAST
+                | if tcb.has(flag::TIMESTAMPS) {
+                    TIMESTAMPS
+                } else {
+                    0
+                }
+                | if capable { CAPABLE } else { 0 },
         };
         let owed_ack = tcb.has(flag::ACK_NOW);
         let profile = tcb.profile;
@@ -257,7 +264,10 @@ impl Tcp {
                 ..Options::default()
             },
         };
-        let marks = Marks::of(&self.profiles.get(w.profile).options);
+        let mut marks = Marks::of(&self.profiles.get(w.profile).options);
+        if w.link & CAPABLE != 0 {
+            marks.tos |= ECT_0;
+        }
         self.send_stateless(core, net, &repr, (&remote, &local), marks);
     }
 

@@ -109,10 +109,16 @@ settings! {
     max_tw_buckets = 262_144, 0..=1 << 30;
     /// 1: a reset does not end TIME-WAIT (RFC 1337).
     rfc1337 = 0, 0..=1;
-    /// Explicit congestion notification (RFC 3168): 0 never, 1 asked for and accepted, 2 accepted.
-    ecn = 2, 0..=2;
-    /// 1: a SYN that was lost with ECN is sent again without.
+    /// Explicit congestion notification (RFC 3168): 0 never, 1 asked for and accepted, 2 accepted. Accurate (RFC 9768): 3 asked
+    /// for and accepted, 4 accepted while the classic is asked for, 5 accepted.
+    ecn = 2, 0..=5;
+    /// 1: a SYN that was lost with ECN is sent again without, and who sees that marks are spoiled on the way sends none.
     ecn_fallback = 1, 0..=1;
+    /// Accurate ECN's option: 0 never, 1 when something must be told, 2 in every segment with room, 3 even when it seems that
+    /// such segments are dropped on the way.
+    ecn_option = 2, 0..=3;
+    /// When `ecn_option` is 1: how often in a round trip at least, while something can be told.
+    ecn_option_beacon = 3, 0..=63;
     /// 1: a window that was not used for a timeout's time shrinks (RFC 2861).
     slow_start_after_idle = 1, 0..=1;
     /// How slow start is left before it loses: 0 not at all, 1 at once, as by Linux's CUBIC, 2 by HyStart++ (RFC 9406).

@@ -156,6 +156,7 @@ const NO_OPTIONS: Options = Options {
     timestamps: None,
     sack: wire::tcp::Sack::EMPTY,
     fast_open: None,
+    acc_ecn: None,
     malformed: false,
 };
 

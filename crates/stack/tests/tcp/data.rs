@@ -13,6 +13,7 @@ const SACK_SYN: Options = Options {
     timestamps: None,
     sack: Sack::EMPTY,
     fast_open: None,
+    acc_ecn: None,
     malformed: false,
 };
 

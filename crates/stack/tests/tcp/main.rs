@@ -1,6 +1,7 @@
 //! TCP as packet traces: a host on one side, segments written by hand on the other, time moved by hand.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod acc_ecn;
 mod account;
 mod backlog;
 mod close;

@@ -41,9 +41,7 @@ impl Algorithm for Dctcp {
     /// RFC 8257 3.3.
     fn on_delivery(&mut self, ack: &Ack) {
         self.acked = self.acked.saturating_add(ack.acked);
-        if ack.marked {
-            self.marked = self.marked.saturating_add(ack.acked);
-        }
+        self.marked = self.marked.saturating_add(ack.marked);
         if self.end.is_some_and(|end| ack.una.le(end)) || self.acked == 0 {
             return;
         }

@@ -91,8 +91,8 @@ pub(crate) struct Ack {
     pub(crate) acked: u32,
     /// The window was what limited sending; else it does not grow.
     pub(crate) limited: bool,
-    /// It echoes a mark.
-    pub(crate) marked: bool,
+    /// Of these bytes, marked.
+    pub(crate) marked: u32,
     /// What is sent leaves at a rate, not at once.
     pub(crate) paced: bool,
     /// The round trip of what was delivered last, microseconds; 0: not known.

@@ -15,7 +15,7 @@ fn ack(ms: u64, acked: u32) -> Ack {
         now: Instant::from_millis(ms),
         acked,
         limited: true,
-        marked: false,
+        marked: 0,
         paced: false,
         rtt: 100_000,
         min_rtt: 100_000,
@@ -298,7 +298,7 @@ fn dctcp_shrinks_by_the_share_of_marks() {
         for round in from..from + count {
             for i in 1..=16 {
                 dctcp.on_delivery(&Ack {
-                    marked: i <= marked,
+                    marked: if i <= marked { MSS } else { 0 },
                     ..sample(round * 100 + i, round * 100 + 100, 100, Variant::Off)
                 });
             }

@@ -253,6 +253,7 @@ impl Tcp {
             fast.is_some() && self.flows.insert(seg.hash, entry).is_ok()
         });
         if let (Some(connection), Some(fast), true) = (connection, fast, entered) {
+            self.open_acc_ecn(connection.index, &h);
             return Some((connection.index, fast.index));
         }
         connection.map(|key| self.conns.remove(key));
@@ -268,6 +269,7 @@ impl Tcp {
         self.ledgers.close(index);
         self.searches.close(index);
         self.saved.forget(Owner::Connection(index));
+        self.acc_ecns.close(index);
         if let Some(tcb) = self.conns.remove_at(index) {
             self.profiles.release(tcb.profile);
         }
