@@ -48,7 +48,7 @@ impl Conn<'_> {
         let una = self.tcb.snd_una;
         // RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT, else an ACK and drop.
         if seg.ack.gt(self.tcb.snd_nxt)
-            || (seg.ack.lt(una) && una.dist(seg.ack) > self.tcb.max_wnd.max(1))
+            || (seg.ack.lt(una) && una.dist(seg.ack) > self.tcb.max_wnd().max(1))
         {
             self.tcb.challenge(core);
             return Err(Drop::TcpBadAck);
@@ -170,7 +170,7 @@ impl Conn<'_> {
         }
         self.tcb.snd_wl1 = seg.seq;
         self.tcb.snd_wnd = window;
-        self.tcb.max_wnd = self.tcb.max_wnd.max(window);
+        self.tcb.note_offer(window);
         changed
     }
 

@@ -93,6 +93,19 @@ impl Tcb {
         u32::from(self.scales & 0xf)
     }
 
+    /// The largest window the peer ever offered, bytes, but for less than a unit of its scale.
+    #[inline]
+    pub(crate) fn max_wnd(&self) -> u32 {
+        u32::from(self.max_field) << self.snd_scale()
+    }
+
+    /// The peer offers a window of so many bytes.
+    #[inline]
+    pub(crate) fn note_offer(&mut self, bytes: u32) {
+        let field = bytes.div_ceil(1 << self.snd_scale()).min(0xffff);
+        self.max_field = self.max_field.max(field as u16);
+    }
+
     /// Shift of windows we write in headers.
     #[inline]
     pub(crate) fn rcv_scale(&self) -> u32 {

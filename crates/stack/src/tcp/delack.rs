@@ -20,24 +20,25 @@ pub(crate) const ACK_DELAY: Duration = Duration::from_millis(40);
 const ACK_DELAY_MAX: Duration = Duration::from_millis(200);
 /// ACKs at once at the start of a connection and after a pause, at most, so that the peer's slow start is fed.
 const QUICK_ACKS: u8 = 16;
+/// The grain of the clock that tells a pause from a stream, milliseconds.
+const TICK: u32 = 4;
 /// Out-of-order segments that are told of at once, since a segment is missing (Linux's TCP_FASTRETRANS_THRESH): the peer's
 /// fast retransmit needs no more.
 const DUPLICATES_AT_ONCE: u8 = 3;
 
 /// How a connection acknowledges, in a byte: five bits count the ACKs still sent at once, one says that the application
-/// answers what it reads, so that ACKs travel with the answers, two how often the delay was doubled.
+/// answers what it reads, so that ACKs travel with the answers (Linux's interactive mode, or pingpong).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Acking(u8);
 
 const QUICK: u8 = 0x1f;
 const ANSWERS: u8 = 0x20;
-const SHIFT: u32 = 6;
 
 impl Acking {
     /// Of a connection that begins.
-    pub(crate) const START: Self = Self(QUICK_ACKS);
+    pub(crate) const START: Self = Self(0);
 
-    pub(crate) fn quick(self) -> u8 {
+    fn quick(self) -> u8 {
         self.0 & QUICK
     }
 
@@ -50,62 +51,94 @@ impl Acking {
         self.0 = if quick { QUICK_ACKS } else { ANSWERS };
     }
 
+    /// What is owed waits for data.
+    pub(crate) fn expect_answer(&mut self) {
+        self.0 |= ANSWERS;
+    }
+
     /// At least `count` ACKs leave at once, if nobody answers.
     fn at_least(&mut self, count: u8) {
         let count = count.min(QUICK_ACKS).max(self.quick());
         self.0 = self.0 & !QUICK | count;
     }
+}
 
-    /// The peer is to hear at once what comes next, whoever answers.
-    pub(crate) fn hurry(&mut self, count: u8) {
-        self.at_least(count);
-        self.0 &= !ANSWERS;
-    }
-
-    fn spend_quick(&mut self) {
-        self.0 -= u8::from(self.quick() > 0);
-    }
-
-    fn longer(&mut self) {
-        if self.0 >> SHIFT < 3 {
-            self.0 += 1 << SHIFT;
-        }
-    }
-
-    fn shorter(&mut self) {
-        if self.0 >> SHIFT > 0 {
-            self.0 -= 1 << SHIFT;
-        }
-    }
-
-    /// The delay before bounds (Linux's `ato`).
-    fn delay(self) -> Duration {
-        (ACK_DELAY * (1 << (self.0 >> SHIFT))).min(ACK_DELAY_MAX)
-    }
+/// Milliseconds, in ticks: the clock of a kernel that counts 250 a second.
+fn ticks(ms: u32) -> u32 {
+    ms / TICK
 }
 
 impl Tcb {
     /// How long an ACK may wait now: no longer than a round trip, if that is more than the least.
     pub(crate) fn ack_delay(&self) -> Duration {
-        self.acking.delay().min(self.srtt().max(ACK_DELAY))
-    }
-
-    /// Data came after so much silence: a sender who begins again after a pause is fed, one who does not let us wait is not
-    /// made to wait.
-    pub(crate) fn heard_data(&mut self, silent: Duration, rcv_mss: u16) {
-        if silent > self.rto() {
-            let most = self.rcv_wnd() / (2 * u32::from(rcv_mss).max(1));
-            self.acking.at_least(most.clamp(2, 16) as u8);
-        } else if silent <= ACK_DELAY / 2 {
-            self.acking.shorter();
+        let ato = Duration::from_millis(self.ato.into()).clamp(ACK_DELAY, ACK_DELAY_MAX);
+        match self.srtt {
+            0 => ato,
+            _ => ato.min(self.srtt().max(ACK_DELAY)),
         }
     }
 
-    /// Data leave: with an ACK that was owed, the application answers what it reads.
+    /// Milliseconds since data came, in ticks.
+    fn since_data(&self, now: Instant) -> u32 {
+        let passed = ticks(now.millis() as u32).wrapping_sub(ticks(self.last_received));
+        (u32::from(self.quiet) + (passed & (u32::MAX / TICK))) * TICK
+    }
+
+    /// A segment came that belongs to the connection, with data or without.
+    pub(crate) fn heard(&mut self, now: Instant, data: bool, rcv_mss: u16) {
+        if data {
+            let silent = self.since_data(now);
+            self.pace_acks(silent, rcv_mss);
+            self.quiet = 0;
+        } else if self.quiet < u8::MAX {
+            let ticks = self.since_data(now) / TICK;
+            self.quiet = ticks.min(255) as u8;
+        }
+        self.last_received = now.millis() as u32;
+    }
+
+    /// Data came after so many milliseconds without: a sender who begins, or begins again after a pause, is fed, and the delay
+    /// follows the pace of what comes, so that two segments share an ACK (as Linux).
+    fn pace_acks(&mut self, silent: u32, rcv_mss: u16) {
+        let (ato, rto) = (u32::from(self.ato), self.rto().as_millis() as u32);
+        let least = ACK_DELAY.as_millis() as u32;
+        let next = if ato == 0 {
+            self.feed(rcv_mss);
+            least
+        } else if silent <= least / 2 {
+            ato / 2 + least / 2
+        } else if silent < ato {
+            (ato / 2 + silent).min(rto)
+        } else {
+            if silent > rto {
+                self.feed(rcv_mss);
+            }
+            ato
+        };
+        self.ato = next.min(255) as u8;
+    }
+
+    /// ACKs at once for half a window, sixteen at most.
+    fn feed(&mut self, rcv_mss: u16) {
+        let most = match self.rcv_wnd() / (2 * u32::from(rcv_mss).max(1)) {
+            0 => 2,
+            most => most.min(QUICK_ACKS.into()),
+        };
+        self.acking.at_least(most as u8);
+    }
+
+    /// The peer is to hear at once what comes next, whoever answers.
+    pub(crate) fn hurry(&mut self, count: u8) {
+        self.acking.at_least(count);
+        self.acking.0 &= !ANSWERS;
+        self.ato = ACK_DELAY.as_millis() as u8;
+    }
+
+    /// Data leave: so soon after some came, the application answers what it reads.
     #[inline]
-    pub(crate) fn answered(&mut self) {
-        if self.flags & (flag::ACK_NOW | flag::ACK_DELAYED) != 0 {
-            self.acking.0 |= ANSWERS;
+    pub(crate) fn answered(&mut self, now: Instant) {
+        if self.since_data(now) < u32::from(self.ato) {
+            self.acking.expect_answer();
         }
     }
 }
@@ -118,12 +151,14 @@ impl Conn<'_> {
         // One that overran the window is told of when there is a window again.
         let quick = acking.quick() > 0 && !acking.answers() && !beyond;
         let second = self.act.unacked_in > u32::from(self.act.rcv_mss) && !beyond;
-        if filled_gap || quick || second {
-            self.tcb.acking.spend_quick();
+        let delay = self.tcb.ack_delay();
+        // As on Linux one that is almost due is not waited for.
+        let soon = self.tcb.has(flag::ACK_DELAYED) && self.act.ack_at <= now + delay / 4;
+        if filled_gap || quick || second || soon {
             self.tcb.ack_now();
         } else {
             self.tcb.flags |= flag::ACK_DELAYED;
-            self.act.ack_at = self.act.ack_at.min(now + self.tcb.ack_delay());
+            self.act.ack_at = self.act.ack_at.min(now + delay);
         }
     }
 
@@ -163,7 +198,7 @@ impl Conn<'_> {
 
     /// The peer sends what it need not: it may have missed our ACKs, which now leave at once.
     pub(crate) fn ack_duplicate(&mut self) {
-        self.tcb.acking = Acking::START;
+        self.tcb.hurry(QUICK_ACKS);
         self.tcb.ack_now();
     }
 
@@ -172,9 +207,11 @@ impl Conn<'_> {
         if self.act.ooo != NONE {
             // It was the SACKs' that were held back.
         } else if self.tcb.acking.answers() {
-            self.tcb.acking = Acking(0); // no answer came
+            self.tcb.acking.0 &= !ANSWERS; // no answer came
+            self.tcb.ato = ACK_DELAY.as_millis() as u8;
         } else {
-            self.tcb.acking.longer();
+            let rto = self.rto().as_millis() as u32;
+            self.tcb.ato = (u32::from(self.tcb.ato) * 2).min(rto).min(255) as u8;
         }
         self.tcb.flags &= !flag::ACK_DELAYED;
         self.tcb.ack_now();
@@ -184,13 +221,21 @@ impl Conn<'_> {
     /// which ended in a short segment, and no answer is to be expected.
     pub(crate) fn ack_at_read(&self) -> bool {
         let (owed, mss) = (self.act.unacked_in, u32::from(self.act.rcv_mss));
-        let all = self.act.recv.is_empty() && owed < mss && !self.tcb.acking.answers();
+        let all =
+            self.act.recv.is_empty() && (1..mss).contains(&owed) && !self.tcb.acking.answers();
         self.tcb.has(flag::ACK_DELAYED) && self.act.ooo == NONE && (owed > mss || all)
     }
 
     /// An ACK has left.
     #[inline]
     pub(crate) fn ack_sent(&mut self) {
+        let owed = self.tcb.flags & (flag::ACK_NOW | flag::ACK_DELAYED) != 0;
+        if owed && self.tcb.acking.quick() > 0 {
+            self.tcb.acking.0 -= 1;
+            if self.tcb.acking.quick() == 0 {
+                self.tcb.ato = ACK_DELAY.as_millis() as u8;
+            }
+        }
         self.tcb.flags &= !(flag::ACK_NOW | flag::ACK_DELAYED);
         self.act.ack_at = Instant::FAR;
         self.act.unacked_in = 0;

@@ -125,10 +125,10 @@ impl Conn<'_> {
             }
             if seg.ecn == CE && self.tcb.more & more::ECE == 0 {
                 self.tcb.more |= more::ECE;
-                self.tcb.acking.hurry(QUICK);
+                self.tcb.hurry(QUICK);
             } else if seg.ecn == 0 && was & more::ECN_SEEN != 0 {
                 // No mark where there were some: probably a retransmission, whose sender waits.
-                self.tcb.acking.hurry(QUICK);
+                self.tcb.hurry(QUICK);
             }
         }
         if seg.ecn != 0 {

@@ -570,7 +570,7 @@ impl Tcp {
         }
         tcb.flags |= flag::UNACCEPTED;
         tcb.snd_wnd = u32::from(seg.window) << tcb.snd_scale();
-        tcb.max_wnd = tcb.snd_wnd;
+        tcb.note_offer(tcb.snd_wnd);
         tcb.peer_mss = h.mss;
         let options = if tcb.has(flag::TIMESTAMPS) { 12 } else { 0 };
         tcb.mss = h

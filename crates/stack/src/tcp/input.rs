@@ -2,8 +2,6 @@
 //!
 //! What does not live here: parsing (`segment`), the handshake (`listen`, `synchronise`), ACKs (`acknowledge`), data (`receive`).
 
-use core::time::Duration;
-
 use base::{Candidate, Chain, Instant, Seq};
 use wire::Addr;
 use wire::tcp::{Flags, Options, Repr};
@@ -631,12 +629,7 @@ impl Conn<'_> {
         self.tcb.probes = 0;
         self.tcb.flags &= !flag::SOFT_ERROR;
         self.update_timestamp(core, seg);
-        let now = core.now.millis() as u32;
-        if seg.len > 0 {
-            let silent = Duration::from_millis(now.wrapping_sub(self.tcb.last_received).into());
-            self.tcb.heard_data(silent, self.act.rcv_mss);
-        }
-        self.tcb.last_received = now;
+        self.tcb.heard(core.now, seg.len > 0, self.act.rcv_mss);
     }
 
     /// RFC 7323 4.3: TS.Recent follows segments that reach the left edge of what was last acknowledged.

@@ -299,7 +299,7 @@ impl Conn<'_> {
             return len;
         }
         // RFC 9293 3.8.6.2.1 (3): half the largest window the peer ever offered is worth sending.
-        if len > 0 && len == window && u64::from(len) * 2 >= u64::from(self.tcb.max_wnd) {
+        if len > 0 && len == window && u64::from(len) * 2 >= u64::from(self.tcb.max_wnd()) {
             return len;
         }
         0
@@ -554,8 +554,8 @@ impl Conn<'_> {
         };
         self.tcb.rcv_adv = adv;
         self.tcb.last_ack_sent = self.tcb.rcv_nxt;
-        if !bare {
-            self.tcb.answered();
+        if len > 0 {
+            self.tcb.answered(core.now);
         }
         self.ack_sent();
         core.count(Count::TcpSegmentsOut);

@@ -13,7 +13,7 @@ use crate::socket::Ready;
 use crate::stats::Drop;
 
 use super::conn::{Conn, free_list, new_node, remove_node};
-use super::delack::{ACK_DELAY, Acking};
+use super::delack::ACK_DELAY;
 use super::record::{NONE, Range, State, flag};
 use super::segment::Segment;
 
@@ -122,10 +122,10 @@ impl Conn<'_> {
     /// The ACK of the peer's FIN: as on Linux an application that ends the connection, too, is given the time to let its own FIN carry
     /// it, unless nothing was received before. (An ACK that is due for the data goes out all the same.)
     fn acknowledge_fin(&mut self, now: Instant) {
-        if self.tcb.state != State::Established || self.tcb.acking.quick() >= Acking::START.quick()
-        {
+        if self.tcb.state != State::Established || self.tcb.ato == 0 || self.tcb.rcv_wnd() == 0 {
             return self.tcb.ack_now();
         }
+        self.tcb.acking.expect_answer();
         self.tcb.flags |= flag::ACK_DELAYED;
         self.act.ack_at = self.act.ack_at.min(now + ACK_DELAY);
     }

@@ -225,8 +225,12 @@ pub(crate) struct Tcb {
     pub(crate) rttvar: u32,
     /// Added to the millisecond clock to make our TSval.
     pub(crate) ts_offset: u32,
-    /// Largest window the peer ever offered, bytes (RFC 9293 3.8.6.2.1).
-    pub(crate) max_wnd: u32,
+    /// Largest window the peer ever offered (RFC 9293 3.8.6.2.1), as a header says it.
+    pub(crate) max_field: u16,
+    /// For how long an ACK waits, milliseconds (Linux's `ato`); 0 until data have come.
+    pub(crate) ato: u8,
+    /// How long before `last_received` data last came, in ticks of `delack`; 255: longer.
+    pub(crate) quiet: u8,
     pub(crate) timer: TimerId,
     pub(crate) active: u32,
     pub(crate) send_link: u32,
@@ -289,7 +293,9 @@ impl Tcb {
             srtt: 0,
             rttvar: 0,
             ts_offset: 0,
-            max_wnd: 0,
+            max_field: 0,
+            ato: 0,
+            quiet: 0,
             timer: TimerId::NONE,
             active: NONE,
             send_link: NONE,

@@ -33,6 +33,11 @@ impl Conn<'_> {
         let Some(last) = self.board().last(&core.pool, fin) else {
             return 0;
         };
+        // Beyond a window that shrank only what is next is sent again, when the timer says so (RFC 9293 SHLD-16, SHLD-17).
+        let edge = self.tcb.snd_una + self.tcb.snd_wnd;
+        if last.start != self.tcb.snd_una && !last.start.lt(edge) {
+            return 0;
+        }
         let sent = self.emit_again(core, way, last);
         self.board().last_resent(core.now.micros() as u32);
         self.note_again(core, last.len());

@@ -2,6 +2,8 @@
 //!
 //! What does not live here: listeners and their half-open connections (`listen`).
 
+use core::time::Duration;
+
 use base::{Chain, Instant};
 use wire::tcp::{Flags, Options};
 
@@ -20,6 +22,9 @@ pub(crate) fn initial_window(mss: u32) -> u32 {
     (10 * mss).min((2 * mss).max(14_600))
 }
 
+/// When a SYN is sent again after its answer was none (Linux's TCP_TIMEOUT_MIN).
+const AFTER_RESET: Duration = Duration::from_millis(8);
+
 impl Conn<'_> {
     /// A segment for a connection in SYN-SENT.
     pub(crate) fn synchronise(&mut self, core: &mut Core, seg: &Segment, data: Chain) -> Arrival {
@@ -27,9 +32,13 @@ impl Conn<'_> {
         let acks = seg.has(Flags::ACK);
         if acks && !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.syn_edge())) {
             core.drop_packet(data, Drop::TcpBadAck);
+            // As on Linux: the peer had an old connection, which our reset ends; no need to wait a second for the next SYN.
+            if self.tcb.backoff == 0 {
+                self.act.rto_at = self.act.rto_at.min(core.now + AFTER_RESET);
+            }
             return Arrival {
                 reset: true,
-                ..Arrival::default()
+                ..Arrival::send()
             };
         }
         // Nor is an answer one that echoes a time at which we had not begun, or that is still to come (as Linux).
@@ -102,7 +111,7 @@ impl Conn<'_> {
         core.pool.free(data);
         self.tcb.state = State::SynReceived;
         self.tcb.snd_wnd = u32::from(seg.window);
-        self.tcb.max_wnd = self.tcb.snd_wnd;
+        self.tcb.note_offer(self.tcb.snd_wnd);
         self.tcb.snd_wl1 = seg.seq;
         self.tcb.ack_now();
         self.act.rtt_at = Instant::FAR;
@@ -176,7 +185,7 @@ impl Conn<'_> {
             self.tcb.snd_scale()
         };
         self.tcb.snd_wnd = u32::from(seg.window) << shift;
-        self.tcb.max_wnd = self.tcb.snd_wnd;
+        self.tcb.note_offer(self.tcb.snd_wnd);
         self.tcb.snd_wl1 = seg.seq;
         if let Some(ledger) = &mut self.ledger {
             ledger.synchronised(core.now);

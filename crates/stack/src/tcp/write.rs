@@ -89,7 +89,7 @@ impl Space {
     pub(crate) fn of(tcb: &Tcb, act: &Active, options: &TcpOptions, lowat: u32) -> Self {
         let limit = send_limit(tcb, options);
         let mss = u32::from(tcb.mss).max(1);
-        let half = (tcb.max_wnd / 2).max(mss);
+        let half = (tcb.max_wnd() / 2).max(mss);
         let (sent, unsent) = (act.sent.len() as u32, act.unsent.len() as u32);
         let unit = super_frame(mss).min(half - half % mss);
         let (unit, charge) = if options.charge_frames {
@@ -175,7 +175,7 @@ impl Conn<'_> {
     /// largest window (Linux's forced_push).
     fn note_part(&mut self) {
         let edge = self.write_edge();
-        if edge.dist(self.act.pushed) > self.tcb.max_wnd / 2 {
+        if edge.dist(self.act.pushed) > self.tcb.max_wnd() / 2 {
             self.act.pushed = edge;
         }
     }

@@ -162,6 +162,20 @@ fn a_wrong_ack_in_syn_sent_is_answered_by_a_reset() {
     let reset = rig.expect();
     assert!(reset.is(RST) && reset.seq == syn.seq);
     assert_eq!(rig.host.tcp_state(socket), Ok(State::SynSent));
+    // As on Linux the next SYN need not wait for a second, once.
+    rig.ms(9);
+    assert!(rig.expect().is(SYN));
+    rig.send_to(
+        syn.src_port,
+        5000,
+        syn.seq,
+        SYN | ACK,
+        &[],
+        Options::default(),
+    );
+    assert!(rig.expect().is(RST));
+    rig.ms(500);
+    rig.silence();
 }
 
 #[test]

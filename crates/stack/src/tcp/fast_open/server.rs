@@ -236,7 +236,7 @@ impl Tcp {
         h.profile = self.profiles.acquire(seg.dst, options)?;
         let mut tcb = self.passive(core, net, &h, seg);
         tcb.snd_wnd = u32::from(seg.window); // never scaled on a SYN (RFC 7323 2.2)
-        tcb.max_wnd = tcb.snd_wnd;
+        tcb.note_offer(tcb.snd_wnd);
         tcb.flags |= flag::RETRANSMIT; // the SYN-ACK is due
         tcb.more |= more::OPENING;
         let record = Fast::Server(Server {
