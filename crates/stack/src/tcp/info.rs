@@ -16,6 +16,7 @@ use crate::socket::SocketId;
 use super::Tcp;
 use super::acc_ecn::{AccEcn, EcnCounters};
 use super::fast_open::FastOpenFail;
+use super::model::rate;
 use super::output::announced_mss;
 use super::record::{Repair, State, Tcb, flag, more};
 
@@ -270,7 +271,10 @@ impl Tcp {
             scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: profile.options.congestion.name(),
-            pacing_rate: tcb.pacing_rate(&core.tcp, profile.options.max_pacing_rate),
+            pacing_rate: match act.and_then(|a| rate(&self.controls, &self.models, a.control)) {
+                Some(rate) => rate.min(profile.options.max_pacing_rate),
+                None => tcb.pacing_rate(&core.tcp, profile.options.max_pacing_rate),
+            },
             max_pacing_rate: profile.options.max_pacing_rate,
             account: self.account_of(now, index),
         }

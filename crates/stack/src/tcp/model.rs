@@ -20,6 +20,14 @@ pub(super) fn release(controls: &mut Slab<Control>, models: &mut Slab<Bbr>, cont
     }
 }
 
+/// Bytes a second that the model asks for which a congestion control record names.
+pub(super) fn rate(controls: &Slab<Control>, models: &Slab<Bbr>, control: u32) -> Option<u64> {
+    match controls.at(control) {
+        Some(Control::Bbr(Model(model))) => models.at(*model).map(Bbr::pacing_rate),
+        _ => None,
+    }
+}
+
 impl Conn<'_> {
     /// Whether a model sets the window.
     #[inline]
@@ -37,10 +45,7 @@ impl Conn<'_> {
 
     /// Bytes a second the model asks for.
     pub(crate) fn model_rate(&self) -> Option<u64> {
-        match self.controls.at(self.act.control) {
-            Some(Control::Bbr(Model(model))) => self.models.at(*model).map(Bbr::pacing_rate),
-            _ => None,
-        }
+        rate(self.controls, self.models, self.act.control)
     }
 
     /// Bytes leave, new or again, with `in_flight` before them. Makes the model with the first.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use stack::{TcpAccount, TcpInfo, TcpOptions};
+use stack::{Congestion, TcpAccount, TcpInfo, TcpOptions};
 use wire::tcp::{Options, Sack};
 
 use crate::rig::{ACK, FIN, Open, Rig, SYN, Seg};
@@ -475,4 +475,25 @@ fn the_account_is_that_of_the_wire() {
         wire.take(&mut rng, &open, &segments);
         wire.check(&info(&rig, &open), seed);
     }
+}
+
+/// BBR's model sets the rate: 2.77 windows in a round trip while it looks for the bandwidth, not twice the window.
+#[test]
+fn the_pacing_rate_of_bbr_is_its_models() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = 100;
+    let options = TcpOptions {
+        congestion: Congestion::Bbr,
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.write(&open, &[0; 20_000]);
+    rig.pump();
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    let twice = u64::from(info.cwnd) * 2 * 1_000_000 / info.rtt.as_micros() as u64;
+    assert!(
+        info.pacing_rate > twice * 13 / 10,
+        "{} of {twice}",
+        info.pacing_rate
+    );
 }
