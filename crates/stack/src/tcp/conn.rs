@@ -112,6 +112,11 @@ impl Tcb {
         u32::from(self.scales >> 4)
     }
 
+    /// Bytes that timestamps take of every segment.
+    pub(crate) fn stamps(&self) -> u16 {
+        if self.has(flag::TIMESTAMPS) { 12 } else { 0 }
+    }
+
     #[inline]
     pub(crate) fn has(&self, bit: u32) -> bool {
         self.flags & bit != 0

@@ -55,12 +55,7 @@ impl Conn<'_> {
     /// Bytes of options that every segment has.
     #[inline]
     pub(super) fn option_bytes(&self) -> u16 {
-        let timestamps = if self.tcb.has(flag::TIMESTAMPS) {
-            12
-        } else {
-            0
-        };
-        timestamps + self.acc_ecn.as_ref().map_or(0, |a| a.reserve())
+        self.tcb.stamps() + self.acc_ecn.as_ref().map_or(0, |a| a.reserve())
     }
 
     /// The flags of our SYN, or of the answer to one that crossed it. One that was lost with ECN goes without

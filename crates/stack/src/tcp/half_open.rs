@@ -572,7 +572,7 @@ impl Tcp {
         tcb.snd_wnd = u32::from(seg.window) << tcb.snd_scale();
         tcb.note_offer(tcb.snd_wnd);
         tcb.peer_mss = h.mss;
-        let options = if tcb.has(flag::TIMESTAMPS) { 12 } else { 0 };
+        let options = tcb.stamps();
         tcb.mss = h
             .mss
             .min(profile.options.max_segment.unwrap_or(u16::MAX))

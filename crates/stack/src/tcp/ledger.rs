@@ -11,7 +11,7 @@
 
 use core::time::Duration;
 
-use base::{Instant, Seq, Slab};
+use base::{Instant, Seq};
 
 use super::Tcp;
 use super::conn::Conn;
@@ -218,58 +218,6 @@ impl Ledger {
     }
 }
 
-/// The ledgers of a host, and whose they are.
-#[derive(Debug)]
-pub(crate) struct Ledgers {
-    /// By connection: one more than its ledger's index; 0: it has none.
-    of: Vec<u32>,
-    records: Slab<Ledger>,
-}
-
-impl Ledgers {
-    /// Room for one each, of which nothing is touched before it is used.
-    pub(super) fn new(connections: u32) -> Self {
-        Self {
-            of: vec![0; connections as usize],
-            records: Slab::with_capacity(connections),
-        }
-    }
-
-    fn index(&self, connection: u32) -> Option<u32> {
-        self.of.get(connection as usize)?.checked_sub(1)
-    }
-
-    pub(super) fn at(&self, connection: u32) -> Option<&Ledger> {
-        self.records.at(self.index(connection)?)
-    }
-
-    pub(super) fn at_mut(&mut self, connection: u32) -> Option<&mut Ledger> {
-        self.records.at_mut(self.index(connection)?)
-    }
-
-    fn open(&mut self, connection: u32, now: Instant) {
-        if self.index(connection).is_none()
-            && let Some(of) = self.of.get_mut(connection as usize)
-            && let Some(key) = self.records.insert(Ledger::new(now))
-        {
-            *of = key.index + 1;
-        }
-    }
-
-    /// The connection is over, or wants none any more.
-    pub(super) fn close(&mut self, connection: u32) {
-        if let Some(index) = self.index(connection) {
-            self.records.remove_at(index);
-            self.of[connection as usize] = 0;
-        }
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> u32 {
-        self.records.len()
-    }
-}
-
 impl Tcp {
     /// Opens the ledger of a connection that is to have one, or closes that of one that is not.
     pub(super) fn keep_account(&mut self, now: Instant, index: u32) {
@@ -277,7 +225,9 @@ impl Tcp {
             return;
         };
         if self.profiles.get(tcb.profile).options.account {
-            self.ledgers.open(index, now);
+            if self.ledgers.at(index).is_none() {
+                self.ledgers.open(index, Ledger::new(now));
+            }
         } else {
             self.ledgers.close(index);
         }

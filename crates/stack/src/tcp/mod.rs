@@ -34,6 +34,7 @@
 mod acc_ecn;
 mod acknowledge;
 mod audit;
+mod beside;
 mod call;
 pub(crate) mod congestion;
 mod conn;
@@ -153,10 +154,10 @@ pub(crate) struct Tcp {
     ranges: Slab<Range>,
     nodes: Slab<sent::Sent>,
     episodes: Slab<recovery::Episode>,
-    ledgers: ledger::Ledgers,
-    searches: mtu_probe::Searches,
+    ledgers: beside::Beside<ledger::Ledger>,
+    searches: beside::Beside<mtu_probe::Search>,
     saved: saved_syn::SavedSyns,
-    acc_ecns: acc_ecn::AccEcns,
+    acc_ecns: beside::Beside<acc_ecn::AccEcn>,
     /// Twice as many as active parts there may be: one for each, and as many that outlive theirs.
     controls: Slab<congestion::Control>,
     /// Of controls that are BBR.
@@ -221,10 +222,10 @@ impl Tcp {
             ranges: Slab::with_capacity(config.tcp_active.saturating_mul(4).max(1024)),
             nodes: Slab::with_capacity(config.tcp_active.saturating_mul(sent::NODES_EACH + 1)),
             episodes: Slab::with_capacity(config.tcp_active),
-            ledgers: ledger::Ledgers::new(config.tcp_connections),
-            searches: mtu_probe::Searches::new(config.tcp_connections),
+            ledgers: beside::Beside::new(config.tcp_connections),
+            searches: beside::Beside::new(config.tcp_connections),
             saved: saved_syn::SavedSyns::new(config.tcp_half_open, config.tcp_connections),
-            acc_ecns: acc_ecn::AccEcns::new(config.tcp_connections),
+            acc_ecns: beside::Beside::new(config.tcp_connections),
             controls: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             models: Slab::with_capacity(config.tcp_active.saturating_mul(2)),
             edges: edges::EdgeTable::new(config.tcp_active),

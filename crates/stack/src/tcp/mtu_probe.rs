@@ -19,15 +19,16 @@
 //! Invariant: at most one probe is under way, and it is in flight.
 //! Invariant: no segment but a probe is longer than a packet of `low`, no probe longer than a packet of `high` or of the path.
 
-use base::{Instant, Seq, Slab};
+use base::{Instant, Seq};
 
 use crate::context::Core;
 use crate::net::Path;
 use crate::stats::Count;
 
 use super::Tcp;
+use super::beside::Beside;
 use super::conn::Conn;
-use super::output::{Way, payload_for_mtu};
+use super::output::{Way, headers, payload_for_mtu};
 use super::profile::TcpOptions;
 use super::record::{Repair, Tcb, flag, more};
 use super::synchronise::initial_window;
@@ -52,51 +53,14 @@ pub(crate) struct Search {
     since: u32,
 }
 
-/// The searches of all connections.
-#[derive(Debug)]
-pub(crate) struct Searches {
-    /// By connection: its search and one, 0 for none. Untouched memory while nobody searches.
-    of: Vec<u32>,
-    records: Slab<Search>,
-}
-
-impl Searches {
-    /// For so many connections.
-    pub(super) fn new(connections: u32) -> Self {
-        Self {
-            of: vec![0; connections as usize],
-            records: Slab::with_capacity(connections),
-        }
-    }
-
-    fn index(&self, connection: u32) -> Option<u32> {
-        self.of.get(connection as usize)?.checked_sub(1)
-    }
-
-    fn at(&self, connection: u32) -> Option<&Search> {
-        self.records.at(self.index(connection)?)
-    }
-
+impl Beside<Search> {
     /// The search of a connection that has one.
     #[inline]
     pub(super) fn of_mut(&mut self, connection: u32, tcb: &Tcb) -> Option<&mut Search> {
         if tcb.more & more::SEARCH == 0 {
             return None;
         }
-        self.records.at_mut(self.index(connection)?)
-    }
-
-    /// The connection is over.
-    pub(super) fn close(&mut self, connection: u32) {
-        if let Some(index) = self.index(connection) {
-            self.records.remove_at(index);
-            self.of[connection as usize] = 0;
-        }
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> u32 {
-        self.records.len()
+        self.at_mut(connection)
     }
 
     /// Whether the search of a connection is what its records say.
@@ -116,8 +80,7 @@ impl Searches {
 impl Tcb {
     /// Bytes of a packet around the payload: headers, and the options of every segment.
     fn around(&self) -> u16 {
-        let options = if self.has(flag::TIMESTAMPS) { 12 } else { 0 };
-        (if self.remote.is_v4() { 40 } else { 60 }) + options
+        headers(self.remote.is_v4()) + self.stamps()
     }
 
     /// Payload of a packet so long.
@@ -133,8 +96,8 @@ impl Tcb {
     /// The longest packet the peer takes.
     fn longest(&self, options: &TcpOptions) -> u16 {
         let limit = options.max_segment.unwrap_or(u16::MAX);
-        let headers = if self.remote.is_v4() { 40 } else { 60 };
-        self.peer_mss.min(limit).saturating_add(headers)
+        let taken = self.peer_mss.min(limit);
+        taken.saturating_add(headers(self.remote.is_v4()))
     }
 }
 
@@ -168,13 +131,9 @@ impl Tcp {
                 end: Seq(0),
                 since: core.now.secs() as u32,
             };
-            let (Some(of), Some(key)) = (
-                self.searches.of.get_mut(index as usize),
-                self.searches.records.insert(search),
-            ) else {
+            if !self.searches.open(index, search) {
                 return;
-            };
-            *of = key.index + 1;
+            }
             tcb.more |= more::SEARCH;
         }
         if let Some(mut conn) = self.conn(index) {
@@ -319,7 +278,7 @@ impl Conn<'_> {
         let taken = payload_for_mtu(
             self.tcb.longest(&self.profile.options),
             self.tcb.remote.is_v4(),
-            self.tcb.around() - if self.tcb.remote.is_v4() { 40 } else { 60 },
+            self.tcb.stamps(),
         );
         let longer = self.tcb.mss_of(low, &core.tcp).min(taken);
         self.tcb.mss = self.tcb.mss.max(longer);

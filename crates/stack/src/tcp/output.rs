@@ -43,10 +43,14 @@ const QUOTA: usize = 16;
 const HEADERS_V4: u16 = 40;
 const HEADERS_V6: u16 = 60;
 
+/// Bytes of the headers of a segment without options.
+pub(crate) fn headers(v4: bool) -> u16 {
+    if v4 { HEADERS_V4 } else { HEADERS_V6 }
+}
+
 /// The largest payload of a segment with `options` bytes of options that fits `mtu`.
 pub(crate) fn payload_for_mtu(mtu: u16, v4: bool, options: u16) -> u16 {
-    let headers = if v4 { HEADERS_V4 } else { HEADERS_V6 };
-    mtu.saturating_sub(headers + options).max(36)
+    mtu.saturating_sub(headers(v4) + options).max(36)
 }
 
 /// The bytes of a segment: `len` of `queue`, from a place on that moves behind them.

@@ -41,26 +41,6 @@ fn with(ecn: u32, option: u32) -> Rig {
     Rig::with(config)
 }
 
-fn scaled() -> Options {
-    Options {
-        mss: Some(1460),
-        window_scale: Some(7),
-        sack_permitted: true,
-        ..Options::default()
-    }
-}
-
-/// Sets the ECN bits of a frame's IPv4 header.
-fn marked(mut frame: Vec<u8>, bits: u8) -> Vec<u8> {
-    frame[15] = frame[15] & !3 | bits;
-    frame[24..26].fill(0);
-    let sum = wire::checksum::Sum::new()
-        .add_bytes(&frame[14..34])
-        .finish();
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    frame
-}
-
 /// What the peer sends: numbers, counter, mark, payload and options.
 fn peer(rig: &mut Rig, (seq, ack): (u32, u32), flags: Flags, mark: u8, data: &[u8], o: Options) {
     let frame = rig.frame(80, seq, ack, ACK | flags, data, o);

@@ -17,26 +17,6 @@ fn ecn(rig: &mut Rig, value: u32) {
     rig.host.set_tcp_tunables(tunables).unwrap();
 }
 
-fn scaled() -> Options {
-    Options {
-        mss: Some(1460),
-        window_scale: Some(7),
-        sack_permitted: true,
-        ..Options::default()
-    }
-}
-
-/// Sets the ECN bits of a frame's IPv4 header.
-fn marked(mut frame: Vec<u8>, bits: u8) -> Vec<u8> {
-    frame[15] = frame[15] & !3 | bits;
-    frame[24..26].fill(0);
-    let sum = wire::checksum::Sum::new()
-        .add_bytes(&frame[14..34])
-        .finish();
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    frame
-}
-
 /// A listener's answer to a SYN with these flags, whose IP header has these bits.
 fn answer(rig: &mut Rig, options: &TcpOptions, flags: Flags, bits: u8) -> Seg {
     rig.listen(8, options);

@@ -1,19 +1,10 @@
 //! The receive buffer grows with what is read in a round trip, and the window with it.
 
 use stack::{Config, Ready, SocketId, TcpOptions, TcpTunables};
-use wire::tcp::Options;
 
-use crate::rig::{ACK, Open, Rig, SYN, config};
+use crate::rig::{ACK, Open, Rig, SYN, config, scaled_without_sack};
 
 const MSS: u32 = 1460;
-
-fn scaled() -> Options {
-    Options {
-        mss: Some(1460),
-        window_scale: Some(7),
-        ..Options::default()
-    }
-}
 
 fn tuned(change: impl FnOnce(&mut TcpTunables)) -> Rig {
     let mut tcp = TcpTunables::default();
@@ -92,7 +83,7 @@ fn the_first_window_is_64_kib_at_most() {
     for (options, window, scale) in cases {
         let mut rig = Rig::new();
         rig.listen(1, &options);
-        rig.send_with(999, 0, SYN, &[], scaled());
+        rig.send_with(999, 0, SYN, &[], scaled_without_sack());
         let answer = rig.expect();
         assert_eq!(answer.window, window);
         assert_eq!(answer.options.window_scale, Some(scale));
@@ -107,7 +98,7 @@ fn the_first_window_is_64_kib_at_most() {
 #[test]
 fn the_buffer_of_a_reader_who_keeps_up_grows_with_the_round_trip() {
     let mut rig = tuned(|_| {});
-    let open = rig.accepted_with(&TcpOptions::default(), scaled());
+    let open = rig.accepted_with(&TcpOptions::default(), scaled_without_sack());
     let mut sender = Sender::new(open);
     let mut sent: Vec<u32> = (0..8)
         .map(|_| sender.round(&mut rig, u32::MAX, true))
@@ -126,7 +117,7 @@ fn the_buffer_of_a_reader_who_keeps_up_grows_with_the_round_trip() {
 #[test]
 fn the_buffer_grows_no_further_than_what_is_read_in_a_round_trip_asks_for() {
     let mut rig = tuned(|_| {});
-    let open = rig.accepted_with(&TcpOptions::default(), scaled());
+    let open = rig.accepted_with(&TcpOptions::default(), scaled_without_sack());
     let mut sender = Sender::new(open);
     for _ in 0..50 {
         sender.round(&mut rig, 60_000, true);
@@ -138,7 +129,7 @@ fn the_buffer_grows_no_further_than_what_is_read_in_a_round_trip_asks_for() {
 #[test]
 fn the_buffer_of_one_who_does_not_read_stays() {
     let mut rig = tuned(|_| {});
-    let open = rig.accepted_with(&TcpOptions::default(), scaled());
+    let open = rig.accepted_with(&TcpOptions::default(), scaled_without_sack());
     let mut sender = Sender::new(open);
     let sent: u32 = (0..20)
         .map(|_| sender.round(&mut rig, u32::MAX, false))
@@ -155,7 +146,7 @@ fn a_buffer_that_is_set_or_not_to_be_moderated_stays() {
     };
     for (moderate, options, size) in [(1, fixed, 100_000), (0, TcpOptions::default(), 65_536)] {
         let mut rig = tuned(|tcp| tcp.moderate_rcvbuf = moderate);
-        let open = rig.accepted_with(&options, scaled());
+        let open = rig.accepted_with(&options, scaled_without_sack());
         let mut sender = Sender::new(open);
         for _ in 0..8 {
             sender.round(&mut rig, u32::MAX, true);
@@ -172,7 +163,7 @@ fn a_silent_stream_gives_its_record_to_a_busy_one() {
         ..config()
     });
     rig.handshake_ms = 100;
-    let first = rig.accepted_with(&TcpOptions::default(), scaled());
+    let first = rig.accepted_with(&TcpOptions::default(), scaled_without_sack());
     let mut first = Sender::new(first);
     for _ in 0..6 {
         first.round(&mut rig, u32::MAX, true);
@@ -186,7 +177,7 @@ fn a_silent_stream_gives_its_record_to_a_busy_one() {
     };
     rig.ms(2000);
     rig.peer_port = 5001;
-    let syn = scaled();
+    let syn = scaled_without_sack();
     rig.send_with(999, 0, SYN, &[], syn);
     let answer = rig.expect();
     rig.ms(100);
@@ -218,7 +209,7 @@ fn a_low_water_mark_is_waited_for_and_makes_room() {
         receive_low_water: 100_000,
         ..TcpOptions::default()
     };
-    let open = rig.accepted_with(&options, scaled());
+    let open = rig.accepted_with(&options, scaled_without_sack());
     assert_eq!(limit(&rig, open.socket), 100_000);
     for n in 0..70 {
         assert!(!rig.host.ready(open.socket).contains(Ready::READABLE));
@@ -250,7 +241,7 @@ fn a_clamped_window_stays_below_its_clamp() {
         window_clamp: Some(100_000),
         ..TcpOptions::default()
     };
-    let open = rig.accepted_with(&options, scaled());
+    let open = rig.accepted_with(&options, scaled_without_sack());
     let mut sender = Sender {
         scale: 1,
         ..Sender::new(open)

@@ -3,24 +3,15 @@
 use core::time::Duration;
 
 use stack::{Congestion, TcpOptions};
-use wire::tcp::Options;
 
 use crate::rig::*;
 
 const MSS: u32 = 1460;
 
-fn scaled() -> Options {
-    Options {
-        mss: Some(1460),
-        window_scale: Some(7),
-        ..Options::default()
-    }
-}
-
 /// A connection whose first segment is acknowledged after `rtt_ms`, and nothing in flight. The handshake took no time.
 fn measured(rig: &mut Rig, options: &TcpOptions, rtt_ms: u64) -> Open {
     rig.handshake_ms = rtt_ms;
-    let mut open = rig.accepted_with(options, scaled());
+    let mut open = rig.accepted_with(options, scaled_without_sack());
     rig.write(&open, &[1; 1460]);
     open.host = rig.expect().seq + MSS;
     rig.ms(rtt_ms);
@@ -91,7 +82,7 @@ fn the_first_ten_segments_are_not_paced() {
         ..TcpOptions::default()
     };
     rig.handshake_ms = 100;
-    let open = rig.accepted_with(&options, scaled());
+    let open = rig.accepted_with(&options, scaled_without_sack());
     rig.write(&open, &[1; 10 * 1460]);
     assert_eq!(departures(&mut rig, 1), [0; 10]);
 }

@@ -74,6 +74,32 @@ pub(crate) struct Open {
     pub(crate) peer: u32,
 }
 
+/// The options of a SYN whose sender scales windows and takes selective acknowledgments.
+pub(crate) fn scaled() -> Options {
+    Options {
+        sack_permitted: true,
+        ..scaled_without_sack()
+    }
+}
+
+/// The options of a SYN whose sender only scales windows.
+pub(crate) fn scaled_without_sack() -> Options {
+    Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        ..Options::default()
+    }
+}
+
+/// Sets the ECN bits of a frame's IPv4 header.
+pub(crate) fn marked(mut frame: Vec<u8>, bits: u8) -> Vec<u8> {
+    frame[15] = frame[15] & !3 | bits;
+    frame[24..26].fill(0);
+    let sum = checksum::Sum::new().add_bytes(&frame[14..34]).finish();
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
 pub(crate) fn config() -> Config {
     Config {
         pool_blocks: 2048,

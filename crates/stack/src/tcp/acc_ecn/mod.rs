@@ -12,8 +12,9 @@ mod handshake;
 mod receiver;
 mod sender;
 
-use base::{Seq, Slab};
+use base::Seq;
 
+use super::beside::Beside;
 use super::segment::Segment;
 use super::tunables::TcpTunables;
 
@@ -194,59 +195,12 @@ pub struct EcnCounters {
     pub cleared: bool,
 }
 
-/// The records of a host, and whose they are.
-#[derive(Debug)]
-pub(crate) struct AccEcns {
-    /// By connection: one more than its record's index; 0: it has none.
-    of: Vec<u32>,
-    records: Slab<AccEcn>,
-}
-
-impl AccEcns {
-    /// Room for one each, of which nothing is touched before it is used.
-    pub(super) fn new(connections: u32) -> Self {
-        Self {
-            of: vec![0; connections as usize],
-            records: Slab::with_capacity(connections),
-        }
-    }
-
-    fn index(&self, connection: u32) -> Option<u32> {
-        self.of.get(connection as usize)?.checked_sub(1)
-    }
-
-    pub(super) fn at(&self, connection: u32) -> Option<&AccEcn> {
-        self.records.at(self.index(connection)?)
-    }
-
+impl Beside<AccEcn> {
     /// The record of a connection that asks for accurate ECN, or has agreed on it; made when there is none.
     pub(super) fn of(&mut self, connection: u32) -> Option<&mut AccEcn> {
-        if self.index(connection).is_none() {
+        if self.at(connection).is_none() {
             self.open(connection, AccEcn::new(0, 0));
         }
-        let index = self.index(connection)?;
-        self.records.at_mut(index)
-    }
-
-    fn open(&mut self, connection: u32, record: AccEcn) {
-        self.close(connection);
-        if let Some(of) = self.of.get_mut(connection as usize)
-            && let Some(key) = self.records.insert(record)
-        {
-            *of = key.index + 1;
-        }
-    }
-
-    /// The connection is over, or does not speak it.
-    pub(super) fn close(&mut self, connection: u32) {
-        if let Some(index) = self.index(connection) {
-            self.records.remove_at(index);
-            self.of[connection as usize] = 0;
-        }
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> u32 {
-        self.records.len()
+        self.at_mut(connection)
     }
 }
