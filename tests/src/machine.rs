@@ -4,6 +4,7 @@
 //!
 //! Invariant: the thread sleeps when there is nothing to do, ends when the machine is dropped, and is joined.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -15,9 +16,8 @@ use netns::link;
 use port::Port;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use stack::{Event, Host, InterfaceId, Ready, SocketError, SocketId, TcpOptions};
-use std::net::SocketAddr;
 
-use crate::PATIENCE;
+use crate::{Family, PATIENCE, kernel};
 
 /// The host's time when it starts.
 pub(crate) const EPOCH: Instant = Instant::from_secs(1);
@@ -209,6 +209,27 @@ impl Machine {
             let ready = turn.host.ready(socket);
             ready.contains(Ready::WRITABLE).then_some(Ok(socket))
         })
+    }
+
+    /// A connection between the host and the kernel, opened by one or the other: to `listener` on this port, or to a port of the
+    /// kernel's.
+    #[must_use]
+    pub fn join(
+        &self,
+        (listener, port): (SocketId, u16),
+        family: Family,
+        host_opens: bool,
+    ) -> (SocketId, TcpStream) {
+        if host_opens {
+            let kernel = TcpListener::bind(family.kernel_port(0)).unwrap();
+            let socket = self.connect(kernel.local_addr().unwrap(), None).unwrap();
+            let peer = kernel.accept().unwrap().0;
+            kernel::patient(&peer);
+            (socket, peer)
+        } else {
+            let peer = kernel::connect(family.host_port(port));
+            (self.accept(listener), peer)
+        }
     }
 
     /// Sends all of `bytes`.

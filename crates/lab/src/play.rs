@@ -195,7 +195,7 @@ impl<'a> Stage<'a> {
             world,
             client,
             server,
-            cable: CableId(0),
+            cable: World::CABLE,
             start,
             roles,
             senders: vec![None; flows],

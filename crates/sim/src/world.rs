@@ -128,6 +128,9 @@ impl World {
         }
     }
 
+    /// The cable of [`World::pair`].
+    pub const CABLE: CableId = CableId(0);
+
     /// Two hosts on one cable: 10.1.0.1, fd01::1 and 10.1.0.2, fd01::2.
     pub fn pair(seed: u64, config: Config, link: LinkConfig) -> (Self, NodeId, NodeId) {
         Self::pair_of(seed, [config.clone(), config], link)

@@ -10,16 +10,12 @@ use wire::{Addr, checksum, ipv4};
 
 #[test]
 fn two_hosts_at_odds_do_not_talk_for_ever() {
-    let mut world = World::new(1);
     let config = Config {
         duplicate_detection: false,
         accept_router_advertisements: false,
         ..Config::default()
     };
-    let (a, b) = (world.add_host(config.clone()), world.add_host(config));
-    let cable = world.connect(&[a, b], LinkConfig::default());
-    world.address(a, cable, "10.1.0.1/24");
-    world.address(b, cable, "10.1.0.2/24");
+    let (mut world, a, b) = World::pair(1, config, LinkConfig::default());
     let to = "10.1.0.2:80".parse().expect("an address");
     let (now, options) = (world.now(), TcpOptions::default());
     world
@@ -64,7 +60,7 @@ fn two_hosts_at_odds_do_not_talk_for_ever() {
     ipv4::Repr::new(src, dst, 6, 64, segment.len()).emit(&mut ip);
     frame.extend(ip);
     frame.extend(segment);
-    world.inject(a, cable, frame);
+    world.inject(a, World::CABLE, frame);
 
     world.run_for(Duration::from_secs(60));
     let said = world.take_trace().len();

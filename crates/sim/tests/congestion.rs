@@ -68,7 +68,6 @@ struct Bulk {
 
 impl Bulk {
     fn start(seed: u64, link: LinkConfig, flows: &[TcpOptions]) -> Self {
-        let mut world = World::new(seed);
         let config = Config {
             pool_blocks: 8 * 1024,
             tcp_connections: 64,
@@ -76,10 +75,7 @@ impl Bulk {
             duplicate_detection: false,
             ..Config::default()
         };
-        let (a, b) = (world.add_host(config.clone()), world.add_host(config));
-        let cable = world.connect(&[a, b], link);
-        world.address(a, cable, "10.1.0.1/24");
-        world.address(b, cable, "10.1.0.2/24");
+        let (mut world, a, b) = World::pair(seed, config, link);
         let to = "10.1.0.2:80".parse().expect("an address");
         let now = world.now();
         let options = flow(flows[0].congestion);
@@ -234,7 +230,6 @@ fn marks_replace_losses() {
         mark: 25_000,
         ..path(20, Faults::NONE)
     };
-    let mut world = World::new(1);
     let tcp = TcpTunables {
         ecn: 1,
         ..TcpTunables::default()
@@ -244,10 +239,7 @@ fn marks_replace_losses() {
         tcp,
         ..Config::default()
     };
-    let (a, b) = (world.add_host(config.clone()), world.add_host(config));
-    let cable = world.connect(&[a, b], link);
-    world.address(a, cable, "10.1.0.1/24");
-    world.address(b, cable, "10.1.0.2/24");
+    let (mut world, a, b) = World::pair(1, config, link);
     let streams = [sim::transfer::Stream {
         up: 10_000_000,
         down: 0,

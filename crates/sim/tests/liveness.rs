@@ -4,10 +4,9 @@ use core::time::Duration;
 
 use base::Rng;
 use sim::transfer::{Scenario, Stream};
-use sim::{CableId, Faults, LinkConfig, Loss, World};
+use sim::{Faults, LinkConfig, Loss, World};
 use stack::{Config, Keepalive, TcpOptions};
 
-const CABLE: CableId = CableId(0);
 /// Seconds: no retransmission timeout is longer (RFC 6298 2.5), and a little for the round trip.
 const TIMEOUT_MAX: u64 = 122;
 
@@ -51,9 +50,9 @@ fn after_a_partition_a_stream_goes_on_within_the_longest_timeout() {
                 &mut world,
                 Duration::from_millis(u64::from(rng.below(2000))),
             );
-            world.partition(CABLE);
+            world.partition(World::CABLE);
             let _ = scenario.run(&mut world, Duration::from_secs(u64::from(rng.below(600))));
-            world.heal(CABLE);
+            world.heal(World::CABLE);
             let before = scenario.received();
             let moves = (0..TIMEOUT_MAX).any(|_| {
                 let _ = scenario.run(&mut world, Duration::from_secs(1));

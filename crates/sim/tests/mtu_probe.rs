@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use base::Rng;
 use sim::transfer::{Scenario, Stream};
-use sim::{CableId, Faults, LinkConfig, Loss, World};
+use sim::{Faults, LinkConfig, Loss, World};
 use stack::{Config, Count, TcpOptions};
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
@@ -57,7 +57,7 @@ impl Path {
     /// given up.
     fn transfer(&self, seed: u64, probing: u32, bytes: u64) -> Result<(Duration, usize), String> {
         let (mut world, a, b) = World::pair(seed, config(probing), self.link);
-        world.swallow(CableId(0), self.carries);
+        world.swallow(World::CABLE, self.carries);
         let to = self.to.parse().map_err(|e| format!("{e}"))?;
         let streams = [Stream { up: bytes, down: 0 }];
         let options = TcpOptions::default();

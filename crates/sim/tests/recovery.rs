@@ -20,13 +20,11 @@ fn mean(name: &str, faults: Faults) -> Runs {
     let mut total = Duration::ZERO;
     let mut timeouts = 0;
     for seed in 0..SEEDS {
-        let mut world = World::new(seed);
         let config = Config {
             pool_blocks: 8192,
             duplicate_detection: false,
             ..Config::default()
         };
-        let (a, b) = (world.add_host(config.clone()), world.add_host(config));
         let link = LinkConfig {
             rate: 100_000_000,
             delay: Duration::from_millis(10),
@@ -34,9 +32,7 @@ fn mean(name: &str, faults: Faults) -> Runs {
             faults,
             ..LinkConfig::default()
         };
-        let cable = world.connect(&[a, b], link);
-        world.address(a, cable, "10.1.0.1/24");
-        world.address(b, cable, "10.1.0.2/24");
+        let (mut world, a, b) = World::pair(seed, config, link);
         let streams = [Stream { up: BYTES, down: 0 }];
         let to = "10.1.0.2:80".parse().expect("an address");
         let options = TcpOptions::default();

@@ -287,12 +287,12 @@ fn a_partition_heals() {
             .is_err(),
         "not finished yet"
     );
-    world.partition(sim::CableId(0));
+    world.partition(World::CABLE);
     assert!(
         scenario.run(&mut world, Duration::from_secs(20)).is_err(),
         "nothing gets through"
     );
-    world.heal(sim::CableId(0));
+    world.heal(World::CABLE);
     let outcome = scenario
         .run(&mut world, 5 * MINUTE)
         .expect("goes on after the partition");

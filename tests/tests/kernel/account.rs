@@ -1,6 +1,6 @@
 //! TCP_INFO on both ends of one connection: what one end has sent the other has received.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use interop::{Cable, Family, Machine, Pattern, Setup, kernel};
@@ -80,16 +80,7 @@ fn both_ends_keep_the_same_account() {
                 (Family::V6, false),
                 (Family::V6, true),
             ] {
-                let (socket, peer) = if opened {
-                    let listener = TcpListener::bind(family.kernel_port(0)).unwrap();
-                    let to = listener.local_addr().unwrap();
-                    let socket = machine.connect(to, None).unwrap();
-                    (socket, listener.accept().unwrap().0)
-                } else {
-                    let peer = kernel::connect(family.host_port(7));
-                    (machine.accept(listener), peer)
-                };
-                kernel::patient(&peer);
+                let (socket, peer) = machine.join((listener, 7), family, opened);
                 agree(&machine, socket, &peer, opened, "the handshake");
                 for (out, back) in [(1, 0), (0, 1), (100, 3000), (400_000, 0), (0, 400_000)] {
                     machine.send_all(socket, Pattern(1).bytes(out));

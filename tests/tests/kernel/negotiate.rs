@@ -39,15 +39,7 @@ fn options_of_today_are_agreed_on() {
             for family in Family::BOTH {
                 let mss = (1500 - family.header() - 20) as u32;
                 for host_opens in [false, true] {
-                    let (socket, peer) = if host_opens {
-                        let listener = TcpListener::bind(family.kernel_port(0)).unwrap();
-                        let to = listener.local_addr().unwrap();
-                        let socket = machine.connect(to, None).unwrap();
-                        (socket, listener.accept().unwrap().0)
-                    } else {
-                        let peer = kernel::connect(family.host_port(7));
-                        (machine.accept(listener), peer)
-                    };
+                    let (socket, peer) = machine.join((listener, 7), family, host_opens);
                     let theirs = tcp_info(&peer).unwrap();
                     let ours = machine.call(move |turn| turn.host.tcp_info(socket).unwrap());
                     assert!(theirs.timestamps && theirs.sack && theirs.window_scaling);

@@ -11,7 +11,7 @@ use std::panic::catch_unwind;
 use base::Rng;
 use draw::{Incident, pick};
 use sim::transfer::{Habits, Scenario, Stream};
-use sim::{CableId, Faults, LinkConfig, Loss, NodeId, World};
+use sim::{Faults, LinkConfig, Loss, NodeId, World};
 use stack::{Config, Congestion, Keepalive, TcpOptions};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -236,7 +236,6 @@ impl Run {
     /// Lets something happen on the way; what is not finished yet is no error.
     fn disturb(&mut self, seed: u64) -> Result<(), String> {
         let (world, scenario) = (&mut self.world, &mut self.scenario);
-        let cable = CableId(0);
         let (incident, after, lasting) = draw::incident(seed, self.link.mtu);
         if incident == Incident::Nothing {
             return Ok(());
@@ -245,19 +244,19 @@ impl Run {
         match incident {
             Incident::Nothing => {}
             Incident::Partition => {
-                world.partition(cable);
+                world.partition(World::CABLE);
                 let _ = scenario.run(world, lasting);
-                world.heal(cable);
+                world.heal(World::CABLE);
             }
             Incident::Rest => {
                 scenario.resting = true;
                 let _ = scenario.run(world, lasting * 4);
                 scenario.wake(world)?;
             }
-            Incident::Narrow(mtu) => world.narrow(cable, mtu),
+            Incident::Narrow(mtu) => world.narrow(World::CABLE, mtu),
             // Not while connections open: what a SYN-ACK offers is reckoned by the link of that time.
-            Incident::Shrink(mtu) if scenario.is_open() => world.set_mtu(cable, mtu),
-            Incident::Shrink(mtu) => world.narrow(cable, mtu),
+            Incident::Shrink(mtu) if scenario.is_open() => world.set_mtu(World::CABLE, mtu),
+            Incident::Shrink(mtu) => world.narrow(World::CABLE, mtu),
         }
         Ok(())
     }
