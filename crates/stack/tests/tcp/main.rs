@@ -22,6 +22,7 @@ mod musts;
 mod open;
 mod pacing;
 mod recovery;
+mod requirements;
 mod rig;
 mod robust;
 mod saved_syn;

@@ -115,8 +115,13 @@ impl Rig {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        Self::seeded(config, 7)
+    }
+
+    /// A host that draws its secrets from `seed`.
+    pub(crate) fn seeded(config: Config, seed: u64) -> Self {
         let now = Instant::from_secs(100);
-        let mut host = Host::new(config, 7, now).unwrap();
+        let mut host = Host::new(config, seed, now).unwrap();
         let interface = InterfaceConfig {
             name: "test".into(),
             mac: Some(OURS),
