@@ -90,6 +90,39 @@ fn completions_are_numbered_and_joined() {
     }
 }
 
+fn one_each(bytes: &[u8]) -> Vec<IoSlice<'_>> {
+    bytes.chunks(1).map(IoSlice::new).collect()
+}
+
+/// Segments with data that a connection has sent (`tcpi_data_segs_out`).
+fn segments(world: &mut Alone, fd: i32) -> u32 {
+    let info = posix::getsockopt(world, fd, libc::IPPROTO_TCP, libc::TCP_INFO).unwrap();
+    u32::from_ne_bytes(info[156..160].try_into().unwrap())
+}
+
+#[test]
+fn a_segment_holds_seventeen_pieces_of_lent_memory() {
+    for at in ["10.0.0.1:80", "[::1]:80"] {
+        let world = &mut Alone::new();
+        let (_, client, server) = pair(world, at);
+        let bytes = [7; 64];
+        let count = |world: &mut Alone, pieces: usize, flags: i32| {
+            let before = segments(world, client);
+            let sent = posix::send(world, client, &one_each(&bytes[..pieces]), flags, None);
+            assert_eq!(sent, Ok(pieces));
+            assert_eq!(get(world, server, 99, 0).unwrap(), &bytes[..pieces]);
+            segments(world, client) - before
+        };
+        assert_eq!(count(world, 18, libc::MSG_ZEROCOPY), 1, "nobody asked");
+        set(world, client, SOCKET, ZEROCOPY, 1).unwrap();
+        assert_eq!(count(world, 18, 0), 1, "a copy is one piece");
+        assert_eq!(count(world, 17, libc::MSG_ZEROCOPY), 1);
+        assert_eq!(count(world, 18, libc::MSG_ZEROCOPY), 2);
+        assert_eq!(count(world, 64, libc::MSG_ZEROCOPY), 4);
+        assert_eq!(range(world, client), Ok((0, 2)), "one call each");
+    }
+}
+
 #[test]
 fn a_completion_waits_for_its_bytes_and_comes_when_the_connection_goes() {
     let world = &mut Alone::new();

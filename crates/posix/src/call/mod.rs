@@ -4,6 +4,7 @@
 
 mod ancillary;
 mod control;
+mod fragments;
 mod open;
 mod poll;
 mod receive;

@@ -4,9 +4,11 @@
 
 use std::io::IoSlice;
 
+use base::Instant;
 use stack::{Ready, SocketError, SocketId, Write};
 
 use super::ancillary::Ancillary;
+use super::fragments::Fragments;
 use super::open::datagram;
 use super::{Patience, persist};
 use crate::address::{Destination, parse, plain};
@@ -64,6 +66,7 @@ pub fn send_message<W: World>(
     }
     let nonblocking = socket.nonblocking || flags & libc::MSG_DONTWAIT != 0;
     let (kind, timeout) = (socket.kind, socket.send_timeout);
+    let lends = flags & libc::MSG_ZEROCOPY != 0 && socket.notices.zerocopy;
     let ancillary = Ancillary::new(control, kind, socket.v6)?;
     let zerocopy = flags & libc::MSG_ZEROCOPY != 0;
     let patience = Patience::new(world, nonblocking, timeout);
@@ -84,6 +87,7 @@ pub fn send_message<W: World>(
             end_of_record: flags & libc::MSG_EOR != 0,
             urgent: flags & libc::MSG_OOB != 0,
         },
+        fragments: lends.then_some(Fragments::NEW),
         sent: 0,
         refused: false,
         failed: false,
@@ -118,6 +122,8 @@ fn writable<W: World>(world: &mut W, fd: i32) -> Result<SocketId> {
 struct Writer<'a, 'b> {
     pieces: &'a [IoSlice<'b>],
     how: Write,
+    /// The segment being filled, if its memory is lent (MSG_ZEROCOPY).
+    fragments: Option<Fragments>,
     sent: usize,
     /// It met a full buffer: it goes on when there is as much room as makes a socket ready (Linux's sk_stream_wait_memory).
     refused: bool,
@@ -225,34 +231,59 @@ impl Writer<'_, '_> {
     fn push<W: World>(&mut self, world: &mut W, id: SocketId) -> Result<()> {
         let now = world.now();
         let all: usize = self.pieces.iter().map(|piece| piece.len()).sum();
-        let (mut skip, mut before) = (self.sent, 0);
+        let mut start = 0;
         for piece in self.pieces {
-            before += piece.len();
-            let from = skip.min(piece.len());
-            skip -= from;
-            let rest = &piece[from..];
-            // What the flags say is of the whole.
-            let how = if before == all {
-                self.how
-            } else {
-                Write {
-                    more: true,
-                    ..Write::default()
+            while self.sent < start + piece.len() {
+                let from = self.sent - start;
+                let (len, next) = match self.fragments {
+                    Some(fragments) => fragments.take(piece, from),
+                    None => (piece.len() - from, None),
+                };
+                // What the flags say is of the whole.
+                let mut how = if self.sent + len == all {
+                    self.how
+                } else {
+                    Write {
+                        more: true,
+                        ..Write::default()
+                    }
+                };
+                how.end_of_record |= self.fragments.is_some() && next.is_none();
+                let part = &piece[from..from + len];
+                let taken = self.give(world, (now, id), part, how)?;
+                self.sent += taken;
+                if taken < len {
+                    return Err(Errno::AGAIN);
                 }
-            };
-            if rest.is_empty() {
-                continue;
+                self.fragments = self.fragments.map(|_| next.unwrap_or(Fragments::NEW));
             }
-            let taken = world.host().tcp_send_with(now, id, rest, how)?;
-            self.sent += taken;
-            if taken < rest.len() {
-                return Err(Errno::AGAIN);
-            }
+            start += piece.len();
         }
         if all == 0 {
             world.host().tcp_send(now, id, &[])?;
         }
         Ok(())
+    }
+
+    /// Writes a part. That a segment ends with it where nobody asked for that is no reason to fail.
+    fn give<W: World>(
+        &self,
+        world: &mut W,
+        (now, id): (Instant, SocketId),
+        part: &[u8],
+        how: Write,
+    ) -> Result<usize> {
+        let asked = Write {
+            end_of_record: how.end_of_record && self.how.end_of_record,
+            ..how
+        };
+        let given = world.host().tcp_send_with(now, id, part, how);
+        Ok(match given {
+            Err(SocketError::NoBuffers) if asked != how => {
+                world.host().tcp_send_with(now, id, part, asked)?
+            }
+            given => given?,
+        })
     }
 }
 
