@@ -1,4 +1,4 @@
-//! Packet memory, tables, timers, rings, time and counters shared by every room.
+//! Packet memory, tables, timers, rings, readiness, time and counters shared by every room.
 //!
 //! No protocol lives here, and nothing here reads a clock, opens a socket or starts a thread: the time and the
 //! randomness are arguments, so that a host built on these parts runs in a test with virtual time.
@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 pub mod counters;
+pub mod epoll;
 pub mod flow;
 pub mod packet;
 #[allow(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod time;
 pub mod wheel;
 
 pub use counters::{Counter, Tally};
+pub use epoll::{Epoll, EpollEvent};
 pub use flow::{Candidate, FlowTable, Full};
 pub use packet::{BATCH, Batch, Checksum, Facts, Gso, GsoKind, Offloads, Packet};
 pub use pool::{BLOCK, Chain, Cursor, Pool};
