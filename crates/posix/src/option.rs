@@ -177,13 +177,12 @@ fn receive_buffer<W: World>(world: &mut W, socket: &Socket) -> u32 {
     let tcp = world.host().tcp_tunables();
     let grown = socket
         .id()
-        .and_then(|id| world.host().tcp_receive_limit(id).ok());
+        .and_then(|id| world.host().tcp_receive_memory(id).ok());
     match (socket.receive_buffer, socket.kind) {
         (Some(set), _) => set,
         (None, Kind::Datagram) => BUFFER_MOST,
         (None, Kind::Stream) => grown.map_or(tcp.rmem_default, |bytes| {
-            let twice = bytes.saturating_mul(2).min(tcp.rmem_max);
-            twice.max(tcp.rmem_default)
+            bytes.min(tcp.rmem_max).max(tcp.rmem_default)
         }),
     }
 }

@@ -41,6 +41,14 @@ impl Host {
         self.tcp.receive_limit(&self.core, socket)
     }
 
+    /// The memory for that, as Linux reckons (SO_RCVBUF): twice the bytes, or less where a stream fills its memory well.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_receive_memory(&self, socket: SocketId) -> Result<u32, SocketError> {
+        self.tcp.receive_memory(&self.core, socket)
+    }
+
     /// Acknowledges what arrives at once, or as late as may be, for the next segments (TCP_QUICKACK); an ACK that is owed
     /// leaves.
     ///

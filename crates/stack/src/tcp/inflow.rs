@@ -5,6 +5,9 @@
 //! length and keeps as long as nobody needs it more: where all are taken, one whose owner heard nothing for a second goes to
 //! the next, and its owner begins again with the first buffer, though what was offered stays offered.
 //!
+//! The first buffer, too, holds the more the better frames fill the memory they lie in (Linux's scaling ratio). And what waits
+//! behind a gap has room beside what is read, on a connection that the application has.
+//!
 //! What does not live here: the window itself (`window`).
 //!
 //! Invariant: an inflow has one owner, which names it; records are bounded, and finding one to take looks at a few only.
@@ -25,6 +28,25 @@ const STREAM_SEGMENT: u16 = 1200;
 const IDLE_MS: u32 = 1000;
 /// How many places a connection's record may be at.
 const LOOKS: u32 = 8;
+
+/// A page of the memory that frames are reckoned to lie in.
+const PAGE: u32 = 4096;
+/// What stands in front of a frame's payload, about.
+const HEADERS: u32 = 104;
+/// What is kept of each frame besides: behind its bytes, and apart from them.
+const TAIL: u32 = 320;
+const RECORD: u32 = 256;
+
+/// The memory that a frame with `len` bytes of payload is reckoned to take, as Linux's `truesize`: a power of two where that is less
+/// than a page, else pages, and its bookkeeping. The blocks it lies in here are about as much.
+fn charge(len: u32) -> u32 {
+    let frame = len.saturating_add(HEADERS);
+    if frame < PAGE {
+        (frame + TAIL).next_power_of_two() + RECORD
+    } else {
+        frame.min(1 << 30).next_multiple_of(PAGE) + TAIL + RECORD
+    }
+}
 
 /// What is known of a stream that comes in.
 #[derive(Debug)]
@@ -50,6 +72,8 @@ pub(crate) struct Inflow {
     /// Its longest segment.
     mss: u16,
     pub(crate) compressed: u8,
+    /// How much of the memory its frames take is payload at best, in 256ths; 0: not known.
+    fill: u8,
 }
 
 const _: () = assert!(size_of::<Inflow>() <= 48);
@@ -73,7 +97,26 @@ impl Inflow {
         mss: 0,
         duplicates: 0,
         compressed: 0,
+        fill: 0,
     };
+
+    /// A frame with `len` bytes of payload has come: notes how well it fills its memory. The best that was seen stays, so that
+    /// a buffer of which more was offered does not become smaller.
+    fn fills(&mut self, len: u32) {
+        let fill = u64::from(len) * 256 / u64::from(charge(len));
+        self.fill = self.fill.max(fill.min(255) as u8);
+    }
+
+    /// The bytes that have room in so much memory.
+    pub(crate) fn holds(&self, memory: u32) -> u32 {
+        (u64::from(memory) * u64::from(self.fill) / 256) as u32
+    }
+
+    /// The memory that the buffer takes.
+    pub(crate) fn memory(&self) -> u32 {
+        let fill = u64::from(if self.fill == 0 { 128 } else { self.fill });
+        u32::try_from(u64::from(self.limit) * 256 / fill).unwrap_or(u32::MAX)
+    }
 
     /// Takes a round trip in microseconds: smoothed when it is exact, the least when it is that of a window, which may have
     /// waited for the sender.
@@ -205,13 +248,14 @@ impl Tcp {
 }
 
 impl Conn<'_> {
-    /// Remembers the longest segment, which the active part forgets whenever it has nothing to do.
-    pub(crate) fn note_segment(&mut self, unit: u32) {
+    /// Remembers the longest segment, which the active part forgets whenever it has nothing to do. `len`: of those that came joined.
+    pub(crate) fn note_segment(&mut self, unit: u32, len: u32) {
         let unit = u16::try_from(unit).unwrap_or(u16::MAX);
         let mut longest = self.act.rcv_mss.max(unit);
         if let Some(inflow) = self.inflow.as_deref_mut() {
             inflow.mss = inflow.mss.max(longest);
             longest = inflow.mss;
+            inflow.fills(len);
         }
         self.act.rcv_mss = longest;
     }
@@ -270,6 +314,27 @@ impl Conn<'_> {
     }
 }
 
-fn most(tcp: &TcpTunables) -> u32 {
+impl Conn<'_> {
+    /// Data up to `end` wait behind a gap: they have room beside what the application reads in a round trip (as Linux), once it has
+    /// the connection. That is bounded by what it reads, or the first buffer: else gaps alone would let the buffer grow and grow.
+    pub(crate) fn make_room_behind(&mut self, core: &Core, end: Seq) {
+        let options = &self.profile.options;
+        let fixed = core.tcp.moderate_rcvbuf == 0 || options.receive_buffer.is_some();
+        if fixed || self.tcb.has(flag::UNACCEPTED) {
+            return;
+        }
+        let (behind, mss) = (end.dist(self.tcb.rcv_nxt), u32::from(self.act.rcv_mss));
+        let Some(inflow) = self.inflow.as_deref_mut() else {
+            return;
+        };
+        let behind = behind.min(inflow.space.max(core.tcp.rmem_default));
+        let wanted = inflow.space.saturating_mul(2).saturating_add(16 * mss);
+        let limit = wanted.saturating_add(behind).min(most(&core.tcp));
+        inflow.limit = inflow.limit.max(limit);
+    }
+}
+
+/// The most a buffer that grows may become.
+pub(crate) fn most(tcp: &TcpTunables) -> u32 {
     tcp.rmem_max.max(tcp.rmem_default / 2)
 }

@@ -288,6 +288,14 @@ impl Tcp {
         Ok(options.receive_limit(&core.tcp, self.inflows.of(index, tcb.inflow())))
     }
 
+    /// The memory that it takes (SO_RCVBUF).
+    pub(crate) fn receive_memory(&self, core: &Core, id: SocketId) -> Result<u32, SocketError> {
+        let index = self.live(id)?;
+        let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
+        let options = &self.profiles.get(tcb.profile).options;
+        Ok(options.receive_memory(&core.tcp, self.inflows.of(index, tcb.inflow())))
+    }
+
     fn accurate_ecn_of(&self, index: u32, tcb: &Tcb) -> Option<EcnCounters> {
         let spoken = tcb.is_accurate();
         self.acc_ecns.at(index).filter(|_| spoken).map(AccEcn::info)

@@ -85,7 +85,7 @@ impl Conn<'_> {
                 if let Some(ledger) = &mut self.ledger {
                     ledger.out_of_order(data.len() as u32, seg.unit);
                 }
-                self.note_segment(seg.unit);
+                self.note_segment(seg.unit, data.len() as u32);
                 self.store(core, seq, data);
             }
         } else {
@@ -169,7 +169,7 @@ impl Conn<'_> {
         if filled_gap {
             self.absorb(core);
         }
-        self.note_segment(unit);
+        self.note_segment(unit, len);
         self.act.unacked_in = self.act.unacked_in.saturating_add(len);
         let beyond = self.tcb.rcv_nxt.gt(self.tcb.rcv_adv);
         self.tcb.rcv_adv = self.tcb.rcv_adv.max(self.tcb.rcv_nxt);
@@ -244,6 +244,7 @@ impl Conn<'_> {
             }
         };
         self.merge_following(core, grown);
+        self.make_room_behind(core, end);
         self.ack_out_of_order(core);
         if let Some(start) = self.ranges.at(grown).map(|r| r.start) {
             self.note_recent(start);

@@ -3,7 +3,8 @@
 //!
 //! What is counted are bytes of payload. Data lie in blocks of 2 KiB, and pieces of up to half a block are copied together
 //! (`receive`), so that the blocks of a queue are little more than twice its bytes. That is why a buffer by Linux's names
-//! (SO_RCVBUF, the first two numbers of `tcp_rmem`) counts twice the bytes: half of it is for what blocks leave empty.
+//! (SO_RCVBUF, the first two numbers of `tcp_rmem`) counts twice the bytes: half of it is for what blocks leave empty. Where a
+//! stream is seen to leave less empty, `tcp_rmem` holds more of it.
 //!
 //! What does not live here: how the buffer grows (`inflow`), refusing data (`receive`).
 //!
@@ -13,7 +14,7 @@ use base::Seq;
 
 use super::Tcp;
 use super::conn::Conn;
-use super::inflow::Inflow;
+use super::inflow::{Inflow, most};
 use super::profile::TcpOptions;
 use super::record::{Active, Tcb};
 use super::tunables::TcpTunables;
@@ -32,7 +33,21 @@ impl TcpOptions {
     pub(crate) fn receive_limit(&self, tcp: &TcpTunables, inflow: Option<&Inflow>) -> u32 {
         let first = self.first_buffer(tcp);
         match inflow {
-            Some(inflow) if self.receive_buffer.is_none() => first.max(inflow.limit),
+            Some(inflow) if self.receive_buffer.is_none() => {
+                let held = inflow.holds(tcp.rmem_default).min(most(tcp));
+                first.max(inflow.limit).max(held)
+            }
+            _ => first,
+        }
+    }
+
+    /// The memory for what may wait to be read, as Linux reckons (SO_RCVBUF): with what blocks leave empty.
+    pub(crate) fn receive_memory(&self, tcp: &TcpTunables, inflow: Option<&Inflow>) -> u32 {
+        let first = self.first_buffer(tcp).saturating_mul(2);
+        match inflow {
+            Some(inflow) if self.receive_buffer.is_none() => {
+                first.max(inflow.memory().min(most(tcp)))
+            }
             _ => first,
         }
     }

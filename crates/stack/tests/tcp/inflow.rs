@@ -1,10 +1,13 @@
 //! The receive buffer grows with what is read in a round trip, and the window with it.
 
 use stack::{Config, Ready, SocketId, TcpOptions, TcpTunables};
+use wire::tcp::Options;
 
 use crate::rig::{ACK, Open, Rig, SYN, config, scaled_without_sack};
 
 const MSS: u32 = 1460;
+/// What 128 KiB hold of segments that fill 162 of 256 parts of their memory.
+const FIRST: u32 = 131_072 / 256 * 162;
 
 fn tuned(change: impl FnOnce(&mut TcpTunables)) -> Rig {
     let mut tcp = TcpTunables::default();
@@ -134,8 +137,8 @@ fn the_buffer_of_one_who_does_not_read_stays() {
     let sent: u32 = (0..20)
         .map(|_| sender.round(&mut rig, u32::MAX, false))
         .sum();
-    assert_eq!(limit(&rig, sender.open.socket), 65_536);
-    assert!(sent <= 65_536 + 65_536 / 16, "{sent}");
+    assert_eq!(limit(&rig, sender.open.socket), FIRST);
+    assert!(sent <= FIRST + FIRST / 16, "{sent}");
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn a_buffer_that_is_set_or_not_to_be_moderated_stays() {
         receive_buffer: Some(100_000),
         ..TcpOptions::default()
     };
-    for (moderate, options, size) in [(1, fixed, 100_000), (0, TcpOptions::default(), 65_536)] {
+    for (moderate, options, size) in [(1, fixed, 100_000), (0, TcpOptions::default(), FIRST)] {
         let mut rig = tuned(|tcp| tcp.moderate_rcvbuf = moderate);
         let open = rig.accepted_with(&options, scaled_without_sack());
         let mut sender = Sender::new(open);
@@ -153,6 +156,82 @@ fn a_buffer_that_is_set_or_not_to_be_moderated_stays() {
         }
         assert_eq!(limit(&rig, sender.open.socket), size);
     }
+}
+
+/// Linux's scaling ratio: the first buffer holds the more of a stream the better its segments fill their memory, and half of
+/// it at least.
+#[test]
+fn the_first_buffer_holds_as_much_as_segments_leave_room_for() {
+    for (len, size) in [(1460, FIRST), (1200, 131_072 / 256 * 133), (600, 65_536)] {
+        let mut rig = tuned(|_| {});
+        let syn = Options {
+            mss: Some(len),
+            ..scaled_without_sack()
+        };
+        let open = rig.accepted_with(&TcpOptions::default(), syn);
+        let data = vec![0; usize::from(len)];
+        rig.send(open.peer, open.host, ACK, &data);
+        assert_eq!(limit(&rig, open.socket), size, "{len}");
+        let memory = rig.host.tcp_receive_memory(open.socket);
+        assert_eq!(memory, Ok(131_072), "the memory is the same");
+    }
+}
+
+/// Shorter segments fill their memory worse, but what was offered for the sake of long ones is not taken back.
+#[test]
+fn a_buffer_stays_when_segments_become_shorter() {
+    let mut rig = tuned(|tcp| tcp.moderate_rcvbuf = 0);
+    let open = rig.accepted_with(&TcpOptions::default(), scaled_without_sack());
+    let mut sender = Sender::new(open);
+    sender.round(&mut rig, u32::MAX, true);
+    let socket = sender.open.socket;
+    assert_eq!(limit(&rig, socket), FIRST);
+    for _ in 0..100 {
+        rig.send(sender.at, sender.open.host, ACK, &[0; 1201]);
+        sender.at += 1201;
+        rig.read(socket).unwrap();
+        sender.hear(&mut rig);
+    }
+    let info = rig.host.tcp_info(socket).unwrap();
+    assert_eq!(limit(&rig, socket), FIRST);
+    assert!(info.unread + info.receive_window <= FIRST + FIRST / 16);
+}
+
+/// What waits behind a gap has room beside what is read (as Linux), but gaps alone let nothing grow on and on.
+#[test]
+fn what_waits_behind_a_gap_has_room_of_its_own() {
+    let mut rig = tuned(|_| {});
+    let open = rig.accepted_with(&TcpOptions::default(), scaled_without_sack());
+    let mut sender = Sender::new(open);
+    sender.at += MSS; // and never sends it
+    let mut before = 0;
+    for _ in 0..100 {
+        before = limit(&rig, sender.open.socket);
+        sender.round(&mut rig, u32::MAX, false);
+    }
+    let after = limit(&rig, sender.open.socket);
+    assert_eq!(before, after, "it comes to an end");
+    assert!(after > FIRST && after <= 131_072 + 36 * MSS, "{after}");
+    let memory = rig.host.tcp_receive_memory(sender.open.socket).unwrap();
+    assert!(memory > 131_072, "{memory}");
+}
+
+/// Before the application has the connection its buffer stays as it is, whatever waits.
+#[test]
+fn a_connection_that_nobody_accepted_does_not_grow() {
+    let mut rig = tuned(|_| {});
+    let listener = rig.listen(1, &TcpOptions::default());
+    rig.send_with(999, 0, SYN, &[], scaled_without_sack());
+    let answer = rig.expect();
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    for at in 1..40 {
+        rig.send(1000 + at * MSS, answer.seq + 1, ACK, &[0; MSS as usize]);
+    }
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    assert_eq!(rig.host.tcp_receive_memory(socket), Ok(131_072));
+    let at = 1000 + 40 * MSS;
+    rig.send(at, answer.seq + 1, ACK, &[0; MSS as usize]);
+    assert!(limit(&rig, socket) > FIRST);
 }
 
 /// Records of streams are bounded: a busy one keeps its own, a silent one gives it up to the next, and goes on all the same.
