@@ -2,6 +2,8 @@
 //!
 //! What does not live here: deciding what is lost (`recovery`, `rack`), new data (`output`).
 //!
+//! Invariant: a super-frame is pushed each time it is sent, and ends where one did before (`sent::frames`), so that what the
+//! receiver's offload waits for is the same.
 //! Invariant: what is sent again shares no segment with what it did not share one with the first time, if a record ended between.
 
 use base::Instant;
@@ -103,7 +105,8 @@ impl Conn<'_> {
             ledger.left_again(len, u32::from(self.tcb.mss));
         }
         let mut flags = Flags(0);
-        if what.pushed {
+        // A super-frame has it each time it is sent (`send_new`).
+        if what.pushed || len > u32::from(self.tcb.mss) {
             flags |= Flags::PSH;
         }
         if fin {

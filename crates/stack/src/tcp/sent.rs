@@ -27,6 +27,8 @@ use base::{Chain, Cursor, Pool, Seq, Slab};
 
 use super::record::NONE;
 
+use frames::Frames;
+
 pub(crate) use again::Again;
 
 /// Bound on the nodes of one connection, so that no peer can make an ACK expensive.
@@ -66,6 +68,7 @@ pub(crate) struct Sent {
     pub(crate) again: bool,
     /// What its last segment is.
     tail: Tail,
+    frames: Frames,
 }
 
 /// What stands at the end of what was sent.
@@ -456,6 +459,7 @@ impl Board<'_> {
             && now.wrapping_sub(last.at) <= together
         {
             last.end = end;
+            last.frames.join((start, end), self.mss);
             last.join_tail(place, ends);
             return true;
         }
@@ -471,6 +475,7 @@ impl Board<'_> {
             fate: Fate::InFlight,
             again: false,
             tail: ends,
+            frames: Frames::one(start, end.dist(start)),
         };
         let Some(node) = self.new_node(sent) else {
             return self.stretch(end, now, (place, ends));
@@ -632,7 +637,7 @@ impl Board<'_> {
         let Some(second) = self.nodes.at(node).filter(|s| sacked(s)) else {
             return node;
         };
-        let (end, next, tail) = (second.end, second.next, second.tail);
+        let (end, next, tail, frames) = (second.end, second.next, second.tail, second.frames);
         let Some(first) = self
             .nodes
             .at_mut(previous)
@@ -642,6 +647,7 @@ impl Board<'_> {
         };
         debug_assert!(first.next == node);
         (first.end, first.next, first.tail) = (end, next, tail);
+        first.frames.merge(frames);
         if self.flight.tail == node {
             self.flight.tail = previous;
         }
@@ -769,5 +775,6 @@ impl Board<'_> {
 
 mod again;
 mod audit;
+mod frames;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod data;
 mod delack;
 mod ecn;
 mod fast_open;
+mod frames;
 mod half_open;
 mod history;
 mod icmp;

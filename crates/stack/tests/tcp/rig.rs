@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use base::{Batch, Chain, Instant, Offloads, Packet};
+use base::{Batch, Chain, Checksum, Instant, Offloads, Packet};
 use stack::{Config, Event, Host, InterfaceConfig, InterfaceId, SocketError, SocketId, TcpOptions};
 pub(crate) use wire::tcp::Flags;
 use wire::tcp::{Options, Repr};
@@ -245,14 +245,14 @@ impl Rig {
                 .poll_transmit(self.now, self.interface, &mut batch);
             let empty = batch.is_empty();
             while let Some(packet) = batch.pop_front() {
-                let bytes: Vec<u8> = self
-                    .host
-                    .pool()
-                    .slices(&packet.chain)
-                    .flatten()
-                    .copied()
-                    .collect();
+                let slices = self.host.pool().slices(&packet.chain);
+                let mut bytes: Vec<u8> = slices.flatten().copied().collect();
                 self.host.pool_mut().free(packet.chain);
+                if let Checksum::Partial { start, offset } = packet.facts.checksum {
+                    let (start, at) = (usize::from(start), usize::from(start + offset));
+                    let sum = checksum::Sum::new().add_bytes(&bytes[start..]).finish();
+                    bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+                }
                 requests += usize::from(self.take(&bytes));
             }
             if empty && !more {

@@ -4,7 +4,7 @@
 
 use base::{Cursor, Pool, Seq};
 
-use super::{Board, Fate, Sent, Tail};
+use super::{Board, Fate, Frames, Sent, Tail};
 
 /// Numbers to be sent again.
 #[derive(Debug, Clone, Copy)]
@@ -45,9 +45,11 @@ impl Again {
 }
 
 impl Board<'_> {
-    /// What is to be sent again next.
+    /// What is to be sent again next, in one frame.
     pub(crate) fn next_lost(&self) -> Option<Again> {
-        self.nodes.at(self.flight.missing.first).map(Again::of)
+        let sent = self.nodes.at(self.flight.missing.first)?;
+        let len = sent.frame_end(self.mss).dist(sent.start);
+        Some(Again::of(sent).up_to(len))
     }
 
     /// Joins what is to be sent again next with what is held lost right behind it, as far as one segment holds both (Linux's
@@ -71,6 +73,7 @@ impl Board<'_> {
             if let Some(sent) = self.nodes.at_mut(node) {
                 (sent.end, sent.next, sent.tail, sent.again) = (end, following, tail, again);
                 sent.unit = unit;
+                sent.frames = Frames::one(sent.start, u32::from(unit));
             }
         }
     }
