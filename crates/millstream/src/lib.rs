@@ -54,9 +54,9 @@ pub use engine::{BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnap
 pub use error::Error;
 pub use host::Host;
 pub use stack::{
-    Config, Congestion, ConnectionInfo, Keepalive, ListPlace, SettingError, SocketFilter,
-    SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpOptions, TcpTunables, Transport,
-    UdpOptions,
+    BbrInfo, Config, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, Keepalive, ListPlace,
+    SettingError, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpOptions,
+    TcpTunables, Transport, UdpOptions,
 };
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

@@ -7,13 +7,13 @@ pub(crate) mod network;
 
 use core::time::Duration;
 
-use stack::{Congestion, SocketId, State as TcpState, TcpOptions, UdpOptions};
+use stack::{Congestion, SocketId, State as TcpState, TcpInfo, TcpOptions, UdpOptions};
 
 use crate::errno::{Errno, Result};
 use crate::fast_open;
 use crate::notice;
 use crate::socket::{Kind, Socket, State};
-use crate::tcp_info::tcp_info;
+use crate::tcp_info::{congestion_info, tcp_info};
 use crate::world::World;
 
 /// Linux's rmem_max and wmem_max, and the least it makes of a buffer.
@@ -480,8 +480,10 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
                 bytes[..name.len()].copy_from_slice(name);
                 return Ok(bytes.to_vec());
             }
-            // CUBIC and Reno have nothing to tell, on Linux neither.
-            libc::TCP_CC_INFO => return Ok(Vec::new()),
+            libc::TCP_CC_INFO => {
+                let info = connection_info(world, &socket);
+                return Ok(info.as_ref().map_or_else(Vec::new, congestion_info));
+            }
             _ => match fast_open::get(world, &socket, name) {
                 Some(bytes) => return bytes,
                 None => tcp_number(world, &socket, name)?,
@@ -658,14 +660,18 @@ fn ip_number<W: World>(world: &mut W, socket: &Socket, level: i32, name: i32) ->
     })
 }
 
-fn info_bytes<W: World>(world: &mut W, socket: &Socket) -> Vec<u8> {
+fn connection_info<W: World>(world: &mut W, socket: &Socket) -> Option<TcpInfo> {
     let now = world.now();
-    let info = match socket.state {
+    match socket.state {
         State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
             world.host().tcp_info_at(now, id).ok()
         }
         _ => None,
-    };
+    }
+}
+
+fn info_bytes<W: World>(world: &mut W, socket: &Socket) -> Vec<u8> {
+    let info = connection_info(world, socket);
     let listens = matches!(socket.state, State::Listening(_));
     tcp_info(info.as_ref(), listens).to_vec()
 }

@@ -1,4 +1,4 @@
-//! TCP_INFO: `struct tcp_info` of Linux 6.18, field for field.
+//! TCP_INFO: `struct tcp_info` of Linux 6.18, field for field; and TCP_CC_INFO: `union tcp_cc_info`.
 //!
 //! What is not known of a connection is 0; docs/packetdrill.md lists these fields.
 //!
@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use stack::{Recovery, State, TcpAccount, TcpInfo};
+use stack::{CongestionInfo, Recovery, State, TcpAccount, TcpInfo};
 
 /// Bytes of the structure.
 pub(crate) const LEN: usize = 280;
@@ -36,12 +36,15 @@ mod at {
     pub(super) const LAST_DATA_RECV: usize = 52;
     pub(super) const LAST_ACK_RECV: usize = 56;
     pub(super) const PMTU: usize = 60;
+    pub(super) const RCV_SSTHRESH: usize = 64;
     pub(super) const RTT: usize = 68;
     pub(super) const RTTVAR: usize = 72;
     pub(super) const SND_SSTHRESH: usize = 76;
     pub(super) const SND_CWND: usize = 80;
     pub(super) const ADVMSS: usize = 84;
     pub(super) const REORDERING: usize = 88;
+    pub(super) const RCV_RTT: usize = 92;
+    pub(super) const RCV_SPACE: usize = 96;
     pub(super) const TOTAL_RETRANS: usize = 100;
     pub(super) const PACING_RATE: usize = 104;
     pub(super) const MAX_PACING_RATE: usize = 112;
@@ -53,6 +56,7 @@ mod at {
     pub(super) const MIN_RTT: usize = 148;
     pub(super) const DATA_SEGS_IN: usize = 152;
     pub(super) const DATA_SEGS_OUT: usize = 156;
+    pub(super) const DELIVERY_RATE: usize = 160;
     pub(super) const BUSY_TIME: usize = 168;
     pub(super) const RWND_LIMITED: usize = 176;
     pub(super) const SNDBUF_LIMITED: usize = 184;
@@ -147,6 +151,9 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
         segments(info.lost.saturating_add(info.retransmitted)),
     );
     word(at::RETRANS, segments(info.retransmitted));
+    word(at::RCV_SSTHRESH, info.receive_ssthresh);
+    word(at::RCV_RTT, micros(info.receive_rtt));
+    word(at::RCV_SPACE, info.receive_space);
     word(at::RTT, micros(info.rtt));
     word(at::RTTVAR, micros(info.rtt_variation));
     let infinite = info.ssthresh >= u32::MAX / 2;
@@ -162,6 +169,22 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     word(at::NOTSENT_BYTES, info.unsent);
     word(at::SND_WND, info.send_window);
     word(at::RCV_WND, info.receive_window);
+    small(&mut out, info);
+    for (at, rate) in [
+        (at::PACING_RATE, info.pacing_rate),
+        (at::MAX_PACING_RATE, info.max_pacing_rate),
+    ] {
+        out[at..at + 8].copy_from_slice(&rate.to_ne_bytes());
+    }
+    accurate(&mut out, info);
+    if let Some(account) = &info.account {
+        fill(&mut out, account);
+    }
+    out
+}
+
+/// The fields of a byte.
+fn small(out: &mut [u8; LEN], info: &TcpInfo) {
     out[at::STATE] = number(info.state);
     out[at::CA_STATE] = recovery(info.recovery);
     out[at::RETRANSMITS] = info.timeouts;
@@ -176,17 +199,29 @@ pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
         | u8::from(info.syn_data) << 5;
     out[at::SCALES] = theirs | ours << 4;
     out[at::LIMITED_AND_FAIL] |= (info.fast_open_fail as u8) << 1;
-    for (at, rate) in [
-        (at::PACING_RATE, info.pacing_rate),
-        (at::MAX_PACING_RATE, info.max_pacing_rate),
-    ] {
-        out[at..at + 8].copy_from_slice(&rate.to_ne_bytes());
-    }
-    accurate(&mut out, info);
-    if let Some(account) = &info.account {
-        fill(&mut out, account);
-    }
-    out
+}
+
+/// TCP_CC_INFO: what the congestion control has to tell; CUBIC and Reno nothing, as on Linux.
+pub(crate) fn congestion_info(info: &TcpInfo) -> Vec<u8> {
+    /// One, in Linux's gains of BBR.
+    const GAIN: u32 = 256;
+    let words = match info.congestion_info {
+        Some(CongestionInfo::Dctcp(dctcp)) => {
+            let [a, b] = u16::from(dctcp.enabled).to_ne_bytes();
+            let [c, d] = u16::from(dctcp.ce_state).to_ne_bytes();
+            let flags = u32::from_ne_bytes([a, b, c, d]);
+            vec![flags, dctcp.alpha, dctcp.marked, dctcp.acked]
+        }
+        Some(CongestionInfo::Bbr(bbr)) => vec![
+            bbr.bandwidth as u32,
+            (bbr.bandwidth >> 32) as u32,
+            micros(bbr.min_rtt),
+            bbr.pacing_gain * GAIN / 100,
+            bbr.window_gain * GAIN / 100,
+        ],
+        _ => Vec::new(),
+    };
+    words.into_iter().flat_map(u32::to_ne_bytes).collect()
 }
 
 /// What accurate ECN tells, of connections without an account, too.
@@ -244,6 +279,7 @@ fn fill(out: &mut [u8; LEN], account: &TcpAccount) {
     ] {
         out[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     }
+    out[at::LIMITED_AND_FAIL] |= u8::from(account.delivery_rate_app_limited);
     let long = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     for (at, value) in [
         (at::BYTES_ACKED, account.bytes_acked),
@@ -253,6 +289,7 @@ fn fill(out: &mut [u8; LEN], account: &TcpAccount) {
         (at::SNDBUF_LIMITED, long(account.buffer_limited)),
         (at::BYTES_SENT, account.bytes_sent),
         (at::BYTES_RETRANS, account.bytes_retransmitted),
+        (at::DELIVERY_RATE, account.delivery_rate),
     ] {
         out[at..at + 8].copy_from_slice(&value.to_ne_bytes());
     }

@@ -323,6 +323,31 @@ fn tcp_info_has_linuxs_layout() {
     assert!(memory.len() >= 36, "SO_MEMINFO");
 }
 
+/// `union tcp_cc_info`, and nothing of algorithms that keep nothing to tell.
+#[test]
+fn tcp_cc_info_is_that_of_the_algorithm() {
+    for (name, len) in [
+        (&b"cubic"[..], 0),
+        (b"reno", 0),
+        (b"dctcp", 16),
+        (b"bbr", 20),
+    ] {
+        let world = &mut Alone::new();
+        let (_, fd, _) = pair(world, "127.0.0.1:80");
+        let tcp = libc::IPPROTO_TCP;
+        setsockopt(world, fd, tcp, libc::TCP_CONGESTION, name).unwrap();
+        put(world, fd, &[0; 10], 0).unwrap();
+        let bytes = getsockopt(world, fd, tcp, libc::TCP_CC_INFO).unwrap();
+        assert_eq!(bytes.len(), len, "{}", name.escape_ascii());
+        let word = |at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().unwrap());
+        match name {
+            b"dctcp" => assert_eq!((word(0), word(4)), (0, 0), "the peer speaks no ECN"),
+            b"bbr" => assert_eq!(word(12), 277 * 256 / 100, "the gain of startup"),
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn datagrams_keep_their_bounds() {
     let world = &mut Alone::new();

@@ -41,8 +41,8 @@ pub use reports::ErrorReport;
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{
-    Congestion, ConnectionInfo, EcnCounters, FastOpenFail, FastOpenKeys, Keepalive, Known, Notice,
-    NoticeKind, Recovery, SettingError, State, TcpAccount, TcpInfo, TcpOptions, TcpTunables,
-    Urgent, Write,
+    BbrInfo, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, EcnCounters, FastOpenFail,
+    FastOpenKeys, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError, State, TcpAccount,
+    TcpInfo, TcpOptions, TcpTunables, Urgent, Write,
 };
 pub use udp::{Received, UdpInfo, UdpOptions};

@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use millstream::{
-    Host, ListPlace, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpTunables,
-    Transport,
+    CongestionInfo, Host, ListPlace, SocketFilter, SocketPage, SocketRow, State, TcpAccount,
+    TcpInfo, TcpTunables, Transport,
 };
 
 use super::Stack;
 use crate::control::{Answer, Question, Setting};
-use crate::view::socket::{Account, Filter, Page, Socket, Summary, Tcp};
+use crate::view::socket::{Account, Filter, Page, PathModel, Socket, Summary, Tcp};
 
 /// Records looked at in one go: some hundred microseconds of the stack's time.
 const LOOK_AT: u32 = 512;
@@ -213,6 +213,10 @@ fn tcp(info: &TcpInfo) -> Tcp {
         congestion: info.congestion.into(),
         timestamps: info.timestamps,
         sack: info.sack,
+        ecn: info.ecn && info.accurate_ecn.is_none(),
+        accecn: info.accurate_ecn.is_some(),
+        ecnseen: info.ecn_seen,
+        fastopen: info.syn_data,
         wscale: info.scaled.then_some(info.window_scales),
         ca_state: format!("{:?}", info.recovery).to_ascii_lowercase(),
         retransmits: info.timeouts,
@@ -237,10 +241,32 @@ fn tcp(info: &TcpInfo) -> Tcp {
         notsent_bytes: info.unsent,
         snd_wnd: info.send_window,
         rcv_wnd: info.receive_window,
+        rcv_rtt_us: us(info.receive_rtt),
+        rcv_space: info.receive_space,
+        rcv_ssthresh: info.receive_ssthresh,
+        model: info.congestion_info.and_then(model),
         pacing_rate: (info.pacing_rate < u64::MAX).then_some(info.pacing_rate),
         last_data_sent_ms: ms(info.since_data_sent),
         last_ack_recv_ms: ms(info.since_received),
         account: info.account.as_ref().map(account),
+    }
+}
+
+fn model(info: CongestionInfo) -> Option<PathModel> {
+    match info {
+        CongestionInfo::Dctcp(dctcp) => dctcp.enabled.then_some(PathModel::Dctcp {
+            ce_state: dctcp.ce_state,
+            alpha: dctcp.alpha,
+            ab_ecn: dctcp.marked,
+            ab_tot: dctcp.acked,
+        }),
+        CongestionInfo::Bbr(bbr) => Some(PathModel::Bbr {
+            bw: bbr.bandwidth,
+            mrtt_us: us(bbr.min_rtt),
+            pacing_gain_percent: bbr.pacing_gain,
+            cwnd_gain_percent: bbr.window_gain,
+        }),
+        _ => None,
     }
 }
 
@@ -255,6 +281,8 @@ fn account(account: &TcpAccount) -> Account {
         data_segs_out: account.data_segments_out,
         data_segs_in: account.data_segments_in,
         total_retrans: account.retransmits,
+        delivery_rate: account.delivery_rate,
+        app_limited: account.delivery_rate_app_limited,
         delivered: account.delivered,
         delivered_ce: account.delivered_ce,
         dsack_dups: account.duplicates,

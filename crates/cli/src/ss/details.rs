@@ -4,7 +4,7 @@
 //!
 //! Invariant: what is nought and says nothing by it is left out, as ss(8) does.
 
-use crate::view::socket::{Account, Socket, Tcp};
+use crate::view::socket::{Account, PathModel, Socket, Tcp};
 
 /// The words of a socket: `info` as `ss -i`, `memory` as `ss -m`.
 pub(super) fn words(socket: &Socket, info: bool, memory: bool) -> Vec<String> {
@@ -46,7 +46,14 @@ fn ms(us: u64) -> String {
 
 /// What was agreed on, and the times and sizes in force.
 fn begin(words: &mut Vec<String>, tcp: &Tcp) {
-    let flags = [(tcp.timestamps, "ts"), (tcp.sack, "sack")];
+    let flags = [
+        (tcp.timestamps, "ts"),
+        (tcp.sack, "sack"),
+        (tcp.ecn, "ecn"),
+        (tcp.accecn, "accecn"),
+        (tcp.ecnseen, "ecnseen"),
+        (tcp.fastopen, "fastopen"),
+    ];
     words.extend(flags.iter().filter(|f| f.0).map(|f| f.1.to_owned()));
     words.push(tcp.congestion.clone());
     if let Some((theirs, ours)) = tcp.wscale {
@@ -80,8 +87,36 @@ fn moved(words: &mut Vec<String>, account: &Account) {
     some(words, "data_segs_in", account.data_segs_in);
 }
 
+/// What the congestion control keeps of the path.
+fn kept(model: &PathModel) -> String {
+    match *model {
+        PathModel::Dctcp {
+            ce_state,
+            alpha,
+            ab_ecn,
+            ab_tot,
+        } => format!(
+            "dctcp:(ce_state:{},alpha:{alpha},ab_ecn:{ab_ecn},ab_tot:{ab_tot})",
+            u8::from(ce_state)
+        ),
+        PathModel::Bbr {
+            bw,
+            mrtt_us,
+            pacing_gain_percent,
+            cwnd_gain_percent,
+        } => format!(
+            "bbr:(bw:{},mrtt:{},pacing_gain:{},cwnd_gain:{})",
+            rate(bw as f64 * 8.0),
+            ms(mrtt_us),
+            f64::from(pacing_gain_percent) / 100.0,
+            f64::from(cwnd_gain_percent) / 100.0
+        ),
+    }
+}
+
 /// How fast it may go, and when it last did.
 fn pace(words: &mut Vec<String>, tcp: &Tcp) {
+    words.extend(tcp.model.as_ref().map(kept));
     if tcp.rtt_us > 0 && tcp.mss > 0 {
         let bits = f64::from(tcp.mss) * f64::from(tcp.cwnd) * 8.0;
         words.push(format!("send {}", rate(bits * 1e6 / tcp.rtt_us as f64)));
@@ -93,6 +128,10 @@ fn pace(words: &mut Vec<String>, tcp: &Tcp) {
     some(words, "lastack", tcp.last_ack_recv_ms);
     if let Some(bytes) = tcp.pacing_rate {
         words.push(format!("pacing_rate {}", rate(bytes as f64 * 8.0)));
+    }
+    if let Some(account) = tcp.account.as_ref().filter(|a| a.delivery_rate > 0) {
+        let bits = account.delivery_rate as f64 * 8.0;
+        words.push(format!("delivery_rate {}", rate(bits)));
     }
 }
 
@@ -112,6 +151,9 @@ fn rate(bits: f64) -> String {
 fn waited(words: &mut Vec<String>, account: &Account) {
     some(words, "delivered", account.delivered);
     some(words, "delivered_ce", account.delivered_ce);
+    if account.app_limited {
+        words.push("app_limited".into());
+    }
     let busy = account.busy_us;
     if busy == 0 {
         return;
@@ -156,6 +198,11 @@ fn missing(words: &mut Vec<String>, tcp: &Tcp) {
 /// What waits, and both windows.
 fn ends(words: &mut Vec<String>, tcp: &Tcp) {
     some(words, "notsent", tcp.notsent_bytes);
+    if tcp.rcv_rtt_us > 0 {
+        words.push(format!("rcv_rtt:{}", ms(tcp.rcv_rtt_us)));
+    }
+    some(words, "rcv_space", tcp.rcv_space);
+    some(words, "rcv_ssthresh", tcp.rcv_ssthresh);
     if tcp.min_rtt_us > 0 {
         words.push(format!("minrtt:{}", ms(tcp.min_rtt_us)));
     }

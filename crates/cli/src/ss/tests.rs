@@ -1,7 +1,7 @@
 //! The table as it is printed: without a terminal plain, one line for what is below a connection.
 
 use super::*;
-use crate::view::socket::{Account, Tcp};
+use crate::view::socket::{Account, PathModel, Tcp};
 use clap::Parser;
 
 fn args(options: &[&str]) -> args::Ss {
@@ -50,12 +50,25 @@ fn connection() -> Socket {
         cwnd: 10,
         reordering: 3,
         snd_wnd: 65_536,
+        accecn: true,
+        ecnseen: true,
+        rcv_rtt_us: 1_500,
+        rcv_space: 14_480,
+        rcv_ssthresh: 64_088,
+        model: Some(PathModel::Bbr {
+            bw: 1_250_000,
+            mrtt_us: 40,
+            pacing_gain_percent: 277,
+            cwnd_gain_percent: 200,
+        }),
         pacing_rate: Some(347_520_000),
         account: Some(Account {
             bytes_acked: 4711,
             total_retrans: 2,
             busy_us: 10_000,
             rwnd_limited_us: 2_500,
+            delivery_rate: 1_250_000,
+            app_limited: true,
             ..Account::default()
         }),
         ..Tcp::default()
@@ -107,9 +120,10 @@ fn what_is_known_stands_below_in_the_words_of_ss() {
     let below = text.lines().nth(2).unwrap();
     assert_eq!(
         below,
-        "    skmem:(r0,rb131072,t12345,tb65536,d0) ts sack cubic wscale:7,4 rto:204 rtt:0.05/0.025 ato:40 \
-         mss:1448 cwnd:10 bytes_acked:4711 send 2.32Gbps pacing_rate 2.78Gbps busy:10ms rwnd_limited:2ms(25.0%) \
-         retrans:0/2 snd_wnd:65536"
+        "    skmem:(r0,rb131072,t12345,tb65536,d0) ts sack accecn ecnseen cubic wscale:7,4 rto:204 rtt:0.05/0.025 ato:40 \
+         mss:1448 cwnd:10 bytes_acked:4711 bbr:(bw:10Mbps,mrtt:0.04,pacing_gain:2.77,cwnd_gain:2) \
+         send 2.32Gbps pacing_rate 2.78Gbps delivery_rate 10Mbps app_limited busy:10ms rwnd_limited:2ms(25.0%) \
+         retrans:0/2 rcv_rtt:1.5 rcv_space:14480 rcv_ssthresh:64088 snd_wnd:65536"
     );
     let terminal = Style {
         moving: true,

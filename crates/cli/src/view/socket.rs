@@ -34,6 +34,12 @@ pub(crate) struct Tcp {
     pub(crate) congestion: String,
     pub(crate) timestamps: bool,
     pub(crate) sack: bool,
+    /// ECN in use, classic or accurate (RFC 9768), and that the peer's data was seen to be capable of marks.
+    pub(crate) ecn: bool,
+    pub(crate) accecn: bool,
+    pub(crate) ecnseen: bool,
+    /// Data on the SYN was taken.
+    pub(crate) fastopen: bool,
     /// Window shifts, the peer's and ours, when both sides scale.
     pub(crate) wscale: Option<(u8, u8)>,
     /// `open`, `disorder`, `recovery` or `loss`.
@@ -66,12 +72,39 @@ pub(crate) struct Tcp {
     pub(crate) notsent_bytes: u32,
     pub(crate) snd_wnd: u32,
     pub(crate) rcv_wnd: u32,
+    /// The round trip as the receiving side sees it; 0 before a stream came in.
+    pub(crate) rcv_rtt_us: u64,
+    pub(crate) rcv_space: u32,
+    pub(crate) rcv_ssthresh: u32,
+    /// What the congestion control keeps of the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<PathModel>,
     /// Bytes a second; none when nothing limits it.
     pub(crate) pacing_rate: Option<u64>,
     pub(crate) last_data_sent_ms: u64,
     pub(crate) last_ack_recv_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) account: Option<Account>,
+}
+
+/// What some congestion controls keep of a path (TCP_CC_INFO).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PathModel {
+    /// `alpha` in 1/1024, bytes marked and acknowledged in this window.
+    Dctcp {
+        ce_state: bool,
+        alpha: u32,
+        ab_ecn: u32,
+        ab_tot: u32,
+    },
+    /// Bytes a second, and gains in hundredths.
+    Bbr {
+        bw: u64,
+        mrtt_us: u64,
+        pacing_gain_percent: u32,
+        cwnd_gain_percent: u32,
+    },
 }
 
 /// What a connection has done so far.
@@ -86,6 +119,10 @@ pub(crate) struct Account {
     pub(crate) data_segs_out: u32,
     pub(crate) data_segs_in: u32,
     pub(crate) total_retrans: u32,
+    /// Bytes a second; 0 before the first measurement.
+    pub(crate) delivery_rate: u64,
+    /// That would have been more if the application had had more to send.
+    pub(crate) app_limited: bool,
     pub(crate) delivered: u32,
     pub(crate) delivered_ce: u32,
     pub(crate) dsack_dups: u32,

@@ -106,7 +106,7 @@ impl Conn<'_> {
             out.send = true;
         }
         if self.ledger.is_some() {
-            self.account_ack(core.now, una, delivery.segments, out.fin);
+            self.account_ack(core.now, una, &delivery, out.fin);
         }
         Ok(out)
     }

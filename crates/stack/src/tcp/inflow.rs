@@ -129,6 +129,11 @@ impl Inflow {
         };
     }
 
+    /// What was read in the round trip before, bytes.
+    pub(crate) fn space(&self) -> u32 {
+        self.space
+    }
+
     /// The round trip, microseconds.
     pub(crate) fn rtt(&self) -> u32 {
         self.rtt >> 3

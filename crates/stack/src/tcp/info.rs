@@ -15,10 +15,12 @@ use crate::socket::SocketId;
 
 use super::Tcp;
 use super::acc_ecn::{AccEcn, EcnCounters};
+use super::congestion::{Bbr, Congestion, Control, Dctcp, Model};
 use super::fast_open::FastOpenFail;
+use super::inflow::Inflow;
 use super::model::rate;
 use super::output::announced_mss;
-use super::record::{Repair, State, Tcb, flag, more};
+use super::record::{Active, Repair, State, Tcb, flag, more};
 
 /// What the sender makes of losses: Linux's TCP_CA_* states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +96,12 @@ pub struct TcpInfo {
     pub advertised_mss: u32,
     /// Largest data segment received lately, payload.
     pub receive_mss: u32,
+    /// The round trip as seen from the receiving side; zero before a stream came in.
+    pub receive_rtt: Duration,
+    /// What the application read in a round trip lately, from which the receive buffer grows; bytes.
+    pub receive_space: u32,
+    /// The most the receive window may be now, bytes.
+    pub receive_ssthresh: u32,
     /// Timestamps in use.
     pub timestamps: bool,
     /// SACK in use.
@@ -114,12 +122,52 @@ pub struct TcpInfo {
     pub window_scales: (u8, u8),
     /// Name of the congestion control.
     pub congestion: &'static str,
+    /// What that keeps, if it tells anything.
+    pub congestion_info: Option<CongestionInfo>,
     /// Bytes a second that frames leave at, if they are paced; `u64::MAX`: as fast as may be.
     pub pacing_rate: u64,
     /// The most it may be (SO_MAX_PACING_RATE).
     pub max_pacing_rate: u64,
     /// What it has done so far, if [`TcpOptions::account`](super::TcpOptions) asks for that.
     pub account: Option<TcpAccount>,
+}
+
+/// What some algorithms keep of the path (TCP_CC_INFO).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CongestionInfo {
+    /// RFC 8257.
+    Dctcp(DctcpInfo),
+    /// draft-ietf-ccwg-bbr.
+    Bbr(BbrInfo),
+}
+
+/// What DCTCP keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DctcpInfo {
+    /// The peer speaks ECN; if not, the rest is 0.
+    pub enabled: bool,
+    /// The last segment received was marked (DCTCP.CE).
+    pub ce_state: bool,
+    /// The share of marks, in 1/1024 (DCTCP.Alpha).
+    pub alpha: u32,
+    /// Bytes acknowledged in this window.
+    pub acked: u32,
+    /// Of these, marked.
+    pub marked: u32,
+}
+
+/// What BBR keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BbrInfo {
+    /// What the path is held to carry, bytes a second.
+    pub bandwidth: u64,
+    /// The shortest round trip lately; zero before the first.
+    pub min_rtt: Duration,
+    /// Hundredths of the bandwidth at which it sends.
+    pub pacing_gain: u32,
+    /// Hundredths of bandwidth and round trip that may be in flight.
+    pub window_gain: u32,
 }
 
 /// What a connection has done so far. Counts of 32 bits wrap, as Linux's.
@@ -167,6 +215,10 @@ pub struct TcpAccount {
     pub timeout_recoveries: u16,
     /// How long these repairs took, one that goes on included.
     pub timeout_time: Duration,
+    /// How fast the network delivered lately, bytes a second; 0 before the first measurement.
+    pub delivery_rate: u64,
+    /// It would have been more if the application had had more to send.
+    pub delivery_rate_app_limited: bool,
 }
 
 /// One row of a connection table.
@@ -190,6 +242,20 @@ pub struct ConnectionInfo {
     pub cwnd: u32,
 }
 
+fn recovery(act: &Active) -> Recovery {
+    match act.repair {
+        Repair::Open if act.flight.sacked > 0 => Recovery::Disorder,
+        Repair::Open => Recovery::Open,
+        Repair::Reduction => Recovery::Reduction,
+        Repair::Recovery => Recovery::Recovery,
+        Repair::Loss => Recovery::Loss,
+    }
+}
+
+fn micros(us: u32) -> Duration {
+    Duration::from_micros(us.into())
+}
+
 impl Tcp {
     pub(crate) fn info(
         &self,
@@ -211,6 +277,7 @@ impl Tcp {
     ) -> TcpInfo {
         let act = self.actives.at(tcb.active);
         let profile = self.profiles.get(tcb.profile);
+        let inflow = self.inflows.of(index, tcb.inflow());
         let opening = matches!(tcb.shown_state(), State::SynSent | State::SynReceived);
         let since = |then: u32| match opening {
             true => Duration::ZERO,
@@ -219,7 +286,7 @@ impl Tcp {
         TcpInfo {
             state: tcb.shown_state(),
             rtt: tcb.srtt(),
-            rtt_variation: Duration::from_micros(u64::from(tcb.rttvar >> 2)),
+            rtt_variation: micros(tcb.rttvar >> 2),
             rto: tcb
                 .rto()
                 .min(self.profiles.get(tcb.profile).options.rto_max()),
@@ -240,27 +307,26 @@ impl Tcp {
             lost: act.map_or(0, |a| a.flight.lost),
             retransmitted: act.map_or(0, |a| a.flight.again),
             reordering: u32::from(tcb.reordering).max(super::recovery::DUP_THRESH),
-            min_rtt: act.map_or(Duration::ZERO, |a| {
-                Duration::from_micros(u64::from(a.rack.min_rtt))
-            }),
+            min_rtt: micros(act.map_or(0, |a| a.rack.min_rtt)),
             backoff: tcb.backoff,
             timeouts: match opening {
                 true => tcb.backoff,
                 false => act.map_or(0, |a| a.timeouts),
             },
             probes: tcb.probes,
-            recovery: act.map_or(Recovery::Open, |a| match a.repair {
-                Repair::Open if a.flight.sacked > 0 => Recovery::Disorder,
-                Repair::Open => Recovery::Open,
-                Repair::Reduction => Recovery::Reduction,
-                Repair::Recovery => Recovery::Recovery,
-                Repair::Loss => Recovery::Loss,
-            }),
+            recovery: act.map_or(Recovery::Open, recovery),
             advertised_mss: {
                 let (mtu, limit) = (net.link_mtu(&profile.local), profile.options.max_segment);
                 u32::from(announced_mss(mtu, tcb.remote.is_v4(), limit))
             },
             receive_mss: act.map_or(0, |a| u32::from(a.rcv_mss)),
+            receive_rtt: micros(inflow.map_or(0, Inflow::rtt)),
+            receive_space: inflow.map_or(10 * u32::from(tcb.mss), Inflow::space),
+            receive_ssthresh: {
+                let most = profile.options.receive_limit(&core.tcp, inflow);
+                let clamp = profile.options.window_clamp.unwrap_or(u32::MAX);
+                most.min(clamp).min(u32::from(u16::MAX) << tcb.rcv_scale())
+            },
             timestamps: tcb.has(flag::TIMESTAMPS),
             sack: tcb.has(flag::SACK),
             fast_open_fail: tcb.fast_fail(),
@@ -271,6 +337,7 @@ impl Tcp {
             scaled: tcb.scales != 0,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: profile.options.congestion.name(),
+            congestion_info: self.congestion_info(profile.options.congestion, tcb, act),
             pacing_rate: match act.and_then(|a| rate(&self.controls, &self.models, a.control)) {
                 Some(rate) => rate.min(profile.options.max_pacing_rate),
                 None => tcb.pacing_rate(&core.tcp, profile.options.max_pacing_rate),
@@ -294,6 +361,41 @@ impl Tcp {
         let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
         let options = &self.profiles.get(tcb.profile).options;
         Ok(options.receive_memory(&core.tcp, self.inflows.of(index, tcb.inflow())))
+    }
+
+    /// Without a record yet: what it begins with.
+    fn congestion_info(
+        &self,
+        congestion: Congestion,
+        tcb: &Tcb,
+        act: Option<&Active>,
+    ) -> Option<CongestionInfo> {
+        let control = act.and_then(|a| self.controls.at(a.control));
+        match (congestion, control) {
+            (Congestion::Dctcp, _) if tcb.more & (more::ECN | more::ACC_ECN) == 0 => {
+                Some(CongestionInfo::Dctcp(DctcpInfo::default()))
+            }
+            (Congestion::Dctcp, control) => {
+                let begin = Dctcp::default();
+                let dctcp = match control {
+                    Some(Control::Dctcp(dctcp)) => dctcp,
+                    _ => &begin,
+                };
+                Some(CongestionInfo::Dctcp(DctcpInfo {
+                    enabled: true,
+                    ce_state: tcb.more & more::ECE != 0 && !tcb.is_accurate(),
+                    alpha: dctcp.alpha,
+                    acked: dctcp.acked,
+                    marked: dctcp.marked,
+                }))
+            }
+            (Congestion::Bbr, Some(Control::Bbr(Model(model)))) => self
+                .models
+                .at(*model)
+                .map(|m| CongestionInfo::Bbr(m.info())),
+            (Congestion::Bbr, _) => Some(CongestionInfo::Bbr(Bbr::new(0, tcb.cwnd, 0).info())),
+            (Congestion::Cubic | Congestion::Reno, _) => None,
+        }
     }
 
     fn accurate_ecn_of(&self, index: u32, tcb: &Tcb) -> Option<EcnCounters> {

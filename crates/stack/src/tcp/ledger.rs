@@ -14,10 +14,12 @@ use core::time::Duration;
 use base::{Instant, Seq};
 
 use super::Tcp;
+use super::congestion::Rates;
 use super::conn::Conn;
 use super::info::TcpAccount;
 use super::record::{Repair, flag};
 use super::segment::Segment;
+use super::sent::Delivery;
 
 /// What keeps the data of a connection from being acknowledged: Linux's chronograph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +36,7 @@ enum Limit {
 }
 
 /// The account of one connection. Times are milliseconds of the host's clock (low 32 bits), but for `limited`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
     bytes_acked: u64,
     bytes_received: u64,
@@ -51,6 +53,10 @@ pub(crate) struct Ledger {
     again: u32,
     pub(super) delivered: u32,
     pub(super) delivered_ce: u32,
+    rates: Rates<8>,
+    /// The last rate that says something of the path: bytes a second, and whether the application could have sent more.
+    rate: u64,
+    rate_limited: bool,
     duplicates: u32,
     reorderings: u32,
     out_of_order: u32,
@@ -66,7 +72,7 @@ pub(crate) struct Ledger {
     fin_rides: bool,
 }
 
-const _: () = assert!(size_of::<Ledger>() <= 128);
+const _: () = assert!(size_of::<Ledger>() <= 400);
 
 /// How many segments so many bytes are.
 fn segments(len: u32, mss: u32) -> u32 {
@@ -75,9 +81,36 @@ fn segments(len: u32, mss: u32) -> u32 {
 
 impl Ledger {
     fn new(now: Instant) -> Self {
+        let mut rates = Rates::new(now.micros());
+        rates.limit(0); // what is sent first leaves when the application has it
         Self {
+            bytes_acked: 0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            bytes_again: 0,
+            limited: [0; 3],
+            since: 0,
+            segments_out: 0,
+            segments_in: 0,
+            data_out: 0,
+            data_in: 0,
+            again: 0,
+            delivered: 0,
+            delivered_ce: 0,
+            rates,
+            rate: 0,
+            rate_limited: false,
+            duplicates: 0,
+            reorderings: 0,
+            out_of_order: 0,
             data_in_at: now.millis() as u32,
-            ..Self::default()
+            stalled_at: 0,
+            stalled_ms: 0,
+            timeouts: 0,
+            stalls: 0,
+            limit: Limit::Idle,
+            stalled: false,
+            fin_rides: false,
         }
     }
 
@@ -188,6 +221,29 @@ impl Ledger {
         }
     }
 
+    /// Bytes leave, new or again, with `in_flight` before them, at a round trip of `rtt` microseconds.
+    pub(super) fn rate_sent(&mut self, now: Instant, bytes: u32, in_flight: u32, rtt: u32) {
+        self.rates.sent(now.micros(), bytes, in_flight, rtt);
+    }
+
+    /// Nothing more is there to be sent.
+    pub(super) fn rate_limit(&mut self, in_flight: u32) {
+        self.rates.limit(in_flight);
+    }
+
+    /// Something was delivered: a rate that the application held down says nothing, unless it is more than what was known (as
+    /// Linux).
+    fn measure(&mut self, delivery: &Delivery) {
+        let sent_at = delivery.latest.map(|(at, _)| at);
+        let (now, bytes) = (delivery.now, delivery.bytes);
+        let sample = self.rates.sample(now, bytes, sent_at, delivery.min_rtt);
+        if let Some(sample) = sample
+            && (!sample.app_limited || sample.rate >= self.rate)
+        {
+            (self.rate, self.rate_limited) = (sample.rate, sample.app_limited);
+        }
+    }
+
     /// The account as people see it.
     pub(super) fn account(&self, now: Instant) -> TcpAccount {
         let [busy, window, buffer] = self.limited_for(now);
@@ -214,6 +270,8 @@ impl Ledger {
             timeouts: self.timeouts,
             timeout_recoveries: self.stalls,
             timeout_time: Duration::from_millis(u64::from(self.stalled_for(now))),
+            delivery_rate: self.rate,
+            delivery_rate_app_limited: self.rate_limited,
         }
     }
 }
@@ -236,14 +294,15 @@ impl Tcp {
 
 impl Conn<'_> {
     /// After an ACK that moved SND.UNA from `una`, or did not: what it acknowledged, in bytes and segments.
-    pub(super) fn account_ack(&mut self, now: Instant, una: Seq, segments: u32, fin: bool) {
+    pub(super) fn account_ack(&mut self, now: Instant, una: Seq, delivery: &Delivery, fin: bool) {
         let (moved, loss) = (self.tcb.snd_una.dist(una), self.act.repair == Repair::Loss);
         let Some(ledger) = &mut self.ledger else {
             return;
         };
         ledger.bytes_acked += u64::from(moved);
         let none_of_its_own = u32::from(fin && ledger.fin_rides);
-        let delivered = ledger.delivered.wrapping_add(segments);
+        ledger.measure(delivery);
+        let delivered = ledger.delivered.wrapping_add(delivery.segments);
         ledger.delivered = delivered.wrapping_sub(none_of_its_own);
         if ledger.stalled && !loss {
             ledger.recovered(now);

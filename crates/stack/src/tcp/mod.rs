@@ -93,7 +93,7 @@ pub use acc_ecn::EcnCounters;
 pub use congestion::Congestion;
 pub use edges::Urgent;
 pub use fast_open::{FastOpenFail, FastOpenKeys};
-pub use info::{ConnectionInfo, Recovery, TcpAccount, TcpInfo};
+pub use info::{BbrInfo, CongestionInfo, ConnectionInfo, DctcpInfo, Recovery, TcpAccount, TcpInfo};
 pub use marks::{Notice, NoticeKind};
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;

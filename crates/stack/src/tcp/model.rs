@@ -1,4 +1,4 @@
-//! What BBR's model of a path hears of a connection, and what it makes of it.
+//! What BBR's model of a path hears of a connection, and what it makes of it; the account's delivery rate hears the same.
 //!
 //! What does not live here: the model (`congestion::bbr`).
 //!
@@ -50,12 +50,15 @@ impl Conn<'_> {
 
     /// Bytes leave, new or again, with `in_flight` before them. Makes the model with the first.
     pub(crate) fn note_rate(&mut self, core: &Core, bytes: u32, in_flight: u32) {
+        let rtt = self.tcb.srtt >> 3;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.rate_sent(core.now, bytes, in_flight, rtt);
+        }
         if !self.has_model() {
             return;
         }
         let now = core.now.micros();
         if self.act.control == NONE {
-            let rtt = self.tcb.srtt >> 3;
             let model = Bbr::new(now, self.tcb.cwnd, rtt);
             if let Some(model) = self.models.insert(model) {
                 let control = self.controls.insert(Control::Bbr(Model(model.index)));
@@ -67,7 +70,6 @@ impl Conn<'_> {
                 }
             }
         }
-        let rtt = self.tcb.srtt >> 3;
         if let Some(model) = self.model() {
             model.rates.sent(now, bytes, in_flight, rtt);
         }
@@ -75,10 +77,17 @@ impl Conn<'_> {
 
     /// Nothing more is there to be sent, and the window has room: what is delivered now says little of the path.
     pub(crate) fn note_app_limited(&mut self) {
+        if self.ledger.is_none() && !self.has_model() {
+            return;
+        }
         let (pipe, lost) = (self.pipe(), self.act.flight.lost);
-        let idle = self.act.unsent.is_empty() && lost == 0 && pipe < self.tcb.cwnd;
+        if !self.act.unsent.is_empty() || lost > 0 || pipe >= self.tcb.cwnd {
+            return;
+        }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.rate_limit(pipe);
+        }
         if self.has_model()
-            && idle
             && let Some(model) = self.model()
         {
             model.rates.limit(pipe);

@@ -156,6 +156,8 @@ fn bytes_and_segments_are_counted_both_ways() {
         delivered: 1 + 3,
         since_data_received: ms(20),
         busy: ms(40),
+        delivery_rate: 2000 * 1000 / 30,
+        delivery_rate_app_limited: true,
         ..TcpAccount::default()
     };
     assert_eq!(now.account, Some(expected));
@@ -496,4 +498,48 @@ fn the_pacing_rate_of_bbr_is_its_models() {
         "{} of {twice}",
         info.pacing_rate
     );
+}
+
+/// What is delivered in a round trip, unless the application held back: such a rate only counts when it is higher (as Linux).
+#[test]
+fn the_delivery_rate_is_told() {
+    let (mut rig, open) = accepted();
+    let rate = |rig: &Rig| {
+        let account = account(rig, &open);
+        (account.delivery_rate, account.delivery_rate_app_limited)
+    };
+    assert_eq!(rate(&rig), (0, false));
+    let mut acked = 0;
+    let mut round = |rig: &mut Rig, bytes: usize| {
+        rig.write(&open, &vec![1; bytes]);
+        acked += sent(rig).iter().map(|s| s.data.len() as u32).sum::<u32>();
+        rig.ms(50);
+        ack(rig, &open, acked, &[]);
+    };
+    round(&mut rig, 1000);
+    assert_eq!(rate(&rig), (20_000, true), "a segment in 50 ms");
+    round(&mut rig, 30_000);
+    assert_eq!(rate(&rig), (200_000, true), "a window, after a pause");
+    round(&mut rig, 0);
+    let fast = (400_000, false);
+    assert_eq!(rate(&rig), fast, "what was left, a window twice as large");
+    round(&mut rig, 1000);
+    assert_eq!(rate(&rig), fast, "the application held back");
+}
+
+/// The receiving side's view: what the application reads in a round trip, and how far the window may open.
+#[test]
+fn the_receiving_side_is_told() {
+    let (mut rig, mut open) = accepted();
+    let before = info(&rig, &open);
+    assert_eq!(
+        (before.receive_rtt, before.receive_space),
+        (ms(0), 10 * MSS)
+    );
+    assert!(before.receive_ssthresh >= before.receive_window);
+    for _ in 0..10 {
+        rig.send(open.peer, open.host, ACK, &[1; 1400]);
+        open.peer = open.peer.wrapping_add(1400);
+    }
+    assert!(info(&rig, &open).receive_rtt >= ms(50), "the handshake's");
 }

@@ -1,6 +1,6 @@
 //! Explicit congestion notification (RFC 3168, RFC 8511), and DCTCP's use of it (RFC 8257).
 
-use stack::{Congestion, Recovery, TcpOptions};
+use stack::{Congestion, CongestionInfo, Recovery, TcpOptions};
 use wire::tcp::Options;
 
 use crate::rig::*;
@@ -208,6 +208,12 @@ fn dctcp_asks_for_ecn_and_echoes_each_mark() {
         rig.ms(50);
         let ack = rig.expect();
         assert_eq!(ack.tos, ECT_0, "ACKs are capable of marks, too");
+        let info = rig.host.tcp_info(open.socket).unwrap().congestion_info;
+        let Some(CongestionInfo::Dctcp(dctcp)) = info else {
+            panic!("{info:?}");
+        };
+        assert!(dctcp.enabled && dctcp.alpha == 1024);
+        assert_eq!(dctcp.ce_state, ack.has(ECE), "TCP_CC_INFO");
         ack.has(ECE)
     };
     let echoes = [CE, ECT_0, CE, CE, ECT_0].map(|bits| data(&mut rig, bits));

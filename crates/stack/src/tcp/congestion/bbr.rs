@@ -5,7 +5,11 @@
 //!
 //! Invariant: without a sample nothing of the model changes; the window is four segments at least.
 
+use core::time::Duration;
+
 use base::{Instant, Rng};
+
+use crate::tcp::info::BbrInfo;
 
 use super::rate::{Rates, Sample};
 use super::{Ack, Algorithm, Window};
@@ -70,7 +74,7 @@ pub(crate) struct Signals {
 /// The model of one path.
 #[derive(Debug)]
 pub(crate) struct Bbr {
-    pub(crate) rates: Rates,
+    pub(crate) rates: Rates<32>,
     pub(crate) phase: Phase,
     acks: Acks,
     /// Bytes a second.
@@ -177,6 +181,20 @@ impl Bbr {
     /// BBR.bw: the lower of what the path gave lately and what losses say of now, bytes a second.
     pub(crate) fn bw(&self) -> u64 {
         self.max_bw.min(self.bw_short)
+    }
+
+    /// What tools are told.
+    pub(crate) fn info(&self) -> BbrInfo {
+        let (pacing, window) = self.gains();
+        BbrInfo {
+            bandwidth: self.bw(),
+            min_rtt: Duration::from_micros(match self.min_rtt {
+                NO_LIMIT => 0,
+                us => us.into(),
+            }),
+            pacing_gain: pacing as u32,
+            window_gain: window as u32,
+        }
     }
 
     pub(crate) fn pacing_rate(&self) -> u64 {

@@ -19,6 +19,7 @@ pub(crate) use bbr::{Bbr, Model, Signals};
 pub(crate) use cubic::Cubic;
 pub(crate) use dctcp::Dctcp;
 pub(crate) use hystart::Variant;
+pub(crate) use rate::Rates;
 pub(crate) use reno::Reno;
 
 /// Names of the algorithms, as Linux's `tcp_congestion_control` has them.

@@ -1,16 +1,12 @@
 //! Delivery rate estimation (draft-ietf-ccwg-bbr 4.1): how fast the network delivered what was sent, measured between ACKs.
 //!
-//! What was delivered when something was sent is kept in some snapshots of the last round trips, not with each segment: what
-//! leaves within a sixteenth of a round trip shares one. A rate is measured from the snapshot on, so it is exact, over a time a
-//! little longer.
+//! What was delivered when something was sent is kept in some snapshots of the last two round trips, not with each segment: what
+//! leaves in a part of a round trip shares one. A rate is measured from the snapshot on, so it is exact, over a time a little
+//! longer.
 //!
 //! What does not live here: what follows from a rate (`bbr`). Times are microseconds.
 //!
 //! Invariant: counts of bytes wrap at 2^32, and are only compared within a few windows.
-
-/// Snapshots kept: two round trips of them.
-const SNAPSHOTS: usize = 32;
-const SPACING: u32 = 16;
 
 /// The state of delivery when something was sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,10 +21,10 @@ struct Snapshot {
     app_limited: bool,
 }
 
-/// What has been delivered of one connection.
+/// What has been delivered of one connection. `N` snapshots are two round trips of them, a power of two up to 128.
 #[derive(Debug)]
-pub(crate) struct Rates {
-    snapshots: [Snapshot; SNAPSHOTS],
+pub(crate) struct Rates<const N: usize> {
+    snapshots: [Snapshot; N],
     /// How many there are, and which is the latest.
     count: u8,
     latest: u8,
@@ -61,10 +57,13 @@ impl Sample {
     }
 }
 
-impl Rates {
+impl<const N: usize> Rates<N> {
+    /// Into how many parts a round trip is cut.
+    const SPACING: u32 = N as u32 / 2;
+
     pub(crate) fn new(now: u64) -> Self {
         Self {
-            snapshots: [Snapshot::default(); SNAPSHOTS],
+            snapshots: [Snapshot::default(); N],
             count: 0,
             latest: 0,
             first_sent_at: now as u32,
@@ -98,18 +97,18 @@ impl Rates {
         if in_flight == 0 {
             (self.first_sent_at, self.delivered_at) = (at, at);
         }
-        let latest = &mut self.snapshots[usize::from(self.latest) % SNAPSHOTS];
+        let latest = &mut self.snapshots[usize::from(self.latest) % N];
         let app_limited = self.limited_until.is_some();
         if self.count > 0
             && in_flight > 0
-            && at.wrapping_sub(latest.at) < rtt / SPACING
+            && at.wrapping_sub(latest.at) < rtt / Self::SPACING
             && latest.app_limited == app_limited
         {
             latest.in_flight = latest.in_flight.max(in_flight.saturating_add(bytes));
             return;
         }
-        self.latest = (self.latest + 1) % SNAPSHOTS as u8;
-        self.count = (self.count + 1).min(SNAPSHOTS as u8);
+        self.latest = (self.latest + 1) % N as u8;
+        self.count = (self.count + 1).min(N as u8);
         self.snapshots[usize::from(self.latest)] = Snapshot {
             at,
             first_sent_at: self.first_sent_at,
@@ -125,7 +124,7 @@ impl Rates {
     fn snapshot(&self, at: u32) -> Option<Snapshot> {
         let mut found = None;
         for back in 0..usize::from(self.count) {
-            let index = (usize::from(self.latest) + SNAPSHOTS - back) % SNAPSHOTS;
+            let index = (usize::from(self.latest) + N - back) % N;
             let snapshot = self.snapshots[index];
             found = Some(snapshot);
             if at.wrapping_sub(snapshot.at) as i32 >= 0 {
@@ -182,7 +181,7 @@ mod tests {
     const RTT: u32 = 100_000;
 
     /// Ten segments of 1000 bytes leave each 10 ms from 0 on, and are acknowledged one by one 100 ms later.
-    fn steady(rates: &mut Rates, segments: u64) -> Option<Sample> {
+    fn steady<const N: usize>(rates: &mut Rates<N>, segments: u64) -> Option<Sample> {
         let mut last = None;
         for tick in 0..segments + 10 {
             let now = 1_000_000 + tick * 10_000;
@@ -200,16 +199,18 @@ mod tests {
     /// Draft 4.1: a segment each 10 ms is 100,000 bytes a second.
     #[test]
     fn the_rate_is_of_what_was_delivered_between_sending_and_ack() {
-        let mut rates = Rates::new(1_000_000);
-        let sample = steady(&mut rates, 100).expect("a measurement");
-        assert!((95_000..=105_000).contains(&sample.rate), "{sample:?}");
-        assert!(!sample.app_limited && sample.lost == 0);
-        assert_eq!(rates.delivered(), 100_000);
+        let (mut many, mut few) = (Rates::<32>::new(1_000_000), Rates::<4>::new(1_000_000));
+        for sample in [steady(&mut many, 100), steady(&mut few, 100)] {
+            let sample = sample.expect("a measurement");
+            assert!((95_000..=105_000).contains(&sample.rate), "{sample:?}");
+            assert!(!sample.app_limited && sample.lost == 0);
+        }
+        assert_eq!(many.delivered(), 100_000);
     }
 
     #[test]
     fn what_the_application_holds_back_is_told_apart() {
-        let mut rates = Rates::new(0);
+        let mut rates = Rates::<32>::new(0);
         rates.limit(0);
         rates.sent(1000, 1000, 0, RTT);
         let sample = rates.sample(101_000, 1000, Some(1000), RTT);
@@ -219,14 +220,14 @@ mod tests {
 
     #[test]
     fn a_measurement_shorter_than_a_round_trip_is_none() {
-        let mut rates = Rates::new(0);
+        let mut rates = Rates::<32>::new(0);
         rates.sent(1000, 1000, 0, RTT);
         assert!(rates.sample(51_000, 1000, Some(1000), RTT).is_none());
     }
 
     #[test]
     fn losses_since_a_segment_left_count_against_what_was_in_flight() {
-        let mut rates = Rates::new(0);
+        let mut rates = Rates::<32>::new(0);
         rates.sent(1000, 1000, 99_000, RTT);
         rates.lost(2000);
         let sample = rates.sample(101_000, 1000, Some(1000), RTT);
