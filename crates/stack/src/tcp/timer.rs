@@ -225,7 +225,7 @@ impl Conn<'_> {
             if let Some(ledger) = &mut self.ledger {
                 ledger.timed_out(core.now, self.tcb.backoff == 0);
             }
-            self.tcb.backoff += 1;
+            self.tcb.backoff = self.tcb.backoff.saturating_add(1);
             self.act.rto_at = self.within_limit(core.now + self.patience_to_send(&core.tcp));
             self.tcb.flags |= flag::RETRANSMIT;
             return Outcome::SEND;

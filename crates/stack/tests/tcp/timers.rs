@@ -186,6 +186,22 @@ fn endless_keepalive_times_do_no_harm() {
     assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
 }
 
+/// A user's timeout bounds a SYN, too, however many of them that takes.
+#[test]
+fn a_syn_is_sent_again_for_as_long_as_its_user_says() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        user_timeout: Some(Duration::from_secs(400)),
+        rto_max: Some(Duration::from_secs(1)),
+        ..TcpOptions::default()
+    };
+    let (socket, _) = rig.connect(&options);
+    assert!(times(&mut rig, 399).len() > 390);
+    rig.ms(1100);
+    let error = rig.host.take_error(socket);
+    assert_eq!(error, Some(SocketError::TimedOut));
+}
+
 /// RFC 6298 5: the backed-off timeout stays until there is a new sample, else a path that became slow would have a timeout for
 /// everything that is sent.
 #[test]
