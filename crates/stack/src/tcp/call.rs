@@ -509,7 +509,7 @@ impl Tcp {
         let writable = self.readiness(index).contains(Ready::WRITABLE);
         let profile = self.profiles.get(old);
         let (local, mut options) = (profile.local, profile.options.clone());
-        let congestion = options.congestion;
+        let (congestion, keepalive) = (options.congestion, options.keepalive);
         change(&mut options);
         let other = congestion != options.congestion;
         let new = self
@@ -532,7 +532,9 @@ impl Tcp {
         } else {
             tcb.flags & !flag::NODELAY
         };
-        self.start_keepalive(core, index);
+        if keepalive != options.keepalive {
+            self.start_keepalive(core, index);
+        }
         self.keep_account(core.now, index);
         // A larger send buffer opens room to write, a larger receive buffer the window.
         if !writable && self.readiness(index).contains(Ready::WRITABLE) {

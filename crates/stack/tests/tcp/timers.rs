@@ -403,6 +403,28 @@ fn keepalive_probes_an_idle_peer_and_gives_up() {
     assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
 }
 
+/// Silence is the peer's: what the application sets meanwhile does not break it.
+#[test]
+fn other_options_do_not_put_keepalive_off() {
+    let mut rig = Rig::new();
+    let keepalive = Keepalive {
+        idle: Duration::from_secs(10),
+        ..Keepalive::default()
+    };
+    let options = TcpOptions {
+        keepalive: Some(keepalive),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    rig.ms(9000);
+    rig.host
+        .tcp_set_options(rig.now, open.socket, |options| options.nodelay = true)
+        .unwrap();
+    rig.silence();
+    rig.ms(1001);
+    assert_eq!(rig.expect().seq, open.host.wrapping_sub(1));
+}
+
 #[test]
 fn an_idle_connection_without_keepalive_has_no_timer() {
     let mut rig = Rig::new();
