@@ -81,7 +81,7 @@ impl Tcb {
     /// Milliseconds since data came, in ticks.
     fn since_data(&self, now: Instant) -> u32 {
         let passed = ticks(now.millis() as u32).wrapping_sub(ticks(self.last_received));
-        (u32::from(self.quiet) + (passed & (u32::MAX / TICK))) * TICK
+        (u32::from(self.quiet) + (passed & (u32::MAX / TICK))).saturating_mul(TICK)
     }
 
     /// A segment came that belongs to the connection, with data or without.

@@ -234,3 +234,17 @@ fn the_delay_follows_the_pace_of_data() {
     }
     assert_eq!((rig.now - before).as_millis(), 53);
 }
+
+/// Times of 32 bits go round after 49.7 days; a connection may be silent for as long.
+#[test]
+fn seven_weeks_of_silence_are_a_pause() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.send(open.peer, open.host, ACK, b"data");
+    rig.ms(2000);
+    rig.send(open.peer + 4, open.host, ACK, b"");
+    while rig.next().is_some() {}
+    rig.ms((1 << 32) - 500);
+    rig.send(open.peer + 4, open.host, ACK, b"more");
+    assert_eq!(rig.expect().ack, open.peer + 8);
+}
