@@ -522,7 +522,7 @@ impl Tcp {
         };
         tcb.profile = new;
         if other {
-            self.drop_control(index);
+            self.change_control(index);
         }
         let Some(tcb) = self.conns.at_mut(index) else {
             return Ok(());
@@ -548,6 +548,16 @@ impl Tcp {
         }
         self.queue_send(index);
         Ok(())
+    }
+
+    /// Another congestion control takes over. What the one before knew is not brought back by an undo.
+    fn change_control(&mut self, index: u32) {
+        self.drop_control(index);
+        if self.conns.at(index).is_some_and(|tcb| !tcb.is_idle())
+            && let Some(mut conn) = self.conn(index)
+        {
+            conn.forget_undo();
+        }
     }
 
     /// Holds partial segments back, or lets them go (TCP_CORK).

@@ -103,7 +103,8 @@ impl Conn<'_> {
         }
     }
 
-    /// A repair begins that changes no window: there is nothing to be taken back, and no original is listened for.
+    /// A repair begins that changes no window, or another congestion control: there is nothing to be taken back, and no original
+    /// is listened for.
     pub(crate) fn forget_undo(&mut self) {
         if let Some(episode) = self.episode() {
             (episode.undo.valid, episode.undo.frto) = (false, Frto::Off);

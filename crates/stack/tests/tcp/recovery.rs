@@ -1,7 +1,7 @@
 //! Loss recovery: RACK-TLP (RFC 8985), proportional rate reduction (RFC 9937), limited transmit (RFC 3042), and taking a repair
 //! back that was not needed (RFC 3522, RFC 5682, D-SACK).
 
-use stack::{Count, TcpInfo, TcpOptions};
+use stack::{Congestion, Count, TcpInfo, TcpOptions};
 use wire::tcp::{Options, Sack};
 
 use crate::rig::{ACK, Open, Rig, SECOND, Seg, nodelay};
@@ -466,4 +466,34 @@ fn a_timeout_leaves_alone_what_was_just_sent() {
     let now = info(&rig, &open);
     assert_eq!(count(&rig, Count::TcpTimeouts), 1);
     assert!(now.lost + now.retransmitted <= 2 * MSS, "{now:?}");
+}
+
+/// What one congestion control knew is nothing to another that has taken its place since.
+#[test]
+fn a_repair_is_not_taken_back_by_another_congestion_control() {
+    for from in Congestion::AVAILABLE {
+        for to in Congestion::AVAILABLE {
+            let (mut rig, open) = path(false);
+            let change = |rig: &mut Rig, to: Congestion| {
+                rig.host
+                    .tcp_set_options(rig.now, open.socket, |options| options.congestion = to)
+                    .unwrap();
+            };
+            change(&mut rig, *from);
+            burst(&mut rig, &open, 10);
+            rig.ms(100);
+            ack(&mut rig, &open, 2, &[]);
+            ack(&mut rig, &open, 2, &[(3, 7)]);
+            assert_eq!(count(&rig, Count::TcpFastRetransmits), 1);
+            change(&mut rig, *to);
+            burst(&mut rig, &open, 2);
+            for end in 10..30 {
+                rig.ms(100);
+                ack(&mut rig, &open, end, &[]);
+                burst(&mut rig, &open, 1);
+            }
+            ack(&mut rig, &open, 29, &[(2, 3)]);
+            assert_eq!(count(&rig, Count::TcpUndone), u64::from(from == to));
+        }
+    }
 }
