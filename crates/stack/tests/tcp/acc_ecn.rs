@@ -510,6 +510,20 @@ fn segments_with_the_option_are_as_much_shorter() {
     assert_eq!((data.data.len(), said(&data).is_some()), (1460, false));
 }
 
+/// Segments would be too long with an option that nothing was kept for when the peer's came.
+#[test]
+fn an_option_that_is_allowed_later_is_of_later_connections() {
+    let mut rig = with(3, 0);
+    let open = accepted(&mut rig, 2);
+    let mut tcp = rig.host.tcp_tunables();
+    tcp.ecn_option = 2;
+    rig.host.set_tcp_tunables(tcp).unwrap();
+    rig.write(&open, &[1; 4000]);
+    let data = rig.expect();
+    assert_eq!((data.seq, data.data.len()), (open.host, 1460));
+    assert_eq!(said(&data), None);
+}
+
 #[test]
 fn a_search_for_the_path_mtu_goes_without_the_option() {
     let mut config = Config { ..config() };

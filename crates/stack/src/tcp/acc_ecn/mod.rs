@@ -141,7 +141,7 @@ impl AccEcn {
 
     /// Whether the option may be sent at all.
     fn sends_option(&self, tcp: &TcpTunables) -> bool {
-        tcp.ecn_option != 0 && self.is(bit::SEEN) && (tcp.ecn_option > 2 || !self.is(bit::FAILED))
+        tcp.ecn_option != 0 && self.reserve > 0 && (tcp.ecn_option > 2 || !self.is(bit::FAILED))
     }
 
     pub(super) fn info(&self) -> EcnCounters {
