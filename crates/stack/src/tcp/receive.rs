@@ -6,7 +6,7 @@
 //! Invariant: out-of-order ranges are sorted, disjoint, not adjacent, above `rcv_nxt` and below `rcv_adv`.
 //! Invariant: at most [`MAX_RANGES`] of them a connection, so that a peer can neither pin much memory nor make a segment dear.
 
-use base::{Chain, Instant, Seq};
+use base::{BLOCK, Chain, Instant, Seq};
 
 use crate::context::{Core, Keep};
 use crate::socket::Ready;
@@ -21,20 +21,17 @@ const MAX_RANGES: u8 = 128;
 /// A reader who leaves no more unread than this keeps up: he is served for longest when packet memory runs low.
 const KEEPS_UP: usize = 32 * 1024;
 /// Segments up to this size are copied behind the bytes already queued, so that they do not pin a block each.
-const COPY_BELOW: usize = 512;
+const COPY_UP_TO: usize = BLOCK / 2;
 
 /// Joins `data` behind `queue`, copying when it is small and fits.
 fn join(core: &mut Core, queue: &mut Chain, data: Chain) {
-    if data.len() <= COPY_BELOW && !queue.is_empty() && core.pool.tail_room(queue) >= data.len() {
-        let mut small = [0; COPY_BELOW];
-        let n = core.pool.copy_out(&data, 0, &mut small);
-        if core.pool.append_bytes(queue, &small[..n]) == n {
-            core.pool.free(data);
-            return;
-        }
-        debug_assert!(false, "tail room was checked");
+    let len = data.len();
+    if len > COPY_UP_TO || queue.is_empty() || core.pool.tail_room(queue) < len {
+        return core.pool.append(queue, data);
     }
-    core.pool.append(queue, data);
+    let copied = core.pool.append_copy(queue, &data, 0, len);
+    debug_assert_eq!(copied, len, "tail room was checked");
+    core.pool.free(data);
 }
 
 impl Conn<'_> {

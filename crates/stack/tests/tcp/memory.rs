@@ -282,3 +282,26 @@ fn an_idle_connection_waits_for_no_memory() {
         .unwrap();
     rig.pump(); // which looks for timers that nobody needs
 }
+
+/// Blocks of 2 KiB hold what waits to be read: no length of segments makes them much more than twice as much.
+#[test]
+fn what_waits_to_be_read_takes_twice_its_memory_at_most() {
+    for len in [1, 100, 400, 513, 600, 700, 800, 1000, 1025, 1460] {
+        let mut rig = Rig::new();
+        let options = TcpOptions {
+            receive_buffer: Some(60_000),
+            ..TcpOptions::default()
+        };
+        let open = rig.accepted(&options);
+        let before = rig.host.pool().in_use();
+        let mut at = open.peer;
+        for _ in 0..20_000 / len {
+            rig.send(at, open.host, ACK, &vec![1; len]);
+            at += len as u32;
+        }
+        let unread = rig.host.tcp_info(open.socket).unwrap().unread as usize;
+        let blocks = (rig.host.pool().in_use() - before) as usize;
+        assert_eq!(unread, 20_000 / len * len);
+        assert!(blocks * base::BLOCK < unread * 9 / 4, "{len}: {blocks}");
+    }
+}
