@@ -307,9 +307,9 @@ impl Conn<'_> {
         }
         let copied = edge.dist(inflow.read_seq);
         if copied > inflow.space {
-            let (read, before) = (u64::from(copied), u64::from(inflow.space.max(1)));
-            let faster = 4 * read * (read - before) / before;
-            let wanted = 2 * read + 16 * mss + faster;
+            let (read, before) = (u64::from(copied), u64::from(inflow.space));
+            let faster = (read - before).saturating_mul(4 * read) / before.max(1);
+            let wanted = (2 * read + 16 * mss).saturating_add(faster);
             let limit = u32::try_from(wanted).unwrap_or(u32::MAX).min(most);
             inflow.limit = inflow.limit.max(limit);
             inflow.space = copied;
@@ -342,4 +342,30 @@ impl Conn<'_> {
 /// The most a buffer that grows may become.
 pub(crate) fn most(tcp: &TcpTunables) -> u32 {
     tcp.rmem_max.max(tcp.rmem_default / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tcp::conn_tests::{Bench, core};
+
+    use super::*;
+
+    /// Much may be read in what the peer's timestamps make a round trip, or while the host does not moderate.
+    #[test]
+    fn any_number_of_bytes_may_be_read_in_a_round_trip() {
+        let core = core();
+        for space in [0, 1, 14_600] {
+            let mut inflow = Inflow {
+                rtt: 8,
+                read_seq: Seq(1000) + 1,
+                space,
+                ..Inflow::FREE
+            };
+            let mut bench = Bench::new(1000);
+            let conn = &mut bench.conn();
+            conn.inflow = Some(&mut inflow);
+            conn.moderate(&core);
+            assert_eq!((inflow.limit, inflow.space), (core.tcp.rmem_max, u32::MAX));
+        }
+    }
 }
