@@ -99,7 +99,7 @@ fn minute(now: Instant) -> u64 {
 /// Our clock with what was agreed on in its low bits; never ahead of the clock, or later timestamps would seem older.
 pub(super) fn stamp(clock: u32, h: &HalfOpen) -> u32 {
     let sack = if h.flags & half::SACK != 0 { SACK } else { 0 };
-    let kept = u32::from(h.scale).min(SHIFT) | sack;
+    let kept = u32::from(h.scales) & SHIFT | sack;
     let stamp = clock >> STAMP_BITS << STAMP_BITS | kept;
     if stamp > clock {
         stamp.wrapping_sub(1 << STAMP_BITS)
@@ -149,7 +149,7 @@ impl Tcp {
             ts_recent: seg.timestamps.map_or(0, |(tsval, _)| tsval),
             timer: TimerId::NONE,
             mss,
-            scale,
+            scales: scale,
             flags: if sack { flags | half::SACK } else { flags },
             retries: 0,
             ecn: 0,
@@ -212,6 +212,9 @@ impl Tcp {
     ) -> Option<u32> {
         let listener = u32::from(h.listener);
         let options = &self.listeners.at(listener)?.options;
+        if h.scales != 0xff {
+            h.scales |= options.window_shift(&core.tcp) << 4;
+        }
         h.profile = self.profiles.acquire(seg.dst, options)?;
         let tcb = self.passive(core, net, h, seg);
         let Some(key) = self.conns.insert(tcb) else {
@@ -324,7 +327,7 @@ mod tests {
             ts_recent: 0,
             timer: TimerId::NONE,
             mss: 1460,
-            scale: 0,
+            scales: 0,
             flags: 0,
             retries: 0,
             ecn: 0,
@@ -333,7 +336,7 @@ mod tests {
         for clock in [100_000, 100_063, 64, u32::MAX] {
             for scale in [0, 7, 14, 0xff] {
                 for flags in [0, half::SACK] {
-                    (h.scale, h.flags) = (scale, flags);
+                    (h.scales, h.flags) = (scale, flags);
                     let stamped = stamp(clock, &h);
                     assert_eq!(read_stamp(stamped), (scale, flags != 0));
                     assert!(clock - stamped < 128, "never ahead, hardly behind");

@@ -63,7 +63,9 @@ impl Tcp {
                 .mss
                 .unwrap_or(if seg.src.is_v4() { 536 } else { 1220 })
                 .max(core.tcp.min_snd_mss as u16),
-            scale: options.window_scale.map_or(0xff, |s| s.min(14)),
+            scales: options.window_scale.map_or(0xff, |theirs| {
+                theirs.min(14) | own.window_shift(&core.tcp) << 4
+            }),
             flags: if options.timestamps.is_some() {
                 half::TIMESTAMPS
             } else {
@@ -144,7 +146,7 @@ impl Tcp {
         h.iss = self.cookies.make(&flow, h.irs, core.now, h.mss);
         if h.flags & half::TIMESTAMPS == 0 {
             // There is nowhere to keep them.
-            h.scale = 0xff;
+            h.scales = 0xff;
             h.flags = 0;
         }
         core.count(Count::TcpSynCookiesSent);
@@ -165,7 +167,6 @@ impl Tcp {
         let profile = self.profiles.get(h.profile);
         let (local, remote) = (profile.local, h.remote);
         let limit = profile.options.max_segment;
-        let shift = profile.options.window_shift(&core.tcp);
         let marks = Marks::of(&profile.options);
         let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
         let tsval = clock.wrapping_add(self.timestamp_offset(&flow));
@@ -184,7 +185,7 @@ impl Tcp {
             urgent: 0,
             options: Options {
                 mss: None,
-                window_scale: (h.scale != 0xff).then_some(shift),
+                window_scale: (h.scales != 0xff).then_some(h.scales >> 4),
                 sack_permitted: h.flags & half::SACK != 0,
                 timestamps: (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent)),
                 fast_open,
@@ -340,11 +341,7 @@ impl Tcp {
         };
         let options = &self.profiles.get(h.profile).options;
         let marks = Marks::of(options);
-        let shift = if h.scale == 0xff {
-            0
-        } else {
-            options.window_shift(&core.tcp)
-        };
+        let shift = if h.scales == 0xff { 0 } else { h.scales >> 4 };
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let tsval = (now as u32).wrapping_add(self.timestamp_offset(&flow));
         let mut repr = seg.answer(h.iss + 1, Some(h.irs + 1), Flags(0));
@@ -551,8 +548,8 @@ impl Tcp {
         tcb.snd_una = h.iss + 1;
         tcb.snd_nxt = tcb.snd_una;
         tcb.snd_wl1 = h.irs;
-        if h.scale != 0xff {
-            tcb.scales = h.scale | profile.options.window_shift(&core.tcp) << 4;
+        if h.scales != 0xff {
+            tcb.scales = h.scales;
         }
         if h.flags & half::TIMESTAMPS != 0 {
             tcb.flags |= flag::TIMESTAMPS;

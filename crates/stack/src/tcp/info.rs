@@ -334,7 +334,7 @@ impl Tcp {
             ecn: tcb.more & (more::ECN | more::ACC_ECN) != 0,
             accurate_ecn: self.accurate_ecn_of(index, tcb),
             ecn_seen: tcb.more & more::ECN_SEEN != 0,
-            scaled: tcb.scales != 0,
+            scaled: tcb.scales != 0 && tcb.state != State::SynSent,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
             congestion: profile.options.congestion.name(),
             congestion_info: self.congestion_info(profile.options.congestion, tcb, act),

@@ -207,7 +207,8 @@ pub(crate) struct Tcb {
     /// Peer's window in bytes, scaled.
     pub(crate) snd_wnd: u32,
     pub(crate) state: State,
-    /// Window shifts: low nibble for what we receive in headers (peer's), high nibble for what we send (ours).
+    /// Window shifts: low nibble for what we receive in headers (peer's), high nibble for what we send (ours; in SYN-SENT what our
+    /// SYN says).
     pub(crate) scales: u8,
     /// Payload bytes of a full segment we send: peer's MSS, path MTU and options taken off.
     pub(crate) mss: u16,
@@ -536,8 +537,8 @@ pub(crate) struct HalfOpen {
     pub(crate) ts_recent: u32,
     pub(crate) timer: TimerId,
     pub(crate) mss: u16,
-    /// Peer's window shift, `0xff` when scaling was not offered.
-    pub(crate) scale: u8,
+    /// Window shifts as [`Tcb::scales`] has them, `0xff` when scaling was not offered.
+    pub(crate) scales: u8,
     /// `half::` bits.
     pub(crate) flags: u8,
     /// Timeouts of its SYN-ACK; the next is backed off so often.

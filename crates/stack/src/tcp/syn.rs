@@ -24,6 +24,10 @@ impl Conn<'_> {
             self.act.rtt_at = Instant::FAR;
             self.count_again(core);
         }
+        if first && !answer {
+            // As the first says it, whatever becomes of the buffer.
+            self.tcb.scales = self.profile.options.window_shift(&core.tcp) << 4;
+        }
         let mut mtu = way.path.link_mtu;
         if !first && self.tcb.more & more::FAST_SYN != 0 {
             mtu = mtu.min(way.path.mtu); // as Linux: what is too long one way may be so the other
@@ -144,8 +148,7 @@ impl Conn<'_> {
         let timestamps = !answer || self.tcb.has(flag::TIMESTAMPS);
         Options {
             mss: Some(mss),
-            window_scale: (!answer || self.tcb.scales != 0)
-                .then(|| self.profile.options.window_shift(&core.tcp)),
+            window_scale: (!answer || self.tcb.scales != 0).then_some(self.tcb.scales >> 4),
             sack_permitted: !answer || self.tcb.has(flag::SACK),
             timestamps: timestamps.then(|| {
                 (

@@ -155,11 +155,10 @@ impl Conn<'_> {
         if options.sack_permitted {
             self.tcb.flags |= flag::SACK;
         }
-        self.tcb.scales = 0;
-        if let Some(theirs) = options.window_scale {
-            let ours = self.profile.options.window_shift(&core.tcp);
-            self.tcb.scales = theirs.min(14) | ours << 4;
-        }
+        self.tcb.scales = match options.window_scale {
+            Some(theirs) => theirs.min(14) | self.tcb.scales & 0xf0,
+            None => 0,
+        };
         self.set_mss();
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stack::{ConfigError, Count, Drop, SocketError, TcpOptions, TcpTunables};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, FIN, Open, REMOTE, RST, Rig, SYN, Seg};
+use crate::rig::{ACK, FIN, Open, REMOTE, RST, Rig, SYN, Seg, scaled};
 
 fn tune(rig: &mut Rig, change: impl FnOnce(&mut TcpTunables)) {
     let mut settings = rig.host.tcp_tunables();
@@ -310,4 +310,37 @@ fn rfc1337_protects_time_wait() {
         assert_eq!(rig.host.stats().drops.get(Drop::TcpTimeWait), 1);
         assert_eq!(connect(&mut rig, "10.0.0.1:4000").is_ok(), rfc1337 == 0);
     }
+}
+
+/// RFC 7323 2.2: the shift is that of the SYN for good, whatever becomes of the buffer meanwhile.
+#[test]
+fn the_window_shift_is_what_the_syn_said() {
+    for (first, later) in [(1 << 20, 20_000), (20_000, 1 << 20)] {
+        let mut rig = Rig::new();
+        let options = TcpOptions {
+            receive_buffer: Some(first),
+            ..TcpOptions::default()
+        };
+        let (socket, syn) = rig.connect(&options);
+        let shift = syn.options.window_scale.unwrap();
+        let set = |options: &mut TcpOptions| options.receive_buffer = Some(later);
+        rig.host.tcp_set_options(rig.now, socket, set).unwrap();
+        rig.ms(1001);
+        assert_eq!(rig.expect().options.window_scale, Some(shift), "again");
+        rig.send_to(syn.src_port, 99, syn.seq + 1, SYN | ACK, &[], scaled());
+        let info = rig.host.tcp_info(socket).unwrap();
+        assert_eq!(info.window_scales, (7, shift));
+    }
+    // The buffers of the host change within a handshake.
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    rig.send_with(999, 0, SYN, &[], scaled());
+    let answer = rig.expect();
+    let mut tcp = rig.host.tcp_tunables();
+    tcp.rmem_max = 65_536;
+    rig.host.set_tcp_tunables(tcp).unwrap();
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    let info = rig.host.tcp_info(socket).unwrap();
+    assert_eq!(Some(info.window_scales.1), answer.options.window_scale);
 }
