@@ -93,7 +93,7 @@ impl Bench {
     }
 }
 
-fn segment(seq: Seq, len: u32) -> Segment {
+pub(crate) fn segment(seq: Seq, len: u32) -> Segment {
     Segment {
         candidate: None,
         hash: 0,

@@ -7,7 +7,7 @@ use wire::tcp::{AccEcn as AccEcnOption, Flags, MAX_OPTIONS_LEN, Options};
 
 use crate::context::Core;
 use crate::tcp::conn::Conn;
-use crate::tcp::record::flag;
+use crate::tcp::record::{NONE, flag};
 use crate::tcp::segment::Segment;
 
 use super::{AccEcn, CE, ECT_0, ECT_1, bit};
@@ -85,8 +85,10 @@ impl Conn<'_> {
         };
         *counter = counter.wrapping_add(seg.len);
         if a.is(bit::DUPLICATE) && seg.len > 0 && seg.seq == a.duplicate {
-            // What the report of it was to prevent: ACKs with the option do not get there (RFC 9768 3.2.3.2.2).
-            a.bits |= bit::FAILED;
+            // What the report of it was to prevent: ACKs with the option do not get there (RFC 9768 3.2.3.2.2). But numbers come
+            // round again, in order.
+            let known = seg.end().le(self.tcb.rcv_nxt) || self.act.ooo != NONE;
+            a.bits |= if known { bit::FAILED } else { 0 };
         }
         let was = core::mem::replace(&mut a.last_mark, seg.ecn);
         if seg.len > 0 && core::mem::replace(&mut a.last_data, seg.ecn) != seg.ecn {
@@ -195,7 +197,25 @@ impl Conn<'_> {
 
 #[cfg(test)]
 mod tests {
+    use base::Seq;
+
+    use crate::tcp::conn_tests::{Bench, segment};
+
     use super::*;
+
+    /// RFC 9768 3.2.3.2.2: what comes again though it was reported, and what has its number 4 GiB later.
+    #[test]
+    fn a_number_that_comes_round_is_no_duplicate() {
+        for (seq, failed) in [(900, true), (1000, false)] {
+            let mut a = AccEcn::new(bit::SEEN | bit::DUPLICATE, 0);
+            a.duplicate = Seq(seq);
+            let mut bench = Bench::new(1000);
+            let mut conn = bench.conn();
+            conn.acc_ecn = Some(&mut a);
+            conn.count_marks(&segment(Seq(seq), 100));
+            assert_eq!(a.is(bit::FAILED), failed);
+        }
+    }
 
     #[test]
     fn counters_share_their_room_with_sack() {
