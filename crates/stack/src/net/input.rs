@@ -326,6 +326,12 @@ fn untag(core: &mut Core, chain: &mut Chain) -> Result<EtherType, Drop> {
     }
     let kind = tag.ethertype();
     core.pool.pull_front(chain, vlan::TAG_LEN);
+    // The addresses move up: what lies in front of a packet is the link's header, as without the tag (`tcp::saved_syn`).
+    let all = ethernet::HEADER_LEN + vlan::TAG_LEN;
+    if let Some(front) = core.pool.push_front(chain, all) {
+        front.copy_within(..ethernet::HEADER_LEN - 2, vlan::TAG_LEN);
+        core.pool.pull_front(chain, all);
+    }
     Ok(kind)
 }
 

@@ -50,6 +50,20 @@ fn headers_of_a_syn_are_kept_until_they_are_read() {
     }
 }
 
+/// A tag of VLAN 0 tells a frame's priority: the link's header is what it would be without (as Linux).
+#[test]
+fn a_priority_tag_is_not_saved() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &saving(2));
+    let frame = rig.frame(80, 999, 0, SYN, b"", syn());
+    let tagged = [&frame[..12], &[0x81, 0, 0xe0, 0], &frame[12..]].concat();
+    rig.raw(&tagged);
+    let answer = rig.expect();
+    rig.send_with(1000, answer.seq + 1, ACK, b"", syn());
+    let socket = rig.host.tcp_accept(rig.now, listener).unwrap().0;
+    assert_eq!(rig.host.tcp_saved_syn(socket), Ok(&frame[..]));
+}
+
 #[test]
 fn what_is_saved_goes_with_its_connection() {
     let mut rig = Rig::new();
