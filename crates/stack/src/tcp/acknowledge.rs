@@ -222,12 +222,13 @@ impl Conn<'_> {
         self.tcb.has(flag::FIN_SENT) && left == 0
     }
 
-    /// Takes a round-trip sample: of what was sent once only (Karn, RFC 6298 3, MUST-18), else by the echoed timestamp.
+    /// Takes a round-trip sample: of what was sent once only (Karn, RFC 6298 3, MUST-18), else by the echoed timestamp, also when
+    /// nothing is repaired but a probe of the tail left.
     fn measure(&mut self, now: Instant, seg: &Segment, delivery: &Delivery) {
         if delivery.oldest > 0 && !delivery.again {
             self.sample_delivery(delivery.oldest);
             self.note_min_rtt(now, delivery.sample());
-        } else if self.repairing() {
+        } else if self.repairing() || delivery.again {
             // After a timeout the ACK that was lost may come again, with the stamp of long ago: no round trip took so long.
             let since_sent = (now.millis() as u32).wrapping_sub(self.tcb.last_sent);
             let of_the_last = seg

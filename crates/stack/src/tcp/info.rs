@@ -306,7 +306,7 @@ impl Tcp {
             sacked: act.map_or(0, |a| a.flight.sacked),
             lost: act.map_or(0, |a| a.flight.lost),
             retransmitted: act.map_or(0, |a| a.flight.again),
-            reordering: u32::from(tcb.reordering).max(super::recovery::DUP_THRESH),
+            reordering: u32::from(tcb.reordering()).max(super::recovery::DUP_THRESH),
             min_rtt: micros(act.map_or(0, |a| a.rack.min_rtt)),
             backoff: tcb.backoff,
             timeouts: match opening {

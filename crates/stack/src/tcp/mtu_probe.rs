@@ -225,7 +225,7 @@ impl Conn<'_> {
             return Some(0);
         };
         let len = u32::from(len);
-        let needed = len + (u32::from(self.tcb.reordering.max(3)) + 1) * mss;
+        let needed = len + (u32::from(self.tcb.reordering().max(3)) + 1) * mss;
         let unsent = self.act.unsent.len() as u32;
         if unsent < needed || self.first_record().0 < len || self.tcb.snd_wnd < needed {
             return Some(0);

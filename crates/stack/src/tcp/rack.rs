@@ -15,7 +15,7 @@ use crate::context::Core;
 use crate::stats::Count;
 
 use super::conn::Conn;
-use super::record::{Repair, flag};
+use super::record::{Repair, Tcb, flag};
 use super::recovery::{DUP_THRESH, Episode};
 use super::sent::{Delivery, sent_after};
 
@@ -27,6 +27,32 @@ const MIN_RTT_SECONDS: u16 = 300;
 const WORST_ACK_DELAY: Duration = Duration::from_millis(200);
 /// A probe for more than one segment: 2 ms for timers that tick, as Linux.
 const PROBE_SLACK: Duration = Duration::from_millis(2);
+
+/// In [`Tcb::reordering`]: a probe has left since the round trip was last measured.
+const PROBED: u8 = 0x80;
+
+impl Tcb {
+    /// How far segments were seen out of order, in segments; 0: never.
+    pub(crate) fn reordering(&self) -> u8 {
+        self.reordering & !PROBED
+    }
+
+    fn note_reordering(&mut self, segments: u32) {
+        let segments = u8::try_from(segments).unwrap_or(u8::MAX).min(!PROBED);
+        let most = self.reordering().max(segments);
+        self.reordering = self.reordering & PROBED | most;
+    }
+
+    /// The round trip was measured: there may be a probe again.
+    pub(crate) fn allow_probe(&mut self) {
+        self.reordering &= !PROBED;
+    }
+
+    /// RFC 8985 7.3: one probe for each measurement, or one that grows would never be taken (Karn).
+    fn may_probe(&self) -> bool {
+        self.srtt != 0 && self.reordering & PROBED == 0
+    }
+}
 
 /// What a connection remembers for RACK.
 #[derive(Debug, Clone, Copy)]
@@ -147,8 +173,7 @@ impl Conn<'_> {
         }
         if delivery.reordered > 0 && self.tcb.has(flag::SACK) {
             let segments = delivery.reordered.div_ceil(u32::from(self.tcb.mss).max(1));
-            let segments = u8::try_from(segments).unwrap_or(u8::MAX);
-            self.tcb.reordering = self.tcb.reordering.max(segments);
+            self.tcb.note_reordering(segments);
             if let Some(ledger) = &mut self.ledger {
                 ledger.reordered();
             }
@@ -192,7 +217,7 @@ impl Conn<'_> {
 
     /// The reordering window in microseconds (RFC 8985 6.2 step 4).
     fn reordering_window(&self) -> u32 {
-        if self.tcb.reordering == 0 {
+        if self.tcb.reordering() == 0 {
             let enough = self.act.flight.sacked > (DUP_THRESH - 1) * u32::from(self.tcb.mss)
                 || u32::from(self.act.dup_acks) >= DUP_THRESH;
             if self.repairing() || enough {
@@ -280,9 +305,12 @@ impl Conn<'_> {
         match early {
             Early::Reordering => self.tcb.flags |= flag::SUSPECT,
             Early::Probe if self.tcb.outstanding() > 0 && !self.repairing() => {
-                self.act.rack.early = Early::ProbeDue;
-                // RFC 8985 7.3: the retransmission timer begins anew.
+                // RFC 8985 7.3: the retransmission timer begins anew, whether a probe is sent or not.
                 self.act.rto_at = self.next_timeout(now);
+                if !self.tcb.may_probe() {
+                    return false;
+                }
+                self.act.rack.early = Early::ProbeDue;
             }
             _ => return false,
         }
@@ -292,6 +320,7 @@ impl Conn<'_> {
     /// A probe was sent: what the highest number is now, and whether it was new data (RFC 8985 7.3).
     pub(crate) fn probe_sent(&mut self, core: &mut Core, new: bool) {
         core.count(Count::TcpLossProbes);
+        self.tcb.reordering |= PROBED;
         self.act.rack.probe_end = self.tcb.snd_nxt;
         self.act.rack.probe = if new { Probe::New } else { Probe::Again };
         self.act.rto_at = self.next_timeout(core.now);

@@ -243,7 +243,7 @@ pub(crate) struct Tcb {
     pub(crate) token: u64,
     /// How often the timeout was doubled, until there is a new sample (RFC 6298 5.5).
     pub(crate) backoff: u8,
-    /// How far segments were seen out of order on this path, in segments; 0: never.
+    /// How far segments were seen out of order on this path, in segments; 0: never. And a bit of `rack`'s: see there.
     pub(crate) reordering: u8,
     /// How what comes is acknowledged.
     pub(crate) acking: Acking,

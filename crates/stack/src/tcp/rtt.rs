@@ -107,6 +107,7 @@ impl Tcb {
             .clamp(1, 1 << 27);
         // Not before: a path that has become slow would never be measured (Karn's algorithm, RFC 6298 5).
         self.backoff = 0;
+        self.allow_probe();
         if self.srtt == 0 {
             self.srtt = us << 3;
             self.rttvar = us << 1;

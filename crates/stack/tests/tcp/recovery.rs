@@ -497,3 +497,58 @@ fn a_repair_is_not_taken_back_by_another_congestion_control() {
         }
     }
 }
+
+/// A path whose round trip has grown from 100 to 450 ms, so that a probe leaves before each ACK. Writes a byte, which is
+/// acknowledged by its original; returns when it was sent again meanwhile.
+fn slow_exchange(rig: &mut Rig, open: &Open, n: u32) -> Vec<u64> {
+    let mut again = Vec::new();
+    rig.write(open, b"x");
+    let first = rig.expect();
+    for ms in 1..=450 {
+        rig.ms(1);
+        again.extend(sent(rig).iter().map(|_| ms));
+    }
+    let sack = match again.len() {
+        0 => Options::default(),
+        // The copy that came second is reported later, by an ACK that tells nothing new.
+        _ => echo(&first),
+    };
+    rig.send_with(open.peer, open.host + n, ACK, &[], sack);
+    again
+}
+
+/// RFC 7323 4.1: the echo says how long the round trip took, though the segment was sent twice.
+#[test]
+fn a_probe_does_not_hide_the_round_trip_where_there_are_stamps() {
+    let (mut rig, open) = path(true);
+    assert_eq!(slow_exchange(&mut rig, &open, 1).len(), 1, "a probe");
+    let rtt = info(&rig, &open).rtt.as_millis();
+    assert!((140..150).contains(&rtt), "an eighth of the way: {rtt}");
+    for n in 2..30 {
+        slow_exchange(&mut rig, &open, n);
+    }
+    assert_eq!(slow_exchange(&mut rig, &open, 30), [], "it is known now");
+}
+
+/// RFC 8985 7.3: no second probe without a sample since the first, or a round trip that grew would never be measured.
+#[test]
+fn without_stamps_a_probe_waits_for_a_sample_since_the_last() {
+    let (mut rig, open) = path(false);
+    assert_eq!(slow_exchange(&mut rig, &open, 1).len(), 1, "a probe");
+    let before = info(&rig, &open);
+    assert!(before.rtt.as_millis() <= 100, "Karn: no sample");
+    rig.ms(5000);
+    assert_eq!(slow_exchange(&mut rig, &open, 2), [], "but not another");
+    let after = info(&rig, &open);
+    assert!((140..150).contains(&after.rtt.as_millis()), "a sample");
+    assert_eq!(count(&rig, Count::TcpTimeouts), 0);
+    // And then there may be one again.
+    assert_eq!(
+        slow_exchange(&mut rig, &open, 3).len(),
+        0,
+        "450 ms are no surprise any more"
+    );
+    burst(&mut rig, &open, 1);
+    rig.ms(1200);
+    assert!(count(&rig, Count::TcpLossProbes) == 2);
+}
