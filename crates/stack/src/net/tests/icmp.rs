@@ -102,8 +102,9 @@ fn echoes_that_are_not_answered() {
     }
     // Nobody to answer to.
     rig.dropped(&framed(&echo("::", US[1], b"x")), Drop::IcmpIgnored);
-    // An answer nobody waits for, a timestamp request, an unknown type of each family; source quench (RFC 6633 3).
-    for kind in [0, 13, 42, 4] {
+    // An answer nobody waits for; requests of a timestamp, of information, of the address mask, which is for authorities to tell
+    // (RFC 1122 3.2.2.9); an unknown type of each family; source quench (RFC 6633 3).
+    for kind in [0, 13, 15, 17, 42, 4] {
         rig.dropped(
             &framed(&icmp(THEM[0], US[0], &[kind, 0, 0, 0, 0, 0, 0, 0])),
             Drop::IcmpIgnored,

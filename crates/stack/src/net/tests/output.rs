@@ -255,6 +255,21 @@ fn identifications_of_fragments_do_not_repeat_or_run_on() {
     assert_ne!(a, b);
     // RFC 7739 5: what one destination sees does not tell what another's are.
     assert!(first("203.0.113.5").abs_diff(b) > 8);
+
+    let first = |seed: u8, dst: &str| {
+        let mut rig = Rig::new();
+        rig.net.idents = ident::Idents::new(SipKey([seed; 16]), &mut Rng::from_seed(5));
+        let mut first = || {
+            send(&mut rig, US[1], dst, &pattern(2000), false);
+            let frame = rig.frames(IF0).remove(0);
+            u32::from_be_bytes([frame[58], frame[59], frame[60], frame[61]])
+        };
+        (first(), first())
+    };
+    let (a, b) = first(1, THEM[1]);
+    assert_ne!(a, b);
+    assert!(first(1, "2001:db8::7").0.abs_diff(b) > 1000);
+    assert!(first(2, THEM[1]).0.abs_diff(a) > 1000, "another secret");
 }
 
 #[test]
