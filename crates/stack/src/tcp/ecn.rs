@@ -104,7 +104,16 @@ impl Conn<'_> {
     /// Data of the peer: what the network and the peer say by their bits (RFC 3168 6.1.3, RFC 8257 3.2).
     pub(super) fn hear_marks(&mut self, seg: &Segment) {
         let was = self.tcb.more;
-        if self.profile.options.needs_ecn() {
+        let follows = self.profile.options.needs_ecn();
+        if seg.has(Flags::CWR) && !follows {
+            self.tcb.more &= !more::ECE;
+            self.tcb.ack_now();
+        }
+        // RFC 3168 6.1.5: what the network did to data that came before is not heard.
+        if (seg.seq + seg.len).le(self.tcb.rcv_nxt) {
+            return;
+        }
+        if follows {
             // The echo follows the marks; when they change the ACK does not wait.
             self.tcb.more &= !more::ECE;
             if seg.ecn == CE {
@@ -113,18 +122,12 @@ impl Conn<'_> {
             if (was ^ self.tcb.more) & more::ECE != 0 {
                 self.tcb.ack_now();
             }
-        } else {
-            if seg.has(Flags::CWR) {
-                self.tcb.more &= !more::ECE;
-                self.tcb.ack_now();
-            }
-            if seg.ecn == CE && self.tcb.more & more::ECE == 0 {
-                self.tcb.more |= more::ECE;
-                self.tcb.hurry(QUICK);
-            } else if seg.ecn == 0 && was & more::ECN_SEEN != 0 {
-                // No mark where there were some: probably a retransmission, whose sender waits.
-                self.tcb.hurry(QUICK);
-            }
+        } else if seg.ecn == CE && self.tcb.more & more::ECE == 0 {
+            self.tcb.more |= more::ECE;
+            self.tcb.hurry(QUICK);
+        } else if seg.ecn == 0 && was & more::ECN_SEEN != 0 {
+            // No mark where there were some: probably a retransmission, whose sender waits.
+            self.tcb.hurry(QUICK);
         }
         if seg.ecn != 0 {
             self.tcb.more |= more::ECN_SEEN;

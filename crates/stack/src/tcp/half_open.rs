@@ -508,7 +508,7 @@ impl Tcp {
         self.saved.promote(index, key.index);
         core.wheel.cancel(h.timer);
         if accurate {
-            self.open_acc_ecn(key.index, &h);
+            self.open_acc_ecn(&core.tcp, key.index, &h);
         }
         let listener = u32::from(h.listener);
         self.no_longer_half_open(listener, h.retries == 0);

@@ -8,6 +8,7 @@ mod close;
 mod data;
 mod delack;
 mod ecn;
+mod extensions;
 mod fast_open;
 mod frames;
 mod half_open;

@@ -552,3 +552,57 @@ fn without_stamps_a_probe_waits_for_a_sample_since_the_last() {
     rig.ms(1200);
     assert!(count(&rig, Count::TcpLossProbes) == 2);
 }
+
+/// RFC 8985 3.3.2: the reordering window is bounded, by the smoothed round trip, however often the peer says it was too small.
+#[test]
+fn the_reordering_window_grows_no_longer_than_the_round_trip() {
+    let (mut rig, mut open) = path(false);
+    let mut waits = Vec::new();
+    let mut next = burst(&mut rig, &open, 4).len();
+    for _ in 0..12 {
+        assert_eq!(next, 4);
+        rig.ms(100);
+        ack(&mut rig, &open, 0, &[(1, 3)]);
+        let mut wait = 0;
+        while numbers(&open, &sent(&mut rig)).is_empty() {
+            assert!(wait < 500, "{waits:?} {:?}", info(&rig, &open));
+            rig.ms(1);
+            wait += 1;
+        }
+        waits.push(wait);
+        // It was not lost: both copies came, while a fifth is on its way.
+        burst(&mut rig, &open, 1);
+        ack(&mut rig, &open, 4, &[]);
+        rig.ms(50);
+        ack(&mut rig, &open, 4, &[(0, 1)]);
+        sent(&mut rig);
+        rig.ms(50);
+        open.host = open.host.wrapping_add(5 * MSS);
+        next = burst(&mut rig, &open, 4).len();
+        ack(&mut rig, &open, 0, &[]);
+    }
+    let srtt = info(&rig, &open).rtt.as_millis() as u32;
+    assert!((24..=27).contains(&waits[0]), "a quarter: {waits:?}");
+    assert!(waits[3] >= 2 * waits[0], "it grows: {waits:?}");
+    assert!(
+        waits.iter().all(|wait| *wait <= srtt + 3),
+        "{srtt}: {waits:?}"
+    );
+}
+
+/// RFC 8985 9.3: what is lost goes again when congestion control says so, not when it is found out.
+#[test]
+fn what_is_lost_waits_for_the_window() {
+    let (mut rig, open) = path(false);
+    assert_eq!(burst(&mut rig, &open, 10).len(), 10);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(7, 10)]);
+    // Three arrived, so three may leave; seven are lost.
+    let again = numbers(&open, &sent(&mut rig));
+    assert_eq!(again, [0, 1, 2]);
+    assert_eq!(info(&rig, &open).lost, 4 * MSS, "the others wait");
+    rig.ms(100);
+    ack(&mut rig, &open, 1, &[(7, 10)]);
+    let more = numbers(&open, &sent(&mut rig));
+    assert!(more.len() <= 2 && more[0] == 3, "{more:?}");
+}

@@ -71,8 +71,7 @@ pub(in crate::tcp) fn syn_ack_says(
     tcp: &TcpTunables,
     h: &HalfOpen,
 ) -> (Flags, Option<AccEcnOption>) {
-    let given_up = h.retries > AGREED_AGAIN && tcp.ecn_fallback != 0;
-    if h.ecn & half_ecn::ACCURATE == 0 || given_up {
+    if h.ecn & half_ecn::ACCURATE == 0 || h.fell_back(tcp) {
         return (Flags(0), None);
     }
     let first = h.retries == 0 && tcp.ecn_option != 0;
@@ -81,6 +80,11 @@ pub(in crate::tcp) fn syn_ack_says(
 }
 
 impl HalfOpen {
+    /// Whether a SYN-ACK went without, since others were lost.
+    fn fell_back(&self, tcp: &TcpTunables) -> bool {
+        self.retries > AGREED_AGAIN && tcp.ecn_fallback != 0
+    }
+
     /// Its SYN comes again; `None`: asking for classic ECN after accurate, which must be reset (RFC 9768 3.1.5). Else whether it is
     /// another SYN, not a copy.
     pub(in crate::tcp) fn asked_again(&mut self, seg: &Segment, classic: bool) -> Option<bool> {
@@ -101,20 +105,19 @@ impl HalfOpen {
 
     /// Whether accurate ECN was agreed on, by the segment that ends the handshake. A peer that got the SYN-ACK without cannot know.
     pub(in crate::tcp) fn agreed(&self, tcp: &TcpTunables, seg: &Segment) -> bool {
-        let doubtful = self.retries > AGREED_AGAIN && tcp.ecn_fallback != 0;
-        self.ecn & half_ecn::ACCURATE != 0 && !(doubtful && ace(seg) == 0)
+        self.ecn & half_ecn::ACCURATE != 0 && !(self.fell_back(tcp) && ace(seg) == 0)
     }
 }
 
 impl Tcp {
     /// A connection through a listener speaks accurate ECN.
-    pub(in crate::tcp) fn open_acc_ecn(&mut self, index: u32, h: &HalfOpen) {
+    pub(in crate::tcp) fn open_acc_ecn(&mut self, tcp: &TcpTunables, index: u32, h: &HalfOpen) {
         if h.ecn & half_ecn::ACCURATE == 0 {
             return;
         }
-        // RFC 9768 3.1.5: one that asked without once may have fallen back.
+        // RFC 9768 3.1.5: one that asked without once may have fallen back, and so may one that was answered without.
         let plain = match h.ecn & half_ecn::PLAIN_TOO {
-            0 => 0,
+            0 if !h.fell_back(tcp) => 0,
             _ => bit::NOT_ECT,
         };
         let record = AccEcn::new(bit::SERVER | plain, h.ecn & half_ecn::MARK);

@@ -321,3 +321,18 @@ fn dctcp_shrinks_by_the_share_of_marks() {
     assert!((87..=90).contains(&ssthresh), "{ssthresh}");
     assert_eq!(dctcp.on_loss(&w, w.cwnd, Instant::ZERO), 50 * MSS);
 }
+
+#[test]
+fn cubic_grows_by_half_a_window_in_a_round_trip_at_most() {
+    // RFC 9438 4.2: the target is 1.5 times the window at most, however long ago the last reduction was.
+    let mut control = Control::new(Congestion::Cubic);
+    let mut w = window(100 * MSS, 100 * MSS);
+    w.ssthresh = control.algorithm().on_loss(&w, w.cwnd, Instant::ZERO);
+    w.cwnd = w.ssthresh;
+    round_trips(&mut control, &mut w, 0, 1);
+    for at in [60_000, 120_000, 600_000] {
+        let before = w.cwnd;
+        round_trips(&mut control, &mut w, at, 1);
+        assert!(w.cwnd > before && w.cwnd <= before + before / 2 + MSS);
+    }
+}

@@ -253,7 +253,7 @@ impl Tcp {
             fast.is_some() && self.flows.insert(seg.hash, entry).is_ok()
         });
         if let (Some(connection), Some(fast), true) = (connection, fast, entered) {
-            self.open_acc_ecn(connection.index, &h);
+            self.open_acc_ecn(&core.tcp, connection.index, &h);
             return Some((connection.index, fast.index));
         }
         connection.map(|key| self.conns.remove(key));
