@@ -365,7 +365,7 @@ fn address(flow: usize) -> SocketAddr {
 fn options(flow: &Flow) -> TcpOptions {
     TcpOptions {
         congestion: flow.congestion,
-        send_buffer: flow.send_buffer,
+        send_buffer: Some(flow.send_buffer),
         receive_buffer: Some(flow.receive_buffer),
         ..TcpOptions::default()
     }

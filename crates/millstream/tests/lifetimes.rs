@@ -178,8 +178,7 @@ fn a_stream_dropped_before_a_closed_window_is_the_stacks() {
     };
     let mut sizes = config();
     sizes.tcp_receive_buffer = Some(64 * 1024);
-    sizes.tcp_send_buffer = 64 * 1024;
-    sizes.tcp_send_buffer_most = 0;
+    sizes.tcp_send_buffer = Some(64 * 1024);
     let (a, b) = hosts_with(sizes, limits);
     let (mut client, mut server) = connection(&a, &b);
     server

@@ -193,8 +193,7 @@ fn a_reader_that_does_not_read_holds_the_writer() {
     };
     let mut sizes = config();
     sizes.tcp_receive_buffer = Some(128 * 1024);
-    sizes.tcp_send_buffer = 128 * 1024;
-    sizes.tcp_send_buffer_most = 0;
+    sizes.tcp_send_buffer = Some(128 * 1024);
     let (a, b) = hosts_with(sizes, limits);
     let (mut client, mut server) = connection(&a, &b);
     server.set_nonblocking(true).unwrap();

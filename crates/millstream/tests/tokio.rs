@@ -99,8 +99,7 @@ async fn back_pressure_is_pending_not_memory() {
     };
     let mut sizes = config();
     sizes.tcp_receive_buffer = Some(128 * 1024);
-    sizes.tcp_send_buffer = 128 * 1024;
-    sizes.tcp_send_buffer_most = 0;
+    sizes.tcp_send_buffer = Some(128 * 1024);
     let (a, b) = hosts_with(sizes, limits);
     let (mut client, mut server) = connection(&a, &b).await;
     let bound = 2 * (Limits::MIN + 128 * 1024) + 64 * 1024;

@@ -104,9 +104,14 @@ pub(crate) fn mirror(host: &mut Host, settled: &Settled) -> Keepalive {
     }
     // Not a sysctl: Linux leaves slow start at once, where RFC 9406 would go on more slowly.
     tunables.hystart = 1;
-    if let [_, first, most] = numbers("tcp_rmem")[..] {
-        for (name, bytes) in [("rmem_default", first), ("rmem_max", most)] {
-            let _ = tunables.set(name, i64::try_from(bytes).unwrap_or(-1));
+    for (sysctl, default, max) in [
+        ("tcp_rmem", "rmem_default", "rmem_max"),
+        ("tcp_wmem", "wmem_default", "wmem_max"),
+    ] {
+        if let [_, first, most] = numbers(sysctl)[..] {
+            for (name, bytes) in [(default, first), (max, most)] {
+                let _ = tunables.set(name, i64::try_from(bytes).unwrap_or(-1));
+            }
         }
     }
     let _ = host.set_tcp_tunables(tunables);
@@ -114,11 +119,6 @@ pub(crate) fn mirror(host: &mut Host, settled: &Settled) -> Keepalive {
         let _ = host.set_tcp_fast_open_keys(None, keys);
     }
     let mut options = host.tcp_defaults();
-    let buffer = |bytes: u64| bytes.clamp(4096, 1 << 30) as u32;
-    if let [_, default, most] = numbers("tcp_wmem")[..] {
-        options.send_buffer = buffer(default);
-        options.send_buffer_most = buffer(most);
-    }
     let name = congestion();
     if let Some(which) = Congestion::from_name(&name).filter(|_| name != settled.congestion) {
         options.congestion = which;

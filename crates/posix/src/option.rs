@@ -135,9 +135,7 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
             let size = (2 * size).max(SEND_BUFFER_LEAST);
             socket.send_buffer = Some(size);
             // It grows no more by itself (Linux's SOCK_SNDBUF_LOCK).
-            return change_tcp(world, fd, |o| {
-                (o.send_buffer, o.send_buffer_most) = (size, 0);
-            });
+            return change_tcp(world, fd, |o| o.send_buffer = Some(size));
         }
         // Nobody here is privileged to go beyond the limit.
         libc::SO_SNDBUFFORCE | libc::SO_RCVBUFFORCE => return Err(Errno::PERM),
@@ -593,8 +591,9 @@ fn send_buffer<W: World>(world: &mut W, socket: &Socket) -> u32 {
         State::Stream(id) => world.host().tcp_send_buffer(id).ok(),
         _ => None,
     };
-    let own = socket.send_buffer.unwrap_or(socket.tcp.send_buffer);
-    socket.send_buffer.or(grown).unwrap_or(own)
+    let first = world.host().tcp_tunables().wmem_default;
+    let own = socket.send_buffer.or(grown).or(socket.tcp.send_buffer);
+    own.unwrap_or(first)
 }
 
 fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32> {

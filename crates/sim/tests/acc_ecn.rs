@@ -116,7 +116,7 @@ fn tcp(option: u32) -> TcpTunables {
 
 fn cubic() -> TcpOptions {
     TcpOptions {
-        send_buffer: 2 << 20,
+        send_buffer: Some(2 << 20),
         receive_buffer: Some(2 << 20),
         ..TcpOptions::default()
     }

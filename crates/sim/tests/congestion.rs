@@ -48,7 +48,7 @@ fn path(rtt_ms: u64, faults: Faults) -> LinkConfig {
 fn flow(congestion: Congestion) -> TcpOptions {
     TcpOptions {
         congestion,
-        send_buffer: 2 << 20,
+        send_buffer: Some(2 << 20),
         receive_buffer: Some(2 << 20),
         ..TcpOptions::default()
     }

@@ -200,7 +200,7 @@ fn a_tight_queue_makes_room_for_all() {
 fn small_buffers_and_odd_sizes() {
     let options = TcpOptions {
         receive_buffer: Some(5_000),
-        send_buffer: 7_000,
+        send_buffer: Some(7_000),
         ..TcpOptions::default()
     };
     for to in BOTH {
@@ -315,7 +315,7 @@ fn long_fast_links_are_filled_without_large_buffers() {
         let elapsed = [None, Some(16 << 20)].map(|receive_buffer| {
             let options = TcpOptions {
                 receive_buffer,
-                send_buffer: 16 << 20,
+                send_buffer: Some(16 << 20),
                 ..TcpOptions::default()
             };
             let config = Config {

@@ -45,12 +45,11 @@ pub struct Config {
     /// Bytes a TCP connection may hold to be read, and the window it can offer at most. `None`: it begins with half of
     /// `rmem_default`, and grows with what is read up to `rmem_max`.
     pub tcp_receive_buffer: Option<u32>,
-    /// Bytes a TCP connection may hold to be sent or acknowledged, at first.
-    pub tcp_send_buffer: u32,
+    /// Bytes a TCP connection may hold to be sent or acknowledged. `None`: it begins with `wmem_default`, and grows with the
+    /// congestion window up to `wmem_max`.
+    pub tcp_send_buffer: Option<u32>,
     /// TCP connections keep account of what they do, unless they say otherwise: see [`crate::TcpOptions::account`].
     pub tcp_account: bool,
-    /// How far that grows with the congestion window; not at all when this is no more.
-    pub tcp_send_buffer_most: u32,
     /// Bytes a UDP socket may hold to be read.
     pub udp_receive_buffer: u32,
     /// First and last ephemeral port.
@@ -94,9 +93,8 @@ impl Default for Config {
             reassembly_blocks: 2_048,
             transmit_queue: 1_024,
             tcp_receive_buffer: None,
-            tcp_send_buffer: 1 << 20,
+            tcp_send_buffer: None,
             tcp_account: false,
-            tcp_send_buffer_most: 4 << 20,
             udp_receive_buffer: 208 * 1024,
             ephemeral_ports: (32_768, 60_999),
             tcp: crate::TcpTunables::default(),
@@ -131,11 +129,9 @@ impl Config {
         if !(4096..=1 << 30).contains(&buffer) {
             return Err(Value("tcp_receive_buffer must be from 4 KiB to 1 GiB"));
         }
-        if self.tcp_send_buffer < 4096 || self.tcp_send_buffer > 1 << 30 {
+        let buffer = self.tcp_send_buffer.unwrap_or(4096);
+        if !(4096..=1 << 30).contains(&buffer) {
             return Err(Value("tcp_send_buffer must be from 4 KiB to 1 GiB"));
-        }
-        if self.tcp_send_buffer_most > 1 << 30 {
-            return Err(Value("tcp_send_buffer_most must be at most 1 GiB"));
         }
         if !self.tcp.check() {
             return Err(Value(crate::TcpTunables::OUT_OF_RANGE));

@@ -122,7 +122,7 @@ fn small() -> Config {
         reassembly_blocks: 64,
         transmit_queue: 64,
         tcp_receive_buffer: Some(64 * 1024),
-        tcp_send_buffer: 64 * 1024,
+        tcp_send_buffer: Some(64 * 1024),
         udp_receive_buffer: 16 * 1024,
         duplicate_detection: false,
         accept_router_advertisements: true,

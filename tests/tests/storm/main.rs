@@ -51,7 +51,7 @@ impl Storm {
             reassembly_blocks: 256,
             timers: 8192,
             tcp_receive_buffer: Some(64 << 10),
-            tcp_send_buffer: 64 << 10,
+            tcp_send_buffer: Some(64 << 10),
             // Else the storm takes the addresses away before anything begins.
             duplicate_detection: false,
             ..Config::default()

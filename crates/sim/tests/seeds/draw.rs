@@ -39,6 +39,8 @@ pub(crate) fn tune(seed: u64, config: &Config) -> [Config; 2] {
         tcp.invalid_ratelimit = pick(&mut rng, &[500, 0]);
         tcp.rmem_default = pick(&mut rng, &[131_072, 131_072, 8_192]);
         tcp.rmem_max = pick(&mut rng, &[6_291_456, 6_291_456, 200_000]);
+        tcp.wmem_default = pick(&mut rng, &[1 << 20, 16_384]);
+        tcp.wmem_max = pick(&mut rng, &[4 << 20, 4_096]);
         tcp.comp_sack_nr = pick(&mut rng, &[44, 44, 0]);
         tcp.notsent_lowat = pick(&mut rng, &[u32::MAX, 16_384]);
         tcp.rto_max_ms = pick(&mut rng, &[120_000, 120_000, 10_000]);
@@ -52,7 +54,6 @@ pub(crate) fn socket(seed: u64, options: TcpOptions) -> TcpOptions {
     let mut rng = part(seed, "socket");
     TcpOptions {
         notsent_lowat: pick(&mut rng, &[0, 0, 0, 1, 4_096, 65_536]),
-        send_buffer_most: pick(&mut rng, &[0, 4 << 20]),
         max_pacing_rate: pick(&mut rng, &[u64::MAX, u64::MAX, u64::MAX, 100_000]),
         tos: pick(&mut rng, &[0, 0, 0x10, 0xb8]),
         account: rng.below(2) == 0,

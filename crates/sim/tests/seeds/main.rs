@@ -120,7 +120,7 @@ fn options(rng: &mut Rng) -> TcpOptions {
             rng,
             &[None, Some(4_096), Some(30_000), Some(65_535), Some(4 << 20)],
         ),
-        send_buffer: pick(rng, &[4_096, 50_000, 1 << 20]),
+        send_buffer: pick(rng, &[Some(4_096), Some(50_000), None]),
         max_segment: pick(rng, &[None, None, Some(536), Some(100)]),
         ..TcpOptions::default()
     }
@@ -134,7 +134,9 @@ fn bound(link: &LinkConfig, options: &TcpOptions, habits: &Habits, bytes: u64) -
     let timeout = 0.25 + 4.0 * round;
     let segment = options.max_segment.map_or(1200.0, f64::from) - 40.0;
     let buffer = options.receive_buffer.unwrap_or(65_536);
-    let window = buffer.min(options.send_buffer).min(20_000);
+    let window = buffer
+        .min(options.send_buffer.unwrap_or(65_536))
+        .min(20_000);
     let loss = link.faults.corrupt
         + match link.faults.loss {
             Loss::None => 0.0,

@@ -288,9 +288,7 @@ impl Tcp {
         } else if !matches!(tcb.state, State::SynSent | State::SynReceived) {
             let options = &self.profiles.get(tcb.profile).options;
             if !tcb.state.sends()
-                || act.is_none_or(|act| {
-                    Space::of(tcb, act, options, self.notsent_lowat).is_writable()
-                })
+                || act.is_none_or(|act| Space::of(tcb, act, options, &self.writing).is_writable())
             {
                 ready |= Ready::WRITABLE;
             }

@@ -216,7 +216,7 @@ fn rounding_up_windows_does_not_stretch_the_buffer() {
     let mut bench = Bench::new(7);
     let options = TcpOptions {
         receive_buffer: Some(buffer),
-        send_buffer: buffer,
+        send_buffer: Some(buffer),
         ..TcpOptions::default()
     };
     bench.profile = bench

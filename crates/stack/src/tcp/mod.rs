@@ -182,8 +182,8 @@ pub(crate) struct Tcp {
     wait_queue: List,
     wait_timer: bool,
     defaults: TcpOptions,
-    /// The host's `notsent_lowat`, for who asks what is ready.
-    notsent_lowat: u32,
+    /// What the host's settings say to who writes, for who asks what is ready.
+    writing: write::Writing,
     time_wait_ms: u32,
     isn_key: SipKey,
     offset_key: SipKey,
@@ -245,7 +245,7 @@ impl Tcp {
             wait_queue: List::EMPTY,
             wait_timer: false,
             defaults: TcpOptions::of(config),
-            notsent_lowat: config.tcp.notsent_lowat,
+            writing: write::Writing::of(&config.tcp),
             time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
             isn_key: keys[2],
             offset_key: keys[3],
@@ -267,7 +267,7 @@ impl Tcp {
 
     /// The host's tunables have changed.
     pub(crate) fn retuned(&mut self, tunables: &TcpTunables) {
-        self.notsent_lowat = tunables.notsent_lowat;
+        self.writing = write::Writing::of(tunables);
     }
 
     pub(crate) fn set_defaults(&mut self, options: TcpOptions) {

@@ -77,10 +77,9 @@ pub struct TcpOptions {
     pub ttl: Option<u8>,
     /// Type of service or traffic class.
     pub tos: u8,
-    /// Bytes that may wait to be sent or acknowledged (SO_SNDBUF), and up to one super-frame more.
-    pub send_buffer: u32,
-    /// How far `send_buffer` grows with the congestion window; not at all when this is no more.
-    pub send_buffer_most: u32,
+    /// Bytes that may wait to be sent or acknowledged (SO_SNDBUF), and up to one super-frame more. `None`: the host's first, which
+    /// grows with the congestion window (`wmem_default`, `wmem_max`).
+    pub send_buffer: Option<u32>,
     /// The send buffer is reckoned as Linux's: each super-frame's worth of bytes costs its bookkeeping besides, and one that is
     /// begun is filled though it be longer than the buffer. A write may take less than there is room for, for what comes first
     /// to leave; the next takes more. Else bytes count.
@@ -118,7 +117,6 @@ impl TcpOptions {
         Self {
             receive_buffer: config.tcp_receive_buffer,
             send_buffer: config.tcp_send_buffer,
-            send_buffer_most: config.tcp_send_buffer_most,
             account: config.tcp_account,
             ..Self::default()
         }
@@ -143,8 +141,7 @@ impl Default for TcpOptions {
             receive_errors: false,
             ttl: None,
             tos: 0,
-            send_buffer: 1 << 20,
-            send_buffer_most: 0,
+            send_buffer: None,
             charge_frames: false,
             notsent_lowat: 0,
             receive_buffer: None,

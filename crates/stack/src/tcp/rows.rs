@@ -16,6 +16,7 @@ use super::Tcp;
 use super::info::{ConnectionInfo, TcpInfo};
 use super::listen::Listener;
 use super::record::{HalfOpen, State, Tcb, TimeWait, flag};
+use super::write::send_limit;
 
 /// The tables, in the order they are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,11 @@ impl Tcp {
             Table::HalfOpen | Table::TimeWait => return None,
         };
         let receive = options.receive_limit(&core.tcp, inflow);
-        Some((receive, options.send_buffer))
+        let send = match table {
+            Table::Connections => send_limit(self.conns.at(slot)?, options, &self.writing),
+            _ => options.send_buffer.unwrap_or(core.tcp.wmem_default),
+        };
+        Some((receive, send))
     }
 
     fn describe(&self, index: u32, tcb: &Tcb) -> ConnectionInfo {

@@ -139,6 +139,10 @@ settings! {
     rmem_default = 131_072, 2_304..=1 << 30;
     /// The third number of `tcp_rmem`: bytes up to which a receive buffer grows by itself.
     rmem_max = 6_291_456, 2_304..=1 << 30;
+    /// The second number of `tcp_wmem`: bytes a connection may hold to be sent or acknowledged when it begins.
+    wmem_default = 1 << 20, 4_096..=1 << 30;
+    /// The third number of `tcp_wmem`: bytes up to which a send buffer grows by itself, with the congestion window.
+    wmem_max = 4 << 20, 4_096..=1 << 30;
     /// Nanoseconds for which word of out-of-order data may be held back, after the first of it; a twentieth of the round trip at
     /// most, and as exact as the host's timers, 66 us.
     comp_sack_delay_ns = 1_000_000, 0..=1_000_000_000;

@@ -26,6 +26,7 @@ use super::output::super_frame;
 use super::profile::TcpOptions;
 use super::record::{Active, State, Tcb, flag};
 use super::timer::sync;
+use super::tunables::TcpTunables;
 
 /// Linux's reckoning of the memory a segment of a growing send buffer costs: headers and bookkeeping before it, rounded up to a
 /// power of two, and more bookkeeping (an Ethernet segment: 4,352 bytes, a fresh connection: 87,040).
@@ -66,12 +67,35 @@ pub(crate) struct Space {
     charge: u32,
 }
 
+/// What the host's settings say to who writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writing {
+    /// `notsent_lowat`.
+    lowat: u32,
+    /// `wmem_default` and `wmem_max`.
+    first: u32,
+    most: u32,
+}
+
+impl Writing {
+    pub(crate) fn of(tcp: &TcpTunables) -> Self {
+        Self {
+            lowat: tcp.notsent_lowat,
+            first: tcp.wmem_default,
+            most: tcp.wmem_max,
+        }
+    }
+}
+
 /// The send buffer: what the application set, or what the window needs (Linux's tcp_sndbuf_expand). After a loss `ssthresh` tells
 /// of the window before.
-pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions) -> u32 {
-    let own = options.send_buffer;
-    if options.send_buffer_most <= own {
-        return own;
+pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions, tcp: &Writing) -> u32 {
+    if let Some(set) = options.send_buffer {
+        return set;
+    }
+    let first = tcp.first;
+    if tcp.most <= first {
+        return first;
     }
     let mss = u32::from(tcb.mss).max(1);
     let finite = Some(tcb.ssthresh).filter(|&bytes| bytes < 1 << 30);
@@ -81,13 +105,13 @@ pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions) -> u32 {
         .max(LEAST_WINDOW)
         .saturating_mul(2)
         .saturating_mul(each);
-    grown.min(options.send_buffer_most).max(own)
+    grown.min(tcp.most).max(first)
 }
 
 impl Space {
-    /// `lowat` is the host's, for sockets that have none of their own.
-    pub(crate) fn of(tcb: &Tcb, act: &Active, options: &TcpOptions, lowat: u32) -> Self {
-        let limit = send_limit(tcb, options);
+    /// `tcp` is the host's, for sockets that say nothing themselves.
+    pub(crate) fn of(tcb: &Tcb, act: &Active, options: &TcpOptions, tcp: &Writing) -> Self {
+        let limit = send_limit(tcb, options, tcp);
         let mss = u32::from(tcb.mss).max(1);
         let half = (tcb.max_wnd() / 2).max(mss);
         let (sent, unsent) = (act.sent.len() as u32, act.unsent.len() as u32);
@@ -105,7 +129,7 @@ impl Space {
                 .saturating_add(units.saturating_mul(charge)),
             unsent,
             lowat: match options.notsent_lowat {
-                0 => lowat,
+                0 => tcp.lowat,
                 own => own,
             },
             unit,
@@ -151,13 +175,13 @@ impl Conn<'_> {
     /// Whether the application should hear that there is room to write.
     pub(crate) fn is_writable(&self, core: &Core) -> bool {
         let options = &self.profile.options;
-        Space::of(self.tcb, self.act, options, core.tcp.notsent_lowat).is_writable()
+        Space::of(self.tcb, self.act, options, &Writing::of(&core.tcp)).is_writable()
     }
 
     /// Bytes a write may add now, and whether that is because some of them are to leave before more are taken.
     fn room(&self, core: &Core) -> (u32, bool) {
         let options = &self.profile.options;
-        let space = Space::of(self.tcb, self.act, options, core.tcp.notsent_lowat);
+        let space = Space::of(self.tcb, self.act, options, &Writing::of(&core.tcp));
         let room = space.room();
         if !options.charge_frames || room == 0 || space.unsent >= space.unit {
             return (room, false);
@@ -265,7 +289,8 @@ impl Tcp {
             .conns
             .at(self.live(id)?)
             .ok_or(SocketError::BadSocket)?;
-        Ok(send_limit(tcb, &self.profiles.get(tcb.profile).options))
+        let options = &self.profiles.get(tcb.profile).options;
+        Ok(send_limit(tcb, options, &self.writing))
     }
 
     /// Queues a chain of blocks to be sent, without a copy.
@@ -292,7 +317,7 @@ impl Tcp {
             conn.tcb,
             conn.act,
             &conn.profile.options,
-            core.tcp.notsent_lowat,
+            &Writing::of(&core.tcp),
         );
         if space.room() == 0 {
             conn.tcb.flags |= flag::WANT_WRITE;

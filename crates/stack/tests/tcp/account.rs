@@ -283,7 +283,7 @@ fn time_is_charged_to_the_window_that_is_shut() {
 fn time_is_charged_to_a_send_buffer_that_is_too_small() {
     let mut rig = Rig::new();
     let small = TcpOptions {
-        send_buffer: 6000,
+        send_buffer: Some(6000),
         ..options()
     };
     let open = rig.accepted_with(&small, syn());

@@ -451,7 +451,7 @@ fn sack_repairs_several_holes_in_one_round_trip() {
 fn a_full_send_buffer_blocks_and_reports_room() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        send_buffer: 20_000,
+        send_buffer: Some(20_000),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);

@@ -99,7 +99,7 @@ fn connections_held_back_follow_their_route() {
 fn a_larger_send_buffer_wakes_the_writer() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        send_buffer: 10_000,
+        send_buffer: Some(10_000),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);
@@ -110,7 +110,7 @@ fn a_larger_send_buffer_wakes_the_writer() {
     rig.events.clear();
     let resize = |rig: &mut Rig, bytes: u32| {
         rig.host
-            .tcp_set_options(rig.now, open.socket, |o| o.send_buffer = bytes)
+            .tcp_set_options(rig.now, open.socket, |o| o.send_buffer = Some(bytes))
             .unwrap();
         rig.pump();
     };
@@ -251,7 +251,7 @@ fn datagrams_nobody_reads_leave_memory_to_others() {
 fn a_great_write_leaves_memory_to_others() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        send_buffer: 1 << 28,
+        send_buffer: Some(1 << 28),
         ..TcpOptions::default()
     };
     let opened = many(&mut rig, 2, &options);

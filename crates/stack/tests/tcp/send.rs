@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Ready, SocketError, TcpOptions, Write};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, FIN, Flags, Open, PSH, Rig, SECOND, Seg, nodelay};
+use crate::rig::{ACK, FIN, Flags, Open, PSH, Rig, SECOND, Seg, config, nodelay};
 
 const URG: Flags = Flags::URG;
 const MORE: Write = Write {
@@ -251,13 +251,10 @@ fn no_more_is_unsent_than_is_asked_for() {
 
 #[test]
 fn the_send_buffer_grows_with_the_window_unless_it_was_set() {
-    let mut rig = Rig::new();
-    let options = TcpOptions {
-        send_buffer: 16_384,
-        send_buffer_most: 200_000,
-        ..TcpOptions::default()
-    };
-    let open = rig.accepted(&options);
+    let mut config = config();
+    (config.tcp.wmem_default, config.tcp.wmem_max) = (16_384, 200_000);
+    let mut rig = Rig::with(config);
+    let open = rig.accepted(&TcpOptions::default());
     let size = |rig: &Rig| rig.host.tcp_send_buffer(open.socket).unwrap();
     // What Linux gives a fresh connection over Ethernet.
     assert_eq!(size(&rig), 87_040);
@@ -270,7 +267,7 @@ fn the_send_buffer_grows_with_the_window_unless_it_was_set() {
         rig.send(open.peer, open.host + at, ACK, &[]);
     }
     assert!(size(&rig) > 150_000, "{}", size(&rig));
-    let fixed = |o: &mut TcpOptions| (o.send_buffer, o.send_buffer_most) = (9000, 0);
+    let fixed = |o: &mut TcpOptions| o.send_buffer = Some(9000);
     rig.host
         .tcp_set_options(rig.now, open.socket, fixed)
         .unwrap();
@@ -283,7 +280,7 @@ fn the_send_buffer_grows_with_the_window_unless_it_was_set() {
 fn a_buffer_that_is_charged_for_frames_holds_fewer_bytes() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        send_buffer: 4608,
+        send_buffer: Some(4608),
         charge_frames: true,
         ..nodelay()
     };
@@ -309,7 +306,7 @@ fn a_buffer_that_is_charged_for_frames_holds_fewer_bytes() {
 fn a_unit_is_filled_though_it_is_longer_than_the_buffer() {
     let mut rig = Rig::new();
     let options = TcpOptions {
-        send_buffer: 4608,
+        send_buffer: Some(4608),
         charge_frames: true,
         ..nodelay()
     };

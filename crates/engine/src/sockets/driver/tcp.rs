@@ -272,10 +272,13 @@ impl TcpEntry {
         if !self.tx.is_empty() && !self.closing {
             self.closing = true;
             let more = u32::try_from(tools.door.limits.send).unwrap_or(u32::MAX);
+            let tcp = cx.host.tcp_tunables();
             let _ = cx.host.tcp_set_options(cx.now, self.id, |options| {
-                let most = options.send_buffer_most.max(options.send_buffer);
+                let most = options
+                    .send_buffer
+                    .unwrap_or(tcp.wmem_max.max(tcp.wmem_default));
                 // Besides what it holds already: the buffer, and a super-frame no longer than that.
-                options.send_buffer = most.saturating_mul(2).saturating_add(more);
+                options.send_buffer = Some(most.saturating_mul(2).saturating_add(more));
             });
             self.send(cx, tools, orders);
         }
