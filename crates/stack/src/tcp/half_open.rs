@@ -18,7 +18,7 @@ use crate::stats::{Count, Drop};
 
 use super::output::{Marks, announced_mss};
 use super::profile::TcpOptions;
-use super::record::{HalfOpen, State, Tcb, flag, half, more};
+use super::record::{HalfOpen, State, Tcb, flag, half, half_ecn, more};
 use super::rtt::{RTO_INITIAL, RTO_MAX};
 use super::saved_syn::Owner;
 use super::segment::{Segment, flow_bytes};
@@ -97,11 +97,12 @@ impl Tcp {
         let profile = self.profiles.acquire(seg.dst, &l.options);
         let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
-        let record = HalfOpen {
+        let mut record = HalfOpen {
             profile,
             iss: iss.unwrap_or_else(|| self.initial_sequence(core, &flow)),
             ..Self::read_syn(core, listener, &l.options, seg)
         };
+        self.note_window(core, net, &mut record);
         let Some(key) = self.halves.insert(record) else {
             self.profiles.release(profile);
             return Err(Drop::TcpSynQueueFull);
@@ -181,7 +182,7 @@ impl Tcp {
             } else {
                 Flags::SYN | Flags::ECE
             },
-            window: self.first_window(core, net, h) as u16,
+            window: self.first_window(core, net, h).min(self.granted(core, h)) as u16,
             urgent: 0,
             options: Options {
                 mss: None,
@@ -306,7 +307,22 @@ impl Tcp {
         waits
     }
 
-    /// The window a half-open connection offers, in bytes: that of its SYN-ACK.
+    /// Notes the window that the SYN-ACK will offer.
+    pub(super) fn note_window(&self, core: &Core, net: &Net, h: &mut HalfOpen) {
+        let window = self.first_window(core, net, h);
+        let options = &self.profiles.get(h.profile).options;
+        let lacks = options.lacks(&core.tcp, window);
+        h.ecn = h.ecn & half_ecn::ALL | lacks << half_ecn::LACKS_SHIFT;
+    }
+
+    /// Bytes that were granted to a half-open connection: what its first SYN-ACK offered, and less than a unit more, whatever the
+    /// link carries by now.
+    fn granted(&self, core: &Core, h: &HalfOpen) -> u32 {
+        let options = &self.profiles.get(h.profile).options;
+        options.granted_window(&core.tcp, h.ecn >> half_ecn::LACKS_SHIFT)
+    }
+
+    /// The window of the SYN-ACK of a half-open connection, in bytes, as the link is now.
     fn first_window(&self, core: &Core, net: &Net, h: &HalfOpen) -> u32 {
         let profile = self.profiles.get(h.profile);
         let (mtu, limit) = (net.link_mtu(&profile.local), profile.options.max_segment);
@@ -345,7 +361,7 @@ impl Tcp {
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let tsval = (now as u32).wrapping_add(self.timestamp_offset(&flow));
         let mut repr = seg.answer(h.iss + 1, Some(h.irs + 1), Flags(0));
-        repr.window = self.first_window(core, net, h).div_ceil(1 << shift) as u16; // no less than the SYN-ACK said
+        repr.window = self.granted(core, h).div_ceil(1 << shift) as u16; // no less than the SYN-ACK said
         repr.options.timestamps = (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent));
         self.send_stateless(core, net, &repr, (&seg.src, &seg.dst), marks);
     }
@@ -441,7 +457,7 @@ impl Tcp {
             && seg
                 .timestamps
                 .is_some_and(|(tsval, _)| (tsval.wrapping_sub(h.ts_recent) as i32) < 0);
-        if paws || !seg.acceptable(expected, self.first_window(core, net, h)) {
+        if paws || !seg.acceptable(expected, self.granted(core, h)) {
             core.drop_packet(data, Drop::TcpOutOfWindow);
             if !seg.has(Flags::RST) {
                 self.challenge_half_open(core, net, index, seg);
@@ -470,8 +486,7 @@ impl Tcp {
         let opened = if self.accept_queue_full(u32::from(h.listener)) {
             Err(Drop::TcpAcceptQueueFull)
         } else {
-            self.promote(core, net, index, seg)
-                .ok_or(Drop::TcpTableFull)
+            self.promote(core, index, seg).ok_or(Drop::TcpTableFull)
         };
         match opened {
             Ok(connection) => self.at_connection(core, net, connection, seg, data),
@@ -494,9 +509,9 @@ impl Tcp {
     }
 
     /// Turns a half-open connection into a connection in its listener's accept queue. `None` when the table is full.
-    fn promote(&mut self, core: &mut Core, net: &Net, index: u32, seg: &Segment) -> Option<u32> {
+    fn promote(&mut self, core: &mut Core, index: u32, seg: &Segment) -> Option<u32> {
         let h = *self.halves.at(index)?;
-        let tcb = self.passive(core, net, &h, seg);
+        let tcb = self.passive(core, &h, seg);
         let accurate = tcb.is_accurate();
         let key = self.conns.insert(tcb)?;
         self.flows.replace(
@@ -535,14 +550,14 @@ impl Tcp {
     }
 
     /// The record of a connection whose handshake `seg` ends.
-    pub(super) fn passive(&self, core: &Core, net: &Net, h: &HalfOpen, seg: &Segment) -> Tcb {
+    pub(super) fn passive(&self, core: &Core, h: &HalfOpen, seg: &Segment) -> Tcb {
         let profile = self.profiles.get(h.profile);
         let flow = flow_bytes(&h.remote, h.remote_port, &profile.local, h.local_port);
         let mut tcb = Tcb::new(h.remote, h.remote_port, h.local_port, h.profile);
         tcb.ts_offset = self.timestamp_offset(&flow);
         tcb.state = State::Established;
         tcb.rcv_nxt = h.irs + 1;
-        tcb.rcv_adv = tcb.rcv_nxt + self.first_window(core, net, h);
+        tcb.rcv_adv = tcb.rcv_nxt + self.granted(core, h);
         tcb.last_ack_sent = tcb.rcv_nxt;
         tcb.ts_recent = h.ts_recent;
         tcb.snd_una = h.iss + 1;

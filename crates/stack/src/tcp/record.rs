@@ -543,7 +543,7 @@ pub(crate) struct HalfOpen {
     pub(crate) flags: u8,
     /// Timeouts of its SYN-ACK; the next is backed off so often.
     pub(crate) retries: u8,
-    /// `half_ecn::` bits.
+    /// `half_ecn::` bits; in its high nibble what the window of the SYN-ACK lacks of all there is room for, see `window`.
     pub(crate) ecn: u8,
     /// Millisecond (low 16 bits) of the last ACK sent against an unacceptable segment. Once it wraps, after 65 s, the next may be
     /// withheld.
@@ -572,6 +572,9 @@ pub(crate) mod half_ecn {
     pub(crate) const ACCURATE: u8 = 4;
     /// Another SYN came that asks for nothing.
     pub(crate) const PLAIN_TOO: u8 = 8;
+    pub(crate) const ALL: u8 = 15;
+    /// Where what is no such bit begins.
+    pub(crate) const LACKS_SHIFT: u8 = 4;
 }
 
 /// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.

@@ -21,6 +21,8 @@ use super::tunables::TcpTunables;
 
 /// The largest window a header can say without a scale, and the most a SYN offers (RFC 7323 2.2).
 const UNSCALED: u32 = 65_535;
+/// What the unit of [`TcpOptions::lacks`] is.
+const LACK_UNIT: u32 = 100;
 
 impl TcpOptions {
     /// Bytes that may wait to be read when a connection begins.
@@ -65,10 +67,28 @@ impl TcpOptions {
         window_shift(self.last_buffer(tcp))
     }
 
+    /// What there is room for before data come, and may be offered.
+    fn first_space(&self, tcp: &TcpTunables) -> u32 {
+        let clamp = self.window_clamp.unwrap_or(u32::MAX);
+        self.first_buffer(tcp).min(clamp)
+    }
+
+    /// What a SYN-ACK's window of so many bytes lacks of that, in units of which a nibble counts as many as it can. A link that
+    /// carries less when the handshake ends would make whole segments of another length, and less of a window.
+    pub(crate) fn lacks(&self, tcp: &TcpTunables, window: u32) -> u8 {
+        let space = self.first_space(tcp).min(UNSCALED);
+        (space.saturating_sub(window) / LACK_UNIT).min(0xf) as u8
+    }
+
+    /// The window that lacks so much: no less than what was offered.
+    pub(crate) fn granted_window(&self, tcp: &TcpTunables, lacks: u8) -> u32 {
+        let space = self.first_space(tcp).min(UNSCALED);
+        space.saturating_sub(u32::from(lacks) * LACK_UNIT)
+    }
+
     /// What is offered with a SYN, and until data come: whole segments of `mss`, 64 KiB at most (as Linux).
     pub(crate) fn first_window(&self, tcp: &TcpTunables, mss: u16) -> u32 {
-        let clamp = self.window_clamp.unwrap_or(u32::MAX);
-        let space = self.first_buffer(tcp).min(clamp);
+        let space = self.first_space(tcp);
         let mss = u32::from(mss).max(1);
         let whole = if space > mss {
             space - space % mss

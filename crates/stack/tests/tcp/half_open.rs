@@ -18,7 +18,11 @@ fn a_client_that_starts_again_gets_through() {
         rig.send(isn, 0, SYN, &[]);
         let challenge = rig.expect();
         assert!(challenge.is(ACK) && challenge.seq == old.seq + 1 && challenge.ack == 1000);
-        assert_eq!(challenge.window, 64_240);
+        let more = challenge.window - old.window;
+        assert!(
+            more < 100,
+            "no less than was offered, and hardly more: {more}"
+        );
         rig.send(isn, 0, SYN, &[]);
         rig.silence();
         rig.send(challenge.ack, 0, RST, &[]);

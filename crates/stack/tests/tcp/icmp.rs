@@ -187,6 +187,31 @@ fn a_narrow_path_does_not_narrow_the_mss_announced() {
     assert_eq!(rig.expect().options.mss, Some(1460));
 }
 
+/// RFC 9293 SHLD-14: a link that carries less before the handshake ends takes nothing back of what the SYN-ACK offered.
+#[test]
+fn the_first_window_stays_when_the_link_narrows() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: Some(3000),
+        ..TcpOptions::default()
+    };
+    let listener = rig.listen(1, &options);
+    rig.send(999, 0, SYN, &[]);
+    let answer = rig.expect();
+    assert_eq!(answer.window, 2920, "two segments");
+    let link = rig.interface;
+    let narrowed = rig.host.set_link(rig.now, link, 1080, base::Offloads::NONE);
+    assert_eq!(narrowed, Ok(()));
+    let iss = answer.seq;
+    rig.send(1000, iss + 1, ACK, &[]);
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    rig.send(1000, iss + 1, ACK, &[1; 100]);
+    let ack = rig.expect();
+    assert!(ack.ack + u32::from(ack.window) >= 1000 + 2920, "{ack:?}");
+    rig.send(1100, iss + 1, ACK, &[2; 2820]);
+    assert_eq!(rig.read(socket).unwrap().len(), 2920);
+}
+
 #[test]
 fn the_link_may_change() {
     let mut rig = Rig::new();

@@ -234,7 +234,8 @@ impl Tcp {
         h.flags |= half::COOKIE; // no SYN-ACK of it can be timed yet
         let options = &self.listeners.at(listener)?.options;
         h.profile = self.profiles.acquire(seg.dst, options)?;
-        let mut tcb = self.passive(core, net, &h, seg);
+        self.note_window(core, net, &mut h);
+        let mut tcb = self.passive(core, &h, seg);
         tcb.snd_wnd = u32::from(seg.window); // never scaled on a SYN (RFC 7323 2.2)
         tcb.note_offer(tcb.snd_wnd);
         tcb.flags |= flag::RETRANSMIT; // the SYN-ACK is due
