@@ -165,7 +165,7 @@ fn losses_in_two_windows_reduce_twice() {
     rig.handshake_ms = 100;
     let options = TcpOptions {
         congestion: Congestion::Reno,
-        send_buffer: 1 << 20,
+        send_buffer: Some(1 << 20),
         ..nodelay()
     };
     let open = rig.accepted_with(&options, with_sack());
