@@ -6,7 +6,7 @@ use stack::{Keepalive, SocketError, State, TcpOptions};
 use wire::Addr;
 use wire::tcp::{Options, Repr};
 
-use crate::rig::{ACK, FIN, LOCAL, Open, REMOTE, RST, Rig, SYN, config, nodelay, packet};
+use crate::rig::{ACK, FIN, LOCAL, Open, REMOTE, RST, Rig, SYN, config, in_ip, nodelay, packet};
 
 const KEEPALIVE: Keepalive = Keepalive {
     idle: Duration::from_secs(10),
@@ -346,4 +346,65 @@ fn a_reset_has_the_number_the_peer_believes() {
     rig.send(open.peer, open.host + 1000, ACK, b"?");
     let reset = rig.expect();
     assert!(reset.is(RST) && reset.seq == open.host + 1000);
+}
+
+#[test]
+fn an_ack_that_a_repair_lets_go_is_no_sample() {
+    // MUST-18, RFC 6298 3: it covers one that was sent once, but tells when the hole before it was filled.
+    let mut rig = Rig::new();
+    rig.handshake_ms = 100;
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, &[1; 1460]);
+    rig.write(&open, &[2; 1460]);
+    while rig.next().is_some() {}
+    rig.ms(310);
+    assert_eq!(rig.expect().seq, open.host, "the first again");
+    rig.ms(90);
+    rig.send(open.peer, open.host + 2920, ACK, &[]);
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!(info.rtt, Duration::from_millis(100));
+    assert_eq!((info.unacknowledged, info.backoff), (0, 1));
+}
+
+#[test]
+fn an_answer_without_an_mss_means_the_least() {
+    // MUST-15 for who opens: 536, and 1220 over IPv6.
+    let mut rig = Rig::new();
+    rig.add_address("fd00::1/64");
+    let (socket, syn) = rig.connect(&nodelay());
+    let none = Options::default();
+    rig.send_to(syn.src_port, 300, syn.seq + 1, SYN | ACK, &[], none);
+    rig.expect();
+    rig.host.tcp_send(rig.now, socket, &[1; 2000]).unwrap();
+    assert_eq!(rig.expect().data.len(), 536);
+    while rig.next().is_some() {}
+    // A neighbour that asked for us is known.
+    let (peer, ours): (Addr, Addr) = ("fd00::2".parse().unwrap(), "fd00::1".parse().unwrap());
+    let mut options = wire::ndp::OptionBuf::<8>::default();
+    assert!(options.push(&wire::ndp::Opt::SourceMac(wire::Mac([2, 0, 0, 0, 0, 2]))));
+    let ask = wire::ndp::Repr::NeighborSolicit {
+        target: ours,
+        options: options.options(),
+    };
+    let mut bytes = vec![0; ask.buffer_len()];
+    ask.emit(&mut bytes);
+    wire::icmpv6::fill_checksum(&mut bytes, &peer, &ours);
+    rig.raw(&in_ip(58, &bytes, peer, ours));
+    let to = "[fd00::2]:5000".parse().unwrap();
+    let socket = rig.host.tcp_connect(rig.now, to, None, &nodelay()).unwrap();
+    let syn = rig.expect();
+    let answer = Repr {
+        src_port: 5000,
+        dst_port: syn.src_port,
+        seq: 300,
+        ack: Some(syn.seq + 1),
+        flags: SYN,
+        window: 65_535,
+        urgent: 0,
+        options: none,
+    };
+    rig.raw(&packet(&answer, &[], peer, ours));
+    rig.expect();
+    rig.host.tcp_send(rig.now, socket, &[1; 2000]).unwrap();
+    assert_eq!(rig.expect().data.len(), 1220);
 }
