@@ -363,13 +363,15 @@ impl Board<'_> {
         }
     }
 
-    fn new_node(&mut self, sent: Sent) -> Option<u32> {
-        // The last part of the slab is for first nodes, so that whoever is active can send.
+    /// Whether there is another node for a connection that has some: the last part of the slab is for first ones, so that whoever is
+    /// active can send.
+    fn has_node(&self) -> bool {
         let own = self.nodes.capacity() / (NODES_EACH + 1);
-        let first = self.flight.nodes == 0;
-        if !first
-            && (self.flight.nodes >= MAX_NODES || self.nodes.len() >= self.nodes.capacity() - own)
-        {
+        self.flight.nodes < MAX_NODES && self.nodes.len() < self.nodes.capacity() - own
+    }
+
+    fn new_node(&mut self, sent: Sent) -> Option<u32> {
+        if self.flight.nodes > 0 && !self.has_node() {
             return None;
         }
         let index = self.nodes.insert(sent)?.index;
@@ -379,12 +381,8 @@ impl Board<'_> {
 
     /// Whether more can be sent: always, but behind the end of a record when there is no node for it.
     pub(crate) fn has_room(&self) -> bool {
-        let own = self.nodes.capacity() / (NODES_EACH + 1);
-        self.flight.nodes < MAX_NODES && self.nodes.len() < self.nodes.capacity() - own
-            || self
-                .nodes
-                .at(self.flight.tail)
-                .is_none_or(|tail| !tail.tail.record)
+        let tail = self.nodes.at(self.flight.tail);
+        self.has_node() || tail.is_none_or(|tail| !tail.tail.record)
     }
 
     /// Takes the first node by number out.
@@ -413,6 +411,9 @@ impl Board<'_> {
 
     /// Cuts a node in two at `at`; the second part, behind it everywhere, is returned. `None` when there is no node for it.
     fn split(&mut self, pool: &Pool, node: u32, at: Seq) -> Option<u32> {
+        if !self.has_node() {
+            return None; // before the place is looked for: that may be far
+        }
         let sent = self.nodes.at(node)?;
         debug_assert!(sent.start.lt(at) && at.lt(sent.end));
         let place = sent

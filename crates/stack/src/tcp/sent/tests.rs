@@ -389,6 +389,27 @@ fn without_nodes_neighbours_are_merged() {
     assert!(rounds <= 20 && bench.flight.again == 20_000);
 }
 
+/// Where no node is left to cut one in two, its place in the queue is not looked for: it may be thousands of blocks away, and a peer
+/// could have it looked for with each ACK.
+#[test]
+fn what_cannot_be_cut_is_not_looked_for() {
+    let mut bench = Bench::new(7, 1);
+    let bytes = vec![0; 100_000];
+    bench.pool.append_bytes(&mut bench.queue, &bytes);
+    let place = bench.pool.cursor(&bench.queue, 90_000);
+    bench.mss = 1000;
+    let (start, end) = (bench.seq(0), bench.seq(10_000));
+    let tail = Tail::default();
+    assert!(bench.board().push((start, end), (place, tail), 0, 0));
+    let (small, block) = (Pool::new(1).expect("memory"), bench.seq(5000));
+    let mut delivery = bench.delivery();
+    // The place is not within this memory: looking there would fail.
+    bench
+        .board()
+        .sack(&small, &[(block, block + 1000)], &mut delivery);
+    assert_eq!(bench.flight.sacked, 0);
+}
+
 /// The SACK panic and SegmentSmack families (CVE-2019-11477, -11478, CVE-2018-5390): a peer that reports every second byte can
 /// neither take more than its share of nodes nor make an ACK cost more than a walk over them.
 #[test]
