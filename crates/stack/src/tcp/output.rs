@@ -462,7 +462,6 @@ impl Conn<'_> {
     /// A window or keepalive probe: a segment the peer must answer, without data, one below what it expects (as Linux).
     fn send_probe(&mut self, core: &mut Core, way: &mut Way<'_>) -> usize {
         self.tcb.flags &= !flag::PROBE;
-        core.count(Count::TcpWindowProbes);
         if self.urgent_mode().is_some() {
             // Where the peer expects it: it takes the urgent pointer, though its window is closed (MUST-66).
             self.send_bare(core, way, self.tcb.snd_una, Flags(0));

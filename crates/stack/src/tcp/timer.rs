@@ -239,6 +239,7 @@ impl Conn<'_> {
                 self.tcb.flags |= flag::OVERRIDE;
             } else if self.tcb.snd_wnd == 0 {
                 self.tcb.flags |= flag::PROBE;
+                core.count(Count::TcpWindowProbes);
             }
             self.tcb.probes = self.tcb.probes.saturating_add(1);
             if self.tcb.has(flag::SEND_QUEUED) && self.profile.options.user_timeout.is_some() {

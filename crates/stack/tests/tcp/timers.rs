@@ -134,6 +134,8 @@ fn a_closed_window_is_probed_for_ever_while_the_peer_answers() {
         }
     }
     assert!(probes >= 40, "{probes}");
+    let counts = &rig.host.stats().counts;
+    assert_eq!(counts.get(Count::TcpWindowProbes), probes);
     assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
     rig.window = 5000;
     rig.send(open.peer, open.host + 1000, ACK, &[]);
@@ -401,6 +403,9 @@ fn keepalive_probes_an_idle_peer_and_gives_up() {
     rig.advance(Duration::from_secs(3));
     assert!(rig.expect().has(RST));
     assert_eq!(rig.read(open.socket), Err(SocketError::TimedOut));
+    let counts = &rig.host.stats().counts;
+    assert_eq!(counts.get(Count::TcpKeepaliveProbes), 4);
+    assert_eq!(counts.get(Count::TcpWindowProbes), 0);
 }
 
 /// Silence is the peer's: what the application sets meanwhile does not break it.
