@@ -50,7 +50,7 @@ impl Conn<'_> {
         if seg.ack.gt(self.tcb.snd_nxt)
             || (seg.ack.lt(una) && una.dist(seg.ack) > self.tcb.max_wnd().max(1))
         {
-            self.tcb.challenge(core);
+            self.challenge(core);
             return Err(Drop::TcpBadAck);
         }
         let mut delivery = self.delivery(core.now, seg.timestamps.map(|(_, echo)| echo));

@@ -614,7 +614,8 @@ impl Conn<'_> {
         }
     }
 
-    fn challenge(&mut self, core: &mut Core) -> Arrival {
+    /// A challenge ACK (RFC 5961), within the limit.
+    pub(crate) fn challenge(&mut self, core: &mut Core) -> Arrival {
         if self.tcb.challenge(core) {
             core.count(Count::TcpChallengeAcks);
             Arrival::send()

@@ -70,6 +70,9 @@ fn acks_of_what_was_never_sent_are_not_believed() {
     assert_eq!(rig.host.tcp_info(open.socket).unwrap().unacknowledged, 1000);
     rig.send(open.peer, open.host.wrapping_sub(200_000), ACK, b"old");
     assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+    let counts = &rig.host.stats().counts;
+    assert_eq!(counts.get(Count::TcpChallengeAcks), 1);
+    assert_eq!(counts.get(Count::TcpChallengeAcksLimited), 1);
 }
 
 #[test]
