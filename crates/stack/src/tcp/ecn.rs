@@ -3,7 +3,7 @@
 //! What does not live here: the accurate variant's handshake and counters (`acc_ecn`), by how much a mark shrinks the window (`congestion`), and over what time (`recovery`).
 //!
 //! Invariant: only new data carries ECT(0), never a SYN, a bare ACK, a probe or a retransmission (RFC 3168 6.1.1, 6.1.4 to
-//! 6.1.6); with DCTCP all but SYNs.
+//! 6.1.6); with DCTCP all but SYNs, with accurate ECN, too, but bare ACKs only where there is SACK.
 //! Invariant: the window is reduced once for a round trip of echoes (RFC 3168 6.1.2).
 
 use wire::tcp::{Flags, Options};
