@@ -59,9 +59,10 @@ impl Undo {
         }
     }
 
-    /// After a timeout: whether originals are listened for. Not if it ended a recovery, where they are expected.
+    /// After a timeout: whether originals are listened for. Not if it ended a recovery, where they are expected, nor if there is
+    /// nothing to be taken back.
     pub(crate) fn expect_originals(&mut self, was: Repair) {
-        self.frto = if was == Repair::Recovery {
+        self.frto = if was == Repair::Recovery || !self.valid {
             Frto::Off
         } else {
             Frto::First

@@ -606,3 +606,30 @@ fn what_is_lost_waits_for_the_window() {
     let more = numbers(&open, &sent(&mut rig));
     assert!(more.len() <= 2 && more[0] == 3, "{more:?}");
 }
+
+/// Nor is it after another timeout, when originals are listened for again.
+#[test]
+fn a_timeout_is_not_taken_back_by_another_congestion_control() {
+    for from in Congestion::AVAILABLE {
+        for to in Congestion::AVAILABLE {
+            let (mut rig, open) = path(false);
+            let change = |rig: &mut Rig, to: Congestion| {
+                rig.host
+                    .tcp_set_options(rig.now, open.socket, |options| options.congestion = to)
+                    .unwrap();
+            };
+            change(&mut rig, *from);
+            burst(&mut rig, &open, 10);
+            rig.ms(100);
+            ack(&mut rig, &open, 2, &[]);
+            rig.ms(700);
+            assert_eq!(count(&rig, Count::TcpTimeouts), 1);
+            change(&mut rig, *to);
+            rig.ms(1000);
+            assert_eq!(count(&rig, Count::TcpTimeouts), 2);
+            ack(&mut rig, &open, 2, &[(5, 6)]);
+            let undone = u64::from(from == to);
+            assert_eq!(count(&rig, Count::TcpUndone), undone, "{from:?} {to:?}");
+        }
+    }
+}
