@@ -532,6 +532,7 @@ impl Tcp {
         };
         if keepalive != options.keepalive {
             self.start_keepalive(core, index);
+            self.stop_keepalive(core, index);
         }
         self.keep_account(core.now, index);
         // A larger send buffer opens room to write, a larger receive buffer the window.

@@ -184,6 +184,20 @@ impl Tcp {
     }
 }
 
+impl Tcp {
+    /// A connection that is not to be probed any more, and has nothing else to do, has no timer.
+    pub(super) fn stop_keepalive(&mut self, core: &mut Core, index: u32) {
+        let Some(tcb) = self.conns.at_mut(index) else {
+            return;
+        };
+        let probed = self.profiles.get(tcb.profile).options.keepalive.is_some();
+        if !probed && tcb.is_idle() && !tcb.owes() {
+            core.wheel
+                .cancel(core::mem::replace(&mut tcb.timer, base::TimerId::NONE));
+        }
+    }
+}
+
 impl Conn<'_> {
     fn on_deadline(&mut self, core: &mut Core) -> Outcome {
         let mut outcome = Outcome::default();

@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Count, Keepalive, Ready, Shutdown, SocketError, State, TcpOptions};
 use wire::tcp::Options;
 
-use crate::rig::{ACK, FIN, Open, RST, Rig, SECOND, SYN, nodelay};
+use crate::rig::{ACK, FIN, Open, REMOTE, RST, Rig, SECOND, SYN, config, nodelay};
 
 /// Times, in milliseconds from now, at which the host sends within `seconds`.
 fn times(rig: &mut Rig, seconds: u64) -> Vec<u64> {
@@ -428,6 +428,28 @@ fn other_options_do_not_put_keepalive_off() {
     rig.silence();
     rig.ms(1001);
     assert_eq!(rig.expect().seq, open.host.wrapping_sub(1));
+}
+
+/// Nor when it is switched off while others are busy: every step of the rig looks for timers of nobody.
+#[test]
+fn who_is_not_probed_any_more_has_no_timer() {
+    let mut config = config();
+    config.tcp_active = 1;
+    let mut rig = Rig::with(config);
+    let options = TcpOptions {
+        keepalive: Some(Keepalive::default()),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    // Another connection has the only active part.
+    rig.host
+        .tcp_connect(rig.now, REMOTE.parse().unwrap(), None, &options)
+        .unwrap();
+    assert!(rig.expect().is(SYN));
+    rig.host
+        .tcp_set_options(rig.now, open.socket, |options| options.keepalive = None)
+        .unwrap();
+    rig.silence();
 }
 
 #[test]
