@@ -368,6 +368,11 @@ impl Pool {
         Some(segment)
     }
 
+    /// Whether there is a segment to be had.
+    fn has_segment(&self) -> bool {
+        self.free_segment != NIL || (self.fresh_segment as usize) < self.segments.len()
+    }
+
     /// A segment to be filled in.
     #[inline]
     fn take_segment(&mut self) -> Option<u32> {

@@ -310,6 +310,42 @@ impl Pool {
         Some(front)
     }
 
+    /// Moves the first `n` bytes of `from` behind those of `to`, and says where they begin there. What was one segment becomes one
+    /// again: a block that is moved piece by piece takes no more segments than one that is moved at once. None, with nothing
+    /// changed, if there are not that many bytes, or none are asked for, or no segment is left for a cut.
+    pub fn move_front(&mut self, from: &mut Chain, to: &mut Chain, n: usize) -> Option<Cursor> {
+        if n == 0 || n > from.len() {
+            return None;
+        }
+        let first = self.segments[from.head as usize];
+        let adjoins =
+            |tail: &Segment| tail.block == first.block && tail.off + tail.len == first.off;
+        let grown = match self.segments.get(to.tail as usize) {
+            Some(tail) if adjoins(tail) => n.min(usize::from(first.len)),
+            _ => 0,
+        };
+        if grown < n && !self.has_segment() {
+            return None;
+        }
+        let mut place = None;
+        if grown > 0 {
+            let segment = to.tail;
+            self.segments[segment as usize].len += grown as u16;
+            to.len += grown as u32;
+            self.pull_front(from, grown);
+            place = Some(Cursor {
+                segment,
+                off: first.off,
+            });
+        }
+        if grown < n {
+            let front = self.split_front(from, n - grown)?;
+            place = place.or_else(|| self.cursor(&front, 0));
+            self.append(to, front);
+        }
+        place
+    }
+
     /// A second chain over `len` bytes from `offset` on, in the same blocks. None if the chain has not so many bytes
     /// or the pool not enough segments.
     #[inline]

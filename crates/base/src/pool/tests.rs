@@ -213,6 +213,7 @@ impl Bench {
                 pool.free(chain);
             }
             4 => self.receive(n),
+            5 => self.move_front(picked, n),
             _ => {
                 let mut out = vec![0; n];
                 let count = pool.copy_out(chain, from, &mut out);
@@ -224,6 +225,28 @@ impl Bench {
                 pool.prefetch(chain);
             }
         }
+    }
+
+    /// The first bytes of one chain go to another.
+    fn move_front(&mut self, picked: usize, n: usize) {
+        let (mut from, mut bytes) = self.chains.swap_remove(picked);
+        let pool = &mut self.pool;
+        if let Some((to, model)) = self.chains.last_mut() {
+            let before = pool.segments_in_use();
+            if let Some(mut place) = pool.move_front(&mut from, to, n) {
+                assert!(pool.segments_in_use() <= before + 1);
+                model.extend_from_slice(&bytes[..n]);
+                if let Some(moved) = pool.share_at(to, &mut place, n) {
+                    assert_eq!(pool.contents(&moved), bytes[..n]);
+                    pool.free(moved);
+                }
+                bytes.drain(..n);
+            } else {
+                assert!(n == 0 || pool.segments_in_use() == 2 * pool.capacity());
+            }
+            assert!(pool.move_front(&mut from, to, usize::MAX).is_none());
+        }
+        self.chains.push((from, bytes));
     }
 
     /// A frame arrives in the spare blocks.
@@ -269,7 +292,7 @@ impl Bench {
 
     fn run(mut self, steps: u32) {
         for _ in 0..steps {
-            match self.rng.below(14) {
+            match self.rng.below(15) {
                 op @ 0..8 => self.edit(op),
                 op => self.combine(op - 8),
             }
@@ -287,6 +310,28 @@ impl Bench {
         self.pool.check(&[]);
         assert_eq!((self.pool.in_use(), self.pool.segments_in_use()), (0, 0));
     }
+}
+
+/// A block that is moved piece by piece is one segment again, and needs none besides.
+#[test]
+fn pieces_that_are_moved_grow_together() {
+    let mut pool = Pool::new(4).unwrap();
+    let (mut from, mut to) = (Chain::EMPTY, Chain::EMPTY);
+    let bytes: Vec<u8> = (0..2 * BLOCK).map(|at| at as u8).collect();
+    assert_eq!(pool.append_bytes(&mut from, &bytes), bytes.len());
+    for at in (0..bytes.len()).step_by(64) {
+        let place = pool.move_front(&mut from, &mut to, 64).unwrap();
+        assert!(pool.segments_in_use() <= 3);
+        let mut copy = Chain::EMPTY;
+        pool.append_bytes(&mut copy, &[0]);
+        assert_eq!(pool.append_copy_at(&mut copy, &mut place.clone(), 64), 64);
+        assert_eq!(pool.contents(&copy)[1..], bytes[at..at + 64]);
+        pool.free(copy);
+    }
+    assert!(from.is_null());
+    assert_eq!((pool.segments_in_use(), pool.in_use()), (2, 2));
+    assert_eq!(pool.contents(&to), bytes);
+    pool.check(&[&to]);
 }
 
 proptest! {
