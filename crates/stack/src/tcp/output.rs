@@ -370,6 +370,10 @@ impl Conn<'_> {
         if !self.board().has_room() {
             return false; // an ACK of what is in flight makes some
         }
+        let (queue, sent) = (&mut self.act.unsent, &mut self.act.sent);
+        let Some(mut from) = core.pool.move_front(queue, sent, len as usize) else {
+            return self.out_of_memory(core.now);
+        };
         self.note_rate(core, len, self.pipe());
         let (seq, next) = (self.tcb.snd_nxt, self.tcb.snd_nxt + len);
         let record = self.ends_record(next);
@@ -384,20 +388,15 @@ impl Conn<'_> {
         if fin {
             flags |= Flags::FIN;
         }
-        let Some(part) = core.pool.split_front(&mut self.act.unsent, len as usize) else {
-            return self.out_of_memory(core.now);
-        };
-        let Some(mut from) = core.pool.cursor(&part, 0) else {
-            return false; // no bytes
-        };
         self.note_in_flight(core.now, next + u32::from(fin), (Some(from), ends));
+        let queue = core::mem::take(&mut self.act.sent);
         let data = Payload {
-            queue: &part,
+            queue: &queue,
             from: &mut from,
             len: len as usize,
         };
         let sent = self.emit(core, way, seq, flags, Some(data));
-        core.pool.append(&mut self.act.sent, part);
+        self.act.sent = queue;
         self.tcb.snd_nxt = next + u32::from(fin);
         if !len.is_multiple_of(u32::from(self.tcb.mss)) {
             self.act.small = next;

@@ -227,6 +227,31 @@ fn tiny_mss_is_bounded() {
     assert!(rig.expect().data.len() >= 36);
 }
 
+/// However short the segments are that a peer wants, what is in flight takes the memory that it took before.
+#[test]
+fn tiny_segments_in_flight_take_no_more_memory() {
+    let mut rig = Rig::new();
+    let syn = Options {
+        mss: Some(48),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(&nodelay(), syn);
+    rig.write(&open, &[1; 200_000]);
+    let mut end = open.host;
+    for _ in 0..8 {
+        while let Some(segment) = rig.next() {
+            end = segment.seq.wrapping_add(segment.data.len() as u32);
+        }
+        rig.ms(10);
+        rig.send(open.peer, end, ACK, b"");
+    }
+    while rig.next().is_some() {}
+    let flight = rig.host.tcp_info(open.socket).unwrap().unacknowledged;
+    assert!(flight > 40_000, "{flight}");
+    let (blocks, pieces) = (rig.host.pool().in_use(), rig.host.pool().segments_in_use());
+    assert!(pieces <= blocks + 4, "{pieces} of {blocks}");
+}
+
 #[test]
 fn out_of_order_floods_are_bounded() {
     let mut rig = Rig::new();

@@ -4,7 +4,7 @@
 //!
 //! Invariant: data goes with the first SYN only, and stays in the queue until the SYN-ACK tells what became of it.
 
-use base::{Cursor, Seq};
+use base::Seq;
 use wire::tcp::{FastOpen, Flags, MAX_OPTIONS_LEN};
 
 use crate::context::Core;
@@ -322,17 +322,16 @@ impl Conn<'_> {
     /// The first `rest` bytes of the queue were sent with the SYN in vain: they are sent again at once, which says nothing of
     /// congestion (RFC 7413 4.2.1, as Linux).
     pub(in crate::tcp) fn resend_syn_data(&mut self, core: &mut Core, rest: u32) {
-        let Some(part) = core.pool.split_front(&mut self.act.unsent, rest as usize) else {
+        let (unsent, sent) = (&mut self.act.unsent, &mut self.act.sent);
+        let Some(place) = core.pool.move_front(unsent, sent, rest as usize) else {
             return; // no memory to tell them apart: they go out as if new
         };
-        let place: Option<Cursor> = core.pool.cursor(&part, 0);
         let end = self.tcb.snd_nxt + rest;
         let tail = Tail {
             pushed: true,
             record: self.ends_record(end),
         };
-        self.note_in_flight(core.now, end, (place, tail));
-        core.pool.append(&mut self.act.sent, part);
+        self.note_in_flight(core.now, end, (Some(place), tail));
         self.tcb.snd_nxt = end;
         self.act.stuck_since = core.now;
         self.timeout_without_reduction();
