@@ -15,6 +15,9 @@ pub struct Cursor {
     off: u16,
 }
 
+/// So many bytes are cheaper copied than kept in a block of their own.
+const FEW: usize = BLOCK / 4;
+
 impl Pool {
     /// Makes the first `n` bytes lie in the first segment, moving bytes if they do not. False, with nothing changed,
     /// if there are not that many, if they are more than [`BLOCK`], or if a block is needed and none is left.
@@ -311,8 +314,9 @@ impl Pool {
     }
 
     /// Moves the first `n` bytes of `from` behind those of `to`, and says where they begin there. What was one segment becomes one
-    /// again: a block that is moved piece by piece takes no more segments than one that is moved at once. None, with nothing
-    /// changed, if there are not that many bytes, or none are asked for, or no segment is left for a cut.
+    /// again: a block that is moved piece by piece takes no more segments than one that is moved at once. Few bytes are copied into
+    /// the last block where they find room, so that they take none of their own. None, with nothing changed, if there are not that
+    /// many bytes, or none are asked for, or no segment is left for a cut.
     pub fn move_front(&mut self, from: &mut Chain, to: &mut Chain, n: usize) -> Option<Cursor> {
         if n == 0 || n > from.len() {
             return None;
@@ -324,6 +328,13 @@ impl Pool {
             Some(tail) if adjoins(tail) => n.min(usize::from(first.len)),
             _ => 0,
         };
+        if grown == 0 && n <= FEW && self.tail_room(to) >= n {
+            let (segment, tail) = (to.tail, &self.segments[to.tail as usize]);
+            let off = tail.off + tail.len;
+            self.append_copy(to, from, 0, n);
+            self.pull_front(from, n);
+            return Some(Cursor { segment, off });
+        }
         if grown < n && !self.has_segment() {
             return None;
         }

@@ -252,6 +252,23 @@ fn tiny_segments_in_flight_take_no_more_memory() {
     assert!(pieces <= blocks + 4, "{pieces} of {blocks}");
 }
 
+/// Nor do tiny writes that leave at once, each in a segment of its own.
+#[test]
+fn tiny_writes_in_flight_share_their_memory() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    for _ in 0..4000 {
+        rig.write(&open, &[1]);
+        assert_eq!(rig.expect().data.len(), 1);
+    }
+    assert!(rig.host.pool().in_use() <= 4);
+    let sent = vec![1; 4000];
+    rig.ms(10_000);
+    rig.send(open.peer, open.host, ACK, b"");
+    let again = core::iter::from_fn(|| rig.next()).find(|segment| !segment.data.is_empty());
+    assert!(sent.starts_with(&again.unwrap().data));
+}
+
 #[test]
 fn out_of_order_floods_are_bounded() {
     let mut rig = Rig::new();
