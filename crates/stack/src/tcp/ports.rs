@@ -8,8 +8,9 @@ use base::{Rng, SipKey, siphash};
 
 /// Ports there are.
 const PORTS: usize = 1 << 16;
-/// RFC 6056 3.3.4: counters of the double-hash selection.
-const COUNTERS: usize = 64;
+/// RFC 6056 3.3.4: counters of the double-hash selection. So many that hardly two destinations share one: each would count what
+/// goes to the other, and which of them do so tells hosts apart (CVE-2022-1012; as many as Linux has).
+const COUNTERS: usize = 1 << 16;
 /// How far a counter moves beyond the port taken, at most: what one destination sees tells little of the others.
 const NOISE: u32 = 8;
 
@@ -21,7 +22,7 @@ pub(crate) struct LocalPorts {
     first: u16,
     range: u32,
     key: SipKey,
-    counters: [u16; COUNTERS],
+    counters: Vec<u16>,
 }
 
 /// The ephemeral ports, each once, in the order in which they are to be tried.
@@ -41,12 +42,14 @@ impl Order {
 
 impl LocalPorts {
     pub(crate) fn new((first, last): (u16, u16), key: SipKey, rng: &mut Rng) -> Self {
+        // They begin anywhere. A few numbers do for all, for the keyed hash hides where each begins.
+        let begin: [u16; 64] = core::array::from_fn(|_| rng.u32() as u16);
         Self {
             listeners: vec![0; PORTS],
             first,
             range: u32::from(last.saturating_sub(first)) + 1,
             key,
-            counters: core::array::from_fn(|_| rng.u32() as u16),
+            counters: begin.repeat(COUNTERS / begin.len()),
         }
     }
 
@@ -91,5 +94,31 @@ impl LocalPorts {
         let tried = (at + order.range - order.start) % order.range;
         let counter = &mut self.counters[order.counter];
         *counter = counter.wrapping_add((tried + 1 + rng.below(NOISE)) as u16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 6056 3.3.4: where one destination's ports begin tells nothing of another's, not even if they share a counter.
+    #[test]
+    fn who_shares_a_counter_begins_elsewhere() {
+        let ports = LocalPorts::new((32_768, 60_999), SipKey([7; 16]), &mut Rng::from_seed(1));
+        let mut known: Vec<Order> = Vec::new();
+        let (mut shared, mut near) = (0, 0);
+        for n in 0..3000_u32 {
+            let order = ports.order(&n.to_be_bytes());
+            for other in known.iter().filter(|o| o.counter == order.counter) {
+                shared += 1;
+                near += u32::from(order.start.abs_diff(other.start) < 500);
+            }
+            known.push(order);
+        }
+        assert!(
+            (30..140).contains(&shared),
+            "of 4.5 million pairs: {shared}"
+        );
+        assert!(near * 10 < shared, "{near} of {shared}");
     }
 }

@@ -380,16 +380,17 @@ fn ports_tell_nothing_of_other_destinations() {
     let (mut first, mut apart, mut regular) = (Vec::new(), 0, 0);
     for to in 10..42 {
         let (a, b) = (port(to), port(to));
-        for other in 100..100 + to % 7 {
+        for other in 100..160 {
             port(other);
         }
         let c = port(to);
         apart += usize::from(first.iter().all(|p| c.abs_diff(*p) > 32));
-        // How far it moved depends on this destination's own connections, but for a counter shared by accident.
+        // How far it moved depends on this destination's own connections: who shared a counter with another by accident would
+        // count that one's, and who knows which do would know this host again.
         regular += usize::from(c.wrapping_sub(b) <= 8 && b.wrapping_sub(a) <= 8);
         first.push(a);
     }
-    assert!(apart >= 24 && regular >= 24, "{apart}, {regular}");
+    assert!(apart >= 24 && regular == 32, "{apart}, {regular}");
 }
 
 /// RFC 2525 2.15 and 2.17: the end is said at once, and what was not read is not passed over.

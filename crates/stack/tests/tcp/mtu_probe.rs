@@ -277,7 +277,13 @@ fn icmp_about_a_probe_is_heeded() {
 fn a_probe_wants_company() {
     let (mut rig, open) = open(&[("tcp_mtu_probing", 2)]);
     // Window enough, but never much to send.
-    let mut at = open.host;
+    let mut at = open
+        .host
+        .wrapping_add(rig.write(&open, &[1; 10_240]) as u32);
+    assert_eq!(sent(&mut rig).len(), 10);
+    rig.ms(20);
+    ack(&mut rig, &open, at, &[]);
+    assert!(info(&rig, &open).cwnd > 15 * 1024);
     for _ in 0..30 {
         at = at.wrapping_add(rig.write(&open, &[1; 3_000]) as u32);
         sent(&mut rig);
@@ -285,6 +291,9 @@ fn a_probe_wants_company() {
         sent(&mut rig);
     }
     assert_eq!(rig.host.stats().counts.get(Count::TcpMtuProbes), 0);
+    rig.write(&open, &[1; 9_000]);
+    sent(&mut rig);
+    assert_eq!(rig.host.stats().counts.get(Count::TcpMtuProbes), 1);
     // The first flight is ten segments.
     let (mut rig, open) = self::open(&[("tcp_mtu_probing", 2)]);
     rig.write(&open, &[1; 60_000]);

@@ -161,6 +161,12 @@ fn cubic_converges_fast_when_its_share_shrinks() {
     w.cwnd = cubic.on_loss(&w, w.cwnd, Instant::ZERO);
     let again = cubic.on_loss(&w, w.cwnd, Instant::ZERO);
     assert_eq!(again, 490 * MSS);
+    // RFC 9438 4.7: flat at 595, half way between, where it would be at 700.
+    (w.cwnd, w.ssthresh) = (again, again);
+    let mut control = Control::Cubic(cubic);
+    round_trips(&mut control, &mut w, 0, 64);
+    let flat = w.cwnd / MSS;
+    assert!((580..=605).contains(&flat), "{flat}");
 }
 
 #[test]
