@@ -7,7 +7,9 @@ pub(crate) mod network;
 
 use core::time::Duration;
 
-use stack::{Congestion, SocketId, State as TcpState, TcpInfo, TcpOptions, UdpOptions};
+use stack::{
+    Congestion, SocketError, SocketId, State as TcpState, TcpInfo, TcpOptions, UdpOptions,
+};
 
 use crate::errno::{Errno, Result};
 use crate::fast_open;
@@ -549,16 +551,19 @@ fn error_number<W: World>(world: &mut W, fd: i32, socket: &Socket) -> Result<i32
     let Some(id) = socket.id() else {
         return Ok(0);
     };
-    let error = world.host().take_error(id).map_or(0, |e| Errno::from(e).0);
-    // A failed attempt is over once its error is taken: the next connect is a new one.
+    let error = world.host().take_error(id);
     let connecting = matches!(socket.state, State::Connecting(_));
     let over = connecting && world.host().tcp_state(id) == Ok(TcpState::Closed);
-    if over {
+    if over && error == Some(SocketError::ConnectionReset) {
+        // There has been a connection meanwhile, and what it brought can be read.
+        world.table().get_mut(fd)?.state = State::Stream(id);
+    } else if over {
+        // A failed attempt is over once its error is taken: the next connect is a new one.
         let now = world.now();
         let _ = world.host().close(now, id);
         world.table().freshen(fd)?;
     }
-    Ok(error)
+    Ok(error.map_or(0, |e| Errno::from(e).0))
 }
 
 fn socket_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32> {

@@ -501,3 +501,28 @@ fn ports_of_connections_are_in_use() {
         assert_eq!(bind(world, fd, &at), Ok(()), "it is over");
     }
 }
+
+/// Whoever asked for an error alone, and so never heard that the connection was made, reads what came before the reset.
+#[test]
+fn what_came_before_a_reset_is_read_after_its_error() {
+    let world = &mut Alone::new();
+    let listener = socket(world, V4, STREAM, 0).unwrap();
+    let at = sockaddr("10.0.0.1:80");
+    bind(world, listener, &at).unwrap();
+    listen(world, listener, 0).unwrap();
+    let first = socket(world, V4, STREAM, 0).unwrap();
+    connect(world, first, &at).unwrap();
+    let client = socket(world, V4, STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
+    // The queue is full: it goes on once the first was accepted.
+    assert_eq!(connect(world, client, &at), Err(Errno::INPROGRESS));
+    accept(world, listener, 0).unwrap();
+    let (server, _) = accept(world, listener, 0).unwrap();
+    put(world, server, b"bye", 0).unwrap();
+    let linger = [1_i32.to_ne_bytes(), 0_i32.to_ne_bytes()].concat();
+    setsockopt(world, server, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    close(world, server).unwrap();
+    let error = number(world, client, libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
+    assert_eq!(error, libc::ECONNRESET);
+    assert_eq!(get(world, client, 9, 0).unwrap(), b"bye");
+    assert_eq!(get(world, client, 9, 0).unwrap(), b"");
+}

@@ -317,7 +317,8 @@ pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
     };
     let ready = world.host().ready(id);
     if ready.contains(Ready::HUP) {
-        let Some(error) = world.host().take_error(id) else {
+        // What it brought comes before what ended it.
+        let Some(error) = world.host().tcp_peek(id, &mut [0]).err() else {
             // It was made, and has come to its end since.
             world.table().get_mut(fd)?.state = State::Stream(id);
             return Ok(());

@@ -73,6 +73,9 @@ impl Conn<'_> {
             }
         } else if seg.ack == una {
             duplicate = self.note_duplicate(seg, flight, window_moved, sacked);
+            if delivery.oldest > 0 && !delivery.again {
+                self.measure(core.now, seg, &delivery); // what was SACKed tells the round trip, too
+            }
         }
         self.delivered(&delivery);
         if delivery.bytes > 0 && self.tcb.has(flag::SACK) {
@@ -102,7 +105,8 @@ impl Conn<'_> {
         if self.has_model() && flight > 0 {
             self.follow_model(core, &delivery, marked);
         }
-        if flight > 0 && self.tcb.outstanding() > 0 && self.suspect_loss() {
+        let news = delivery.latest.is_some();
+        if flight > 0 && self.tcb.outstanding() > 0 && self.suspect_loss(news) {
             out.send = true;
         }
         if self.ledger.is_some() {
@@ -208,7 +212,7 @@ impl Conn<'_> {
         self.tcb.more |= more::PACED;
         let echo = self.echoes(seg);
         if delivered > 0 && !echo {
-            self.grow(core, delivered, flight, delivery);
+            self.grow(core, (acked, delivered), flight, delivery);
         }
         let left = self.tcb.outstanding();
         if left == 0 {
@@ -241,12 +245,27 @@ impl Conn<'_> {
     }
 
     /// Lets congestion control open the window, when the window was what limited sending (RFC 7661's reason, Linux's rule).
-    fn grow(&mut self, core: &Core, delivered: u32, flight: u32, delivery: &Delivery) {
+    fn grow(
+        &mut self,
+        core: &Core,
+        (acked, delivered): (u32, u32),
+        flight: u32,
+        delivery: &Delivery,
+    ) {
         if matches!(self.act.repair, Repair::Recovery | Repair::Reduction) {
             return;
         }
         let mut window = self.tcb.window();
         let limited = self.is_limited(flight);
+        // RFC 5681 3.1 (2): at most a segment for each ACK of one, and a short one that came through whole says as much as a long one
+        // (as Linux): else the window after a timeout of short ones has room for one only, whose ACK is delayed.
+        let (una, small) = (self.tcb.snd_una, self.act.small);
+        let short = small.le(una) && una.dist(small) < acked;
+        let delivered = if short {
+            delivered.next_multiple_of(window.mss.max(1))
+        } else {
+            delivered
+        };
         let ack = self.facts(core, delivery, (delivered, limited), 0);
         self.control(&mut Reno::default()).on_ack(&mut window, &ack);
         // Twice the largest send buffer is more than can ever be in flight.

@@ -163,10 +163,13 @@ impl Tcp {
         {
             return Ok(Some(tcb.active));
         }
+        if tcb.has(flag::FIN_RECEIVED) {
+            return Ok(None); // whatever happened after the end (as Linux)
+        }
         if let Some(error) = tcb.take_error() {
             return Err(error);
         }
-        if tcb.flags & (flag::FIN_RECEIVED | flag::READ_SHUT) != 0 || tcb.state == State::Closed {
+        if tcb.has(flag::READ_SHUT) || tcb.state == State::Closed {
             return Ok(None);
         }
         Err(SocketError::WouldBlock)
@@ -280,6 +283,9 @@ impl Tcp {
         }
         if act.is_some_and(|a| self.edges.urgent(tcb, a).is_some()) {
             ready |= Ready::PRIORITY;
+        }
+        if ended && tcb.state.fin_queued() {
+            ready |= Ready::HUP; // both ways, though the connection lives (as Linux)
         }
         if tcb.state == State::Closed {
             ready |= Ready::HUP | Ready::WRITABLE;

@@ -9,7 +9,7 @@
 
 use core::time::Duration;
 
-use base::{Chain, Seq, TimerId};
+use base::{Chain, Instant, Seq, TimerId};
 use wire::tcp::{FastOpen, Flags, Options, Repr};
 
 use crate::context::{Core, TimerKind};
@@ -24,15 +24,24 @@ use super::saved_syn::Owner;
 use super::segment::{Segment, flow_bytes};
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, Tcp, cookie, flow_index};
 
-/// A SYN that comes again so soon is a copy, not a call for another answer.
-const ANSWER_GAP: Duration = Duration::from_millis(200);
-
 impl HalfOpen {
     /// How long its SYN-ACK is waited for before it is sent again (RFC 6298 5.5).
     fn pace(&self, options: &TcpOptions) -> Duration {
         RTO_INITIAL
             .saturating_mul(1 << self.retries.min(7))
             .min(options.rto_max())
+    }
+
+    /// Whether what should not have come may be answered: the first, then one every `gap_ms` (Linux's `invalid_ratelimit`).
+    fn may_answer(&mut self, now: Instant, gap_ms: u32) -> bool {
+        let now = now.millis() as u16;
+        let since = u32::from(now.wrapping_sub(self.challenged));
+        if self.flags & half::CHALLENGED != 0 && since < gap_ms {
+            return false;
+        }
+        self.challenged = now;
+        self.flags |= half::CHALLENGED;
+        true
     }
 }
 
@@ -221,7 +230,8 @@ impl Tcp {
     }
 
     /// The SYN came again, so its answer was lost or is on its way. Answering counts as the retransmission that was due next,
-    /// so that SYNs by the thousand neither get as many answers nor keep the record alive.
+    /// so that SYNs by the thousand neither get as many answers nor keep the record alive. The first is answered however soon it
+    /// comes (as Linux): copies by the network are rare, clients with short timeouts are not.
     fn answer_again(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
         let most = self.syn_ack_retries(core, index);
         let Some(h) = self.halves.at_mut(index) else {
@@ -238,11 +248,8 @@ impl Tcp {
             self.forget_half_open(core, index);
             return self.send_reset(core, net, seg);
         };
-        let due = core.wheel.deadline(h.timer).unwrap_or(core.now);
-        let since_last = h
-            .pace(&self.profiles.get(h.profile).options)
-            .saturating_sub(due - core.now);
-        if u32::from(h.retries) >= most || (since_last < ANSWER_GAP && !other) {
+        let answers = other || h.may_answer(core.now, core.tcp.invalid_ratelimit);
+        if u32::from(h.retries) >= most || !answers {
             return core.stats.drops.add(Drop::TcpDuplicate);
         }
         core.wheel
@@ -338,18 +345,13 @@ impl Tcp {
 
     /// An unacceptable segment is answered with an ACK (RFC 9293 3.10.7.4 first), at most every 500 ms (RFC 5961 7).
     fn challenge_half_open(&mut self, core: &mut Core, net: &mut Net, index: u32, seg: &Segment) {
-        let now = core.now.millis();
         let Some(h) = self.halves.at_mut(index) else {
             return;
         };
-        let since = u32::from((now as u16).wrapping_sub(h.challenged));
         // What occupies numbers answers nothing.
-        if seg.sequence_len() == 0 || seg.has(Flags::SYN) {
-            if h.flags & half::CHALLENGED != 0 && since < core.tcp.invalid_ratelimit {
-                return core.count(Count::TcpChallengeAcksLimited);
-            }
-            h.challenged = now as u16;
-            h.flags |= half::CHALLENGED;
+        let limited = seg.sequence_len() == 0 || seg.has(Flags::SYN);
+        if limited && !h.may_answer(core.now, core.tcp.invalid_ratelimit) {
+            return core.count(Count::TcpChallengeAcksLimited);
         }
         core.count(Count::TcpChallengeAcks);
         let Some(h) = self.halves.at(index) else {
@@ -359,7 +361,7 @@ impl Tcp {
         let marks = Marks::of(options);
         let shift = if h.scales == 0xff { 0 } else { h.scales >> 4 };
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
-        let tsval = (now as u32).wrapping_add(self.timestamp_offset(&flow));
+        let tsval = (core.now.millis() as u32).wrapping_add(self.timestamp_offset(&flow));
         let mut repr = seg.answer(h.iss + 1, Some(h.irs + 1), Flags(0));
         repr.window = self.granted(core, h).div_ceil(1 << shift) as u16; // no less than the SYN-ACK said
         repr.options.timestamps = (h.flags & half::TIMESTAMPS != 0).then_some((tsval, h.ts_recent));

@@ -348,7 +348,6 @@ impl Tcb {
         let error = match self.state {
             State::SynReceived => Some(SocketError::ConnectionRefused),
             State::CloseWait => Some(SocketError::BrokenPipe), // as Linux
-            State::Closing | State::LastAck => None,
             _ => Some(SocketError::ConnectionReset),
         };
         Arrival {
@@ -463,7 +462,7 @@ impl Conn<'_> {
             // seventh); a repeated FIN is acknowledged.
             if seg.seq.lt(self.tcb.rcv_nxt) {
                 core.drop_packet(data, Drop::TcpDuplicate);
-                self.tcb.ack_now();
+                self.note_old(seg);
                 outcome.send = true;
             } else {
                 core.drop_packet(data, Drop::TcpUnexpected);
@@ -475,8 +474,8 @@ impl Conn<'_> {
                 ..Arrival::default()
             };
         }
-        if self.unwanted() && (seg.seq + seg.len).gt(self.tcb.rcv_nxt) && seg.len > 0 {
-            // Nobody will ever read it: tell the peer (RFC 9293 3.6.1, RFC 2525 2.17).
+        if self.unwanted() && (seg.seq + seg.len).gt(self.tcb.rcv_nxt) {
+            // Nobody will ever read it, or what a FIN out of order follows: tell the peer (RFC 9293 3.6.1, RFC 2525 2.17).
             core.drop_packet(data, Drop::TcpAfterClose);
             let orphan = self.tcb.has(flag::ORPHAN);
             let error = (!orphan).then_some(SocketError::ConnectionReset); // as Linux
@@ -543,7 +542,7 @@ impl Conn<'_> {
         {
             return Some((Drop::TcpPaws, self.answer_unacceptable(core, seg)));
         }
-        if self.tcb.exact_reset(seg) {
+        if self.tcb.exact_reset(seg) || self.resets_behind_a_hole(seg) {
             return Some((Drop::TcpUnexpected, self.tcb.on_reset(core)));
         }
         if !self.tcb.admits(seg) {
@@ -582,14 +581,16 @@ impl Conn<'_> {
         None
     }
 
+    /// A reset that stands where the highest data that came ends counts, too (as Linux): its sender knows of no hole before it.
+    fn resets_behind_a_hole(&self, seg: &Segment) -> bool {
+        seg.has(Flags::RST) && self.tcb.has(flag::SACK) && self.highest_received() == Some(seg.seq)
+    }
+
     /// The answer to a segment that is not acceptable (RFC 9293 3.10.7.4 first, RFC 7323 5.3): an ACK, which says by D-SACK what
     /// came again. One that occupies no numbers may itself be such an answer, so those are limited (RFC 5961 7, as Linux).
     fn answer_unacceptable(&mut self, core: &mut Core, seg: &Segment) -> Arrival {
         if seg.sequence_len() > 0 && !seg.has(Flags::SYN) {
-            if seg.len > 0 && seg.seq.lt(self.tcb.rcv_nxt) {
-                let old = self.tcb.rcv_nxt.dist(seg.seq);
-                self.note_duplicate_data(seg.seq, old.min(seg.len));
-            }
+            self.note_old(seg);
             self.tcb.ack_now();
             return Arrival::send();
         }
@@ -597,6 +598,15 @@ impl Conn<'_> {
             Arrival::send()
         } else {
             Arrival::default()
+        }
+    }
+
+    /// What a segment repeats, if anything, is reported at once; a FIN counts as the number it has.
+    fn note_old(&mut self, seg: &Segment) {
+        if seg.seq.lt(self.tcb.rcv_nxt) {
+            let old = self.tcb.rcv_nxt.dist(seg.seq);
+            self.note_duplicate_data(seg.seq, old.min(seg.sequence_len()));
+            self.ack_duplicate();
         }
     }
 
@@ -629,8 +639,14 @@ impl Conn<'_> {
     fn heard(&mut self, core: &Core, seg: &Segment) {
         self.tcb.probes = 0;
         self.tcb.flags &= !flag::SOFT_ERROR;
+        if self.tcb.outstanding() == 0 && self.act.rto_at != Instant::FAR {
+            self.act.rto_at = core.now + self.rto(); // it says what a probe would have asked (as Linux)
+        }
         self.update_timestamp(core, seg);
-        self.tcb.heard(core.now, seg.len > 0, self.act.rcv_mss);
+        // What is out of order is no answer, and nobody answers it yet.
+        let next = seg.seq.le(self.tcb.rcv_nxt) && seg.end().gt(self.tcb.rcv_nxt);
+        self.tcb
+            .heard(core.now, seg.len > 0 && next, self.act.rcv_mss);
     }
 
     /// RFC 7323 4.3: TS.Recent follows segments that reach the left edge of what was last acknowledged.

@@ -80,7 +80,7 @@ mod write;
 #[cfg(test)]
 mod conn_tests;
 
-use base::{FlowTable, SipKey, Slab, siphash24};
+use base::{FlowTable, Instant, SipKey, Slab, siphash24};
 use wire::Addr;
 
 use crate::config::Config;
@@ -185,6 +185,8 @@ pub(crate) struct Tcp {
     /// What the host's settings say to who writes, for who asks what is ready.
     writing: write::Writing,
     time_wait_ms: u32,
+    /// Until then no bare ACK is answered from TIME-WAIT.
+    wait_mute_until: Instant,
     isn_key: SipKey,
     offset_key: SipKey,
     local_ports: ports::LocalPorts,
@@ -246,6 +248,7 @@ impl Tcp {
             wait_timer: false,
             defaults: TcpOptions::of(config),
             writing: write::Writing::of(&config.tcp),
+            wait_mute_until: Instant::default(),
             time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
             isn_key: keys[2],
             offset_key: keys[3],

@@ -230,7 +230,7 @@ impl Conn<'_> {
         } else {
             self.note_usage(core, was_limited != 0);
         }
-        if used < quota && self.fin_due() && self.window_fits(1) {
+        if used < quota && self.fin_due() && self.window_fits(1) && !self.holds_its_one() {
             used += self.send_fin(core, way);
         }
         if self.waits_in_vain() {
@@ -245,7 +245,7 @@ impl Conn<'_> {
             used += self.send_probe(core, way);
         }
         if self.tcb.has(flag::ACK_NOW) {
-            used += self.send_bare(core, way, self.tcb.snd_nxt, Flags(0));
+            used += self.send_bare(core, way, self.bare_seq(), Flags(0));
         }
         self.note_app_limited();
         self.arm_persist(core.now);
@@ -274,7 +274,7 @@ impl Conn<'_> {
         }
         let mss = u32::from(self.tcb.mss);
         let window = self.window_left();
-        let congestion = self.tcb.cwnd.saturating_sub(self.pipe());
+        let congestion = self.congestion_room();
         let allowed = window.min(congestion);
         if congestion < window.min(unsent) {
             self.tcb.flags |= flag::CWND_LIMITED;
@@ -317,6 +317,20 @@ impl Conn<'_> {
         } else {
             0
         }
+    }
+
+    /// A congestion window of one segment is one segment's, however short that is (as Linux, which counts segments): nothing else goes
+    /// with it, nor does a FIN, which otherwise takes no room.
+    fn holds_its_one(&self) -> bool {
+        self.tcb.cwnd < 2 * u32::from(self.tcb.mss) && self.pipe() > 0
+    }
+
+    /// What the congestion window has left, bytes.
+    pub(super) fn congestion_room(&self) -> u32 {
+        if self.holds_its_one() {
+            return 0;
+        }
+        self.tcb.cwnd.saturating_sub(self.pipe())
     }
 
     /// How many more bytes the windows allow to be in flight.
@@ -466,6 +480,16 @@ impl Conn<'_> {
             self.send_bare(core, way, self.tcb.snd_una, Flags(0));
         }
         self.send_bare(core, way, Seq(self.tcb.snd_una.0.wrapping_sub(1)), Flags(0))
+    }
+
+    /// The number of an ACK without data: the next, but none beyond a window that shrank, which the peer would not take. What
+    /// window scaling rounds away is no shrinking (as Linux).
+    fn bare_seq(&self) -> Seq {
+        let edge = self.tcb.snd_una + self.tcb.snd_wnd;
+        let scale = self.tcb.rcv_scale();
+        let beyond =
+            edge.lt(self.tcb.snd_nxt) && (scale == 0 || self.tcb.snd_nxt.dist(edge) >= 1 << scale);
+        if beyond { edge } else { self.tcb.snd_nxt }
     }
 
     pub(super) fn send_bare(

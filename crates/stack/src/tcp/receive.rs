@@ -49,13 +49,13 @@ impl Conn<'_> {
         let mut fin = seg.has(wire::tcp::Flags::FIN);
         if seq.lt(self.tcb.rcv_nxt) {
             let old = self.tcb.rcv_nxt.dist(seq);
-            if !data.is_empty() {
-                self.note_duplicate_data(seq, old.min(data.len() as u32));
-            }
+            self.note_duplicate_data(seq, old.min(data.len() as u32 + u32::from(fin)));
             let cut = (old as usize).min(data.len());
             core.pool.pull_front(&mut data, cut);
             seq += cut as u32;
-            self.ack_duplicate();
+            if seg.end().le(self.tcb.rcv_nxt) {
+                self.ack_duplicate(); // what brings news, too, is acknowledged with them
+            }
         }
         let room = if self.tcb.rcv_adv.gt(seq) {
             self.tcb.rcv_adv.dist(seq)
@@ -77,6 +77,9 @@ impl Conn<'_> {
                 core.drop_packet(data, Drop::PoolLow);
                 fin = false;
             } else if seq == self.tcb.rcv_nxt {
+                if fin && self.tcb.state == State::Established {
+                    self.tcb.acking.expect_answer(); // see `acknowledge_fin`
+                }
                 raise |= self.accept(core, data, seg.unit);
             } else {
                 if let Some(ledger) = &mut self.ledger {
@@ -96,18 +99,7 @@ impl Conn<'_> {
         }
         let finished = self.act.fin == Some(self.tcb.rcv_nxt);
         if finished {
-            self.act.fin = None;
-            let up = self.edges.urgent(self.tcb, self.act);
-            if up.is_some_and(|up| up.gt(self.tcb.rcv_nxt)) {
-                self.edges.set_urgent(self.act, None); // no more will come
-            }
-            let behind = core::mem::replace(&mut self.act.ooo, NONE); // if anything, it is no part of the stream
-            free_list(core, self.ranges, behind);
-            self.act.ooo_nodes = 0;
-            self.tcb.rcv_nxt += 1;
-            self.tcb.flags |= flag::FIN_RECEIVED;
-            self.act.dsack = (Seq(0), Seq(0)); // as Linux: what came twice matters no more
-            self.acknowledge_fin(core.now);
+            self.take_fin(core);
             raise |= Ready::READABLE | Ready::READ_CLOSED;
         } else if fin {
             self.note_recent(end);
@@ -116,10 +108,28 @@ impl Conn<'_> {
         (raise, finished)
     }
 
+    /// The peer's FIN is next.
+    fn take_fin(&mut self, core: &mut Core) {
+        self.act.fin = None;
+        let up = self.edges.urgent(self.tcb, self.act);
+        if up.is_some_and(|up| up.gt(self.tcb.rcv_nxt)) {
+            self.edges.set_urgent(self.act, None); // no more will come
+        }
+        let behind = core::mem::replace(&mut self.act.ooo, NONE); // if anything, it is no part of the stream
+        free_list(core, self.ranges, behind);
+        self.act.ooo_nodes = 0;
+        self.tcb.rcv_nxt += 1;
+        self.tcb.flags |= flag::FIN_RECEIVED;
+        self.act.dsack = (Seq(0), Seq(0)); // as Linux: what came twice matters no more
+        self.acknowledge_fin(core.now);
+    }
+
     /// The ACK of the peer's FIN: as on Linux an application that ends the connection, too, is given the time to let its own FIN carry
-    /// it, unless nothing was received before. (An ACK that is due for the data goes out all the same.)
+    /// it, unless nothing was received before, or more than a segment waits with it.
     fn acknowledge_fin(&mut self, now: Instant) {
-        if self.tcb.state != State::Established || self.tcb.ato == 0 || self.tcb.rcv_wnd() == 0 {
+        let second = self.act.unacked_in >= u32::from(self.act.rcv_mss); // its number counts
+        let first = self.tcb.ato == 0;
+        if self.tcb.state != State::Established || first || second || self.tcb.rcv_wnd() == 0 {
             return self.tcb.ack_now();
         }
         self.tcb.acking.expect_answer();
@@ -408,6 +418,16 @@ impl Conn<'_> {
             self.act.recent_len = 0;
         }
         sack
+    }
+
+    /// The end of the highest of what came out of order.
+    pub(crate) fn highest_received(&self) -> Option<Seq> {
+        let (mut node, mut end) = (self.act.ooo, None);
+        while let Some(range) = self.ranges.at(node) {
+            end = Some(self.reported(range).1);
+            node = range.next;
+        }
+        self.lone_fin().map(|(_, fin)| fin).or(end)
     }
 
     fn range_containing(&self, seq: Seq) -> Option<(Seq, Seq)> {

@@ -94,9 +94,12 @@ impl Conn<'_> {
     }
 
     /// After an ACK: whether the transmit pass has to look for losses.
-    pub(crate) fn suspect_loss(&mut self) -> bool {
+    pub(crate) fn suspect_loss(&mut self, news: bool) -> bool {
         let flight = &self.act.flight;
-        if self.act.repair != Repair::Open || flight.sacked > 0 || flight.lost > 0 {
+        // An ACK that brings nothing says nothing of what is missing: the timer does, if reordering goes on for long.
+        let news = news || !self.tcb.has(flag::SACK);
+        let doubtful = (flight.sacked > 0 || flight.lost > 0) && news;
+        if self.act.repair != Repair::Open || doubtful {
             self.tcb.flags |= flag::SUSPECT;
         }
         self.tcb.has(flag::SUSPECT)

@@ -68,7 +68,7 @@ impl Conn<'_> {
     pub(super) fn retransmit_next(&mut self, core: &mut Core, way: &mut Way<'_>) -> bool {
         let first = self.tcb.has(flag::RETRANSMIT);
         let mss = u32::from(self.tcb.mss);
-        let room = self.tcb.cwnd.saturating_sub(self.pipe());
+        let room = self.congestion_room();
         if !first && room < mss {
             return false;
         }

@@ -5,6 +5,8 @@
 //!
 //! What does not live here: the connection before; nothing of it is needed.
 
+use core::time::Duration;
+
 use base::{Chain, Seq};
 use wire::tcp::{Flags, Options, Repr};
 
@@ -323,8 +325,16 @@ impl Tcp {
                 w.ts_recent = tsval;
             }
         }
-        // Only what occupies sequence space, or is out of place, is acknowledged: a bare ACK never is, or two would loop.
-        if seg.sequence_len() > 0 {
+        // What occupies sequence space is acknowledged, and a bare ACK that is out of place, but of those one now and then for all
+        // of the host's, or two would loop (RFC 5961 7).
+        let astray = self.waits.at(index).is_some_and(|w| seg.seq != w.rcv_nxt) || paws;
+        let occupies = seg.sequence_len() > 0;
+        let limited = !occupies || seg.has(Flags::SYN);
+        if occupies || (astray && core.now >= self.wait_mute_until) {
+            if limited {
+                let gap = Duration::from_millis(core.tcp.invalid_ratelimit.into());
+                self.wait_mute_until = core.now + gap;
+            }
             self.ack_from_wait(core, net, index);
         }
     }

@@ -210,6 +210,7 @@ fn losses_duplicates_and_disorder_are_counted() {
     // One that comes late, and was not sent again.
     rig.write(&open, &[1; 2000]);
     sent(&mut rig);
+    rig.ms(50);
     ack(&mut rig, &open, 10_000, &[(11_000, 12_000)]);
     ack(&mut rig, &open, 11_000, &[(11_000, 12_000)]);
     assert_eq!(account(&rig, &open).reorderings, 1);
@@ -218,7 +219,7 @@ fn losses_duplicates_and_disorder_are_counted() {
     rig.send(open.peer + 1500, open.host + 12_000, ACK, &[1; 500]);
     let gaps = account(&rig, &open);
     assert_eq!((gaps.out_of_order, gaps.bytes_received), (2, 0));
-    assert_eq!(gaps.since_data_received, ms(100), "nothing in order since");
+    assert_eq!(gaps.since_data_received, ms(150), "nothing in order since");
     rig.send(open.peer, open.host + 12_000, ACK, &[1; 500]);
     let filled = account(&rig, &open);
     assert_eq!((filled.out_of_order, filled.bytes_received), (2, 1000));

@@ -133,7 +133,7 @@ fn a_closed_window_is_probed_for_ever_while_the_peer_answers() {
             rig.send(open.peer, open.host + 1000, ACK, &[]);
         }
     }
-    assert!(probes >= 40, "{probes}");
+    assert!(probes >= 20, "{probes}"); // each answer puts the next one off
     let counts = &rig.host.stats().counts;
     assert_eq!(counts.get(Count::TcpWindowProbes), probes);
     assert_eq!(rig.host.tcp_state(open.socket), Ok(State::Established));
