@@ -148,8 +148,9 @@ impl Cable {
         }
     }
 
-    /// Makes it, with the kernel's end configured and switched on.
-    fn lay(self, mtu: u32, prepare: &dyn Fn(&str)) -> Box<dyn Port + Send> {
+    /// Makes it, with the kernel's end (`kern0`) configured and switched on. `prepare` is called when it is there but off.
+    #[must_use]
+    pub fn lay(self, mtu: u32, prepare: &dyn Fn(&str)) -> Box<dyn Port + Send> {
         match self {
             Cable::Tap { offloads } => {
                 let tap = or_skip(Tap::new(
