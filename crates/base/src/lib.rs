@@ -12,6 +12,7 @@
 pub mod counters;
 pub mod epoll;
 pub mod flow;
+pub mod order;
 pub mod packet;
 #[allow(unsafe_code)]
 pub mod pool;
@@ -29,6 +30,7 @@ pub mod wheel;
 pub use counters::{Counter, Tally};
 pub use epoll::{Epoll, EpollEvent};
 pub use flow::{Candidate, FlowTable, Full};
+pub use order::{Links, Order, Ordered};
 pub use packet::{BATCH, Batch, Checksum, Facts, Gso, GsoKind, Offloads, Packet};
 pub use pool::{BLOCK, Chain, Cursor, Pool};
 pub use ring::{Consumer, FrameRx, FrameTx, Producer, frames, spsc};

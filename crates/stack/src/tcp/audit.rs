@@ -4,7 +4,7 @@
 //!
 //! Invariant: an audit changes nothing, and visits each record once.
 
-use base::{Chain, Instant, Key, Pool};
+use base::{Chain, Instant, Key, Order, Pool};
 
 use crate::context::{Core, TimerKind, timer_token};
 use crate::stats::Count;
@@ -236,6 +236,11 @@ impl Tcp {
         must(
             node == NONE && count == act.ooo_nodes,
             "the out-of-order nodes are miscounted",
+        )?;
+        let order = self.ranges.at(act.ooo).map_or(Order::EMPTY, |r| r.order);
+        must(
+            order.is_empty() || order.check(&self.ranges) == Some(count.into()),
+            "the order of the out-of-order nodes is wrong",
         )?;
         must(
             act.fin

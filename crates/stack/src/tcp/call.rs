@@ -10,7 +10,7 @@ use crate::error::SocketError;
 use crate::net::Net;
 use crate::socket::{Ready, SocketId, SocketKind};
 
-use super::conn::free_list;
+use super::conn::free_ranges;
 use super::output::payload_for_mtu;
 use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
@@ -440,11 +440,7 @@ impl Tcp {
         let active = core::mem::replace(&mut tcb.active, NONE);
         if let Some(act) = self.actives.at_mut(active) {
             core.pool.free(act.recv.take());
-            free_list(
-                core,
-                &mut self.ranges,
-                core::mem::replace(&mut act.ooo, NONE),
-            );
+            free_ranges(core, &mut self.ranges, act);
             self.actives.remove_at(active);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: the steps themselves (`input`, `acknowledge`, `receive`, `output`, `timer`).
 
-use base::{Chain, Instant, Seq, Slab};
+use base::{Chain, Instant, Links, Order, Seq, Slab};
 
 use crate::context::Core;
 use crate::error::SocketError;
@@ -284,8 +284,7 @@ pub(crate) fn release_queues(
     if all {
         core.pool.free(act.recv.take());
     }
-    free_list(core, ranges, core::mem::replace(&mut act.ooo, NONE));
-    act.ooo_nodes = 0;
+    free_ranges(core, ranges, act);
     act.rto_at = Instant::FAR;
     act.ack_at = Instant::FAR;
     act.repair = Repair::Open;
@@ -293,8 +292,10 @@ pub(crate) fn release_queues(
     act.fin = None;
 }
 
-/// Frees a list of ranges and their bytes.
-pub(crate) fn free_list(core: &mut Core, ranges: &mut Slab<Range>, mut node: u32) {
+/// Frees what is out of order.
+pub(crate) fn free_ranges(core: &mut Core, ranges: &mut Slab<Range>, act: &mut Active) {
+    let mut node = core::mem::replace(&mut act.ooo, NONE);
+    act.ooo_nodes = 0;
     while let Some(range) = ranges.at_mut(node) {
         let (next, data) = (range.next, range.data.take());
         core.pool.free(data);
@@ -319,6 +320,8 @@ pub(crate) fn new_node(ranges: &mut Slab<Range>, start: Seq, end: Seq, next: u32
             start,
             end,
             next,
+            links: Links::APART,
+            order: Order::EMPTY,
             data: Chain::EMPTY,
         })
         .map(|key| key.index)

@@ -220,9 +220,9 @@ impl Tcp {
             actives: Slab::with_capacity(config.tcp_active),
             halves: Slab::with_capacity(config.tcp_half_open),
             waits: Slab::with_capacity(config.tcp_time_wait),
-            // Out-of-order ranges: a few for every active connection.
-            ranges: Slab::with_capacity(config.tcp_active.saturating_mul(4).max(1024)),
-            nodes: Slab::with_capacity(config.tcp_active.saturating_mul(sent::NODES_EACH + 1)),
+            // Out-of-order ranges: a few for every active connection, or two windows full of holes.
+            ranges: Slab::with_capacity(config.tcp_active.saturating_mul(4).max(16 * 1024)),
+            nodes: Slab::with_capacity(sent::capacity(config.tcp_active)),
             episodes: Slab::with_capacity(config.tcp_active),
             ledgers: beside::Beside::new(config.tcp_connections),
             searches: beside::Beside::new(config.tcp_connections),

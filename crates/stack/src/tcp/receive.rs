@@ -4,20 +4,27 @@
 //! What does not live here: the application's reading (`call`).
 //!
 //! Invariant: out-of-order ranges are sorted, disjoint, not adjacent, above `rcv_nxt` and below `rcv_adv`.
-//! Invariant: at most [`MAX_RANGES`] of them a connection, so that a peer can neither pin much memory nor make a segment dear.
+//! Invariant: there are no more of them than the buffer is worth, so that a peer cannot pin much memory; and finding one costs
+//! little however many there are, so that none makes a segment dear.
 
-use base::{BLOCK, Chain, Instant, Seq};
+use base::{BLOCK, Chain, Instant, Order, Seq};
 
 use crate::context::{Core, Keep};
 use crate::socket::Ready;
 use crate::stats::Drop;
 
-use super::conn::{Conn, free_list, new_node, remove_node};
+use super::conn::{Conn, free_ranges, new_node, remove_node};
 use super::delack::ACK_DELAY;
 use super::record::{NONE, Range, State, flag};
 use super::segment::Segment;
+use super::tunables::TcpTunables;
 
-const MAX_RANGES: u8 = 128;
+/// Ranges of a connection: so many, and one more for each KiB of its buffer, a segment; but never more than the last figure.
+const FEW_RANGES: u32 = 128;
+const EACH: u32 = 1024;
+const MAX_RANGES: u32 = 8192;
+/// From so many on they are kept in an order, until half of them are left. Few in tests, whose models are small.
+const MANY_RANGES: u16 = if cfg!(test) { 6 } else { 64 };
 /// A reader who leaves no more unread than this keeps up: he is served for longest when packet memory runs low.
 const KEEPS_UP: usize = 32 * 1024;
 /// Segments up to this size are copied behind the bytes already queued, so that they do not pin a block each.
@@ -115,9 +122,7 @@ impl Conn<'_> {
         if up.is_some_and(|up| up.gt(self.tcb.rcv_nxt)) {
             self.edges.set_urgent(self.act, None); // no more will come
         }
-        let behind = core::mem::replace(&mut self.act.ooo, NONE); // if anything, it is no part of the stream
-        free_list(core, self.ranges, behind);
-        self.act.ooo_nodes = 0;
+        free_ranges(core, self.ranges, self.act); // if anything, it is no part of the stream
         self.tcb.rcv_nxt += 1;
         self.tcb.flags |= flag::FIN_RECEIVED;
         self.act.dsack = (Seq(0), Seq(0)); // as Linux: what came twice matters no more
@@ -189,11 +194,9 @@ impl Conn<'_> {
         while let Some(range) = self.ranges.at_mut(self.act.ooo)
             && range.start.le(self.tcb.rcv_nxt)
         {
-            let (node, next, start, end) = (self.act.ooo, range.next, range.start, range.end);
+            let (node, start, end) = (self.act.ooo, range.start, range.end);
             let mut data = range.data.take();
-            self.act.ooo = next;
-            self.act.ooo_nodes -= 1;
-            remove_node(self.ranges, node);
+            self.remove_range(node);
             if start.lt(self.tcb.rcv_nxt) {
                 // RFC 2883 4.2: it came alone, and now within another.
                 self.extend_duplicate(start, end.min(self.tcb.rcv_nxt));
@@ -217,12 +220,12 @@ impl Conn<'_> {
             return core.drop_packet(data, Drop::PoolLow);
         }
         let end = seq + data.len() as u32;
-        let (mut previous, mut node) = (NONE, self.act.ooo);
-        while let Some(range) = self.ranges.at(node)
-            && range.end.lt(seq)
-        {
-            (previous, node) = (node, range.next);
-        }
+        let before = self.range_up_to(seq);
+        let (previous, node) = match before.and_then(|b| self.ranges.at(b).map(|r| (b, r))) {
+            Some((before, range)) if range.end.lt(seq) => (before, range.next),
+            Some((touching, _)) => (NONE, touching), // which grows: no list changes
+            None => (NONE, self.act.ooo),
+        };
         let grown = match self.ranges.at_mut(node) {
             Some(range) if range.start.le(seq) => {
                 if range.end.ge(end) {
@@ -240,7 +243,7 @@ impl Conn<'_> {
                 node
             }
             _ => {
-                let Some(new) = self.insert(seq, end, previous, node) else {
+                let Some(new) = self.insert(&core.tcp, (seq, end), previous, node) else {
                     self.ack_out_of_order(core);
                     return core.drop_packet(data, Drop::TcpReceiveBufferFull);
                 };
@@ -258,17 +261,83 @@ impl Conn<'_> {
         }
     }
 
-    fn insert(&mut self, start: Seq, end: Seq, previous: u32, next: u32) -> Option<u32> {
-        if self.act.ooo_nodes >= MAX_RANGES {
+    fn insert(
+        &mut self,
+        tcp: &TcpTunables,
+        (start, end): (Seq, Seq),
+        previous: u32,
+        next: u32,
+    ) -> Option<u32> {
+        // Each takes a block of memory at least, however small it is: no more than the buffer is worth, and few when many
+        // connections have some.
+        let scarce = self.ranges.len() > self.ranges.capacity() / 2;
+        let worth = FEW_RANGES.saturating_add(self.receive_limit(tcp) / EACH);
+        let most = if scarce { FEW_RANGES } else { worth };
+        if u32::from(self.act.ooo_nodes) >= most.min(MAX_RANGES) {
             return None;
         }
         let new = new_node(self.ranges, start, end, next)?;
+        let mut order = self.order();
         self.act.ooo_nodes += 1;
         match self.ranges.at_mut(previous) {
             Some(range) if previous != NONE => range.next = new,
             _ => self.act.ooo = new,
         }
+        if !order.is_empty() {
+            order.insert(self.ranges, new);
+        } else if self.act.ooo_nodes == MANY_RANGES {
+            // Too many to be walked through with each segment.
+            let mut node = self.act.ooo;
+            while let Some(next) = self.ranges.at(node).map(|range| range.next) {
+                order.insert(self.ranges, node);
+                node = next;
+            }
+        }
+        self.set_order(order);
         Some(new)
+    }
+
+    /// Takes a range out whose data was taken: the first, or one that is no more in the list.
+    fn remove_range(&mut self, node: u32) {
+        let mut order = self.order();
+        self.act.ooo_nodes -= 1;
+        if self.act.ooo_nodes <= MANY_RANGES / 2 {
+            order = Order::EMPTY;
+        } else if !order.is_empty() {
+            order.remove(self.ranges, node);
+        }
+        if node == self.act.ooo {
+            self.act.ooo = self.ranges.at(node).map_or(NONE, |range| range.next);
+        }
+        self.set_order(order);
+        remove_node(self.ranges, node);
+    }
+
+    fn order(&self) -> Order {
+        let first = self.ranges.at(self.act.ooo);
+        first.map_or(Order::EMPTY, |range| range.order)
+    }
+
+    fn set_order(&mut self, order: Order) {
+        if let Some(first) = self.ranges.at_mut(self.act.ooo) {
+            first.order = order;
+        }
+    }
+
+    /// The last range that begins at `seq` or before.
+    fn range_up_to(&self, seq: Seq) -> Option<u32> {
+        let order = self.order();
+        if !order.is_empty() {
+            return order.find(self.ranges, seq);
+        }
+        let (mut found, mut node) = (None, self.act.ooo);
+        while let Some(range) = self.ranges.at(node)
+            && range.start.le(seq)
+        {
+            found = Some(node);
+            node = range.next;
+        }
+        found
     }
 
     /// Joins `node` with the ranges after it that it now touches or covers.
@@ -285,8 +354,7 @@ impl Conn<'_> {
             }
             let (after_start, after_end, after_next) = (after.start, after.end, after.next);
             let mut data = after.data.take();
-            remove_node(self.ranges, next);
-            self.act.ooo_nodes -= 1;
+            self.remove_range(next);
             self.extend_duplicate(after_start, after_end.min(end));
             if after_end.gt(end) {
                 core.pool
@@ -351,14 +419,9 @@ impl Conn<'_> {
     /// A FIN that came early, if no range leads up to it.
     fn lone_fin(&self) -> Option<(Seq, Seq)> {
         let fin = self.act.fin?;
-        let mut node = self.act.ooo;
-        while let Some(range) = self.ranges.at(node) {
-            if range.end == fin {
-                return None;
-            }
-            node = range.next;
-        }
-        Some((fin, fin + 1))
+        let last = self.range_up_to(fin).and_then(|at| self.ranges.at(at));
+        let rides = last.is_some_and(|range| range.end == fin);
+        (!rides).then_some((fin, fin + 1))
     }
 
     /// How many blocks the next report of it has, if they find room.
@@ -422,23 +485,17 @@ impl Conn<'_> {
 
     /// The end of the highest of what came out of order.
     pub(crate) fn highest_received(&self) -> Option<Seq> {
-        let (mut node, mut end) = (self.act.ooo, None);
-        while let Some(range) = self.ranges.at(node) {
-            end = Some(self.reported(range).1);
-            node = range.next;
-        }
-        self.lone_fin().map(|(_, fin)| fin).or(end)
+        let last = self.range_up_to(self.tcb.rcv_adv);
+        let last = last.and_then(|at| self.ranges.at(at));
+        let fin = self.lone_fin().map(|(_, fin)| fin);
+        fin.or(last.map(|range| self.reported(range).1))
     }
 
     fn range_containing(&self, seq: Seq) -> Option<(Seq, Seq)> {
-        let mut node = self.act.ooo;
-        while let Some(range) = self.ranges.at(node) {
-            let (start, end) = self.reported(range);
-            if start.le(seq) && seq.lt(end) {
-                return Some((start, end));
-            }
-            node = range.next;
+        let range = self.range_up_to(seq).and_then(|at| self.ranges.at(at));
+        match range.map(|range| self.reported(range)) {
+            Some((start, end)) if seq.lt(end) => Some((start, end)),
+            _ => self.lone_fin().filter(|(fin, _)| *fin == seq),
         }
-        self.lone_fin().filter(|(fin, _)| *fin == seq)
     }
 }

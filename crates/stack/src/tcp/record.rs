@@ -8,7 +8,7 @@
 //! Invariant: records name each other by index, never by pointer, so that one day they can live in shared memory.
 //! Invariant: sizes are asserted at compile time; growing one is a decision, not an accident.
 
-use base::{Chain, Instant, Seq, TimerId};
+use base::{Chain, Instant, Links, Order, Ordered, Seq, TimerId};
 use wire::Addr;
 
 use super::delack::Acking;
@@ -369,7 +369,7 @@ pub(crate) struct Active {
     pub(crate) ooo: u32,
     /// What is known of `sent`.
     pub(crate) flight: Flight,
-    pub(crate) ooo_nodes: u8,
+    pub(crate) ooo_nodes: u16,
     /// What was written last is not all (MSG_MORE): a partial segment waits for the rest, until an ACK or the timer.
     pub(crate) more: bool,
     pub(crate) rack: Rack,
@@ -521,7 +521,22 @@ pub(crate) struct Range {
     pub(crate) start: Seq,
     pub(crate) end: Seq,
     pub(crate) next: u32,
+    pub(crate) links: Links,
+    /// In the first one, when they are many: the order to find one by.
+    pub(crate) order: Order,
     pub(crate) data: Chain,
+}
+
+impl Ordered for Range {
+    fn number(&self) -> Seq {
+        self.start
+    }
+    fn links(&self) -> &Links {
+        &self.links
+    }
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
 }
 
 /// A connection in SYN-RECEIVED that came through a listener.

@@ -10,8 +10,8 @@
 //! - finding what time has made lost looks at what is newly lost, and one node more;
 //! - the next retransmission is the first of a list;
 //! - an ACK looks at what it frees;
-//! - a SACK goes on from the highest one known, where new ones nearly always are; one below costs a walk from the front, one
-//!   for all blocks of an ACK, over at most [`MAX_NODES`].
+//! - a SACK goes on from the highest one known, where new ones nearly always are; one below costs a walk from the front, over
+//!   some tens of nodes, or a search when there are more.
 //!
 //! Nodes come from a slab that the host's connections share. A connection always gets its first one; when no more are to be had
 //! neighbours are merged: what is sent joins the node before it, whose time is then coarse, a SACK that needs a split is
@@ -23,18 +23,14 @@
 //! Invariant: `sacked`, `lost` and `again` are the sums over the nodes; what is in the network is what was sent and not
 //! acknowledged, without `sacked` and `lost` (Linux's `tcp_packets_in_flight`, in bytes).
 
-use base::{Chain, Cursor, Pool, Seq, Slab};
+use base::{Chain, Cursor, Links, Order, Pool, Seq, Slab};
 
 use super::record::NONE;
 
 use frames::Frames;
 
 pub(crate) use again::Again;
-
-/// Bound on the nodes of one connection, so that no peer can make an ACK expensive.
-pub(crate) const MAX_NODES: u16 = 512;
-/// Nodes there are for each active connection, of which one is its own.
-pub(crate) const NODES_EACH: u32 = 4;
+pub(crate) use nodes::capacity;
 
 /// What is known of numbers that were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +65,9 @@ pub(crate) struct Sent {
     /// What its last segment is.
     tail: Tail,
     frames: Frames,
+    links: Links,
+    /// In the first one, when they are many: the order to find one by.
+    order: Order,
 }
 
 /// What stands at the end of what was sent.
@@ -363,28 +362,6 @@ impl Board<'_> {
         }
     }
 
-    /// Whether there is another node for a connection that has some: the last part of the slab is for first ones, so that whoever is
-    /// active can send.
-    fn has_node(&self) -> bool {
-        let own = self.nodes.capacity() / (NODES_EACH + 1);
-        self.flight.nodes < MAX_NODES && self.nodes.len() < self.nodes.capacity() - own
-    }
-
-    fn new_node(&mut self, sent: Sent) -> Option<u32> {
-        if self.flight.nodes > 0 && !self.has_node() {
-            return None;
-        }
-        let index = self.nodes.insert(sent)?.index;
-        self.flight.nodes += 1;
-        Some(index)
-    }
-
-    /// Whether more can be sent: always, but behind the end of a record when there is no node for it.
-    pub(crate) fn has_room(&self) -> bool {
-        let tail = self.nodes.at(self.flight.tail);
-        self.has_node() || tail.is_none_or(|tail| !tail.tail.record)
-    }
-
     /// Takes the first node by number out.
     fn pop(&mut self) {
         let node = self.flight.head;
@@ -394,19 +371,10 @@ impl Board<'_> {
         let (fate, next, len, again) = (sent.fate, sent.next, sent.len(), sent.again);
         self.unlink(node, fate);
         self.count(len, fate, again, false);
-        self.flight.head = next;
         if next == NONE {
             self.flight.tail = NONE;
         }
         self.free(node);
-    }
-
-    fn free(&mut self, node: u32) {
-        if self.flight.hint == node {
-            self.flight.hint = NONE;
-        }
-        self.nodes.remove_at(node);
-        self.flight.nodes -= 1;
     }
 
     /// Cuts a node in two at `at`; the second part, behind it everywhere, is returned. `None` when there is no node for it.
@@ -436,6 +404,7 @@ impl Board<'_> {
             self.flight.tail = new;
         }
         self.link(new, fate, node);
+        self.enter(new);
         Some(new)
     }
 
@@ -477,6 +446,8 @@ impl Board<'_> {
             again: false,
             tail: ends,
             frames: Frames::one(start, end.dist(start)),
+            links: Links::APART,
+            order: Order::EMPTY,
         };
         let Some(node) = self.new_node(sent) else {
             return self.stretch(end, now, (place, ends));
@@ -487,6 +458,7 @@ impl Board<'_> {
         }
         self.flight.tail = node;
         self.link(node, Fate::InFlight, self.flight.timed.last);
+        self.enter(node);
         true
     }
 
@@ -560,6 +532,9 @@ impl Board<'_> {
         }
         let mut seen = 0;
         for &(start, end) in blocks {
+            if let Some(found) = self.skip_to(start, node) {
+                (previous, node) = (NONE, found);
+            }
             while let Some(sent) = self.nodes.at(node)
                 && sent.start.lt(end)
             {
@@ -655,8 +630,7 @@ impl Board<'_> {
         if self.flight.hint == node {
             self.flight.hint = previous;
         }
-        self.nodes.remove_at(node);
-        self.flight.nodes -= 1;
+        self.free(node);
         previous
     }
 
@@ -777,5 +751,6 @@ impl Board<'_> {
 mod again;
 mod audit;
 mod frames;
+mod nodes;
 #[cfg(test)]
 mod tests;

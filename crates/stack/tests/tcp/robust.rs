@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Count, Drop, SocketError, State, TcpOptions};
 use wire::tcp::{Options, Sack};
 
-use crate::rig::{ACK, FIN, Flags, RST, Rig, SYN, nodelay};
+use crate::rig::{ACK, FIN, Flags, RST, Rig, SYN, nodelay, scaled};
 
 #[test]
 fn a_reset_counts_only_at_the_exact_number() {
@@ -277,9 +277,10 @@ fn out_of_order_floods_are_bounded() {
         rig.send(open.peer + 2 + i * 3, open.host, ACK, b"z");
     }
     while rig.next().is_some() {}
-    assert!(rig.host.tcp_occupancy().ranges <= 128);
+    // 128, and one for each KiB of the buffer.
+    assert!(rig.host.tcp_occupancy().ranges <= 128 + 64);
     assert!(
-        rig.host.pool().in_use() <= 160,
+        rig.host.pool().in_use() <= 160 + 64,
         "{} blocks",
         rig.host.pool().in_use()
     );
@@ -287,6 +288,54 @@ fn out_of_order_floods_are_bounded() {
     rig.host.close(rig.now, open.socket).unwrap();
     rig.pump();
     rig.assert_empty_but_listener();
+}
+
+/// Half of a window is lost, every other segment, as when slow start overruns a queue: what came is kept, all of it is reported
+/// in time, and what is missing is all that is sent again.
+#[test]
+fn a_window_full_of_holes_is_kept() {
+    const SEGMENTS: u32 = 1200;
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: Some(4 << 20),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted_with(&options, scaled());
+    let at = |n: u32| open.peer.wrapping_add(n * 500);
+    for n in (1..SEGMENTS).step_by(2) {
+        rig.send(at(n), open.host, ACK, &[7; 500]);
+        let first = rig.expect().options.sack.blocks[0];
+        assert_eq!(first, (at(n), at(n + 1)), "the newest is told");
+    }
+    assert_eq!(rig.host.tcp_occupancy().ranges, SEGMENTS / 2);
+    // A search, now: in the middle, at either end, and again.
+    for n in [601, 1, SEGMENTS - 1] {
+        rig.send(at(n), open.host, ACK, &[7; 500]);
+        let sack = rig.expect().options.sack;
+        assert_eq!(sack.blocks[0], (at(n), at(n + 1)), "a duplicate");
+    }
+    for n in (0..SEGMENTS).step_by(2).rev() {
+        rig.send(at(n), open.host, ACK, &[7; 500]);
+        let last = core::iter::from_fn(|| rig.next()).last().unwrap();
+        let (next, told) = if n == 0 {
+            (at(SEGMENTS), None)
+        } else {
+            (at(0), Some((at(n - 1), at(SEGMENTS))))
+        };
+        assert_eq!(last.ack, next);
+        let sack = last.options.sack;
+        assert_eq!(sack.blocks[..sack.len.into()].first().copied(), told);
+    }
+    let drops = &rig.host.stats().drops;
+    assert_eq!(drops.get(Drop::TcpReceiveBufferFull), 0);
+    assert_eq!(rig.host.tcp_occupancy().ranges, 0);
+    let mut got = 0;
+    while let Ok(bytes) = rig.read(open.socket)
+        && !bytes.is_empty()
+    {
+        got += bytes.len() as u32;
+    }
+    assert_eq!(got, SEGMENTS * 500);
 }
 
 /// A sender that has filled our window speaks at its right edge; what it acknowledges there counts.

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: repairing anything.
 
-use base::{Seq, Slab};
+use base::{Order, Seq, Slab};
 
 use super::{Fate, Flight, NONE, Sent};
 
@@ -35,6 +35,10 @@ impl Flight {
         }
         if node != NONE || last != self.tail || count != u32::from(self.nodes) {
             return Err("the nodes in flight are miscounted");
+        }
+        let order = nodes.at(self.head).map_or(Order::EMPTY, |sent| sent.order);
+        if !order.is_empty() && order.check(nodes) != Some(count) {
+            return Err("the order of the nodes in flight is wrong");
         }
         if edge != end {
             return Err("the nodes in flight end elsewhere than what was sent");
