@@ -3,6 +3,7 @@
 //! It knows what a peer can see of the stack a script is first played to, so that its numbers hit where it matters.
 
 use base::Rng;
+use interop::Family;
 use wire::tcp::Flags;
 
 use crate::peer::Peer;
@@ -56,6 +57,7 @@ impl Author {
         };
         let script = Script {
             seed,
+            family: Family::BOTH[usize::from(seed % 3 == 2)],
             active,
             offer,
             steps: Vec::new(),

@@ -69,7 +69,9 @@ pub(crate) fn allowed(
     }
     let highest = |n: usize| sent[..n].iter().map(|s| s.end()).max();
     let probed = |n: usize| sent[n].len > 0 && highest(n) == Some(sent[n].end());
-    if (0..sent.len()).any(probed) && a.len > 0 && !again(a) && b.is_none_or(again) {
+    let fin = a.flags.contains(Flags::FIN);
+    let probes = (a.len > 0 && !again(a)) || (a.end() == out && (fin || a.len > 0));
+    if (0..sent.len()).any(probed) && probes && b.is_none_or(again) {
         return Some("one probe of the tail at a time");
     }
     None
@@ -119,8 +121,9 @@ fn lines(outcome: &Outcome) -> Vec<String> {
 pub(crate) fn show(kernel: &Play, ours: &Play) -> String {
     let script = &kernel.script;
     let mut text = format!(
-        "seed {}, {}, {:?}\n",
+        "seed {}, {:?}, {}, {:?}\n",
         script.seed,
+        script.family,
         if script.active { "connects" } else { "listens" },
         script.offer
     );

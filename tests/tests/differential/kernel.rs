@@ -1,6 +1,5 @@
 //! Plays scripts to the Linux kernel, many at a time, in real time.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -24,14 +23,13 @@ use crate::stage::{Play, Reply};
 /// The kernel's hardware address, and the peers'.
 const KERNEL: Mac = Mac([2, 0x77, 0, 0, 0, 1]);
 const PEERS: Mac = Mac([2, 0x77, 0, 0, 0, 2]);
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Ports of scripts begin here: the kernel's, where it listens, and the peer's, which tells scripts apart.
 const FIRST_PORT: u16 = 1000;
 const PORTS: u16 = 30_000;
 
 /// The kernel's end of one script.
 struct Ends {
+    family: Family,
     listener: Option<OwnedFd>,
     connection: Option<OwnedFd>,
     written: u32,
@@ -52,7 +50,9 @@ impl Kernel {
         let port = Cable::plain().lay(1500, &|name| {
             link::set_mac(name, KERNEL.0).unwrap();
         });
-        link::add_neighbour("kern0", Family::V4.host(), PEERS.0).unwrap();
+        for family in Family::BOTH {
+            link::add_neighbour("kern0", family.host(), PEERS.0).unwrap();
+        }
         for (name, value) in [
             ("tcp_no_metrics_save", "1"),
             ("tcp_autocorking", "0"),
@@ -78,7 +78,8 @@ impl Kernel {
         } else {
             5_000_000
         };
-        let (own, their) = (Addr::from(REMOTE), Addr::from(ADDRESS));
+        let (own, their) = (script.family.host(), script.family.kernel());
+        let (own, their) = (Addr::from(own), Addr::from(their));
         (
             Peer::new((own, port), (their, port), script.offer, iss),
             port,
@@ -191,13 +192,14 @@ pub(crate) fn buffer_limit() -> u32 {
 
 fn ends(script: &Script, port: u16) -> Ends {
     let listener = (!script.active).then(|| {
-        let listener = socket();
+        let listener = socket(script.family);
         sockopt::set_socket_reuseaddr(&listener, true).unwrap();
-        net::bind(&listener, &SocketAddrV4::new(ADDRESS, port)).unwrap();
+        net::bind(&listener, &script.family.kernel_port(port)).unwrap();
         net::listen(&listener, 1).unwrap();
         listener
     });
     Ends {
+        family: script.family,
         listener,
         connection: None,
         written: 0,
@@ -205,9 +207,13 @@ fn ends(script: &Script, port: u16) -> Ends {
     }
 }
 
-fn socket() -> OwnedFd {
+fn socket(family: Family) -> OwnedFd {
+    let domain = match family {
+        Family::V4 => AddressFamily::INET,
+        Family::V6 => AddressFamily::INET6,
+    };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+    let fd = net::socket_with(domain, SocketType::STREAM, flags, None).unwrap();
     // The machine may prefer another; the sysctl is not a namespace's owner's to set.
     sockopt::set_tcp_congestion(&fd, "cubic").unwrap();
     fd
@@ -221,8 +227,8 @@ impl Ends {
     fn call(&mut self, call: Call, port: u16) -> Reply {
         match call {
             Call::Connect if self.connection.is_none() && self.listener.is_none() => {
-                let fd = socket();
-                let result = net::connect(&fd, &SocketAddrV4::new(REMOTE, port));
+                let fd = socket(self.family);
+                let result = net::connect(&fd, &self.family.host_port(port));
                 self.connection = Some(fd);
                 return number(result, |()| 0);
             }

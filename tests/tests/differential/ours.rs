@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use base::{Batch, Chain, Instant, Offloads, Packet};
-use interop::frames;
+use interop::{Family, frames};
 use posix::{Errno, PollFd, Table, World};
-use stack::{Config, Host, InterfaceConfig, InterfaceId, Route};
-use wire::{EtherType, Mac};
+use stack::{Config, Host, InterfaceConfig, InterfaceId};
+use wire::{Addr, Cidr, EtherType, Mac};
 
 use crate::compare::difference;
 use crate::kernel::{self, right};
@@ -16,8 +16,6 @@ use crate::script::{Act, Call, Script, bytes};
 use crate::stage::{Play, Reply, Trace};
 
 const NOBODY: (Mac, Mac) = (Mac([0; 6]), Mac([0; 6]));
-const ADDRESS: &str = "10.77.0.1";
-const REMOTE: &str = "10.77.0.2";
 const START: Instant = Instant::from_secs(1000);
 
 /// A host, its sockets, and the cable's other end.
@@ -49,15 +47,10 @@ impl Ours {
             offloads: Offloads::NONE,
         };
         let link = host.add_interface(now, interface).unwrap();
-        host.add_address(now, link, format!("{ADDRESS}/24").parse().unwrap())
-            .unwrap();
-        let route = Route {
-            dst: "0.0.0.0/0".parse().unwrap(),
-            via: None,
-            interface: link,
-            metric: 0,
-        };
-        host.add_route(now, route).unwrap();
+        for family in Family::BOTH {
+            let own = Cidr::new(Addr::from(family.kernel()), family.prefix()).unwrap();
+            host.add_address(now, link, own).unwrap();
+        }
         Self {
             host,
             table: Table::new(),
@@ -79,7 +72,11 @@ impl Ours {
                 let pool = self.host.pool_mut();
                 let bytes: Vec<u8> = pool.slices(&packet.chain).flatten().copied().collect();
                 pool.free(packet.chain);
-                let frame = frames::ethernet(NOBODY.0, NOBODY.1, EtherType::IPV4, &bytes);
+                let ethertype = match bytes[0] >> 4 {
+                    4 => EtherType::IPV4,
+                    _ => EtherType::IPV6,
+                };
+                let frame = frames::ethernet(NOBODY.0, NOBODY.1, ethertype, &bytes);
                 self.sent.push((self.now, frame));
             }
         }
@@ -128,6 +125,7 @@ impl World for Ours {
 
 /// The host's end of a script.
 struct Ends {
+    family: Family,
     listener: Option<i32>,
     connection: Option<i32>,
     written: u32,
@@ -217,14 +215,16 @@ impl<'a> Stage<'a> {
         let mut ours = Ours::new(START);
         let mut listener = None;
         if !play.script.active {
-            let fd = posix::socket(&mut ours, libc::AF_INET, STREAM, 0).unwrap();
-            posix::bind(&mut ours, fd, &address(ADDRESS, port)).unwrap();
+            let family = play.script.family;
+            let fd = posix::socket(&mut ours, domain(family), STREAM, 0).unwrap();
+            posix::bind(&mut ours, fd, &address(family.kernel_port(port))).unwrap();
             posix::listen(&mut ours, fd, 1).unwrap();
             listener = Some(fd);
         }
         Self {
             ours,
             ends: Ends {
+                family: play.script.family,
                 listener,
                 connection: None,
                 written: 0,
@@ -313,10 +313,16 @@ impl<'a> Stage<'a> {
 
 const STREAM: i32 = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
 
-fn address(ip: &str, port: u16) -> Vec<u8> {
-    let addr = SocketAddr::new(ip.parse().unwrap(), port);
+fn domain(family: Family) -> i32 {
+    match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    }
+}
+
+fn address(addr: SocketAddr) -> Vec<u8> {
     let mut bytes = vec![0; 28];
-    let len = posix::write(&addr, false, &mut bytes);
+    let len = posix::write(&addr, addr.is_ipv6(), &mut bytes);
     bytes.truncate(len);
     bytes
 }
@@ -337,9 +343,10 @@ impl Ends {
     fn call(&mut self, ours: &mut Ours, call: Call, port: u16) -> Reply {
         match call {
             Call::Connect if self.connection.is_none() && self.listener.is_none() => {
-                let fd = posix::socket(ours, libc::AF_INET, STREAM, 0).unwrap();
+                let fd = posix::socket(ours, domain(self.family), STREAM, 0).unwrap();
                 self.connection = Some(fd);
-                return number(posix::connect(ours, fd, &address(REMOTE, port)), |()| 0);
+                let to = address(self.family.host_port(port));
+                return number(posix::connect(ours, fd, &to), |()| 0);
             }
             Call::Accept if self.connection.is_none() => {
                 let result = posix::accept(ours, self.listener?, libc::SOCK_NONBLOCK);

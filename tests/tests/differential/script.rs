@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use interop::Family;
 use wire::tcp::Flags;
 
 /// One script.
@@ -13,6 +14,7 @@ use wire::tcp::Flags;
 pub(crate) struct Script {
     /// What it was made from.
     pub(crate) seed: u64,
+    pub(crate) family: Family,
     /// The stack opens the connection; else it listens.
     pub(crate) active: bool,
     pub(crate) offer: Offer,
