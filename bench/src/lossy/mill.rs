@@ -38,7 +38,7 @@ pub(super) fn run(
     let congestion = Congestion::from_name(&shared.control)
         .ok_or_else(|| format!("Millstream has no {}", shared.control))?;
     let options = TcpOptions {
-        congestion,
+        congestion: Some(congestion),
         ..TcpOptions::of(&config)
     };
     let bulk = Bulk {

@@ -16,13 +16,10 @@ use crate::failure::Failure;
 /// No host runs; there is no such setting; the value is not allowed, which leaves what stands behind it undone.
 pub(crate) fn run(args: &args::Sysctl) -> Result<ExitCode, Failure> {
     let mut asked = Asked::find(args.host.as_deref())?;
-    let mut wanted = Vec::new();
-    for text in &args.settings {
-        wanted.push(parse(text)?);
-    }
+    let wanted = args.settings.iter().map(|text| parse(text));
     let mut out = io::stdout().lock();
     let mut lines = Vec::new();
-    if wanted.is_empty() {
+    if args.settings.is_empty() {
         let all = settings(&mut asked)?;
         lines.extend(all.iter().map(line));
     }
@@ -61,9 +58,9 @@ fn line(setting: &Setting) -> String {
 }
 
 /// `NAME` or `NAME=VALUE`; the name with or without what Linux puts in front, with dots or slashes.
-fn parse(text: &str) -> Result<(String, Option<i64>), Failure> {
+fn parse(text: &str) -> (String, Option<String>) {
     let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name.trim(), Some(value.trim())),
+        Some((name, value)) => (name.trim(), Some(value.trim().to_owned())),
         None => (text.trim(), None),
     };
     let dotted = name.replace('/', ".");
@@ -72,15 +69,7 @@ fn parse(text: &str) -> Result<(String, Option<i64>), Failure> {
         .find_map(|prefix| dotted.strip_prefix(prefix))
         .unwrap_or(&dotted);
     let bare = bare.strip_prefix("tcp_").unwrap_or(bare).to_owned();
-    let value = value.map(|value| {
-        value.parse().map_err(|_| {
-            Failure::new(
-                format_args!("{text}: {value:?} is no number"),
-                format_args!("say {name}=NUMBER"),
-            )
-        })
-    });
-    Ok((bare, value.transpose()?))
+    (bare, value)
 }
 
 fn unknown(name: &str, all: &[Setting]) -> Failure {
@@ -103,24 +92,16 @@ mod tests {
             "net.ipv4.tcp_syncookies=2",
             "net/ipv4/tcp_syncookies=2",
         ] {
-            assert_eq!(
-                parse(text).unwrap(),
-                ("syncookies".into(), Some(2)),
-                "{text}"
-            );
+            let parsed = parse(text);
+            assert_eq!(parsed, ("syncookies".into(), Some("2".into())), "{text}");
         }
-        assert_eq!(
-            parse("net.core.somaxconn").unwrap(),
-            ("somaxconn".into(), None)
-        );
+        assert_eq!(parse("net.core.somaxconn"), ("somaxconn".into(), None));
         let setting = |name: &str| Setting {
             name: name.into(),
-            value: 1,
+            value: "1".into(),
         };
         assert_eq!(line(&setting("sack")), "net.ipv4.tcp_sack = 1");
         assert_eq!(line(&setting("somaxconn")), "net.core.somaxconn = 1");
-        let said = parse("sack=on").unwrap_err().to_string();
-        assert_eq!(said, "sack=on: \"on\" is no number; say sack=NUMBER");
         let said = unknown("fly", &[setting("sack"), setting("retries2")]).to_string();
         assert_eq!(said, "there is no setting fly; there are sack, retries2");
     }

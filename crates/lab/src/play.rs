@@ -364,7 +364,7 @@ fn address(flow: usize) -> SocketAddr {
 
 fn options(flow: &Flow) -> TcpOptions {
     TcpOptions {
-        congestion: flow.congestion,
+        congestion: Some(flow.congestion),
         send_buffer: Some(flow.send_buffer),
         receive_buffer: Some(flow.receive_buffer),
         ..TcpOptions::default()

@@ -201,15 +201,15 @@ impl Host {
         self.inner.shard.call(tunables).await.ok_or_else(stopped)
     }
 
-    /// Tunes TCP while the host runs, for what begins from now on.
+    /// Tunes TCP while the host runs, for what begins from now on: `tune_tcp("congestion_control", "bbr")`, `tune_tcp("ecn", 1)`.
     ///
     /// # Errors
     /// `InvalidInput` with the reason, and nothing has changed; the host has stopped.
-    pub async fn tune_tcp(&self, name: &str, value: i64) -> io::Result<()> {
-        let name = name.to_owned();
+    pub async fn tune_tcp(&self, name: &str, value: impl ToString) -> io::Result<()> {
+        let (name, value) = (name.to_owned(), value.to_string());
         let tune = move |host: &mut stack::Host, _| {
             let mut tunables = host.tcp_tunables();
-            let set = tunables.set(&name, value);
+            let set = tunables.set_text(&name, &value);
             let set = set.map_err(|error| error.to_string());
             set.and_then(|()| {
                 let taken = host.set_tcp_tunables(tunables);

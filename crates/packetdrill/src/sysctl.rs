@@ -121,7 +121,7 @@ pub(crate) fn mirror(host: &mut Host, settled: &Settled) -> Keepalive {
     let mut options = host.tcp_defaults();
     let name = congestion();
     if let Some(which) = Congestion::from_name(&name).filter(|_| name != settled.congestion) {
-        options.congestion = which;
+        options.congestion = Some(which);
     }
     options.pacing = settled.pace || queued_fairly();
     host.set_tcp_defaults(options);

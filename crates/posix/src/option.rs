@@ -187,6 +187,21 @@ fn receive_buffer<W: World>(world: &mut W, socket: &Socket) -> u32 {
     }
 }
 
+/// The name of a socket's congestion control: of a connection what it has, else what the socket or the host says.
+fn congestion<W: World>(world: &mut W, socket: &Socket) -> &'static str {
+    let info = match socket.state {
+        State::Stream(id) | State::Connecting(id) | State::Deferred(id) => {
+            world.host().tcp_info(id).ok()
+        }
+        _ => None,
+    };
+    let host = world.host().tcp_tunables().congestion();
+    info.map_or_else(
+        || socket.tcp.congestion.unwrap_or(host).name(),
+        |info| info.congestion,
+    )
+}
+
 fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<()> {
     if name == libc::TCP_CONGESTION {
         let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
@@ -195,7 +210,7 @@ fn set_tcp<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<
         }
         let which = core::str::from_utf8(&value[..end]).ok();
         let which = which.and_then(Congestion::from_name).ok_or(Errno::NOENT)?;
-        return change_tcp(world, fd, |o| o.congestion = which);
+        return change_tcp(world, fd, |o| o.congestion = Some(which));
     }
     if let Some(result) = fast_open::set(world, fd, name, value) {
         return result;
@@ -476,7 +491,7 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
             TCP_SAVED_SYN => return saved_syn(world, &socket),
             libc::TCP_CONGESTION => {
                 let mut bytes = [0; 16];
-                let name = socket.tcp.congestion.name().as_bytes();
+                let name = congestion(world, &socket).as_bytes();
                 bytes[..name.len()].copy_from_slice(name);
                 return Ok(bytes.to_vec());
             }

@@ -176,7 +176,7 @@ fn marks_are_counted_through_loss_and_disorder() {
 #[test]
 fn dctcp_has_its_share_of_marks_from_the_counters() {
     let options = TcpOptions {
-        congestion: Congestion::Dctcp,
+        congestion: Some(Congestion::Dctcp),
         ..cubic()
     };
     let (marks, sender, receiver) = Pair::start(1, link(Faults::NONE), tcp(2), &options).run();

@@ -47,7 +47,7 @@ fn path(rtt_ms: u64, faults: Faults) -> LinkConfig {
 
 fn flow(congestion: Congestion) -> TcpOptions {
     TcpOptions {
-        congestion,
+        congestion: Some(congestion),
         send_buffer: Some(2 << 20),
         receive_buffer: Some(2 << 20),
         ..TcpOptions::default()
@@ -78,7 +78,7 @@ impl Bulk {
         let (mut world, a, b) = World::pair(seed, config, link);
         let to = "10.1.0.2:80".parse().expect("an address");
         let now = world.now();
-        let options = flow(flows[0].congestion);
+        let options = flow(flows[0].congestion.unwrap_or_default());
         let listener = world.host(b).tcp_listen(now, to, 64, &options);
         let mut bulk = Self {
             from: a,

@@ -26,7 +26,7 @@ use crate::services::Service;
 struct FileText {
     name: Option<Spanned<String>>,
     #[serde(default)]
-    tcp: BTreeMap<Spanned<String>, Spanned<i64>>,
+    tcp: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
     #[serde(default)]
     port: Vec<Spanned<PortText>>,
     #[serde(default)]
@@ -152,22 +152,25 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Complaint> {
 }
 
 /// Settings by Linux's names, without `tcp_`.
-fn check_tcp(table: BTreeMap<Spanned<String>, Spanned<i64>>) -> Result<TcpTunables, Complaint> {
+fn check_tcp(
+    table: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+) -> Result<TcpTunables, Complaint> {
     let mut settings = TcpTunables::default();
     for (name, value) in table {
         let key = name.as_ref();
         let known = TcpTunables::NAMES.contains(&key.as_str());
-        let set = if known {
-            settings.set(key, *value.as_ref())
-        } else {
-            Err(SettingError::Unknown)
+        let set = match value.as_ref() {
+            _ if !known => Err(SettingError::Unknown),
+            toml::Value::String(text) => settings.set_text(key, text),
+            // A number where a name is due is refused as such.
+            other => settings.set_text(key, &other.to_string()),
         };
         set.map_err(|error| match error {
             SettingError::Unknown => Complaint::at(
                 name.span(),
                 format_args!("unknown setting `{key}`: {error}"),
             ),
-            SettingError::Range(_) => Complaint::at(value.span(), format_args!("{key} {error}")),
+            error => Complaint::at(value.span(), format_args!("{key} {error}")),
         })?;
     }
     Ok(settings)

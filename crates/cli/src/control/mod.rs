@@ -55,7 +55,7 @@ pub(crate) enum Question {
     /// How TCP is tuned.
     Settings,
     /// Tune TCP.
-    Set { name: String, value: i64 },
+    Set { name: String, value: String },
 }
 
 /// What may be answered.
@@ -73,7 +73,7 @@ pub(crate) enum Answer {
 pub(crate) struct Setting {
     /// Without `tcp_`.
     pub(crate) name: String,
-    pub(crate) value: i64,
+    pub(crate) value: String,
 }
 
 /// The socket of this process, gone with it.

@@ -51,7 +51,12 @@ fn questions_are_answered_and_refusals_told() {
         Answer::Settings(Vec::new())
     );
     let name = "fly".to_owned();
-    let refused = asked.ask(&Question::Set { name, value: 1 }).unwrap_err();
+    let refused = asked
+        .ask(&Question::Set {
+            name,
+            value: "1".into(),
+        })
+        .unwrap_err();
     assert_eq!(refused.to_string(), "fly: there is no such setting");
     assert_eq!(asked.ask(&Question::Summary).unwrap(), Answer::Done);
     let path = control.path.clone();

@@ -57,7 +57,7 @@ impl Desk {
                 Ok(Answer::Settings(settings(&tunables)))
             }
             Question::Set { name, value } => {
-                let tuned = self.host.tune_tcp(&name, value).await;
+                let tuned = self.host.tune_tcp(&name, &value).await;
                 tuned.map_err(|why| format!("{name} = {value}: {why}"))?;
                 Ok(Answer::Done)
             }
@@ -116,7 +116,7 @@ impl Desk {
 fn settings(tunables: &TcpTunables) -> Vec<Setting> {
     let setting = |name: &&str| Setting {
         name: (*name).to_owned(),
-        value: tunables.get(name).unwrap_or_default().into(),
+        value: tunables.text(name).unwrap_or_default(),
     };
     TcpTunables::NAMES.iter().map(setting).collect()
 }

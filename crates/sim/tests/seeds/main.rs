@@ -114,7 +114,7 @@ fn options(rng: &mut Rng) -> TcpOptions {
     TcpOptions {
         keepalive: Some(keepalive),
         nodelay: rng.below(2) == 0,
-        congestion: pick(rng, Congestion::AVAILABLE),
+        congestion: Some(pick(rng, Congestion::AVAILABLE)),
         pacing: rng.below(4) == 0,
         receive_buffer: pick(
             rng,

@@ -92,7 +92,7 @@ impl Conn<'_> {
             Marks::default()
         };
         let marked = marks.segments > 0;
-        if self.profile.options.congestion.watches() && delivery.bytes > 0 {
+        if self.profile.options.algorithm().watches() && delivery.bytes > 0 {
             let ack = self.facts(core, &delivery, (delivery.bytes, false), marks.bytes);
             self.control(&mut Reno::default()).on_delivery(&ack);
         }

@@ -51,7 +51,7 @@ impl Tcp {
         let flow = flow_bytes(&remote, remote_port, &local, port);
         let profile = self
             .profiles
-            .acquire(local, &options.settled(&core.tcp))
+            .acquire(local, &options.settled(&core.tcp).begun(&core.tcp))
             .ok_or(SocketError::NoBuffers)?;
         let mut tcb = Tcb::new(remote, remote_port, port, profile);
         tcb.snd_una = waits
@@ -509,9 +509,9 @@ impl Tcp {
         let writable = self.readiness(index).contains(Ready::WRITABLE);
         let profile = self.profiles.get(old);
         let (local, mut options) = (profile.local, profile.options.clone());
-        let (congestion, keepalive) = (options.congestion, options.keepalive);
+        let (congestion, keepalive) = (options.algorithm(), options.keepalive);
         change(&mut options);
-        let other = congestion != options.congestion;
+        let other = congestion != options.algorithm();
         let new = self
             .profiles
             .acquire(local, &options)

@@ -242,7 +242,7 @@ impl Conn<'_> {
     /// The congestion control at work. There is a record for each that may be; without one it is Reno with no memory.
     pub(crate) fn control<'b>(&'b mut self, spare: &'b mut Reno) -> &'b mut dyn Algorithm {
         if self.act.control == NONE && !self.has_model() {
-            let control = Control::new(self.profile.options.congestion);
+            let control = Control::new(self.profile.options.algorithm());
             let key = self.controls.insert(control);
             self.act.control = key.map_or(NONE, |key| key.index);
         }

@@ -209,7 +209,7 @@ impl Tcp {
         if h.scales != 0xff {
             h.scales |= options.window_shift(&core.tcp) << 4;
         }
-        h.profile = self.profiles.acquire(seg.dst, options)?;
+        h.profile = self.profiles.acquire(seg.dst, &options.begun(&core.tcp))?;
         let tcb = self.passive(core, h, seg);
         let Some(key) = self.conns.insert(tcb) else {
             self.profiles.release(h.profile);

@@ -28,7 +28,7 @@ const QUICK: u8 = 2;
 
 impl TcpOptions {
     fn needs_ecn(&self) -> bool {
-        self.congestion == Congestion::Dctcp
+        self.algorithm() == Congestion::Dctcp
     }
 }
 

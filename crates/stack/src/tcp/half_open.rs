@@ -103,7 +103,7 @@ impl Tcp {
         (iss, option): (Option<Seq>, Option<FastOpen>),
     ) -> Result<(), Drop> {
         let l = self.listeners.at(listener).ok_or(Drop::TcpNoSocket)?;
-        let profile = self.profiles.acquire(seg.dst, &l.options);
+        let profile = self.profiles.acquire(seg.dst, &l.options.begun(&core.tcp));
         let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let mut record = HalfOpen {
@@ -146,7 +146,7 @@ impl Tcp {
     ) -> Result<(), Drop> {
         let l = self.listeners.at_mut(listener).ok_or(Drop::TcpNoSocket)?;
         l.cookies_until = core.now + cookie::VALID;
-        let profile = self.profiles.acquire(seg.dst, &l.options);
+        let profile = self.profiles.acquire(seg.dst, &l.options.begun(&core.tcp));
         let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let mut h = Self::read_syn(core, listener, &l.options, seg);

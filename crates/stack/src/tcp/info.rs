@@ -336,8 +336,8 @@ impl Tcp {
             ecn_seen: tcb.more & more::ECN_SEEN != 0,
             scaled: tcb.scales != 0 && tcb.state != State::SynSent,
             window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
-            congestion: profile.options.congestion.name(),
-            congestion_info: self.congestion_info(profile.options.congestion, tcb, act),
+            congestion: profile.options.algorithm().name(),
+            congestion_info: self.congestion_info(profile.options.algorithm(), tcb, act),
             pacing_rate: match act.and_then(|a| rate(&self.controls, &self.models, a.control)) {
                 Some(rate) => rate.min(profile.options.max_pacing_rate),
                 None => tcb.pacing_rate(&core.tcp, profile.options.max_pacing_rate),

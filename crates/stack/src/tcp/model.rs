@@ -32,7 +32,7 @@ impl Conn<'_> {
     /// Whether a model sets the window.
     #[inline]
     pub(crate) fn has_model(&self) -> bool {
-        self.profile.options.congestion == Congestion::Bbr
+        self.profile.options.algorithm() == Congestion::Bbr
     }
 
     /// The model, if there is one.

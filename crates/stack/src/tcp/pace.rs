@@ -23,7 +23,7 @@ impl TcpOptions {
     /// Whether frames leave at a rate.
     #[inline]
     pub(crate) fn paces(&self) -> bool {
-        self.pacing || self.max_pacing_rate != u64::MAX || self.congestion == Congestion::Bbr
+        self.pacing || self.max_pacing_rate != u64::MAX || self.algorithm() == Congestion::Bbr
     }
 }
 

@@ -8,6 +8,7 @@
 //! Invariant: equal (address, options) pairs share one profile; a profile is freed with its last reference.
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use wire::Addr;
@@ -15,6 +16,7 @@ use wire::Addr;
 use crate::config::Config;
 
 use super::congestion::Congestion;
+use super::tunables::TcpTunables;
 
 /// Keepalive (RFC 9293 3.8.4), with Linux's three knobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,8 +103,8 @@ pub struct TcpOptions {
     pub rto_max: Option<Duration>,
     /// Routers may fragment what is sent over IPv4 (IP_MTU_DISCOVER: IP_PMTUDISC_DONT).
     pub fragment: bool,
-    /// Congestion control.
-    pub congestion: Congestion,
+    /// Congestion control; the host's `congestion_control` when the connection began, when `None` (TCP_CONGESTION).
+    pub congestion: Option<Congestion>,
     /// Keep account of what is sent and received, for [`TcpInfo::account`](super::TcpInfo): 132 bytes for the connection.
     pub account: bool,
     /// Frames leave at a rate, as behind Linux's `fq`.
@@ -120,6 +122,26 @@ impl TcpOptions {
             account: config.tcp_account,
             ..Self::default()
         }
+    }
+}
+
+impl TcpOptions {
+    /// The congestion control of a connection.
+    #[inline]
+    pub(crate) fn algorithm(&self) -> Congestion {
+        self.congestion.unwrap_or_default()
+    }
+
+    /// What a connection has that begins now: where the socket says nothing, the host does.
+    pub(crate) fn begun(&self, tunables: &TcpTunables) -> Cow<'_, Self> {
+        let host = tunables.congestion();
+        if self.congestion.is_some() || host == Congestion::default() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            congestion: Some(host),
+            ..self.clone()
+        })
     }
 }
 
@@ -150,7 +172,7 @@ impl Default for TcpOptions {
             max_segment: None,
             rto_max: None,
             fragment: false,
-            congestion: Congestion::default(),
+            congestion: None,
             account: false,
             pacing: false,
             max_pacing_rate: u64::MAX,

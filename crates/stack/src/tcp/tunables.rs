@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use wire::tcp::Options;
 
-use super::congestion::Variant;
+use super::congestion::{Congestion, Variant};
 
 /// Why a setting was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub enum SettingError {
     Unknown,
     /// The value is out of this range.
     Range(RangeInclusive<u32>),
+    /// The value is no number.
+    NoNumber,
+    /// No congestion control has this name.
+    NoCongestion,
 }
 
 impl core::fmt::Display for SettingError {
@@ -29,11 +33,18 @@ impl core::fmt::Display for SettingError {
                 TcpTunables::NAMES.join(", ")
             ),
             Self::Range(range) => write!(f, "must be from {} to {}", range.start(), range.end()),
+            Self::NoNumber => write!(f, "must be a whole number"),
+            Self::NoCongestion => {
+                let names: Vec<&str> = Congestion::AVAILABLE.iter().map(|c| c.name()).collect();
+                write!(f, "must be one of {}", names.join(", "))
+            }
         }
     }
 }
 
 impl core::error::Error for SettingError {}
+
+const CONGESTION_CONTROL: &str = "congestion_control";
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $range:expr;)*) => {
@@ -170,6 +181,9 @@ settings! {
     orphan_retries = 0, 0..=255;
     /// The longest retransmission timeout of sockets made from now on, milliseconds.
     rto_max_ms = 120_000, 1_000..=120_000;
+    /// Congestion control of sockets that name none, by its place in [`Congestion::AVAILABLE`]; by name in
+    /// [`TcpTunables::set_text`].
+    congestion_control = 0, 0..=Congestion::AVAILABLE.len() as u32 - 1;
     /// Bytes that may wait to be sent for the first time before a socket is no longer ready to be written, unless it says itself.
     notsent_lowat = u32::MAX, 0..=u32::MAX;
 }
@@ -186,6 +200,34 @@ impl TcpTunables {
             None => return Err(SettingError::Range(range)),
         }
         Ok(())
+    }
+
+    /// As [`TcpTunables::set`], of text: a number, or a name where values have names.
+    ///
+    /// # Errors
+    /// As there, and what is neither.
+    pub fn set_text(&mut self, name: &str, text: &str) -> Result<(), SettingError> {
+        if name.strip_prefix("tcp_").unwrap_or(name) == CONGESTION_CONTROL {
+            let all = Congestion::AVAILABLE.iter();
+            let place = all.map(|which| which.name()).position(|own| own == text);
+            self.congestion_control = place.ok_or(SettingError::NoCongestion)? as u32;
+            return Ok(());
+        }
+        self.set(name, text.parse().map_err(|_| SettingError::NoNumber)?)
+    }
+
+    /// The value of a setting as [`TcpTunables::set_text`] takes it.
+    pub fn text(&self, name: &str) -> Option<String> {
+        match name.strip_prefix("tcp_").unwrap_or(name) {
+            CONGESTION_CONTROL => Some(self.congestion().name().to_owned()),
+            other => self.get(other).map(|value| value.to_string()),
+        }
+    }
+
+    /// Congestion control of sockets that name none.
+    pub fn congestion(&self) -> Congestion {
+        let which = Congestion::AVAILABLE.get(self.congestion_control as usize);
+        which.copied().unwrap_or_default()
     }
 
     /// Takes out of a SYN's options what this host does not speak.
@@ -240,6 +282,15 @@ mod tests {
         );
         assert_eq!(settings.set("synkookies", 1), Err(SettingError::Unknown));
         assert_eq!(settings.get("synkookies"), None);
+        assert_eq!(settings.text("congestion_control"), Some("cubic".into()));
+        assert_eq!(settings.set_text("tcp_congestion_control", "bbr"), Ok(()));
+        assert_eq!(settings.text("tcp_congestion_control"), Some("bbr".into()));
+        let refused = settings.set_text("congestion_control", "vegas");
+        assert_eq!(refused, Err(SettingError::NoCongestion));
+        assert_eq!(settings.set_text("syncookies", "0"), Ok(()));
+        assert_eq!(settings.text("syncookies"), Some("0".into()));
+        let refused = settings.set_text("syncookies", "no");
+        assert_eq!(refused, Err(SettingError::NoNumber));
         settings.syn_retries = 0;
         assert!(!settings.check());
     }

@@ -486,7 +486,7 @@ fn the_pacing_rate_of_bbr_is_its_models() {
     let mut rig = Rig::new();
     rig.handshake_ms = 100;
     let options = TcpOptions {
-        congestion: Congestion::Bbr,
+        congestion: Some(Congestion::Bbr),
         ..TcpOptions::default()
     };
     let open = rig.accepted(&options);

@@ -193,7 +193,7 @@ fn dctcp_asks_for_ecn_and_echoes_each_mark() {
     // RFC 8257 3.2: the echo follows the marks of what arrives, whatever the peer says of its window.
     let mut rig = Rig::new();
     let dctcp = TcpOptions {
-        congestion: Congestion::Dctcp,
+        congestion: Some(Congestion::Dctcp),
         ..TcpOptions::default()
     };
     let (_, syn) = rig.connect(&dctcp);

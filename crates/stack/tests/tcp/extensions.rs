@@ -164,7 +164,7 @@ fn losses_in_two_windows_reduce_twice() {
     let mut rig = Rig::new();
     rig.handshake_ms = 100;
     let options = TcpOptions {
-        congestion: Congestion::Reno,
+        congestion: Some(Congestion::Reno),
         send_buffer: Some(1 << 20),
         ..nodelay()
     };
@@ -180,7 +180,7 @@ fn the_second_timeout_keeps_the_threshold_of_the_first() {
     let mut rig = Rig::new();
     rig.handshake_ms = SECOND;
     let options = TcpOptions {
-        congestion: Congestion::Reno,
+        congestion: Some(Congestion::Reno),
         ..nodelay()
     };
     let open = rig.accepted(&options);
@@ -414,7 +414,7 @@ fn a_window_of_one_segment_is_not_reduced_by_marks_to_nothing() {
     for congestion in [Congestion::Reno, Congestion::Cubic, Congestion::Dctcp] {
         let mut rig = Rig::new();
         let options = TcpOptions {
-            congestion,
+            congestion: Some(congestion),
             ..nodelay()
         };
         let open = speaking(&mut rig, &options);

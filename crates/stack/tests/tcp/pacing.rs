@@ -178,7 +178,9 @@ fn congestion_control_remembers_through_idle_times() {
     assert!(rig.host.tcp_info(open.socket).unwrap().cwnd <= ssthresh + MSS);
     // Another algorithm begins with nothing, and the record goes with the connection.
     rig.host
-        .tcp_set_options(rig.now, open.socket, |o| o.congestion = Congestion::Reno)
+        .tcp_set_options(rig.now, open.socket, |o| {
+            o.congestion = Some(Congestion::Reno)
+        })
         .unwrap();
     rig.host.abort(rig.now, open.socket).unwrap();
     rig.host.audit().unwrap();

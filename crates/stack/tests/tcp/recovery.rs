@@ -476,7 +476,9 @@ fn a_repair_is_not_taken_back_by_another_congestion_control() {
             let (mut rig, open) = path(false);
             let change = |rig: &mut Rig, to: Congestion| {
                 rig.host
-                    .tcp_set_options(rig.now, open.socket, |options| options.congestion = to)
+                    .tcp_set_options(rig.now, open.socket, |options| {
+                        options.congestion = Some(to)
+                    })
                     .unwrap();
             };
             change(&mut rig, *from);
@@ -615,7 +617,9 @@ fn a_timeout_is_not_taken_back_by_another_congestion_control() {
             let (mut rig, open) = path(false);
             let change = |rig: &mut Rig, to: Congestion| {
                 rig.host
-                    .tcp_set_options(rig.now, open.socket, |options| options.congestion = to)
+                    .tcp_set_options(rig.now, open.socket, |options| {
+                        options.congestion = Some(to)
+                    })
                     .unwrap();
             };
             change(&mut rig, *from);

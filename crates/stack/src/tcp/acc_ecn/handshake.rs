@@ -32,7 +32,7 @@ pub(in crate::tcp) fn asked(tcp: &TcpTunables, options: &TcpOptions) -> Asked {
     match tcp.ecn {
         3 => Asked::Accurate,
         1 | 4 => Asked::Classic,
-        _ if options.congestion == Congestion::Dctcp => Asked::Classic,
+        _ if options.algorithm() == Congestion::Dctcp => Asked::Classic,
         _ => Asked::Nothing,
     }
 }

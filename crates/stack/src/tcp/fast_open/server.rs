@@ -233,7 +233,7 @@ impl Tcp {
         h.iss = iss.unwrap_or_else(|| self.initial_sequence(core, &flow));
         h.flags |= half::COOKIE; // no SYN-ACK of it can be timed yet
         let options = &self.listeners.at(listener)?.options;
-        h.profile = self.profiles.acquire(seg.dst, options)?;
+        h.profile = self.profiles.acquire(seg.dst, &options.begun(&core.tcp))?;
         self.note_window(core, net, &mut h);
         let mut tcb = self.passive(core, &h, seg);
         tcb.snd_wnd = u32::from(seg.window); // never scaled on a SYN (RFC 7323 2.2)
