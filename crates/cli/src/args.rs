@@ -80,6 +80,7 @@ pub(crate) enum Command {
             listen = \"10.78.0.2:80\"\n  \
             root = \"www\"                        # relative to the file\n\n\
             A port may also have: mac, mtu, pcap, gateway, routes = [{ to, via }], dhcp = \"off\".\n\
+            A route may also have ip-route(8)'s mtu, mtu_lock, advmss, initcwnd, initrwnd and congctl.\n\
             A table [tcp] tunes TCP by the names of Linux's net.ipv4.tcp_* settings, as in syncookies = 2\n  \
             or congestion_control = \"bbr\".\n\n\
             Examples:\n  \

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use millstream::TcpTunables;
+use millstream::{RouteMetrics, TcpTunables};
 use wire::{Addr, Cidr, Mac};
 
 use crate::services::Service;
@@ -76,6 +76,7 @@ pub(crate) enum PortKind {
 pub(crate) struct Route {
     pub(crate) to: Cidr,
     pub(crate) via: Addr,
+    pub(crate) metrics: RouteMetrics,
 }
 
 /// One service.

@@ -117,7 +117,7 @@ impl Stack {
                 builder = builder.gateway(gateway);
             }
             for route in planned.routes {
-                builder = builder.route(route.to, route.via);
+                builder = builder.route(route.to, route.via).metrics(route.metrics);
             }
         }
         let host = builder.start().map_err(Failure::told)?;

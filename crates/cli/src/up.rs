@@ -209,7 +209,11 @@ fn describe(path: &Path, config: &Config) -> String {
         }
         text.push('\n');
         for route in &port.routes {
-            let _ = writeln!(text, "    route {} via {}", route.to, route.via);
+            let _ = writeln!(
+                text,
+                "    route {} via {}{}",
+                route.to, route.via, route.metrics
+            );
         }
     }
     for serve in &config.serves {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use engine::port::Port;
 use engine::{App, BusyPoll, Driver, Limits, Shard, ShardOptions, Sockets};
-use stack::{Config, InterfaceId, Route};
+use stack::{Config, ConfigError, InterfaceId, Route, RouteMetrics};
 use wire::{Addr, Cidr};
 
 use crate::error::Error;
@@ -19,7 +19,24 @@ const DETECTION_POLL: Duration = Duration::from_millis(10);
 struct PortPlan {
     port: Box<dyn Port + Send>,
     addresses: Vec<Cidr>,
-    routes: Vec<(Cidr, Option<Addr>)>,
+    routes: Vec<Planned>,
+}
+
+/// A route out of a port.
+struct Planned {
+    dst: Cidr,
+    via: Option<Addr>,
+    metrics: RouteMetrics,
+}
+
+impl Planned {
+    fn new(dst: Cidr, via: Option<Addr>) -> Self {
+        Self {
+            dst,
+            via,
+            metrics: RouteMetrics::default(),
+        }
+    }
 }
 
 /// Builds a [`Host`]. Addresses, gateways and routes are those of the port named last.
@@ -100,7 +117,7 @@ impl Builder {
             } else {
                 Cidr::DEFAULT_V6
             };
-            plan.routes.push((everything, Some(via.into())));
+            plan.routes.push(Planned::new(everything, Some(via.into())));
             Some(())
         })
     }
@@ -113,7 +130,33 @@ impl Builder {
             let (destination, via) = text.split_once(" via ")?;
             let via: IpAddr = via.parse().ok()?;
             plan.routes
-                .push((destination.parse().ok()?, Some(via.into())));
+                .push(Planned::new(destination.parse().ok()?, Some(via.into())));
+            Some(())
+        })
+    }
+
+    /// What the gateway or route named last says besides the way: MTU, MSS, first windows, congestion control.
+    ///
+    /// ```no_run
+    /// use millstream::{Congestion, Host, RouteMetrics};
+    /// # fn tap() -> millstream::port::tap::Tap { unimplemented!() }
+    ///
+    /// let host = Host::builder()
+    ///     .port(tap())
+    ///     .address("10.77.0.2/24")
+    ///     .route("10.9.0.0/16", "10.77.0.9")
+    ///     .metrics(RouteMetrics {
+    ///         mtu: Some(1400),
+    ///         initcwnd: Some(30),
+    ///         congctl: Some(Congestion::Bbr),
+    ///         ..RouteMetrics::default()
+    ///     });
+    /// ```
+    pub fn metrics(self, metrics: RouteMetrics) -> Self {
+        let what = "the metrics of a route: name a gateway or a route first";
+        let given = format!("{metrics:?}");
+        self.with_port("a route", given, what, |plan, _| {
+            plan.routes.last_mut()?.metrics = metrics;
             Some(())
         })
     }
@@ -275,7 +318,7 @@ fn furnish_port<A: App>(
     name: &str,
     interface: InterfaceId,
     addresses: Vec<Cidr>,
-    routes: Vec<(Cidr, Option<Addr>)>,
+    routes: Vec<Planned>,
 ) -> Result<(), Error> {
     let now = shard.now();
     for address in addresses {
@@ -287,7 +330,7 @@ fn furnish_port<A: App>(
                 why: why.to_string(),
             })?;
     }
-    for (dst, via) in routes {
+    for Planned { dst, via, metrics } in routes {
         let route = Route {
             dst,
             via,
@@ -296,13 +339,18 @@ fn furnish_port<A: App>(
         };
         shard
             .host()
-            .add_route(now, route)
+            .add_route_with(now, route, metrics)
             .map_err(|why| Error::Refused {
                 what: match via {
                     Some(via) => format!("cannot route {dst} via {via} on {name}"),
                     None => format!("cannot route {dst} on {name}"),
                 },
-                why: format!("{why}; give the port an address on the gateway's network first"),
+                why: match why {
+                    ConfigError::GatewayUnreachable => {
+                        format!("{why}; give the port an address on the gateway's network first")
+                    }
+                    why => why.to_string(),
+                },
             })?;
     }
     Ok(())

@@ -55,8 +55,8 @@ pub use error::Error;
 pub use host::Host;
 pub use stack::{
     BbrInfo, Config, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, Keepalive, ListPlace,
-    SettingError, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpOptions,
-    TcpTunables, Transport, UdpOptions,
+    RouteMetrics, SettingError, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo,
+    TcpOptions, TcpTunables, Transport, UdpOptions,
 };
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

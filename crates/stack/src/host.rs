@@ -13,7 +13,7 @@ use wire::{Addr, Cidr};
 use crate::config::Config;
 use crate::context::{Core, TimerKind, split_token};
 use crate::error::{ConfigError, SocketError};
-use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Route};
+use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Route, RouteMetrics};
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::Stats;
 use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions, Write};
@@ -157,7 +157,7 @@ impl Host {
     /// No such interface, a gateway that is not on a link of this host, a full table.
     pub fn add_route(&mut self, now: Instant, route: Route) -> Result<(), ConfigError> {
         self.core.now = now;
-        self.net.add_route(route)
+        self.net.add_route(route, RouteMetrics::default())
     }
 
     /// Removes a route: destination, gateway and interface must be equal.

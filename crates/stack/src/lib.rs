@@ -35,7 +35,7 @@ pub use host::{
 };
 pub use net::{
     AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Origin, Route,
-    RouteOrigin,
+    RouteMetrics, RouteOrigin,
 };
 pub use reports::ErrorReport;
 pub use socket::{Event, Ready, SocketId};

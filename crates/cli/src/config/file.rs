@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use millstream::{SettingError, TcpTunables};
+use millstream::{Congestion, RouteMetrics, SettingError, TcpTunables};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -55,6 +55,12 @@ struct PortText {
 struct RouteText {
     to: Spanned<String>,
     via: Spanned<String>,
+    mtu: Option<Spanned<u16>>,
+    mtu_lock: Option<Spanned<bool>>,
+    advmss: Option<Spanned<u16>>,
+    initcwnd: Option<Spanned<u16>>,
+    initrwnd: Option<Spanned<u16>>,
+    congctl: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -398,7 +404,39 @@ fn check_route(text: RouteText, on_link: &dyn Fn(&Addr) -> bool) -> Result<Route
             "a route and its next hop must be of one family",
         ));
     }
-    Ok(Route { to, via })
+    let metrics = check_metrics(&text)?;
+    Ok(Route { to, via, metrics })
+}
+
+/// What a route says besides the way, by the names of ip-route(8).
+fn check_metrics(text: &RouteText) -> Result<RouteMetrics, Complaint> {
+    let at_least = |number: &Option<Spanned<u16>>, least: u16, name: &str| match number {
+        Some(number) if *number.as_ref() < least => {
+            let message = format!("a route's {name} is {least} at least");
+            Err(Complaint::at(number.span(), message))
+        }
+        number => Ok(number.as_ref().map(|number| *number.as_ref())),
+    };
+    let mtu = at_least(&text.mtu, 68, "mtu")?;
+    let congctl = match &text.congctl {
+        None => None,
+        Some(name) => Some(Congestion::from_name(name.as_ref()).ok_or_else(|| {
+            let error = SettingError::NoCongestion;
+            Complaint::at(name.span(), format_args!("congctl {error}"))
+        })?),
+    };
+    let lock = text.mtu_lock.as_ref();
+    if let Some(lock) = lock.filter(|lock| *lock.as_ref() && mtu.is_none()) {
+        return Err(Complaint::at(lock.span(), "mtu_lock needs an mtu"));
+    }
+    Ok(RouteMetrics {
+        mtu,
+        mtu_lock: lock.is_some_and(|lock| *lock.as_ref()),
+        advmss: at_least(&text.advmss, 1, "advmss")?,
+        initcwnd: at_least(&text.initcwnd, 1, "initcwnd")?,
+        initrwnd: at_least(&text.initrwnd, 1, "initrwnd")?,
+        congctl,
+    })
 }
 
 fn check_serve(

@@ -77,6 +77,40 @@ listen = "10.0.0.2:7"
 }
 
 #[test]
+fn a_route_has_metrics_by_the_names_of_ip_route() {
+    let with = |metrics: &str| {
+        format!(
+            "[[port]]\nname = \"lan\"\nkind = \"tap\"\ndevice = \"ms0\"\naddresses = [\"10.78.0.2/24\"]\n\
+             routes = [{{ to = \"10.0.0.0/8\", via = \"10.78.0.9\"{metrics} }}]\n"
+        )
+    };
+    let route = |metrics: &str| config(&with(metrics)).ports[0].routes[0].metrics;
+    assert_eq!(route(""), RouteMetrics::default());
+    let all = ", mtu = 1400, mtu_lock = true, advmss = 1200, initcwnd = 30, initrwnd = 20, congctl = \"bbr\"";
+    let read = RouteMetrics {
+        mtu: Some(1400),
+        mtu_lock: true,
+        advmss: Some(1200),
+        initcwnd: Some(30),
+        initrwnd: Some(20),
+        congctl: Some(millstream::Congestion::Bbr),
+    };
+    assert_eq!(route(all), read);
+    for (metrics, said) in [
+        (", mtu = 67", "a route's mtu is 68 at least"),
+        (", mtu_lock = true", "mtu_lock needs an mtu"),
+        (", initcwnd = 0", "a route's initcwnd is 1 at least"),
+        (
+            ", congctl = \"vegas\"",
+            "congctl must be one of cubic, reno, dctcp, bbr",
+        ),
+    ] {
+        let refused = refusal(&with(metrics));
+        assert!(refused.ends_with(said), "{refused}");
+    }
+}
+
+#[test]
 fn tcp_is_tuned_by_the_names_of_linux() {
     let tuned = config(&format!("[tcp]\nsyncookies = 2\nfin_timeout = 5\n{PORT}")).tcp;
     assert_eq!((tuned.syncookies, tuned.fin_timeout), (2, 5));

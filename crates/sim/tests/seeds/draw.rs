@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use base::Rng;
 use sim::transfer::Habits;
-use stack::{Config, TcpOptions};
+use stack::{Config, RouteMetrics, TcpOptions};
 
 pub(crate) fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.below(from.len() as u32) as usize]
@@ -59,6 +59,25 @@ pub(crate) fn socket(seed: u64, options: TcpOptions) -> TcpOptions {
         account: rng.below(2) == 0,
         ..options
     }
+}
+
+/// What the routes of the two hosts to each other say. A locked MTU needs a path that carries it: `steady`.
+pub(crate) fn routes(seed: u64, steady: bool) -> [RouteMetrics; 2] {
+    let mut rng = part(seed, "routes");
+    [(); 2].map(|()| {
+        if rng.below(3) > 0 {
+            return RouteMetrics::default();
+        }
+        let mtu = pick(&mut rng, &[None, None, Some(1280), Some(1400), Some(9000)]);
+        RouteMetrics {
+            mtu,
+            mtu_lock: rng.below(2) == 0 && steady && mtu.is_some(),
+            advmss: pick(&mut rng, &[None, None, Some(300), Some(1200)]),
+            initcwnd: pick(&mut rng, &[None, None, Some(1), Some(3), Some(100)]),
+            initrwnd: pick(&mut rng, &[None, None, Some(1), Some(4), Some(1000)]),
+            congctl: None, // each socket names one
+        }
+    })
 }
 
 /// How applications write.

@@ -12,7 +12,7 @@ use base::Rng;
 use draw::{Incident, pick};
 use sim::transfer::{Habits, Scenario, Stream};
 use sim::{Faults, LinkConfig, Loss, NodeId, World};
-use stack::{Config, Congestion, Keepalive, TcpOptions};
+use stack::{Config, Congestion, InterfaceId, Keepalive, Route, RouteMetrics, TcpOptions};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -102,6 +102,29 @@ fn link(rng: &mut Rng) -> LinkConfig {
         split: pick(rng, &[0, 0, 0, 0, 0, 1000, 333]),
         mark: pick(rng, &[0, 0, 10_000]),
     }
+}
+
+/// Gives a host's way to its peer these metrics.
+fn route(
+    world: &mut World,
+    (node, peers): (NodeId, [&str; 2]),
+    metrics: RouteMetrics,
+) -> Result<(), String> {
+    if metrics == RouteMetrics::default() {
+        return Ok(());
+    }
+    let now = world.now();
+    for peer in peers {
+        let way = Route {
+            dst: peer.parse().map_err(|e| format!("{e}"))?,
+            via: None,
+            interface: InterfaceId(0),
+            metric: 0,
+        };
+        let added = world.host(node).add_route_with(now, way, metrics);
+        added.map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 fn options(rng: &mut Rng) -> TcpOptions {
@@ -201,6 +224,13 @@ impl Run {
             (options.fast_open, options.fast_open_queue) = (true, 8);
         }
         let (mut world, a, b) = World::pair_of(seed, draw::tune(seed, &config), link);
+        let steady = !matches!(
+            draw::incident(seed, link.mtu).0,
+            Incident::Narrow(_) | Incident::Shrink(_)
+        );
+        let metrics = draw::routes(seed, steady);
+        route(&mut world, (a, ["10.1.0.2/32", "fd01::2/128"]), metrics[0])?;
+        route(&mut world, (b, ["10.1.0.1/32", "fd01::1/128"]), metrics[1])?;
         // Sizes such that a slow link is done in reasonable virtual time.
         let slow = link.rate == 256_000 || link.delay.as_millis() > 50;
         let most = if slow { 40_000 } else { u32::MAX };
@@ -302,8 +332,9 @@ fn run(seed: u64) -> Result<u64, String> {
         }
         let tuned = draw::tune(seed, &Config::default()).map(|config| config.tcp);
         let incident = draw::incident(seed, run.link.mtu);
+        let routes = draw::routes(seed, false);
         format!(
-            "{why}\n{:?}\n{:?}\n{:?}\n{:?}\n{incident:?}\n{tuned:?}",
+            "{why}\n{:?}\n{:?}\n{:?}\n{:?}\n{incident:?}\n{routes:?}\n{tuned:?}",
             run.link, run.options, run.streams, run.scenario.habits
         )
     })

@@ -2,11 +2,12 @@
 //!
 //! What does not live here: neighbours (`udp`), connections, counters.
 
-use base::Offloads;
+use base::{Instant, Offloads};
 use wire::{Cidr, Mac};
 
 use super::Host;
-use crate::net::{AddressState, InterfaceId, Origin, Route, RouteOrigin};
+use crate::error::ConfigError;
+use crate::net::{AddressState, InterfaceId, Origin, Route, RouteMetrics, RouteOrigin};
 
 /// One line of the list of interfaces.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +53,26 @@ pub struct NetOccupancy {
 }
 
 impl Host {
+    /// Adds a route that says more than the way, or gives one that is there another metric and these: for what begins from now on,
+    /// but packets take the MTU at once.
+    ///
+    /// # Errors
+    /// As [`Host::add_route`]; `Value` for metrics no route can have.
+    pub fn add_route_with(
+        &mut self,
+        now: Instant,
+        route: Route,
+        metrics: RouteMetrics,
+    ) -> Result<(), ConfigError> {
+        self.core.now = now;
+        self.net.add_route(route, metrics)
+    }
+
+    /// What a route that is there says besides the way.
+    pub fn route_metrics(&self, route: &Route) -> Option<RouteMetrics> {
+        self.net.routes.metrics(route)
+    }
+
     /// Every interface but the loopback.
     pub fn interfaces(&self) -> impl Iterator<Item = InterfaceInfo<'_>> {
         let interfaces = self.net.interfaces.iter().enumerate();

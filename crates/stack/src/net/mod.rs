@@ -23,6 +23,7 @@ mod limit;
 #[cfg(test)]
 mod link_tests;
 mod membership;
+mod metrics;
 mod ndp;
 mod neighbour;
 mod output;
@@ -52,6 +53,7 @@ pub(crate) use address::{AddressEntry, Addresses};
 pub use address::{AddressState, Origin};
 pub(crate) use interface::Interface;
 pub use interface::InterfaceConfig;
+pub use metrics::RouteMetrics;
 pub(crate) use neighbour::{NeighbourId, Neighbours};
 pub use neighbour::{NeighbourInfo, NeighbourState};
 pub(crate) use path::INTERFACES;
@@ -311,6 +313,11 @@ impl Net {
 
     /// Believes a [`ReportKind::TooBig`]; returns the path MTU from now on.
     pub(crate) fn pmtu_update(&mut self, core: &mut Core, dst: Addr, mtu: u32) -> u16 {
+        // A route that locks its MTU knows better.
+        let metrics = self.metrics_to(&dst);
+        if let Some(mtu) = metrics.mtu.filter(|_| metrics.mtu_lock) {
+            return mtu;
+        }
         let before = self.path_mtus.get(core.now, &dst);
         let mtu = self.path_mtus.too_big(core, &dst, mtu);
         if self.path_mtus.get(core.now, &dst) != before {
@@ -344,7 +351,14 @@ impl Net {
 
     /// The MTU of the path from one of our addresses, as far as it is known.
     pub(crate) fn path_mtu(&self, now: base::Instant, dst: &Addr, own: &Addr) -> u16 {
-        self.link_mtu(own).min(self.path_mtus.get(now, dst).0)
+        let learnt = self.path_mtus.get(now, dst).0;
+        self.metrics_to(dst).path_mtu(self.link_mtu(own), learnt)
+    }
+
+    /// What the route to `dst` says besides the way.
+    #[inline]
+    pub(crate) fn metrics_to(&self, dst: &Addr) -> RouteMetrics {
+        self.routes.metrics_to(dst)
     }
 
     /// What the interface's device does for frames.

@@ -7,7 +7,9 @@ use wire::{Addr, Cidr, ipv6};
 use super::address::{AddressEntry, AddressState, Origin};
 use super::interface::Interface;
 use super::route::RouteOrigin;
-use super::{InterfaceConfig, InterfaceId, NeighbourId, Net, Path, Route, RouteError, source};
+use super::{
+    InterfaceConfig, InterfaceId, NeighbourId, Net, Path, Route, RouteError, RouteMetrics, source,
+};
 use crate::context::Core;
 use crate::error::ConfigError;
 
@@ -31,6 +33,8 @@ struct Way {
     next_hop: Addr,
     /// To a group: the link-layer address follows from the IP address.
     group: bool,
+    /// Of the route, if there is one.
+    metrics: RouteMetrics,
 }
 
 impl Net {
@@ -77,9 +81,9 @@ impl Net {
             interface: way.interface,
             src,
             next_hop: way.next_hop,
-            mtu: link.min(learnt),
+            mtu: way.metrics.path_mtu(link, learnt),
             link_mtu: link,
-            locked,
+            locked: locked || way.metrics.mtu_lock,
             hop_limit: self.default_hop_limit(way.interface, dst.is_v4()),
             neighbour,
             epoch: self.epoch,
@@ -131,17 +135,19 @@ impl Net {
                 interface,
                 next_hop: *dst,
                 group,
+                metrics: RouteMetrics::default(),
             });
         }
         let route = match interface {
             Some(interface) => self.routes.lookup_on(interface, dst),
             None => self.routes.lookup(dst),
         };
-        let route = route.ok_or(RouteError::NoRoute)?;
+        let found = route.ok_or(RouteError::NoRoute)?;
         Ok(Way {
-            interface: route.interface,
-            next_hop: route.via.unwrap_or(*dst),
+            interface: found.route.interface,
+            next_hop: found.route.via.unwrap_or(*dst),
             group,
+            metrics: found.metrics,
         })
     }
 
@@ -152,8 +158,8 @@ impl Net {
     /// Where groups and link-local addresses are, when nobody says: groups by the route they would take, then both on the only
     /// interface that has an address of the family.
     fn default_interface(&mut self, dst: &Addr, group: bool) -> Option<InterfaceId> {
-        if group && let Some(route) = self.routes.lookup(dst) {
-            return Some(route.interface);
+        if group && let Some(found) = self.routes.lookup(dst) {
+            return Some(found.route.interface);
         }
         let mut found = None;
         for (_, entry) in self.addresses.entries.iter() {
@@ -244,9 +250,11 @@ impl Net {
         let index = self.enter_address(core, AddressEntry::new(cidr, interface, Origin::Manual))?;
         // A prefix of the whole address has nobody else in it.
         if cidr.prefix() < cidr.family().bits()
-            && let Err(error) = self
-                .routes
-                .add(connected(interface, cidr), RouteOrigin::Connected)
+            && let Err(error) = self.routes.add(
+                connected(interface, cidr),
+                RouteMetrics::default(),
+                RouteOrigin::Connected,
+            )
         {
             self.exit_address(core, index);
             return Err(error);
@@ -342,7 +350,12 @@ impl Net {
     ///
     /// # Errors
     /// `NoSuchInterface`, `GatewayUnreachable`, `TableFull`, `Value`.
-    pub(crate) fn add_route(&mut self, route: Route) -> Result<(), ConfigError> {
+    pub(crate) fn add_route(
+        &mut self,
+        route: Route,
+        metrics: RouteMetrics,
+    ) -> Result<(), ConfigError> {
+        metrics.check()?;
         if usize::from(route.interface.0) >= self.interfaces.len() {
             return Err(ConfigError::NoSuchInterface);
         }
@@ -358,7 +371,7 @@ impl Net {
                 return Err(ConfigError::GatewayUnreachable);
             }
         }
-        self.routes.add(route, RouteOrigin::Manual)?;
+        self.routes.add(route, metrics, RouteOrigin::Manual)?;
         self.changed();
         Ok(())
     }
@@ -377,7 +390,9 @@ impl Net {
 
     /// Adds a route a router told of; false when there is no room.
     pub(super) fn learn_route(&mut self, route: Route) -> bool {
-        let added = self.routes.add(route, RouteOrigin::Advertised).is_ok();
+        let metrics = RouteMetrics::default();
+        let added = self.routes.add(route, metrics, RouteOrigin::Advertised);
+        let added = added.is_ok();
         self.changed();
         added
     }

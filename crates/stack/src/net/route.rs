@@ -11,7 +11,7 @@
 
 use wire::{Addr, Family};
 
-use super::{InterfaceId, Route};
+use super::{InterfaceId, Route, RouteMetrics};
 use crate::error::ConfigError;
 
 /// A range without a route.
@@ -32,8 +32,9 @@ pub enum RouteOrigin {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    route: Route,
+pub(super) struct Entry {
+    pub(super) route: Route,
+    pub(super) metrics: RouteMetrics,
     origin: RouteOrigin,
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct Routes {
     order: Vec<u16>,
     around: Vec<(u128, u16)>,
     stale: bool,
+    /// Some route has metrics.
+    tuned: bool,
 }
 
 impl Routes {
@@ -62,14 +65,20 @@ impl Routes {
             order: Vec::with_capacity(max + 1),
             around: Vec::with_capacity(130),
             stale: true,
+            tuned: false,
         }
     }
 
-    /// Adds a route, or gives one that is there (same destination, gateway, interface and origin) a new metric.
+    /// Adds a route, or gives one that is there (same destination, gateway, interface and origin) a new metric, and new metrics.
     ///
     /// # Errors
     /// `TableFull`.
-    pub(super) fn add(&mut self, route: Route, origin: RouteOrigin) -> Result<(), ConfigError> {
+    pub(super) fn add(
+        &mut self,
+        route: Route,
+        metrics: RouteMetrics,
+        origin: RouteOrigin,
+    ) -> Result<(), ConfigError> {
         let route = Route {
             dst: route.dst.network(),
             ..route
@@ -79,13 +88,25 @@ impl Routes {
             && let Some(entry) = self.find(&route, origin)
         {
             self.entries[entry].route.metric = route.metric;
+            self.entries[entry].metrics = metrics;
+            self.note_metrics();
             return Ok(());
         }
         if self.entries.len() >= self.max {
             return Err(ConfigError::TableFull("routes"));
         }
-        self.entries.push(Entry { route, origin });
+        self.entries.push(Entry {
+            route,
+            metrics,
+            origin,
+        });
+        self.note_metrics();
         Ok(())
+    }
+
+    fn note_metrics(&mut self) {
+        let none = RouteMetrics::default();
+        self.tuned = self.entries.iter().any(|entry| entry.metrics != none);
     }
 
     /// Removes a route; of several equal connected ones (two addresses in one subnet) one.
@@ -95,6 +116,7 @@ impl Routes {
         };
         self.entries.remove(at);
         self.stale = true;
+        self.note_metrics();
         true
     }
 
@@ -107,6 +129,17 @@ impl Routes {
         })
     }
 
+    /// What a route that is there says besides the way.
+    pub(crate) fn metrics(&self, route: &Route) -> Option<RouteMetrics> {
+        let same = |entry: &&Entry| {
+            let (own, asked) = (&entry.route, route);
+            own.dst == asked.dst.network()
+                && (own.via, own.interface) == (asked.via, asked.interface)
+        };
+        let found = self.entries.iter().find(same);
+        found.map(|entry| entry.metrics)
+    }
+
     /// All routes, for people and tools.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Route, RouteOrigin)> {
         self.entries
@@ -116,29 +149,53 @@ impl Routes {
 
     /// The best route to `dst`.
     #[inline]
-    pub(super) fn lookup(&mut self, dst: &Addr) -> Option<&Route> {
+    pub(super) fn lookup(&mut self, dst: &Addr) -> Option<&Entry> {
         if self.stale {
             self.build();
         }
+        self.indexed(dst)
+    }
+
+    #[inline]
+    fn indexed(&self, dst: &Addr) -> Option<&Entry> {
         let key = dst.to_bits();
         let range = self.starts.partition_point(|start| *start <= key);
         let best = *self.best.get(range.wrapping_sub(1))?;
-        Some(&self.entries.get(usize::from(best))?.route)
+        self.entries.get(usize::from(best))
+    }
+
+    /// The metrics of the best route to `dst`.
+    #[inline]
+    pub(super) fn metrics_to(&self, dst: &Addr) -> RouteMetrics {
+        if !self.tuned {
+            return RouteMetrics::default();
+        }
+        let best = if self.stale {
+            self.search(dst, |_| true) // the next packet makes the index anew
+        } else {
+            self.indexed(dst)
+        };
+        best.map_or(RouteMetrics::default(), |entry| entry.metrics)
     }
 
     /// The best route to `dst` by one interface; looks at every route.
-    pub(super) fn lookup_on(&self, interface: InterfaceId, dst: &Addr) -> Option<&Route> {
-        let mut found: Option<&Route> = None;
+    pub(super) fn lookup_on(&self, interface: InterfaceId, dst: &Addr) -> Option<&Entry> {
+        self.search(dst, |route| route.interface == interface)
+    }
+
+    /// The best of the routes to `dst` that will do; looks at every one.
+    fn search(&self, dst: &Addr, will_do: impl Fn(&Route) -> bool) -> Option<&Entry> {
+        let mut found: Option<&Entry> = None;
         for entry in &self.entries {
             let route = &entry.route;
-            if route.interface != interface || !route.dst.contains(*dst) {
+            if !route.dst.contains(*dst) || !will_do(route) {
                 continue;
             }
             let better = found.is_none_or(|best| {
-                (route.dst.prefix(), best.metric) > (best.dst.prefix(), route.metric)
+                (route.dst.prefix(), best.route.metric) > (best.route.dst.prefix(), route.metric)
             });
             if better {
-                found = Some(route);
+                found = Some(entry);
             }
         }
         found
@@ -149,7 +206,7 @@ impl Routes {
         (addr.is_link_local() && !addr.is_v4())
             || self
                 .lookup_on(interface, addr)
-                .is_some_and(|route| route.via.is_none())
+                .is_some_and(|found| found.route.via.is_none())
     }
 
     /// Prefix length over the 16-byte form, and first address.

@@ -88,7 +88,7 @@ impl Rig {
                 interface: IF0,
                 metric: 0,
             };
-            rig.net.add_route(route).unwrap();
+            rig.net.add_route(route, RouteMetrics::default()).unwrap();
         }
         for addr in [
             "10.0.0.2",

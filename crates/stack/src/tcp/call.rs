@@ -15,7 +15,6 @@ use super::output::payload_for_mtu;
 use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
 use super::segment::flow_bytes;
-use super::synchronise::initial_window;
 use super::timer::arm_no_later;
 use super::write::Space;
 use super::{INDEX_MASK, KIND_CONNECTION, KIND_SHIFT, KIND_TIME_WAIT, Tcp, flow_index};
@@ -49,9 +48,11 @@ impl Tcp {
         let local = path.src;
         let (port, waits) = self.choose_port(core, (&remote, remote_port), (&local, local_port))?;
         let flow = flow_bytes(&remote, remote_port, &local, port);
+        let options = options.settled(&core.tcp);
+        let options = options.begun(&core.tcp, net, (&remote, &local));
         let profile = self
             .profiles
-            .acquire(local, &options.settled(&core.tcp).begun(&core.tcp))
+            .acquire(local, &options)
             .ok_or(SocketError::NoBuffers)?;
         let mut tcb = Tcb::new(remote, remote_port, port, profile);
         tcb.snd_una = waits
@@ -60,7 +61,7 @@ impl Tcp {
         tcb.snd_nxt = tcb.snd_una;
         tcb.ts_offset = self.timestamp_offset(&flow);
         tcb.mss = payload_for_mtu(path.mtu, remote.is_v4(), 0);
-        tcb.cwnd = initial_window(u32::from(tcb.mss));
+        tcb.cwnd = options.initial_window(u32::from(tcb.mss));
         tcb.flags =
             flag::ACTIVE_OPEN | flag::RETRANSMIT | if options.nodelay { flag::NODELAY } else { 0 };
         let Some(key) = self.conns.insert(tcb) else {

@@ -193,7 +193,7 @@ impl Tcp {
             self.count_listen_drop(core, Drop::TcpAcceptQueueFull);
             return core.drop_packet(data, Drop::TcpAcceptQueueFull);
         }
-        match self.open_cookie(core, &mut h, seg) {
+        match self.open_cookie(core, net, &mut h, seg) {
             Some(connection) => self.at_connection(core, net, connection, seg, data),
             None => {
                 self.count_listen_drop(core, Drop::TcpTableFull);
@@ -203,13 +203,22 @@ impl Tcp {
     }
 
     /// Makes the connection. `None` when a table is full.
-    fn open_cookie(&mut self, core: &mut Core, h: &mut HalfOpen, seg: &Segment) -> Option<u32> {
+    fn open_cookie(
+        &mut self,
+        core: &mut Core,
+        net: &Net,
+        h: &mut HalfOpen,
+        seg: &Segment,
+    ) -> Option<u32> {
         let listener = u32::from(h.listener);
         let options = &self.listeners.at(listener)?.options;
         if h.scales != 0xff {
             h.scales |= options.window_shift(&core.tcp) << 4;
         }
-        h.profile = self.profiles.acquire(seg.dst, &options.begun(&core.tcp))?;
+        h.profile = self.profiles.acquire(
+            seg.dst,
+            &options.begun(&core.tcp, net, (&seg.src, &seg.dst)),
+        )?;
         let tcb = self.passive(core, h, seg);
         let Some(key) = self.conns.insert(tcb) else {
             self.profiles.release(h.profile);

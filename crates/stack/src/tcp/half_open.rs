@@ -103,7 +103,10 @@ impl Tcp {
         (iss, option): (Option<Seq>, Option<FastOpen>),
     ) -> Result<(), Drop> {
         let l = self.listeners.at(listener).ok_or(Drop::TcpNoSocket)?;
-        let profile = self.profiles.acquire(seg.dst, &l.options.begun(&core.tcp));
+        let profile = self.profiles.acquire(
+            seg.dst,
+            &l.options.begun(&core.tcp, net, (&seg.src, &seg.dst)),
+        );
         let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let mut record = HalfOpen {
@@ -146,7 +149,10 @@ impl Tcp {
     ) -> Result<(), Drop> {
         let l = self.listeners.at_mut(listener).ok_or(Drop::TcpNoSocket)?;
         l.cookies_until = core.now + cookie::VALID;
-        let profile = self.profiles.acquire(seg.dst, &l.options.begun(&core.tcp));
+        let profile = self.profiles.acquire(
+            seg.dst,
+            &l.options.begun(&core.tcp, net, (&seg.src, &seg.dst)),
+        );
         let profile = profile.ok_or(Drop::TcpTableFull)?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let mut h = Self::read_syn(core, listener, &l.options, seg);
@@ -176,7 +182,6 @@ impl Tcp {
     ) {
         let profile = self.profiles.get(h.profile);
         let (local, remote) = (profile.local, h.remote);
-        let limit = profile.options.max_segment;
         let marks = Marks::of(&profile.options);
         let flow = flow_bytes(&remote, h.remote_port, &local, h.local_port);
         let tsval = clock.wrapping_add(self.timestamp_offset(&flow));
@@ -207,7 +212,8 @@ impl Tcp {
             .paths
             .get(core, net, &remote, &local)
             .map_or(1280, |path| path.link_mtu);
-        repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), limit));
+        let options = &self.profiles.get(h.profile).options;
+        repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), options));
         self.send_stateless(core, net, &repr, (&remote, &local), marks);
     }
 
@@ -332,8 +338,8 @@ impl Tcp {
     /// The window of the SYN-ACK of a half-open connection, in bytes, as the link is now.
     fn first_window(&self, core: &Core, net: &Net, h: &HalfOpen) -> u32 {
         let profile = self.profiles.get(h.profile);
-        let (mtu, limit) = (net.link_mtu(&profile.local), profile.options.max_segment);
-        let mss = announced_mss(mtu, h.remote.is_v4(), limit);
+        let mtu = net.link_mtu(&profile.local);
+        let mss = announced_mss(mtu, h.remote.is_v4(), &profile.options);
         let stamps = if h.flags & half::TIMESTAMPS != 0 {
             12
         } else {
@@ -602,7 +608,7 @@ impl Tcp {
                 None => tcb.sample_echo(core.now, seg),
             }
         }
-        tcb.begin(h.retries);
+        tcb.begin(h.retries, &profile.options);
         tcb.token = u64::from(h.listener);
         tcb
     }

@@ -316,8 +316,8 @@ impl Tcp {
             probes: tcb.probes,
             recovery: act.map_or(Recovery::Open, recovery),
             advertised_mss: {
-                let (mtu, limit) = (net.link_mtu(&profile.local), profile.options.max_segment);
-                u32::from(announced_mss(mtu, tcb.remote.is_v4(), limit))
+                let mtu = net.link_mtu(&profile.local);
+                u32::from(announced_mss(mtu, tcb.remote.is_v4(), &profile.options))
             },
             receive_mss: act.map_or(0, |a| u32::from(a.rcv_mss)),
             receive_rtt: micros(inflow.map_or(0, Inflow::rtt)),

@@ -31,7 +31,6 @@ use super::conn::Conn;
 use super::output::{Way, headers, payload_for_mtu};
 use super::profile::TcpOptions;
 use super::record::{Repair, Tcb, flag, more};
-use super::synchronise::initial_window;
 use super::tunables::TcpTunables;
 
 /// Segments the congestion window must have room for, as on Linux: a probe that is lost shall be found out by what follows.
@@ -181,8 +180,9 @@ impl Conn<'_> {
         let fits = self.tcb.mss_of(low, tunables);
         if fits < self.tcb.mss {
             // As for a path that is narrower than the link.
-            if self.tcb.cwnd == initial_window(u32::from(self.tcb.mss)) {
-                self.tcb.cwnd = initial_window(u32::from(fits));
+            let options = &self.profile.options;
+            if self.tcb.cwnd == options.initial_window(u32::from(self.tcb.mss)) {
+                self.tcb.cwnd = options.initial_window(u32::from(fits));
             }
             self.tcb.mss = fits;
         }

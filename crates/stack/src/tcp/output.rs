@@ -21,7 +21,6 @@ use super::profile::TcpOptions;
 use super::rack::Early;
 use super::record::{State, flag, more};
 use super::sent::Tail;
-use super::synchronise::initial_window;
 use super::timer::{arm_no_later, sync};
 use super::tunables::TcpTunables;
 
@@ -183,7 +182,10 @@ impl Conn<'_> {
             used += self.before_segments(core, way);
         }
         used = self.send_segments(core, way, used, quota, news);
-        self.tcb.mss = whole;
+        if self.tcb.mss != whole {
+            self.tcb.mss = whole;
+            self.tcb.cwnd = self.tcb.cwnd.max(whole.into()); // perhaps reckoned anew, by the shorter
+        }
         used
     }
 
@@ -259,8 +261,9 @@ impl Conn<'_> {
         let fits = payload_for_mtu(path.mtu, self.tcb.remote.is_v4(), options);
         if fits < self.tcb.mss {
             // The initial window was one of segments as long as the peer would take.
-            if self.tcb.cwnd == initial_window(u32::from(self.tcb.mss)) {
-                self.tcb.cwnd = initial_window(u32::from(fits));
+            let options = &self.profile.options;
+            if self.tcb.cwnd == options.initial_window(u32::from(self.tcb.mss)) {
+                self.tcb.cwnd = options.initial_window(u32::from(fits));
             }
             self.tcb.mss = fits;
         }
@@ -602,9 +605,11 @@ impl Conn<'_> {
 }
 
 /// The MSS to announce on a link of this MTU (RFC 9293 MUST-67, RFC 6691: without options). What the path to the peer carries is
-/// nothing to it: the way back may be another (RFC 1191 3.1).
-pub(crate) fn announced_mss(mtu: u16, v4: bool, limit: Option<u16>) -> u16 {
-    payload_for_mtu(mtu, v4, 0).min(limit.unwrap_or(u16::MAX))
+/// nothing to it: the way back may be another (RFC 1191 3.1). But the route may say.
+pub(crate) fn announced_mss(mtu: u16, v4: bool, options: &TcpOptions) -> u16 {
+    let own = options.advertised_mss;
+    own.unwrap_or_else(|| payload_for_mtu(mtu, v4, 0))
+        .min(options.max_segment.unwrap_or(u16::MAX))
 }
 
 /// What the application may set in the IP header (RFC 9293 MUST-48, MUST-49).

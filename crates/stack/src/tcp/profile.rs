@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use wire::Addr;
 
 use crate::config::Config;
+use crate::net::{Net, RouteMetrics};
 
 use super::congestion::Congestion;
+use super::synchronise::initial_window;
 use super::tunables::TcpTunables;
 
 /// Keepalive (RFC 9293 3.8.4), with Linux's three knobs.
@@ -98,12 +100,19 @@ pub struct TcpOptions {
     pub receive_low_water: u32,
     /// Never send or announce a larger segment (TCP_MAXSEG), bytes of payload and options.
     pub max_segment: Option<u16>,
+    /// The MSS announced instead of the link's, up to `max_segment`; the route's `advmss` or `mtu` when `None`.
+    pub advertised_mss: Option<u16>,
+    /// The first congestion window, and that after idle time, in segments; the route's `initcwnd`, else ten, when `None`.
+    pub initial_cwnd: Option<u16>,
+    /// The first window offered, in segments, no more than there is room for; the route's `initrwnd`, else all, when `None`.
+    pub initial_rwnd: Option<u16>,
     /// The longest retransmission timeout, from 1 s to 120 s (TCP_RTO_MAX_MS); the host's `rto_max_ms` when the socket began to
     /// connect or listen, when `None`.
     pub rto_max: Option<Duration>,
     /// Routers may fragment what is sent over IPv4 (IP_MTU_DISCOVER: IP_PMTUDISC_DONT).
     pub fragment: bool,
-    /// Congestion control; the host's `congestion_control` when the connection began, when `None` (TCP_CONGESTION).
+    /// Congestion control; that of the route, else the host's `congestion_control`, when the connection began, when `None`
+    /// (TCP_CONGESTION).
     pub congestion: Option<Congestion>,
     /// Keep account of what is sent and received, for [`TcpInfo::account`](super::TcpInfo): 132 bytes for the connection.
     pub account: bool,
@@ -132,16 +141,34 @@ impl TcpOptions {
         self.congestion.unwrap_or_default()
     }
 
-    /// What a connection has that begins now: where the socket says nothing, the host does.
-    pub(crate) fn begun(&self, tunables: &TcpTunables) -> Cow<'_, Self> {
-        let host = tunables.congestion();
-        if self.congestion.is_some() || host == Congestion::default() {
+    /// What a connection between these addresses has that begins now: where the socket says nothing, its route does, then the host.
+    pub(crate) fn begun(
+        &self,
+        tunables: &TcpTunables,
+        net: &Net,
+        (remote, local): (&Addr, &Addr),
+    ) -> Cow<'_, Self> {
+        let (host, metrics) = (tunables.congestion(), net.metrics_to(remote));
+        let as_usual = self.congestion.is_some() || host == Congestion::default();
+        if as_usual && metrics == RouteMetrics::default() {
             return Cow::Borrowed(self);
         }
+        let mss = metrics.mss(net.link_mtu(local), remote.is_v4());
         Cow::Owned(Self {
-            congestion: Some(host),
+            congestion: self.congestion.or(metrics.congctl).or(Some(host)),
+            advertised_mss: self.advertised_mss.or(mss),
+            initial_cwnd: self.initial_cwnd.or(metrics.initcwnd),
+            initial_rwnd: self.initial_rwnd.or(metrics.initrwnd),
             ..self.clone()
         })
+    }
+
+    /// The congestion window that a connection with segments of `mss` begins with: IW10 (RFC 6928), unless it was said.
+    pub(crate) fn initial_window(&self, mss: u32) -> u32 {
+        match self.initial_cwnd {
+            Some(segments) => u32::from(segments.max(1)).saturating_mul(mss).min(1 << 30),
+            None => initial_window(mss),
+        }
     }
 }
 
@@ -170,6 +197,9 @@ impl Default for TcpOptions {
             window_clamp: None,
             receive_low_water: 1,
             max_segment: None,
+            advertised_mss: None,
+            initial_cwnd: None,
+            initial_rwnd: None,
             rto_max: None,
             fragment: false,
             congestion: None,

@@ -10,7 +10,6 @@ use super::conn::Conn;
 use super::profile::TcpOptions;
 use super::record::{Tcb, flag};
 use super::segment::Segment;
-use super::synchronise::initial_window;
 use super::tunables::TcpTunables;
 
 /// Lower bound of the timeout: Linux's 200 ms instead of RFC 6298's 1 s.
@@ -73,13 +72,13 @@ impl Conn<'_> {
 
 impl Tcb {
     /// The handshake is over, after `retries` retransmissions of our SYN: sets the initial window and timeout.
-    pub(crate) fn begin(&mut self, retries: u8) {
+    pub(crate) fn begin(&mut self, retries: u8, options: &TcpOptions) {
         // RFC 5681 3.1: a lost SYN means a window of one segment. RFC 6928 2: one may have been sent again too early.
         let mss = u32::from(self.mss);
         self.cwnd = if retries > 1 {
             mss
         } else {
-            initial_window(mss)
+            options.initial_window(mss)
         };
         if retries > 0 && self.srtt == 0 {
             self.rttvar = RTO_AFTER_LOST_SYN.as_micros() as u32;

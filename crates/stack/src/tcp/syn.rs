@@ -140,11 +140,7 @@ impl Conn<'_> {
 
     /// Options of our SYN: all we can do; of a SYN-ACK: what the peer can do, too.
     fn syn_options(&self, core: &Core, mtu: u16, answer: bool) -> Options {
-        let mss = announced_mss(
-            mtu,
-            self.tcb.remote.is_v4(),
-            self.profile.options.max_segment,
-        );
+        let mss = announced_mss(mtu, self.tcb.remote.is_v4(), &self.profile.options);
         let timestamps = !answer || self.tcb.has(flag::TIMESTAMPS);
         Options {
             mss: Some(mss),

@@ -195,7 +195,7 @@ impl Conn<'_> {
         } else {
             self.tcb.sample_rtt(core.now - self.act.rtt_at);
         }
-        self.tcb.begin(retries);
+        self.tcb.begin(retries, &self.profile.options);
         self.tcb.backoff = 0;
         self.act.rtt_at = Instant::FAR;
         self.act.rto_at = Instant::FAR;

@@ -7,7 +7,6 @@ use crate::context::Core;
 
 use super::conn::Conn;
 use super::record::{NONE, flag};
-use super::synchronise::initial_window;
 use super::tunables::TcpTunables;
 
 impl Conn<'_> {
@@ -37,7 +36,10 @@ impl Conn<'_> {
         if core.tcp.slow_start_after_idle == 0 || idle <= rto {
             return;
         }
-        let least = initial_window(u32::from(self.tcb.mss)).min(self.tcb.cwnd);
+        let options = &self.profile.options;
+        let least = options
+            .initial_window(u32::from(self.tcb.mss))
+            .min(self.tcb.cwnd);
         self.remember_window();
         let halvings = (idle.as_micros() / rto.as_micros().max(1)).min(31) as u32;
         self.tcb.cwnd = (self.tcb.cwnd >> halvings).max(least);
@@ -89,7 +91,8 @@ impl Conn<'_> {
         if tcp.slow_start_after_idle == 0 || u128::from(since) < self.rto().as_millis() {
             return;
         }
-        let used = self.act.used.max(initial_window(u32::from(self.tcb.mss)));
+        let first = self.profile.options.initial_window(u32::from(self.tcb.mss));
+        let used = self.act.used.max(first);
         if !self.repairing() && !self.tcb.has(flag::WANT_WRITE) && used < self.tcb.cwnd {
             self.remember_window();
             self.tcb.cwnd = u32::midpoint(self.tcb.cwnd, used);

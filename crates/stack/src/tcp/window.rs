@@ -83,7 +83,8 @@ impl TcpOptions {
     /// The window that lacks so much: no less than what was offered.
     pub(crate) fn granted_window(&self, tcp: &TcpTunables, lacks: u8) -> u32 {
         let space = self.first_space(tcp).min(UNSCALED);
-        space.saturating_sub(u32::from(lacks) * LACK_UNIT)
+        let said = self.first_segments(self.advertised_mss.unwrap_or(u16::MAX).into());
+        space.saturating_sub(u32::from(lacks) * LACK_UNIT).min(said)
     }
 
     /// What is offered with a SYN, and until data come: whole segments of `mss`, 64 KiB at most (as Linux).
@@ -95,7 +96,13 @@ impl TcpOptions {
         } else {
             space
         };
-        whole.min(UNSCALED)
+        whole.min(self.first_segments(mss)).min(UNSCALED)
+    }
+
+    /// Bytes of the segments of `mss` that are offered at first, if that was said.
+    fn first_segments(&self, mss: u32) -> u32 {
+        let said = self.initial_rwnd;
+        said.map_or(u32::MAX, |segments| mss * u32::from(segments))
     }
 }
 
@@ -131,6 +138,12 @@ impl Conn<'_> {
             .saturating_sub(self.act.recv.len() as u32)
             .min(options.window_clamp.unwrap_or(u32::MAX))
             .min(UNSCALED << scale);
+        let room = if options.initial_rwnd.is_some() && self.tcb.ato == 0 {
+            let mss = options.advertised_mss.unwrap_or(self.tcb.mss);
+            room.min(options.first_segments(mss.into())) // until data come
+        } else {
+            room
+        };
         let edge = self.tcb.rcv_nxt + room;
         if tcp.shrink_window != 0 && edge.lt(self.tcb.rcv_adv) {
             return self.tcb.rcv_nxt + (room >> scale << scale);

@@ -28,6 +28,7 @@ mod recovery;
 mod requirements;
 mod rig;
 mod robust;
+mod routes;
 mod saved_syn;
 mod send;
 mod stamps;

@@ -14,7 +14,7 @@ fn route(dst: &str, interface: u8, metric: u32) -> Route {
 fn via(routes: &mut Routes, dst: &str) -> Option<u8> {
     routes
         .lookup(&dst.parse().unwrap())
-        .map(|route| route.interface.0)
+        .map(|found| found.route.interface.0)
 }
 
 #[test]
@@ -30,7 +30,11 @@ fn longest_prefix_then_lowest_metric() {
         ("fd00:1::/32", 7, 0),
     ] {
         routes
-            .add(route(dst, interface, metric), RouteOrigin::Manual)
+            .add(
+                route(dst, interface, metric),
+                RouteMetrics::default(),
+                RouteOrigin::Manual,
+            )
             .unwrap();
     }
     assert_eq!(via(&mut routes, "10.9.9.9"), Some(1));
@@ -47,7 +51,11 @@ fn longest_prefix_then_lowest_metric() {
     assert_eq!(via(&mut routes, "10.1.2.255"), Some(5));
     // Adding it again changes its metric.
     routes
-        .add(route("10.1.2.0/24", 3, 1), RouteOrigin::Manual)
+        .add(
+            route("10.1.2.0/24", 3, 1),
+            RouteMetrics::default(),
+            RouteOrigin::Manual,
+        )
         .unwrap();
     assert_eq!(via(&mut routes, "10.1.2.255"), Some(3));
 }
@@ -56,14 +64,22 @@ fn longest_prefix_then_lowest_metric() {
 fn default_routes_keep_to_their_family() {
     let mut routes = Routes::new(64);
     routes
-        .add(route("::/0", 6, 0), RouteOrigin::Manual)
+        .add(
+            route("::/0", 6, 0),
+            RouteMetrics::default(),
+            RouteOrigin::Manual,
+        )
         .unwrap();
     assert_eq!(via(&mut routes, "2001:db8::1"), Some(6));
     assert_eq!(via(&mut routes, "192.0.2.1"), None);
     assert_eq!(via(&mut routes, "::fffe:0:0"), Some(6));
     assert_eq!(via(&mut routes, "::1:0:0:0"), Some(6));
     routes
-        .add(route("0.0.0.0/0", 4, 0), RouteOrigin::Manual)
+        .add(
+            route("0.0.0.0/0", 4, 0),
+            RouteMetrics::default(),
+            RouteOrigin::Manual,
+        )
         .unwrap();
     assert_eq!(via(&mut routes, "192.0.2.1"), Some(4));
     assert_eq!(via(&mut routes, "0.0.0.0"), Some(4));
@@ -78,11 +94,19 @@ fn the_table_is_bounded() {
     let mut routes = Routes::new(100);
     for n in 0..100u8 {
         routes
-            .add(route(&format!("10.0.{n}.0/24"), n, 0), RouteOrigin::Manual)
+            .add(
+                route(&format!("10.0.{n}.0/24"), n, 0),
+                RouteMetrics::default(),
+                RouteOrigin::Manual,
+            )
             .unwrap();
     }
     assert_eq!(
-        routes.add(route("10.0.100.0/24", 0, 0), RouteOrigin::Manual),
+        routes.add(
+            route("10.0.100.0/24", 0, 0),
+            RouteMetrics::default(),
+            RouteOrigin::Manual
+        ),
         Err(ConfigError::TableFull("routes"))
     );
     let room = (routes.starts.capacity(), routes.around.capacity());
@@ -125,7 +149,9 @@ fn agrees_with_a_naive_search() {
             if routes.find(&route, RouteOrigin::Manual).is_some() {
                 continue;
             }
-            routes.add(route, RouteOrigin::Manual).unwrap();
+            routes
+                .add(route, RouteMetrics::default(), RouteOrigin::Manual)
+                .unwrap();
             list.push(route);
         }
         for _ in 0..20 {
@@ -152,7 +178,7 @@ fn agrees_with_a_naive_search() {
                     _ => last.wrapping_add(1),
                 });
             }
-            let found = routes.lookup(&dst).map(|route| route.interface);
+            let found = routes.lookup(&dst).map(|found| found.route.interface);
             assert_eq!(found, naive(&list, &dst), "seed {seed}: {dst}");
         }
         assert!(routes.starts.is_sorted_by(|a, b| a < b));

@@ -191,12 +191,15 @@ fn what_cannot_be_configured() {
 fn gateways_that_cannot_be() {
     let mut rig = Rig::new();
     let mut add = |dst: &str, via: &str, interface| {
-        rig.net.add_route(Route {
-            dst: dst.parse().unwrap(),
-            via: Some(ip(via)),
-            interface,
-            metric: 0,
-        })
+        rig.net.add_route(
+            Route {
+                dst: dst.parse().unwrap(),
+                via: Some(ip(via)),
+                interface,
+                metric: 0,
+            },
+            RouteMetrics::default(),
+        )
     };
     let unreachable = Err(ConfigError::GatewayUnreachable);
     assert_eq!(add("10.8.0.0/16", "10.0.0.9", IF1), unreachable);

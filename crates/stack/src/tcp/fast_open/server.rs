@@ -233,7 +233,10 @@ impl Tcp {
         h.iss = iss.unwrap_or_else(|| self.initial_sequence(core, &flow));
         h.flags |= half::COOKIE; // no SYN-ACK of it can be timed yet
         let options = &self.listeners.at(listener)?.options;
-        h.profile = self.profiles.acquire(seg.dst, &options.begun(&core.tcp))?;
+        h.profile = self.profiles.acquire(
+            seg.dst,
+            &options.begun(&core.tcp, net, (&seg.src, &seg.dst)),
+        )?;
         self.note_window(core, net, &mut h);
         let mut tcb = self.passive(core, &h, seg);
         tcb.snd_wnd = u32::from(seg.window); // never scaled on a SYN (RFC 7323 2.2)
@@ -442,7 +445,7 @@ impl Conn<'_> {
         self.act.rto_at = Instant::FAR;
         self.act.stuck_since = Instant::FAR;
         if self.tcb.outstanding() == 0 {
-            self.tcb.begin(retries);
+            self.tcb.begin(retries, &self.profile.options);
             return true;
         }
         self.act.rto_at = core.now + self.tcb.rto();
