@@ -112,11 +112,11 @@ impl Config {
     /// Refuses figures no host can be built of.
     pub(crate) fn check(&self) -> Result<(), crate::ConfigError> {
         use crate::ConfigError::Value;
-        const LIMIT: u32 = 1 << 30;
+        const LIMIT: u32 = 1 << 28;
         let counts = [self.tcp_connections, self.tcp_half_open, self.tcp_time_wait];
         if counts.iter().any(|&n| n == 0 || n >= LIMIT) {
             return Err(Value(
-                "tcp_connections, tcp_half_open and tcp_time_wait must be from 1 to 2^30 - 1",
+                "tcp_connections, tcp_half_open and tcp_time_wait must be from 1 to 2^28 - 1",
             ));
         }
         if self.tcp_fast_open > 65_534 {

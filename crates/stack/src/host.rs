@@ -323,12 +323,7 @@ impl Host {
 
     /// The next socket whose readiness changed.
     pub fn poll_event(&mut self) -> Option<Event> {
-        let event = self.tcp.pop_ready().map(|(socket, token, ready)| Event {
-            socket,
-            token,
-            ready,
-        });
-        event.or_else(|| self.udp.pop_ready())
+        self.tcp.pop_ready().or_else(|| self.udp.pop_ready())
     }
 
     /// When [`Host::handle_timers`] must be called next, if nothing happens before.
@@ -609,6 +604,14 @@ impl Host {
             }
             Some(SocketKind::Udp) => self.udp.ready(socket),
             _ => Ready::NONE,
+        }
+    }
+
+    /// As [`Host::ready`]. Who finds no room to write is told when there is, as if he had written (Linux's poll).
+    pub fn watch_ready(&mut self, socket: SocketId) -> Ready {
+        match socket.kind() {
+            Some(SocketKind::Tcp) => self.tcp.watch_ready(socket).unwrap_or_default(),
+            _ => self.ready(socket),
         }
     }
 

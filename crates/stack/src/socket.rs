@@ -81,6 +81,11 @@ impl Ready {
     pub const ERROR: Self = Self(16);
     /// Urgent data has been announced and not been read (EPOLLPRI).
     pub const PRIORITY: Self = Self(32);
+    /// Our end has been queued: nothing can be written any more. With [`Ready::READ_CLOSED`] it is Linux's EPOLLHUP, which comes
+    /// before [`Ready::HUP`].
+    pub const WRITE_CLOSED: Self = Self(64);
+    /// Only in [`Event::raised`]: the connection's state has changed, which everybody wants to hear of.
+    pub const CHANGED: Self = Self(128);
 
     /// Whether all bits of `other` are set.
     #[inline]
@@ -133,4 +138,7 @@ pub struct Event {
     pub token: u64,
     /// What it is ready for now.
     pub ready: Ready,
+    /// What has happened since the last event: `READABLE`, `WRITABLE`, `ERROR` and `CHANGED`, with the meanings of what wakes a
+    /// poll on Linux. What was ready before, and did not become so anew, is not in it.
+    pub raised: Ready,
 }

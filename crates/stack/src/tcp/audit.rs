@@ -305,7 +305,7 @@ impl Tcp {
     /// Every list against the flags that say who is in it.
     fn audit_lists(&self) -> Found {
         let send = |at| self.conns.at(at).map(|tcb| tcb.send_link);
-        let ready = |at| self.conns.at(at).map(|tcb| tcb.ready_link);
+        let ready = |at| self.conns.at(at).map(|tcb| tcb.ready_link());
         let most = self.conns.len();
         let all = |list: &[u32], bit| {
             list.iter()

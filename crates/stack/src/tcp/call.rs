@@ -300,6 +300,9 @@ impl Tcp {
                 ready |= Ready::WRITABLE;
             }
         }
+        if tcb.state.fin_queued() || tcb.state == State::Closed || tcb.has(flag::WRITE_SHUT) {
+            ready |= Ready::WRITE_CLOSED;
+        }
         if tcb.error().is_some() {
             ready |= Ready::ERROR;
         }
@@ -309,6 +312,19 @@ impl Tcp {
     /// Readiness by handle.
     pub(crate) fn ready(&self, id: SocketId) -> Result<Ready, SocketError> {
         self.live(id).map(|index| self.readiness(index))
+    }
+
+    /// See [`crate::Host::watch_ready`].
+    pub(crate) fn watch_ready(&mut self, id: SocketId) -> Result<Ready, SocketError> {
+        let index = self.live(id)?;
+        let ready = self.readiness(index);
+        if let Some(tcb) = self.conns.at_mut(index)
+            && tcb.state.sends()
+            && !ready.contains(Ready::WRITABLE)
+        {
+            tcb.flags |= flag::WANT_WRITE;
+        }
+        Ok(ready)
     }
 
     /// Gives a socket its owner's word; returned with each event. What is ready already is reported.

@@ -404,7 +404,7 @@ impl Conn<'_> {
             end: End::Lives,
         };
         if established {
-            outcome.raise |= Ready::WRITABLE;
+            outcome.raise |= Ready::WRITABLE | Ready::CHANGED;
             outcome.send = true; // a FIN may wait: closed while the SYNs crossed
         }
         if acked.fin
@@ -416,6 +416,9 @@ impl Conn<'_> {
                 outcome,
                 ..Arrival::default()
             };
+        }
+        if acked.fin {
+            outcome.raise |= Ready::CHANGED; // FIN-WAIT-2
         }
         if seg.urgent.is_some() {
             outcome.raise |= self.note_urgent(seg);

@@ -17,7 +17,7 @@ use wire::tcp::Flags;
 use crate::context::Core;
 use crate::error::SocketError;
 use crate::net::Net;
-use crate::socket::{Ready, SocketId, SocketKind};
+use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
 use super::fast_open::{Answer, Pending, allow};
@@ -306,10 +306,10 @@ impl Tcp {
         if tail == NONE {
             l.queue.head = index;
         } else if let Some(last) = self.conns.at_mut(tail) {
-            last.ready_link = index;
+            last.set_ready_link(index);
         }
         if let Some(tcb) = self.conns.at_mut(index) {
-            tcb.ready_link = NONE;
+            tcb.set_ready_link(NONE);
         }
         self.raise_listener(listener);
     }
@@ -331,7 +331,7 @@ impl Tcp {
         }
     }
 
-    pub(super) fn pop_ready_listener(&mut self) -> Option<(SocketId, u64, Ready)> {
+    pub(super) fn pop_ready_listener(&mut self) -> Option<Event> {
         loop {
             let index = self.ready_listeners.head;
             let l = self.listeners.at_mut(index)?;
@@ -344,11 +344,12 @@ impl Tcp {
             if queued > 0
                 && let Some(key) = self.listeners.key_of(index)
             {
-                return Some((
-                    SocketId::new(SocketKind::Listener, key),
+                return Some(Event {
+                    socket: SocketId::new(SocketKind::Listener, key),
                     token,
-                    Ready::READABLE,
-                ));
+                    ready: Ready::READABLE,
+                    raised: Ready::READABLE,
+                });
             }
         }
     }
@@ -372,11 +373,11 @@ impl Tcp {
         let index = l.queue.head;
         let tcb = self.conns.at_mut(index)?;
         l.queued -= 1;
-        l.queue.head = tcb.ready_link;
+        l.queue.head = tcb.ready_link();
         if l.queue.head == NONE {
             l.queue.tail = NONE;
         }
-        tcb.ready_link = NONE;
+        tcb.set_ready_link(NONE);
         tcb.flags &= !flag::UNACCEPTED;
         tcb.token = 0;
         Some(index)

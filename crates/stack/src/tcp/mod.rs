@@ -87,7 +87,7 @@ use crate::config::Config;
 use crate::context::Core;
 use crate::error::SocketError;
 use crate::net::{INTERFACES, InterfaceId, Net};
-use crate::socket::{Ready, SocketId, SocketKind};
+use crate::socket::{Event, Ready, SocketId, SocketKind};
 
 pub use acc_ecn::EcnCounters;
 pub use congestion::Congestion;
@@ -461,25 +461,29 @@ impl Tcp {
             || self.held[INTERFACES].head != NONE
     }
 
-    /// Links a socket into the ready list, once. Orphans have nobody to tell.
-    fn raise(&mut self, index: u32, _what: Ready) {
+    /// Notes what has happened to a socket, and links it into the ready list, once. Orphans have nobody to tell.
+    fn raise(&mut self, index: u32, what: Ready) {
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        if tcb.flags & (flag::READY_QUEUED | flag::ORPHAN | flag::UNACCEPTED) != 0 {
+        if tcb.flags & (flag::ORPHAN | flag::UNACCEPTED) != 0 {
+            return;
+        }
+        tcb.note_raised(what);
+        if tcb.has(flag::READY_QUEUED) {
             return;
         }
         tcb.flags |= flag::READY_QUEUED;
-        tcb.ready_link = NONE;
+        tcb.set_ready_link(NONE);
         let tail = core::mem::replace(&mut self.ready.tail, index);
         match self.conns.at_mut(tail) {
-            Some(last) if tail != NONE => last.ready_link = index,
+            Some(last) if tail != NONE => last.set_ready_link(index),
             _ => self.ready.head = index,
         }
     }
 
     /// Takes the next ready socket off the list.
-    pub(crate) fn pop_ready(&mut self) -> Option<(SocketId, u64, Ready)> {
+    pub(crate) fn pop_ready(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.pop_ready_listener() {
                 return Some(event);
@@ -487,14 +491,21 @@ impl Tcp {
             let index = self.ready.head;
             let tcb = self.conns.at_mut(index)?;
             tcb.flags &= !flag::READY_QUEUED;
-            self.ready.head = tcb.ready_link;
+            self.ready.head = tcb.ready_link();
             if self.ready.head == NONE {
                 self.ready.tail = NONE;
             }
             let (token, orphan) = (tcb.token, tcb.flags & flag::ORPHAN != 0);
+            let raised = tcb.take_raised();
             let ready = self.readiness(index);
-            if !orphan && !ready.is_empty() {
-                return self.id_of(index).map(|id| (id, token, ready));
+            // A notice is an error to whoever looks for it, and nothing to others.
+            if !orphan && !(ready.is_empty() && (raised & Ready::ERROR).is_empty()) {
+                return self.id_of(index).map(|socket| Event {
+                    socket,
+                    token,
+                    ready,
+                    raised,
+                });
             }
             self.free_if_dead(index);
         }

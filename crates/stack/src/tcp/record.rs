@@ -11,6 +11,8 @@
 use base::{Chain, Instant, Links, Order, Ordered, Seq, TimerId};
 use wire::Addr;
 
+use crate::socket::Ready;
+
 use super::delack::Acking;
 use super::rack::Rack;
 use super::sent::Flight;
@@ -235,7 +237,8 @@ pub(crate) struct Tcb {
     pub(crate) timer: TimerId,
     pub(crate) active: u32,
     pub(crate) send_link: u32,
-    pub(crate) ready_link: u32,
+    /// The next in the ready list or the accept queue, and above it what the socket was raised for.
+    ready_link: u32,
     /// Milliseconds (low 32 bits) when data was last sent, for the restart after idle; in FIN-WAIT-2, when an orphan's
     /// minute began.
     pub(crate) last_sent: u32,
@@ -300,7 +303,7 @@ impl Tcb {
             timer: TimerId::NONE,
             active: NONE,
             send_link: NONE,
-            ready_link: NONE,
+            ready_link: Self::READY_LINK,
             last_sent: 0,
             token: 0,
             backoff: 0,
@@ -310,6 +313,52 @@ impl Tcb {
             challenged: 0,
             more: 0,
         }
+    }
+}
+
+impl Tcb {
+    /// Bits of `ready_link` that are the link.
+    const READY_LINK: u32 = (1 << 28) - 1;
+    const RAISED: [Ready; 4] = [
+        Ready::READABLE,
+        Ready::WRITABLE,
+        Ready::ERROR,
+        Ready::CHANGED,
+    ];
+
+    /// The next in the ready list or the accept queue.
+    pub(crate) fn ready_link(&self) -> u32 {
+        match self.ready_link & Self::READY_LINK {
+            Self::READY_LINK => NONE,
+            next => next,
+        }
+    }
+
+    pub(crate) fn set_ready_link(&mut self, next: u32) {
+        self.ready_link = self.ready_link & !Self::READY_LINK | next & Self::READY_LINK;
+    }
+
+    /// Notes what a socket is raised for.
+    pub(crate) fn note_raised(&mut self, what: Ready) {
+        let state = Ready::HUP | Ready::READ_CLOSED | Ready::CHANGED;
+        let groups = [
+            Ready::READABLE | Ready::PRIORITY,
+            Ready::WRITABLE,
+            Ready::ERROR,
+            state,
+        ];
+        for (at, group) in groups.into_iter().enumerate() {
+            self.ready_link |= u32::from(what.intersects(group)) << (28 + at);
+        }
+    }
+
+    /// Takes what it was raised for.
+    pub(crate) fn take_raised(&mut self) -> Ready {
+        let bits = self.ready_link >> 28;
+        self.ready_link &= Self::READY_LINK;
+        let each = Self::RAISED.into_iter().enumerate();
+        each.filter(|(at, _)| bits >> at & 1 != 0)
+            .fold(Ready::NONE, |raised, (_, what)| raised | what)
     }
 }
 

@@ -76,7 +76,7 @@ impl Conn<'_> {
         self.tcb.ack_now();
         let outcome = Outcome {
             send: true,
-            raise: Ready::WRITABLE,
+            raise: Ready::WRITABLE | Ready::CHANGED,
             end: End::Lives,
         };
         if self.tcb.more & more::FAST_SYN != 0 && (seg.len > 0 || seg.has(Flags::FIN)) {

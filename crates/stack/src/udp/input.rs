@@ -134,8 +134,7 @@ impl Udp {
             let id = SocketId::new(SocketKind::Udp, key);
             net.keep_report(core, id, error, (&report.remote, port(2)), report);
         }
-        self.ready
-            .raise(&mut self.sockets, at, Ready::ERROR | Ready::READABLE);
+        self.ready.raise(&mut self.sockets, at, Ready::ERROR);
     }
 }
 

@@ -160,7 +160,7 @@ impl Socket {
     fn level(&self) -> Ready {
         let mut ready = Ready::WRITABLE;
         if self.error.is_some() {
-            ready |= Ready::ERROR | Ready::READABLE;
+            ready |= Ready::ERROR;
         }
         if !self.queue.is_empty() {
             ready |= Ready::READABLE;

@@ -73,6 +73,7 @@ impl Udp {
                     socket: SocketId::new(SocketKind::Udp, key),
                     token: socket.token,
                     ready,
+                    raised: pending,
                 });
             }
         }

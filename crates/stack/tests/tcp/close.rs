@@ -495,3 +495,49 @@ fn what_arrives_after_reading_was_shut_down_can_be_read() {
     assert_eq!(rig.read(open.socket).unwrap(), b"late");
     assert_eq!(rig.read(open.socket).unwrap(), b"");
 }
+
+#[test]
+fn an_event_says_what_has_happened_beside_what_is_ready() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    rig.events.clear();
+    let raised = |rig: &mut Rig| {
+        let told: Vec<Ready> = rig.events.drain(..).map(|event| event.raised).collect();
+        told
+    };
+    rig.send(open.peer, open.host, ACK, b"data");
+    assert_eq!(raised(&mut rig), [Ready::READABLE]);
+    rig.host
+        .tcp_shutdown(rig.now, open.socket, Shutdown::Write)
+        .unwrap();
+    let fin = rig.expect();
+    let ready = rig.host.ready(open.socket);
+    assert!(ready.contains(Ready::WRITE_CLOSED) && !ready.contains(Ready::HUP));
+    rig.send(open.peer + 4, fin.seq + 1, ACK, &[]);
+    assert_eq!(raised(&mut rig), [Ready::CHANGED], "FIN-WAIT-2");
+    rig.send(open.peer + 4, fin.seq + 1, RST | ACK, &[]);
+    let told = rig.events[0];
+    assert!(told.raised.contains(Ready::CHANGED | Ready::ERROR));
+    assert!(told.ready.contains(Ready::HUP));
+}
+
+#[test]
+fn who_looks_for_room_and_finds_none_is_told_when_there_is() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        send_buffer: Some(8192),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    // Filled to the byte: the writer was not refused.
+    let mut sent = 0;
+    while !rig.host.watch_ready(open.socket).is_empty() {
+        rig.write(&open, &[0; 1000]);
+        sent += 1000;
+    }
+    while rig.next().is_some() {}
+    rig.events.clear();
+    rig.send(open.peer, open.host + sent, ACK, &[]);
+    let event = rig.events.pop_front().unwrap();
+    assert_eq!(event.raised, Ready::WRITABLE);
+}
