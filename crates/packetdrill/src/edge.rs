@@ -9,17 +9,21 @@ use core::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::OnceLock;
 
-use libc::{iovec, msghdr, nfds_t, off64_t, pollfd, size_t, sockaddr, socklen_t, ssize_t, timeval};
+use libc::{
+    epoll_event, iovec, msghdr, nfds_t, off64_t, pollfd, size_t, sockaddr, socklen_t, ssize_t,
+    timeval,
+};
 use posix::{Errno, PollFd};
 
 use crate::pointer::{
     address, bytes, bytes_mut, count_of, give_address, look, message, pieces, pieces_mut, place,
     report, report_int,
 };
+use crate::sets::{epoll_create, epoll_ctl, epoll_wait};
 use crate::settings::Settings;
 use crate::stage::{Call, Stage};
 
-type User = *mut c_void;
+pub(crate) type User = *mut c_void;
 
 /// The table packetdrill calls through.
 #[repr(C)]
@@ -70,8 +74,8 @@ pub struct Interface {
     usleep: extern "C" fn(User, libc::useconds_t) -> c_int,
     gettimeofday: unsafe extern "C" fn(User, *mut timeval, *mut c_void) -> c_int,
     epoll_create: extern "C" fn(User, c_int) -> c_int,
-    epoll_ctl: extern "C" fn(User, c_int, c_int, c_int, *mut c_void) -> c_int,
-    epoll_wait: extern "C" fn(User, c_int, *mut c_void, c_int, c_int) -> c_int,
+    epoll_ctl: unsafe extern "C" fn(User, c_int, c_int, c_int, *mut epoll_event) -> c_int,
+    epoll_wait: unsafe extern "C" fn(User, c_int, *mut epoll_event, c_int, c_int) -> c_int,
     pipe: unsafe extern "C" fn(User, *mut c_int) -> c_int,
     splice: unsafe extern "C" fn(
         User,
@@ -92,7 +96,7 @@ pub(crate) fn stage() -> Option<&'static Stage> {
 }
 
 /// The stage, for functions packetdrill has only because there is one.
-fn set() -> &'static Stage {
+pub(crate) fn set() -> &'static Stage {
     match STAGE.get() {
         Some(stage) => stage,
         None => fail("a call before packetdrill_interface_init"),
@@ -184,7 +188,7 @@ const TABLE: Interface = Interface {
     splice,
 };
 
-fn done(result: Result<(), Errno>) -> c_int {
+pub(crate) fn done(result: Result<(), Errno>) -> c_int {
     report_int(result.map(|()| 0))
 }
 
@@ -690,18 +694,6 @@ unsafe extern "C" fn gettimeofday(_: User, at: *mut timeval, _zone: *mut c_void)
         time.tv_usec = (micros % 1_000_000) as i64;
     }
     0
-}
-
-extern "C" fn epoll_create(_: User, _size: c_int) -> c_int {
-    done(Err(Errno::NOSYS))
-}
-
-extern "C" fn epoll_ctl(_: User, _: c_int, _: c_int, _: c_int, _: *mut c_void) -> c_int {
-    done(Err(Errno::NOSYS))
-}
-
-extern "C" fn epoll_wait(_: User, _: c_int, _: *mut c_void, _: c_int, _: c_int) -> c_int {
-    done(Err(Errno::NOSYS))
 }
 
 /// As its namesake in C: a pipe of the kernel's.

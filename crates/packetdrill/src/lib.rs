@@ -20,6 +20,7 @@ mod pointer;
 #[allow(unreachable_pub)]
 mod preload;
 mod queue;
+mod sets;
 mod settings;
 mod stage;
 mod sysctl;

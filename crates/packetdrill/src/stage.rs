@@ -111,7 +111,8 @@ impl Inner {
             }
         }
         let mut ready = false;
-        while self.host.poll_event().is_some() {
+        while let Some(event) = self.host.poll_event() {
+            self.table.hear(&event);
             ready = true;
         }
         self.counters.follow(self.host.stats());

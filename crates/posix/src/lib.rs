@@ -24,7 +24,9 @@ mod tcp_info;
 mod world;
 
 pub use address::{Destination, FAMILY_V4, FAMILY_V6, parse, write};
+pub use base::epoll::EpollEvent;
 pub use call::{Message, PollFd, accept, bind, close, connect, fcntl, getpeername, getsockname};
+pub use call::{epoll_create, epoll_create1, epoll_ctl, epoll_pwait2, epoll_wait};
 pub use call::{ioctl, listen, poll, receive, send, send_message, shutdown, socket, splice};
 pub use control::{Control, parse_control, write_control};
 pub use errno::Errno;

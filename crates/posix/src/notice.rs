@@ -13,6 +13,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use base::Instant;
+use base::epoll::EPOLLERR;
 use stack::{ErrorReport, Notice, NoticeKind, SocketError};
 
 use crate::address;
@@ -210,6 +211,7 @@ pub(crate) fn written<W: World>(
         if world.host().tcp_mark(now, id, word, (false, true)).is_err() {
             // There are too many marks, or the connection is over. The bytes were copied: nobody holds them.
             world.table().get_mut(fd)?.notices.queue.complete(number);
+            world.table().raise(fd, EPOLLERR);
         }
     }
     if asked != 0 {
@@ -276,6 +278,7 @@ pub(crate) fn too_long<W: World>(world: &mut W, fd: i32, to: Option<SocketAddr>)
         let to = to.or(peer);
         let queue = &mut world.table().get_mut(fd)?.notices.queue;
         queue.push(Entry::TooLong { to, mtu });
+        world.table().raise(fd, EPOLLERR);
     }
     Ok(())
 }
@@ -317,8 +320,12 @@ pub(crate) fn receive<W: World>(world: &mut W, fd: i32) -> Result<Message> {
     let socket = world.table().get_mut(fd)?;
     let queue = &mut socket.notices.queue;
     let entry = queue.0.pop_front().ok_or(Errno::AGAIN)?;
+    let more = !queue.is_empty();
     let last = !queue.0.iter().any(|entry| matches!(entry, Entry::Icmp(_)));
     let (stamping, v6, id) = (socket.notices.stamping, socket.v6, socket.id());
+    if more {
+        world.table().raise(fd, EPOLLERR);
+    }
     let mut message = Message {
         flags: libc::MSG_ERRQUEUE,
         ..Message::default()

@@ -7,10 +7,12 @@ pub(crate) mod network;
 
 use core::time::Duration;
 
+use base::epoll::{RAISED_IN, RAISED_OUT};
 use stack::{
     Congestion, SocketError, SocketId, State as TcpState, TcpInfo, TcpOptions, UdpOptions,
 };
 
+use crate::call;
 use crate::errno::{Errno, Result};
 use crate::fast_open;
 use crate::notice;
@@ -80,11 +82,21 @@ pub fn setsockopt<W: World>(
 ) -> Result<()> {
     let kind = world.table().get(fd)?.kind;
     match level {
-        libc::SOL_SOCKET => set_socket(world, fd, name, value),
-        libc::IPPROTO_TCP if kind == Kind::Stream => set_tcp(world, fd, name, value),
-        libc::IPPROTO_IP | libc::IPPROTO_IPV6 => set_ip(world, fd, level, name, value),
-        _ => Err(Errno::NOPROTOOPT),
+        libc::SOL_SOCKET => set_socket(world, fd, name, value)?,
+        libc::IPPROTO_TCP if kind == Kind::Stream => set_tcp(world, fd, name, value)?,
+        libc::IPPROTO_IP | libc::IPPROTO_IPV6 => set_ip(world, fd, level, name, value)?,
+        _ => return Err(Errno::NOPROTOOPT),
     }
+    match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_SNDBUF) | (libc::IPPROTO_TCP, TCP_NOTSENT_LOWAT) => {
+            call::wake_if_ready(world, fd, RAISED_OUT);
+        }
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT) if kind == Kind::Stream => {
+            call::wake_if_ready(world, fd, RAISED_IN);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -577,6 +589,7 @@ fn error_number<W: World>(world: &mut W, fd: i32, socket: &Socket) -> Result<i32
         let now = world.now();
         let _ = world.host().close(now, id);
         world.table().freshen(fd)?;
+        world.table().get_mut(fd)?.looks_ended = true;
     }
     Ok(error.map_or(0, |e| Errno::from(e).0))
 }

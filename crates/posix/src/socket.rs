@@ -5,6 +5,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use base::epoll::SourceId;
+
 use crate::notice::Notices;
 use crate::option::network::Network;
 use stack::{FastOpenKeys, Keepalive, SocketId, TcpOptions, UdpOptions};
@@ -84,6 +86,10 @@ pub(crate) struct Socket {
     pub(crate) notices: Notices,
     /// What concerns the layers below.
     pub(crate) network: Network,
+    /// As which sets watch it, if any does.
+    pub(crate) watched: Option<SourceId>,
+    /// A fresh stream looks as if its peer had ended, too: it was shut, or its attempt failed and nobody has connected it since.
+    pub(crate) looks_ended: bool,
 }
 
 impl Socket {
@@ -119,6 +125,8 @@ impl Socket {
             receive_buffer: None,
             notices: Notices::default(),
             network: Network::default(),
+            watched: None,
+            looks_ended: false,
         }
     }
 
@@ -131,6 +139,7 @@ impl Socket {
             occupied: None,
             notices: self.notices.accepted(),
             oob_taken: None,
+            watched: None,
             ..self.clone()
         }
     }

@@ -1,9 +1,10 @@
 //! The descriptors: which socket each stands for.
 //!
-//! Every descriptor is a real one of the kernel's (an eventfd that nobody signals), so that numbers cannot collide with those
-//! of files, whatever closes or polls them.
+//! Every descriptor is a real one of the kernel's (an eventfd that nobody signals; for a set of `epoll_create` an empty one of the
+//! kernel's, where files of the kernel's will be), so that numbers cannot collide with those of files, whatever closes or polls
+//! them.
 //!
-//! What does not live here: what sockets do.
+//! What does not live here: what sockets do; what sets are (`base::epoll`).
 //!
 //! Invariant: an address is in `ports` exactly while the socket bound or connected from it is in `sockets`.
 
@@ -11,16 +12,34 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
-use rustix::event::{EventfdFlags, eventfd};
-use stack::{Keepalive, SocketId};
+use base::SipKey;
+use base::epoll::{EPOLLERR, Epoll, RAISED_IN, RAISED_OUT, SetId};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use stack::{Event, Keepalive, Ready, SocketId};
 
 use crate::errno::{Errno, Result};
 use crate::socket::{Kind, Socket, State};
+
+/// Sets there may be, and descriptors in all of them together.
+const SETS: u32 = 1 << 16;
+const WATCHED: u32 = 1 << 20;
+
+/// What a descriptor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Socket,
+    Set(SetId),
+    /// The kernel's own.
+    Elsewhere,
+}
 
 /// The sockets of a process by descriptor.
 #[derive(Debug, Default)]
 pub struct Table {
     sockets: HashMap<i32, (OwnedFd, Socket)>,
+    set_of: HashMap<i32, (OwnedFd, SetId)>,
+    /// The sets themselves, once there was one; elsewhere while they ask sockets what they are ready for.
+    pub(crate) sets: Option<Box<Epoll>>,
     /// Port and descriptor of streams that are bound or connected.
     ports: BTreeSet<(u16, i32)>,
     /// What SO_KEEPALIVE switches on in sockets made from now on.
@@ -44,7 +63,7 @@ impl Table {
 
     /// Whether a descriptor is ours.
     pub fn contains(&self, fd: i32) -> bool {
-        self.sockets.contains_key(&fd)
+        self.sockets.contains_key(&fd) || self.set_of.contains_key(&fd)
     }
 
     /// Whether a descriptor of ours is AF_INET6; `None` when it is not ours.
@@ -54,20 +73,81 @@ impl Table {
 
     /// Every descriptor there is, for tools and for who cleans up.
     pub fn descriptors(&self) -> impl Iterator<Item = i32> + '_ {
-        self.sockets.keys().copied()
+        self.sockets.keys().chain(self.set_of.keys()).copied()
+    }
+
+    /// Tells the sets that watch a socket what the host has to say of it. A world does so with every event of its host, at once:
+    /// what becomes ready first is told first.
+    pub fn hear(&mut self, event: &Event) {
+        let Ok(fd) = i32::try_from(event.token) else {
+            return;
+        };
+        if self.get(fd).ok().and_then(Socket::id) != Some(event.socket) {
+            return;
+        }
+        // As they come on Linux: what ends a connection first, and that there is room last.
+        for (what, key) in [
+            (Ready::CHANGED, 0),
+            (Ready::READABLE, RAISED_IN),
+            (Ready::PRIORITY, RAISED_IN),
+            (Ready::ERROR, EPOLLERR),
+            (Ready::WRITABLE, RAISED_OUT),
+        ] {
+            if event.raised.contains(what) {
+                self.raise(fd, key);
+            }
+        }
+    }
+
+    /// Something has happened to a socket: `key` says what, 0 anything.
+    pub(crate) fn raise(&mut self, fd: i32, key: u32) {
+        let watched = self.get(fd).ok().and_then(|socket| socket.watched);
+        if let (Some(source), Some(sets)) = (watched, &mut self.sets) {
+            sets.raise(source, key);
+        }
+    }
+
+    /// The sets; `None` when there never was one.
+    pub(crate) fn epoll(&mut self) -> Option<&mut Epoll> {
+        self.sets.as_deref_mut()
+    }
+
+    /// Sets there are, and what is in all of them together: for tools and leak tests.
+    pub fn watched(&self) -> (u32, u32) {
+        self.sets.as_ref().map_or((0, 0), |sets| sets.occupancy())
+    }
+
+    /// What a descriptor is.
+    pub(crate) fn place(&self, fd: i32) -> Result<Place> {
+        if self.sockets.contains_key(&fd) {
+            return Ok(Place::Socket);
+        }
+        match self.set_of.get(&fd) {
+            Some((_, set)) => Ok(Place::Set(*set)),
+            None if fd >= 0 && is_open(fd) => Ok(Place::Elsewhere),
+            None => Err(Errno::BADF),
+        }
     }
 
     pub(crate) fn get(&self, fd: i32) -> Result<&Socket> {
         match self.sockets.get(&fd) {
             Some((_, socket)) => Ok(socket),
-            None => Err(Errno::BADF),
+            None => Err(self.no_socket(fd)),
         }
     }
 
     pub(crate) fn get_mut(&mut self, fd: i32) -> Result<&mut Socket> {
+        let none = self.no_socket(fd);
         match self.sockets.get_mut(&fd) {
             Some((_, socket)) => Ok(socket),
-            None => Err(Errno::BADF),
+            None => Err(none),
+        }
+    }
+
+    fn no_socket(&self, fd: i32) -> Errno {
+        match self.set_of.contains_key(&fd) {
+            true => Errno::NOTSOCK,
+            false => Errno::BADF,
         }
     }
 
@@ -86,16 +166,43 @@ impl Table {
         };
         let place = eventfd(0, flags).map_err(|e| Errno(e.raw_os_error()))?;
         let fd = place.as_raw_fd();
-        // Our entry is stale if somebody closed the number behind our back: it must not close its successor.
-        if let Some((stale, socket)) = self.sockets.remove(&fd) {
-            let _ = stale.into_raw_fd();
-            self.release(&socket, fd);
-        }
+        self.forget_stale(fd);
         self.sockets.insert(fd, (place, socket));
         Ok(fd)
     }
 
-    /// Takes a descriptor out; the kernel may use its number again.
+    /// Makes a set, with the lowest free descriptor.
+    pub(crate) fn insert_set(&mut self, cloexec: bool) -> Result<i32> {
+        let flags = if cloexec {
+            epoll::CreateFlags::CLOEXEC
+        } else {
+            epoll::CreateFlags::empty()
+        };
+        let place = epoll::create(flags).map_err(|e| Errno(e.raw_os_error()))?;
+        let fd = place.as_raw_fd();
+        self.forget_stale(fd);
+        // Its keys are the program's own: who would make them collide?
+        let sets = self
+            .sets
+            .get_or_insert_with(|| Box::new(Epoll::with_capacity(SETS, WATCHED, SipKey([0; 16]))));
+        let set = sets.create().ok_or(Errno::NFILE)?;
+        self.set_of.insert(fd, (place, set));
+        Ok(fd)
+    }
+
+    /// An entry is stale if somebody closed its number behind our back: it must not close its successor.
+    fn forget_stale(&mut self, fd: i32) {
+        if let Some((stale, socket)) = self.sockets.remove(&fd) {
+            let _ = stale.into_raw_fd();
+            self.release(&socket, fd);
+        }
+        if let Some((stale, set)) = self.set_of.remove(&fd) {
+            let _ = stale.into_raw_fd();
+            self.end_set(set);
+        }
+    }
+
+    /// Takes a socket out; the kernel may use its number again.
     pub(crate) fn remove(&mut self, fd: i32) -> Option<Socket> {
         let (place, socket) = self.sockets.remove(&fd)?;
         drop(place);
@@ -103,7 +210,25 @@ impl Table {
         Some(socket)
     }
 
+    /// Ends a set; whether there was one.
+    pub(crate) fn remove_set(&mut self, fd: i32) -> bool {
+        let removed = self.set_of.remove(&fd);
+        if let Some((_, set)) = &removed {
+            self.end_set(*set);
+        }
+        removed.is_some()
+    }
+
+    fn end_set(&mut self, set: SetId) {
+        if let Some(sets) = &mut self.sets {
+            sets.destroy(set);
+        }
+    }
+
     fn release(&mut self, socket: &Socket, fd: i32) {
+        if let (Some(source), Some(sets)) = (socket.watched, &mut self.sets) {
+            sets.close(source);
+        }
         for address in [socket.bound, socket.occupied].into_iter().flatten() {
             self.ports.remove(&(address.port(), fd));
         }
@@ -123,6 +248,7 @@ impl Table {
     pub(crate) fn freshen(&mut self, fd: i32) -> Result<()> {
         let socket = self.get_mut(fd)?;
         socket.state = State::Fresh;
+        socket.looks_ended = false;
         if let Some(local) = socket.occupied.take() {
             self.ports.remove(&(local.port(), fd));
         }
@@ -162,6 +288,11 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Whether a descriptor is one of the kernel's.
+fn is_open(fd: i32) -> bool {
+    std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok()
 }
 
 /// Whether two bound addresses have a packet in common.

@@ -26,6 +26,7 @@ pub trait World {
 
     /// A command was given to the host: frames may want to leave, and other callers to hear of it. Whether sockets became
     /// ready by it, which happens when a host talks to itself.
+    /// Each event of the host's goes to [`Table::hear`], here as everywhere, as soon as it is there.
     fn changed(&mut self) -> bool;
 
     /// Waits until something may have changed, at the latest until `deadline` ([`Instant::FAR`]: for ever). May return early.

@@ -122,6 +122,7 @@ fn connecting_without_waiting_goes_by_way_of_einprogress() {
     assert_eq!(error, libc::ETIMEDOUT);
     // It may try again. Nobody listens here, which it hears at once.
     let to = sockaddr("127.0.0.1:9");
+    assert_eq!(connect(world, fd, &to), Err(Errno::INPROGRESS));
     assert_eq!(connect(world, fd, &to), Err(Errno::CONNREFUSED));
 }
 

@@ -131,6 +131,7 @@ pub(super) const ROOMS: &[Room] = &[
             "pointer",
             "preload",
             "queue",
+            "sets",
             "tests/script",
         ],
     },

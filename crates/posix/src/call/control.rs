@@ -2,11 +2,13 @@
 
 use core::time::Duration;
 
+use base::epoll::EPOLLERR;
 use stack::{Shutdown, SocketId, State as TcpState};
 
 use super::{Patience, persist};
 use crate::errno::{Errno, Result};
 use crate::socket::{Kind, State};
+use crate::table::Place;
 use crate::world::World;
 
 /// SIOCATMARK: whether the next byte to be read is the urgent one.
@@ -28,7 +30,13 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
     };
     let now = world.now();
     match state {
-        State::Fresh => return Err(Errno::NOTCONN),
+        State::Fresh => {
+            // As Linux: it is marked all the same, and everybody looks.
+            let socket = world.table().get_mut(fd)?;
+            socket.looks_ended |= socket.kind == Kind::Stream && direction != Shutdown::Write;
+            world.table().raise(fd, 0);
+            return Err(Errno::NOTCONN);
+        }
         // Nothing is held back from a datagram socket here.
         State::Datagram(id) => {
             world.host().peer_addr(id)?;
@@ -37,21 +45,26 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
             if direction != Shutdown::Write {
                 world.host().close(now, id)?;
                 world.table().freshen(fd)?;
+                world.table().raise(fd, EPOLLERR);
             }
         }
         State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
             world.host().tcp_shutdown(now, id, direction)?;
         }
     }
+    world.table().raise(fd, 0);
     world.changed();
     Ok(())
 }
 
-/// Closes a socket: a connection goes on in the background until what was written has arrived, at once or after SO_LINGER.
+/// Closes a set, or a socket: a connection goes on in the background until what was written has arrived, at once or after SO_LINGER.
 ///
 /// # Errors
 /// EBADF.
 pub fn close<W: World>(world: &mut W, fd: i32) -> Result<()> {
+    if world.table().remove_set(fd) {
+        return Ok(());
+    }
     let socket = world.table().remove(fd).ok_or(Errno::BADF)?;
     let now = world.now();
     if let Some(id) = socket.id() {
@@ -96,6 +109,14 @@ fn linger<W: World>(world: &mut W, id: SocketId, time: Duration) -> Result<()> {
 /// # Errors
 /// EBADF; EINVAL for other commands.
 pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> Result<i32> {
+    if let Place::Set(_) = world.table().place(fd)? {
+        return match command {
+            libc::F_GETFL => Ok(libc::O_RDWR),
+            libc::F_GETFD => Ok(libc::FD_CLOEXEC),
+            libc::F_SETFL | libc::F_SETFD => Ok(0),
+            _ => Err(Errno::INVAL),
+        };
+    }
     let socket = world.table().get_mut(fd)?;
     match command {
         libc::F_GETFL => Ok(libc::O_RDWR
@@ -120,6 +141,9 @@ pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> R
 /// # Errors
 /// EBADF; EINVAL on a listener; ENOTTY for other requests.
 pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> Result<i32> {
+    if let Place::Set(_) = world.table().place(fd)? {
+        return Err(Errno::NOTTY);
+    }
     let socket = world.table().get_mut(fd)?;
     if request == libc::FIONBIO {
         socket.nonblocking = argument != 0;

@@ -4,9 +4,11 @@
 
 mod ancillary;
 mod control;
+mod epoll;
 mod fragments;
 mod open;
 mod poll;
+mod ready;
 mod receive;
 mod send;
 mod splice;
@@ -20,6 +22,7 @@ use crate::errno::{Errno, Result};
 use crate::world::World;
 
 pub use control::{close, fcntl, ioctl, shutdown};
+pub use epoll::{epoll_create, epoll_create1, epoll_ctl, epoll_pwait2, epoll_wait};
 pub use open::{accept, bind, connect, getpeername, getsockname, listen, socket};
 pub use poll::{PollFd, poll};
 pub use receive::{Message, receive};
@@ -40,6 +43,15 @@ impl Patience {
             Some(timeout) => Self::Until(world.now() + timeout),
             None => Self::Until(Instant::FAR),
         }
+    }
+}
+
+/// Wakes who watches a socket, if it has one of the bits.
+pub(crate) fn wake_if_ready<W: World>(world: &mut W, fd: i32, bits: u32) {
+    // What the host itself has to say of it comes first: twice in one go is once.
+    world.changed();
+    if ready::level(world, fd).is_some_and(|level| level & bits != 0) {
+        world.table().raise(fd, bits);
     }
 }
 

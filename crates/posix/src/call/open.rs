@@ -4,6 +4,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use base::epoll::EPOLLERR;
 use stack::{Ready, SocketError, SocketId, State as TcpState, TcpOptions};
 
 use super::{Patience, persist};
@@ -39,6 +40,11 @@ pub fn socket<W: World>(world: &mut W, domain: i32, kind: i32, protocol: i32) ->
     let mut socket = Socket::new(which, v6, kind & libc::SOCK_NONBLOCK != 0, tcp);
     socket.keepalive = world.table().keepalive();
     world.table().insert(socket, kind & libc::SOCK_CLOEXEC != 0)
+}
+
+/// Lets the host name the descriptor in what it says of a socket.
+fn own<W: World>(world: &mut W, fd: i32, id: SocketId) -> Result<()> {
+    Ok(world.host().set_token(id, fd as u64)?)
 }
 
 fn wildcard(v6: bool) -> IpAddr {
@@ -143,6 +149,7 @@ pub(super) fn bind_datagram<W: World>(
     options.freebind = socket.network.freebind;
     options.only_v6 = socket.v6 && socket.only_v6;
     let id = world.host().udp_bind(now, local, &options)?;
+    own(world, fd, id)?;
     world.table().get_mut(fd)?.state = State::Datagram(id);
     Ok(id)
 }
@@ -184,6 +191,7 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
     let mut options = socket.tcp;
     options.freebind = socket.network.freebind;
     let id = world.host().tcp_listen(now, local, backlog, &options)?;
+    own(world, fd, id)?;
     world.table().get_mut(fd)?.state = State::Listening(id);
     if let Some(keys) = socket.fast_open_keys {
         world.host().set_tcp_fast_open_keys(Some(id), keys)?;
@@ -221,6 +229,7 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
             .insert(accepted, flags & libc::SOCK_CLOEXEC != 0)
         {
             Ok(fd) => {
+                own(world, fd, id)?;
                 if cork {
                     world.host().tcp_set_cork(now, id, true)?;
                 }
@@ -269,6 +278,11 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
             if begin(world, fd, remote, &socket.tcp)? {
                 return Ok(());
             }
+            if socket.nonblocking {
+                // However soon it is decided, as on Linux.
+                world.changed();
+                return Err(Errno::INPROGRESS);
+            }
         }
     }
     let patience = Patience::new(world, socket.nonblocking, socket.send_timeout);
@@ -296,6 +310,7 @@ pub(super) fn begin<W: World>(
     let (bound, cork) = (socket.bound, socket.cork);
     let now = world.now();
     let id = world.host().tcp_connect(now, to, bound, options)?;
+    own(world, fd, id)?;
     let deferred = options.fast_open && world.host().ready(id).contains(Ready::WRITABLE);
     world.table().get_mut(fd)?.state = if deferred {
         State::Deferred(id)
@@ -331,6 +346,7 @@ pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
         let now = world.now();
         let _ = world.host().close(now, id);
         world.table().freshen(fd)?;
+        world.table().raise(fd, EPOLLERR);
         return Err(error.into());
     }
     if ready.intersects(Ready::WRITABLE | Ready::READABLE) {
@@ -349,6 +365,7 @@ fn disconnect<W: World>(world: &mut W, fd: i32) -> Result<()> {
         State::Listening(id) | State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
             world.host().abort(now, id)?;
             world.table().freshen(fd)?;
+            world.table().raise(fd, EPOLLERR);
             world.changed();
         }
     }

@@ -1,14 +1,13 @@
-//! poll, with the bits Linux's sockets set.
+//! poll.
+//!
+//! What does not live here: the bits (`ready`).
 
 use core::time::Duration;
 
 use base::Instant;
-use stack::Ready;
 
-use super::{Patience, persist};
+use super::{Patience, epoll, persist};
 use crate::errno::{Errno, Result};
-use crate::notice;
-use crate::socket::{Kind, State};
 use crate::world::World;
 
 /// One descriptor to look after: `struct pollfd`.
@@ -40,7 +39,8 @@ pub fn poll<W: World>(world: &mut W, fds: &mut [PollFd], timeout_ms: i32) -> Res
         for entry in fds.iter_mut() {
             entry.revents = 0;
             if entry.fd >= 0 {
-                entry.revents = bits(world, entry.fd) & (entry.events | ALWAYS);
+                let bits = epoll::level(world, entry.fd).map_or(libc::POLLNVAL, |bits| bits as i16);
+                entry.revents = bits & (entry.events | ALWAYS);
                 found += usize::from(entry.revents != 0);
             }
         }
@@ -54,46 +54,4 @@ pub fn poll<W: World>(world: &mut W, fds: &mut [PollFd], timeout_ms: i32) -> Res
         Err(Errno::AGAIN) => Ok(0),
         found => found,
     }
-}
-
-/// What a descriptor is ready for.
-fn bits<W: World>(world: &mut W, fd: i32) -> i16 {
-    const READ: i16 = libc::POLLIN | libc::POLLRDNORM;
-    const WRITE: i16 = libc::POLLOUT | libc::POLLWRNORM;
-    let Ok(socket) = world.table().get(fd) else {
-        return libc::POLLNVAL;
-    };
-    let (kind, state) = (socket.kind, socket.state);
-    let Some(id) = socket.id() else {
-        return match kind {
-            // As Linux says of a stream that is neither connected nor listens.
-            Kind::Stream => WRITE | libc::POLLHUP,
-            Kind::Datagram => WRITE,
-        };
-    };
-    let told = notice::waiting(world, fd);
-    let mut ready = world.host().ready(id);
-    if ready.contains(Ready::PRIORITY) {
-        ready = super::urgent::readiness(world, fd, id, ready);
-    }
-    let mut bits = if told { libc::POLLERR } else { 0 };
-    if told && world.table().get(fd).is_ok_and(|s| s.network.select_errors) {
-        bits |= libc::POLLPRI;
-    }
-    for (what, bit) in [
-        (Ready::READABLE, READ),
-        (Ready::WRITABLE, WRITE),
-        (Ready::READ_CLOSED, libc::POLLRDHUP),
-        (Ready::HUP, libc::POLLHUP),
-        (Ready::ERROR, libc::POLLERR),
-        (Ready::PRIORITY, libc::POLLPRI),
-    ] {
-        if ready.contains(what) {
-            bits |= bit;
-        }
-    }
-    if matches!(state, State::Listening(_)) {
-        bits &= READ;
-    }
-    bits
 }

@@ -5,6 +5,7 @@
 use std::io::IoSlice;
 
 use base::Instant;
+use base::epoll::RAISED_OUT;
 use stack::{Ready, SocketError, SocketId, Write};
 
 use super::ancillary::Ancillary;
@@ -340,6 +341,10 @@ fn send_datagram<W: World>(
                 .udp_set_options(id, |options| *options = once)?;
         }
         let sent = world.host().udp_send_from(now, id, payload, from, whole.to);
+        if sent.is_ok() {
+            // As on Linux, where it leaves room behind when it leaves.
+            world.table().raise(fd, RAISED_OUT);
+        }
         if sent == Err(SocketError::MessageTooLong) {
             notice::too_long(world, fd, whole.to)?;
         }

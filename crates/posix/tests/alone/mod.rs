@@ -42,13 +42,26 @@ impl Alone {
         }
     }
 
+    /// Time passes until every delayed ACK is out.
+    pub(crate) fn wait_a_while(&mut self) {
+        let until = self.now + core::time::Duration::from_millis(250);
+        while let Some(next) = self.host.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(next);
+            self.host.handle_timers(self.now);
+            self.turn();
+        }
+        self.now = until;
+        self.turn();
+    }
+
     /// Lets the host talk to itself until it has nothing more to say.
     pub(crate) fn turn(&mut self) -> bool {
         let (mut batch, mut ready) = (Batch::new(), false);
         while self.host.poll_transmit(self.now, self.link, &mut batch) || !batch.is_empty() {
             batch.clear(self.host.pool_mut());
         }
-        while self.host.poll_event().is_some() {
+        while let Some(event) = self.host.poll_event() {
+            self.table.hear(&event);
             ready = true;
         }
         ready

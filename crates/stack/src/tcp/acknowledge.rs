@@ -65,6 +65,9 @@ impl Conn<'_> {
         let (mut duplicate, advanced) = (false, seg.ack.gt(una));
         if advanced {
             out.fin = self.advance(core, seg, flight, &mut delivery);
+            if out.fin {
+                out.raise |= Ready::CHANGED; // FIN-WAIT-2, or the end
+            }
             self.probe_arrived(core);
             out.send = true;
             if self.tcb.has(flag::WANT_WRITE) && self.is_writable(core) {

@@ -417,9 +417,6 @@ impl Conn<'_> {
                 ..Arrival::default()
             };
         }
-        if acked.fin {
-            outcome.raise |= Ready::CHANGED; // FIN-WAIT-2
-        }
         if seg.urgent.is_some() {
             outcome.raise |= self.note_urgent(seg);
         }

@@ -496,10 +496,13 @@ impl Tcp {
                 self.ready.tail = NONE;
             }
             let (token, orphan) = (tcb.token, tcb.flags & flag::ORPHAN != 0);
-            let raised = tcb.take_raised();
+            let mut raised = tcb.take_raised();
             let ready = self.readiness(index);
+            if !ready.contains(Ready::READABLE) {
+                raised.0 &= !Ready::READABLE.0; // less than SO_RCVLOWAT asks for
+            }
             // A notice is an error to whoever looks for it, and nothing to others.
-            if !orphan && !(ready.is_empty() && (raised & Ready::ERROR).is_empty()) {
+            if !orphan && (raised.contains(Ready::ERROR) || !ready.is_empty()) {
                 return self.id_of(index).map(|socket| Event {
                     socket,
                     token,
