@@ -90,6 +90,11 @@ pub(crate) struct Socket {
     pub(crate) watched: Option<SourceId>,
     /// A fresh stream looks as if its peer had ended, too: it was shut, or its attempt failed and nobody has connected it since.
     pub(crate) looks_ended: bool,
+    /// Of a datagram socket: which directions were shut. Datagrams come all the same, as on Linux.
+    pub(crate) shut_read: bool,
+    pub(crate) shut_write: bool,
+    /// `connect` did not wait, and has not said since what came of it (Linux's SS_CONNECTING).
+    pub(crate) untold: bool,
 }
 
 impl Socket {
@@ -127,6 +132,9 @@ impl Socket {
             network: Network::default(),
             watched: None,
             looks_ended: false,
+            shut_read: false,
+            shut_write: false,
+            untold: false,
         }
     }
 

@@ -34,12 +34,19 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
             // As Linux: it is marked all the same, and everybody looks.
             let socket = world.table().get_mut(fd)?;
             socket.looks_ended |= socket.kind == Kind::Stream && direction != Shutdown::Write;
+            socket.shut_read |= socket.kind == Kind::Datagram && direction != Shutdown::Write;
+            socket.shut_write |= socket.kind == Kind::Datagram && direction != Shutdown::Read;
             world.table().raise(fd, 0);
             return Err(Errno::NOTCONN);
         }
-        // Nothing is held back from a datagram socket here.
         State::Datagram(id) => {
-            world.host().peer_addr(id)?;
+            let socket = world.table().get_mut(fd)?;
+            socket.shut_read |= direction != Shutdown::Write;
+            socket.shut_write |= direction != Shutdown::Read;
+            let connected = world.host().peer_addr(id);
+            world.table().raise(fd, 0);
+            connected?;
+            return Ok(());
         }
         State::Listening(id) => {
             if direction != Shutdown::Write {

@@ -264,11 +264,16 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         return Ok(world.host().udp_connect(now, id, remote)?);
     }
     match socket.state {
+        // As on Linux it is connect itself that says so once, whatever was done with the connection meanwhile.
+        State::Stream(_) if socket.untold => {
+            world.table().get_mut(fd)?.untold = false;
+            return Ok(());
+        }
         State::Listening(_) | State::Stream(_) | State::Datagram(_) | State::Deferred(_) => {
             return Err(Errno::ISCONN);
         }
         State::Connecting(_) if socket.nonblocking => {
-            return match progress(world, fd) {
+            return match conclude(world, fd) {
                 Err(Errno::AGAIN) => Err(Errno::ALREADY),
                 ended => ended,
             };
@@ -281,12 +286,13 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
             if socket.nonblocking {
                 // However soon it is decided, as on Linux.
                 world.changed();
+                world.table().get_mut(fd)?.untold = true;
                 return Err(Errno::INPROGRESS);
             }
         }
     }
     let patience = Patience::new(world, socket.nonblocking, socket.send_timeout);
-    match persist(world, patience, |world| progress(world, fd)) {
+    match persist(world, patience, |world| conclude(world, fd)) {
         Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
         ended => ended,
     }
@@ -325,6 +331,20 @@ pub(super) fn begin<W: World>(
     Ok(deferred)
 }
 
+/// As [`progress`], for calls that connect: who was told of the failure may try again with a socket that looks like new.
+pub(super) fn conclude<W: World>(world: &mut W, fd: i32) -> Result<()> {
+    let ended = progress(world, fd);
+    if ended != Err(Errno::AGAIN) {
+        let socket = world.table().get_mut(fd)?;
+        socket.untold = false;
+        if socket.state == State::Fresh {
+            socket.looks_ended = false;
+            world.table().raise(fd, EPOLLERR);
+        }
+    }
+    ended
+}
+
 /// What has become of a connection attempt; EAGAIN while it goes on. After a failure the socket may try again, as on Linux.
 pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
     let State::Connecting(id) = world.table().get(fd)?.state else {
@@ -346,7 +366,7 @@ pub(super) fn progress<W: World>(world: &mut W, fd: i32) -> Result<()> {
         let now = world.now();
         let _ = world.host().close(now, id);
         world.table().freshen(fd)?;
-        world.table().raise(fd, EPOLLERR);
+        world.table().get_mut(fd)?.looks_ended = true;
         return Err(error.into());
     }
     if ready.intersects(Ready::WRITABLE | Ready::READABLE) {

@@ -21,12 +21,17 @@ pub(super) fn level<W: World>(world: &mut W, fd: i32) -> Option<u32> {
     let socket = world.table().get(fd).ok()?;
     let (kind, state) = (socket.kind, socket.state);
     let datagram = kind == Kind::Datagram;
+    let mut shut = 0;
+    if socket.shut_read {
+        shut |= READ | EPOLLRDHUP;
+        shut |= if socket.shut_write { EPOLLHUP } else { 0 };
+    }
     let Some(id) = socket.id() else {
         return Some(match kind {
             // As Linux says of a stream that is neither connected nor listens.
             Kind::Stream if socket.looks_ended => WRITE | EPOLLHUP | READ | EPOLLRDHUP,
             Kind::Stream => WRITE | EPOLLHUP,
-            Kind::Datagram => WRITE | EPOLLWRBAND,
+            Kind::Datagram => WRITE | EPOLLWRBAND | shut,
         });
     };
     let mut ready = world.host().watch_ready(id);
@@ -57,7 +62,7 @@ pub(super) fn level<W: World>(world: &mut W, fd: i32) -> Option<u32> {
         }
     }
     if datagram {
-        bits |= EPOLLWRBAND;
+        bits |= EPOLLWRBAND | shut;
         let selects = world.table().get(fd).is_ok_and(|s| s.network.select_errors);
         if bits & EPOLLERR != 0 && selects {
             bits |= EPOLLPRI;

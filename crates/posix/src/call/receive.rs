@@ -143,12 +143,14 @@ struct Reader<'a, 'b> {
 impl Reader<'_, '_> {
     /// Takes what is there; EAGAIN while that is less than the target and more may come.
     fn step<W: World>(&mut self, world: &mut W, fd: i32) -> Result<()> {
-        let id = match world.table().get(fd)?.state {
+        let socket = world.table().get(fd)?;
+        let id = match socket.state {
             State::Stream(id) | State::Deferred(id) => id,
             State::Connecting(id) => match progress(world, fd) {
                 Ok(()) => id,
                 Err(error) => return Err(error),
             },
+            State::Fresh if socket.looks_ended => return Ok(()),
             _ => return Err(Errno::NOTCONN),
         };
         if self.flags & libc::MSG_PEEK != 0 {

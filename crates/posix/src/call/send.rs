@@ -161,7 +161,7 @@ impl Writer<'_, '_> {
             Ok(()) | Err(Errno::AGAIN) => {}
             refused => return refused,
         }
-        let ended = persist(world, patience, |world| super::open::progress(world, fd));
+        let ended = persist(world, patience, |world| super::open::conclude(world, fd));
         match ended {
             Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
             Err(error) => {
@@ -185,7 +185,7 @@ impl Writer<'_, '_> {
         match socket.state {
             State::Fresh => {}
             State::Connecting(_) => {
-                return match super::open::progress(world, fd) {
+                return match super::open::conclude(world, fd) {
                     Err(Errno::AGAIN) => Err(Errno::ALREADY),
                     ended => ended,
                 };
@@ -308,6 +308,9 @@ fn send_datagram<W: World>(
         return Err(Errno::DESTADDRREQ);
     }
     let len = pieces.iter().map(|piece| piece.len()).sum();
+    if world.table().get(fd)?.shut_write {
+        return Err(Errno::PIPE);
+    }
     let mut whole = match world.table().get_mut(fd)?.held.take() {
         Some(held) => held,
         None => Held {

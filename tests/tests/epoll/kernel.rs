@@ -1,0 +1,189 @@
+//! A program on the kernel's sockets, over its loopback.
+
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
+};
+
+use crate::program::{Outcome, SETS, SOCKETS, Step};
+
+const NOW: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+pub(crate) struct Kernel {
+    port: u16,
+    sockets: [Option<OwnedFd>; SOCKETS as usize],
+    sets: [Option<OwnedFd>; SETS as usize],
+}
+
+fn outcome<T>(result: Result<T, Errno>, number: impl FnOnce(T) -> usize) -> Outcome {
+    match result {
+        Ok(value) => Outcome::Done(number(value)),
+        Err(error) => Outcome::Failed(error.raw_os_error()),
+    }
+}
+
+impl Kernel {
+    pub(crate) fn new(port: u16) -> Self {
+        Self {
+            port,
+            sockets: Default::default(),
+            sets: Default::default(),
+        }
+    }
+
+    fn address(&self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port + port)
+    }
+
+    pub(crate) fn play(&mut self, step: Step) -> Outcome {
+        match step {
+            Step::Create { set } => {
+                let made = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+                self.sets[set as usize] = Some(made);
+                Outcome::Done(0)
+            }
+            Step::CloseSet { set } => match self.sets[set as usize].take() {
+                Some(_) => Outcome::Done(0),
+                None => Outcome::Absent,
+            },
+            Step::Control { set, .. } => self.control(step, set),
+            Step::Wait { set, most } => {
+                let Some(set) = &self.sets[set as usize] else {
+                    return Outcome::Absent;
+                };
+                let mut room = vec![MaybeUninit::<epoll::Event>::uninit(); most];
+                let (told, _) = epoll::wait(set, &mut room[..], Some(&NOW)).unwrap();
+                // An event is packed: its parts are copied before they are asked.
+                let told = told.iter().map(|event| {
+                    let (data, flags) = (event.data, event.flags);
+                    (data.u64(), flags.bits())
+                });
+                Outcome::Events(told.collect())
+            }
+            Step::Socket { at, stream } => {
+                self.sockets[at as usize] = None;
+                let kind = if stream {
+                    SocketType::STREAM
+                } else {
+                    SocketType::DGRAM
+                };
+                let flags = SocketFlags::NONBLOCK;
+                let fd = net::socket_with(AddressFamily::INET, kind, flags, None).unwrap();
+                if stream {
+                    sockopt::set_socket_reuseaddr(&fd, true).unwrap();
+                    sockopt::set_tcp_nodelay(&fd, true).unwrap();
+                }
+                self.sockets[at as usize] = Some(fd);
+                Outcome::Done(0)
+            }
+            Step::Bind { at, .. }
+            | Step::Connect { at, .. }
+            | Step::Accept { at, .. }
+            | Step::Send { at, .. }
+            | Step::Receive { at, .. }
+            | Step::Shutdown { at, .. }
+            | Step::Close { at }
+            | Step::Abort { at }
+            | Step::TakeError { at }
+            | Step::Poll { at } => match self.sockets[at as usize].take() {
+                Some(fd) => self.call(step, at, fd),
+                None => Outcome::Absent,
+            },
+        }
+    }
+
+    fn control(&self, step: Step, set: u32) -> Outcome {
+        let Step::Control {
+            how,
+            nests,
+            at,
+            events,
+            ..
+        } = step
+        else {
+            return Outcome::Absent;
+        };
+        let places = if nests {
+            &self.sets[..]
+        } else {
+            &self.sockets[..]
+        };
+        let (Some(set), Some(fd)) = (&self.sets[set as usize], &places[at as usize]) else {
+            return Outcome::Absent;
+        };
+        let data = epoll::EventData::new_u64(u64::from(at) | u64::from(nests) << 32);
+        let events = epoll::EventFlags::from_bits_retain(events);
+        let done = match how {
+            libc::EPOLL_CTL_ADD => epoll::add(set, fd, data, events),
+            libc::EPOLL_CTL_MOD => epoll::modify(set, fd, data, events),
+            _ => epoll::delete(set, fd),
+        };
+        outcome(done, |()| 0)
+    }
+
+    /// Does something with a socket, and puts it back unless that ends it.
+    fn call(&mut self, step: Step, at: u32, fd: OwnedFd) -> Outcome {
+        let told = match step {
+            Step::Bind { port, .. } => {
+                let bound = net::bind(&fd, &self.address(port));
+                let listens = bound.and_then(|()| match net::listen(&fd, 8) {
+                    Err(Errno::OPNOTSUPP) => Ok(()),
+                    listens => listens,
+                });
+                outcome(listens, |()| 0)
+            }
+            Step::Connect { port, .. } => outcome(net::connect(&fd, &self.address(port)), |()| 0),
+            Step::Accept { into, .. } => match net::accept_with(&fd, SocketFlags::NONBLOCK) {
+                Ok(accepted) if into == at => {
+                    drop(fd);
+                    self.sockets[into as usize] = Some(accepted);
+                    return Outcome::Done(0);
+                }
+                Ok(accepted) => {
+                    self.sockets[into as usize] = Some(accepted);
+                    Outcome::Done(0)
+                }
+                Err(error) => Outcome::Failed(error.raw_os_error()),
+            },
+            Step::Send { len, .. } => {
+                outcome(net::send(&fd, &vec![0; len], SendFlags::NOSIGNAL), |n| n)
+            }
+            Step::Receive { len, .. } => {
+                let mut data = vec![0; len];
+                outcome(
+                    net::recv(&fd, &mut data[..], RecvFlags::empty()),
+                    |(n, _)| n,
+                )
+            }
+            Step::Shutdown { how, .. } => {
+                let how = [Shutdown::Read, Shutdown::Write, Shutdown::Both][how as usize];
+                outcome(net::shutdown(&fd, how), |()| 0)
+            }
+            Step::Close { .. } => return Outcome::Done(0),
+            Step::Abort { .. } => {
+                let set = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+                return outcome(set, |()| 0);
+            }
+            Step::TakeError { .. } => outcome(sockopt::socket_error(&fd), |error| {
+                error.err().map_or(0, |e| e.raw_os_error() as usize)
+            }),
+            _ => {
+                let all = PollFlags::from_bits_retain(0x3fff);
+                let mut fds = [PollFd::new(&fd, all)];
+                let polled = poll(&mut fds, Some(&NOW));
+                outcome(polled, |_| usize::from(fds[0].revents().bits()))
+            }
+        };
+        self.sockets[at as usize] = Some(fd);
+        told
+    }
+}

@@ -1,0 +1,207 @@
+//! Random programs: what is done to sockets and sets of them, by number.
+//!
+//! What does not live here: who does it (`kernel`, `ours`).
+
+use base::Rng;
+
+/// Sockets and sets a program has places for.
+pub(crate) const SOCKETS: u32 = 6;
+pub(crate) const SETS: u32 = 3;
+const STEPS: u32 = 60;
+
+/// One step. Numbers are places, ports count from the program's first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Socket {
+        at: u32,
+        stream: bool,
+    },
+    /// bind, and for a stream listen.
+    Bind {
+        at: u32,
+        port: u16,
+    },
+    Connect {
+        at: u32,
+        port: u16,
+    },
+    Accept {
+        at: u32,
+        into: u32,
+    },
+    Send {
+        at: u32,
+        len: usize,
+    },
+    Receive {
+        at: u32,
+        len: usize,
+    },
+    Shutdown {
+        at: u32,
+        how: i32,
+    },
+    Close {
+        at: u32,
+    },
+    /// SO_LINGER of no time: closing is a reset.
+    Abort {
+        at: u32,
+    },
+    TakeError {
+        at: u32,
+    },
+    Create {
+        set: u32,
+    },
+    CloseSet {
+        set: u32,
+    },
+    /// EPOLL_CTL_ADD, _MOD and _DEL of a socket, or of the set of this number.
+    Control {
+        set: u32,
+        how: i32,
+        nests: bool,
+        at: u32,
+        events: u32,
+    },
+    Wait {
+        set: u32,
+        most: usize,
+    },
+    Poll {
+        at: u32,
+    },
+}
+
+impl Step {
+    /// Whether it ends something, which may take the time of a delayed ACK.
+    pub(crate) fn ends(self) -> bool {
+        matches!(
+            self,
+            Self::Shutdown { .. } | Self::Close { .. } | Self::Abort { .. }
+        )
+    }
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing is at this place.
+    Absent,
+    Done(usize),
+    Failed(i32),
+    /// Words and bits, in order.
+    Events(Vec<(u64, u32)>),
+}
+
+/// A program of its own for each seed.
+pub(crate) fn write(seed: u64) -> Vec<Step> {
+    let mut rng = Rng::from_seed(seed);
+    let mut program = vec![
+        Step::Create { set: 0 },
+        Step::Socket {
+            at: 0,
+            stream: true,
+        },
+        Step::Bind { at: 0, port: 0 },
+    ];
+    for _ in 0..STEPS {
+        step(&mut rng, &mut program);
+    }
+    program
+}
+
+fn step(rng: &mut Rng, program: &mut Vec<Step>) {
+    let (at, set) = (rng.below(SOCKETS), rng.below(SETS));
+    let port = rng.below(2) as u16;
+    let step = match rng.below(34) {
+        0 | 1 => Step::Socket {
+            at,
+            stream: rng.below(4) > 0,
+        },
+        2 => {
+            program.push(Step::Socket {
+                at,
+                stream: rng.below(3) > 0,
+            });
+            Step::Bind { at, port }
+        }
+        3 | 4 => {
+            program.push(Step::Socket { at, stream: true });
+            Step::Connect { at, port: 0 }
+        }
+        5 => {
+            program.push(Step::Socket {
+                at,
+                stream: rng.below(2) > 0,
+            });
+            Step::Connect { at, port }
+        }
+        6..=8 => Step::Accept {
+            at: if rng.below(3) == 0 { at } else { 0 },
+            into: rng.below(SOCKETS),
+        },
+        9..=12 => Step::Send {
+            at,
+            len: 1 + rng.below(500) as usize,
+        },
+        13 | 14 => Step::Receive {
+            at,
+            len: 1 + rng.below(1000) as usize,
+        },
+        15 => Step::Shutdown {
+            at,
+            how: rng.below(3) as i32,
+        },
+        16 if rng.below(2) == 0 => Step::Close { at },
+        17 if rng.below(3) == 0 => Step::Abort { at },
+        18 | 19 => Step::TakeError { at },
+        20 => Step::Create { set },
+        21 if rng.below(6) == 0 => Step::CloseSet { set },
+        22..=26 => control(rng, set, at),
+        27 => Step::Poll { at },
+        _ => Step::Wait {
+            set,
+            most: 1 + rng.below(8) as usize,
+        },
+    };
+    program.push(step);
+}
+
+fn control(rng: &mut Rng, set: u32, at: u32) -> Step {
+    const HOW: [i32; 5] = [
+        libc::EPOLL_CTL_ADD,
+        libc::EPOLL_CTL_ADD,
+        libc::EPOLL_CTL_ADD,
+        libc::EPOLL_CTL_MOD,
+        libc::EPOLL_CTL_DEL,
+    ];
+    let mut events = 0;
+    for bit in [
+        libc::EPOLLIN,
+        libc::EPOLLIN,
+        libc::EPOLLOUT,
+        libc::EPOLLRDHUP,
+        libc::EPOLLPRI,
+        libc::EPOLLRDNORM,
+        libc::EPOLLWRBAND,
+    ] {
+        events |= bit as u32 * rng.below(2);
+    }
+    events |= match rng.below(12) {
+        0..=4 => libc::EPOLLET as u32,
+        5 | 6 => libc::EPOLLONESHOT as u32,
+        7 => (libc::EPOLLONESHOT | libc::EPOLLET) as u32,
+        8 => libc::EPOLLEXCLUSIVE as u32,
+        _ => 0,
+    };
+    let nests = rng.below(6) == 0;
+    Step::Control {
+        set,
+        how: HOW[rng.below(5) as usize],
+        nests,
+        at: if nests { rng.below(SETS) } else { at },
+        events,
+    }
+}
