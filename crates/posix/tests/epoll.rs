@@ -188,6 +188,11 @@ fn the_end_comes_in_linuxs_order() {
     let told = now(world, sets, 8);
     assert!(told.contains(&(server, end)), "{told:?}");
     assert!(told.contains(&(client, end)), "{told:?}");
+    // To shut what is over is an error, and news all the same.
+    assert_eq!(now(world, sets, 8), []);
+    let again = shutdown(world, client, libc::SHUT_WR);
+    assert_eq!(again, Err(Errno::NOTCONN));
+    assert_eq!(now(world, sets, 8), [(client, end)]);
 }
 
 #[test]

@@ -56,7 +56,12 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
             }
         }
         State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
-            world.host().tcp_shutdown(now, id, direction)?;
+            let shut = world.host().tcp_shutdown(now, id, direction);
+            if let Err(error) = shut {
+                // As Linux: everybody looks, though there is nothing to shut.
+                world.table().raise(fd, 0);
+                return Err(error.into());
+            }
         }
     }
     world.table().raise(fd, 0);
