@@ -129,8 +129,12 @@ counters! {
         TcpChallenged => "tcp-challenged",
         /// Data already received.
         TcpDuplicate => "tcp-duplicate",
-        /// Data beyond what the receive buffer may hold.
+        /// Data out of order in more pieces than are kept.
         TcpReceiveBufferFull => "tcp-receive-buffer-full",
+        /// A segment that ends beyond the window (Linux's BeyondWindow).
+        TcpBeyondWindow => "tcp-beyond-window",
+        /// Data for a window that is closed (Linux's TCPZeroWindowDrop).
+        TcpZeroWindow => "tcp-zero-window",
         /// Data after the application closed or shut down reading.
         TcpAfterClose => "tcp-after-close",
         /// A segment for a connection in TIME-WAIT.

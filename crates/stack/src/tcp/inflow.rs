@@ -18,6 +18,7 @@ use crate::context::Core;
 
 use super::Tcp;
 use super::conn::Conn;
+use super::receive::COPY_UP_TO;
 use super::record::{NONE, Tcb, flag};
 use super::segment::Segment;
 use super::tunables::TcpTunables;
@@ -37,11 +38,14 @@ const HEADERS: u32 = 104;
 const TAIL: u32 = 320;
 const RECORD: u32 = 256;
 
-/// The memory that a frame with `len` bytes of payload is reckoned to take, as Linux's `truesize`: a power of two where that is less
-/// than a page, else pages, and its bookkeeping. The blocks it lies in here are about as much.
+/// As much as a buffer holds at least of its memory, in 256ths.
+const HALF: u8 = 128;
+
+/// The memory that a frame with `len` bytes of payload is reckoned to take, as Linux's `truesize`: a power of two up to two pages,
+/// else whole pages, and its bookkeeping. The blocks it lies in here are about as much.
 fn charge(len: u32) -> u32 {
     let frame = len.saturating_add(HEADERS);
-    if frame < PAGE {
+    if frame <= 2 * PAGE - TAIL {
         (frame + TAIL).next_power_of_two() + RECORD
     } else {
         frame.min(1 << 30).next_multiple_of(PAGE) + TAIL + RECORD
@@ -74,9 +78,13 @@ pub(crate) struct Inflow {
     pub(crate) compressed: u8,
     /// How much of the memory its frames take is payload at best, in 256ths; 0: not known.
     fill: u8,
+    /// The memory that what waits is reckoned to take, in order and out of order, and how many bytes in order it was when that was
+    /// looked at last.
+    charged: u32,
+    unread: u32,
 }
 
-const _: () = assert!(size_of::<Inflow>() <= 48);
+const _: () = assert!(size_of::<Inflow>() <= 56);
 
 fn micros(now: Instant) -> u32 {
     now.micros() as u32
@@ -98,6 +106,8 @@ impl Inflow {
         duplicates: 0,
         compressed: 0,
         fill: 0,
+        charged: 0,
+        unread: 0,
     };
 
     /// A frame with `len` bytes of payload has come: notes how well it fills its memory. The best that was seen stays, so that
@@ -112,9 +122,24 @@ impl Inflow {
         (u64::from(memory) * u64::from(self.fill) / 256) as u32
     }
 
+    /// The bytes of the buffer that what waits takes: as many as there would be in its memory.
+    pub(crate) fn occupied(&self) -> u32 {
+        let fill = u64::from(self.fill.max(HALF));
+        (u64::from(self.charged) * fill / 256) as u32
+    }
+
+    /// So many bytes are left to be read: what was read gives its part of the memory back.
+    fn settle(&mut self, unread: u32) {
+        if unread < self.unread {
+            let left = u64::from(self.charged) * u64::from(unread) / u64::from(self.unread);
+            self.charged = left as u32;
+        }
+        self.unread = unread;
+    }
+
     /// The memory that the buffer takes.
     pub(crate) fn memory(&self) -> u32 {
-        let fill = u64::from(if self.fill == 0 { 128 } else { self.fill });
+        let fill = u64::from(if self.fill == 0 { HALF } else { self.fill });
         u32::try_from(u64::from(self.limit) * 256 / fill).unwrap_or(u32::MAX)
     }
 
@@ -228,6 +253,8 @@ impl Tcp {
             read_at: now,
             space: 10 * u32::from(tcb.mss),
             told: tcb.rcv_nxt,
+            charged: unread as u32,
+            unread: unread as u32,
             ..Inflow::FREE
         };
     }
@@ -265,6 +292,19 @@ impl Conn<'_> {
         self.act.rcv_mss = longest;
     }
 
+    /// A frame with `len` bytes of payload waits. Short ones that join others share blocks, of which less than half stays empty.
+    pub(crate) fn charge_frame(&mut self, len: u32, joins: bool) {
+        let unread = self.act.recv.len() as u32;
+        if let Some(inflow) = self.inflow.as_deref_mut() {
+            let memory = match joins && len as usize <= COPY_UP_TO {
+                true => charge(len).min(2 * len),
+                false => charge(len),
+            };
+            inflow.charged = inflow.charged.saturating_add(memory);
+            inflow.unread = unread;
+        }
+    }
+
     /// Data came in order: takes the round trip it tells, by the echo of our timestamp, else by how long a window took.
     pub(crate) fn measure_inflow(&mut self, now: Instant, seg: &Segment) {
         let (clock, nxt, window) = (self.tcb.tsval(now), self.tcb.rcv_nxt, self.tcb.rcv_wnd());
@@ -293,6 +333,10 @@ impl Conn<'_> {
     /// Something was read: once a round trip, more than in the one before lets the buffer grow to twice as much, and by as much
     /// more as the sender is getting faster (as Linux).
     pub(crate) fn moderate(&mut self, core: &Core) {
+        let unread = self.act.recv.len() as u32;
+        if let Some(inflow) = self.inflow.as_deref_mut() {
+            inflow.settle(unread);
+        }
         if core.tcp.moderate_rcvbuf == 0 || self.profile.options.receive_buffer.is_some() {
             return;
         }

@@ -87,6 +87,7 @@ pub struct TcpOptions {
     /// The send buffer is reckoned as Linux's: each super-frame's worth of bytes costs its bookkeeping besides, and one that is
     /// begun is filled though it be longer than the buffer. A write may take less than there is room for, for what comes first
     /// to leave; the next takes more. Else bytes count.
+    /// A receive buffer that is set stands for twice its bytes of memory, and holds what its frames leave room for.
     pub charge_frames: bool,
     /// Bytes that may wait to be sent for the first time before no more are wanted (TCP_NOTSENT_LOWAT); 0: as many as the host's
     /// `notsent_lowat` says.

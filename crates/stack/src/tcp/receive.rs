@@ -28,7 +28,7 @@ const MANY_RANGES: u16 = if cfg!(test) { 6 } else { 64 };
 /// A reader who leaves no more unread than this keeps up: he is served for longest when packet memory runs low.
 const KEEPS_UP: usize = 32 * 1024;
 /// Segments up to this size are copied behind the bytes already queued, so that they do not pin a block each.
-const COPY_UP_TO: usize = BLOCK / 2;
+pub(super) const COPY_UP_TO: usize = BLOCK / 2;
 
 /// Joins `data` behind `queue`, copying when it is small and fits.
 fn join(core: &mut Core, queue: &mut Chain, data: Chain) {
@@ -69,13 +69,10 @@ impl Conn<'_> {
         } else {
             0
         };
-        // One segment may overrun the window, if there is one and nothing waits to be read (as Linux).
-        let overruns = room > 0 && seq == self.tcb.rcv_nxt && self.act.recv.is_empty();
-        if data.len() > room as usize && !overruns {
-            core.pool.truncate(&mut data, room as usize);
-            core.stats.drops.add(Drop::TcpReceiveBufferFull);
+        if data.len() > room as usize && !self.may_overrun(core, seq) {
+            // Nothing of it is taken, as on Linux: who keeps to the window sends no such segment.
+            self.drop_beyond(core, core::mem::take(&mut data));
             fin = false;
-            self.tcb.ack_now();
         }
         let end = seq + data.len() as u32;
         if !data.is_empty() {
@@ -129,6 +126,26 @@ impl Conn<'_> {
         self.acknowledge_fin(core.now);
     }
 
+    fn drop_beyond(&mut self, core: &mut Core, data: Chain) {
+        let reason = match self.tcb.rcv_wnd() {
+            0 => Drop::TcpZeroWindow,
+            _ => Drop::TcpBeyondWindow,
+        };
+        core.drop_packet(data, reason);
+        self.tcb.ack_now();
+    }
+
+    /// Whether a segment that begins at `seq` within the window may end beyond it (as Linux): while nothing waits to be read, and
+    /// what waits behind gaps leaves room, as far as that is known.
+    fn may_overrun(&self, core: &Core, seq: Seq) -> bool {
+        if !seq.lt(self.tcb.rcv_adv) || !self.act.recv.is_empty() {
+            return false;
+        }
+        let most = self.receive_limit(&core.tcp);
+        let inflow = self.inflow.as_deref();
+        seq == self.tcb.rcv_nxt || inflow.is_some_and(|inflow| inflow.occupied() < most)
+    }
+
     /// The ACK of the peer's FIN: as on Linux an application that ends the connection, too, is given the time to let its own FIN carry
     /// it, unless nothing was received before, or more than a segment waits with it.
     fn acknowledge_fin(&mut self, now: Instant) {
@@ -173,15 +190,17 @@ impl Conn<'_> {
         let len = data.len() as u32;
         let filled_gap = self.act.ooo != NONE;
         self.tcb.rcv_nxt += len;
-        if self.act.recv.is_empty() {
-            self.act.recv = data;
-        } else {
+        let joins = !self.act.recv.is_empty();
+        if joins {
             join(core, &mut self.act.recv, data);
+        } else {
+            self.act.recv = data;
         }
         if filled_gap {
             self.absorb(core);
         }
         self.note_segment(unit, len);
+        self.charge_frame(len, joins);
         self.act.unacked_in = self.act.unacked_in.saturating_add(len);
         let beyond = self.tcb.rcv_nxt.gt(self.tcb.rcv_adv);
         self.tcb.rcv_adv = self.tcb.rcv_adv.max(self.tcb.rcv_nxt);
@@ -226,6 +245,7 @@ impl Conn<'_> {
             Some((touching, _)) => (NONE, touching), // which grows: no list changes
             None => (NONE, self.act.ooo),
         };
+        let (len, mut joins) = (data.len() as u32, false);
         let grown = match self.ranges.at_mut(node) {
             Some(range) if range.start.le(seq) => {
                 if range.end.ge(end) {
@@ -239,6 +259,7 @@ impl Conn<'_> {
                 core.pool.pull_front(&mut data, again as usize);
                 range.end = end;
                 join(core, &mut range.data, data);
+                joins = true;
                 self.note_duplicate_data(seq, again);
                 node
             }
@@ -254,6 +275,8 @@ impl Conn<'_> {
             }
         };
         self.merge_following(core, grown);
+        self.tcb.rcv_adv = self.tcb.rcv_adv.max(end); // what overran the window was let in
+        self.charge_frame(len, joins);
         self.make_room_behind(core, end);
         self.ack_out_of_order(core);
         if let Some(start) = self.ranges.at(grown).map(|r| r.start) {

@@ -39,6 +39,8 @@ impl TcpOptions {
                 let held = inflow.holds(tcp.rmem_default).min(most(tcp));
                 first.max(inflow.limit).max(held)
             }
+            // Who sets the memory for frames gets what it holds of them.
+            Some(inflow) if self.charge_frames => first.max(inflow.holds(first.saturating_mul(2))),
             _ => first,
         }
     }
@@ -134,19 +136,25 @@ impl Conn<'_> {
         let limit = self.receive_limit(tcp);
         let options = &self.profile.options;
         let scale = self.tcb.rcv_scale();
-        let room = limit
-            .saturating_sub(self.act.recv.len() as u32)
+        let waits = self.act.recv.len() as u32;
+        let waits = match self.inflow.as_deref() {
+            Some(inflow) => inflow.occupied().max(waits),
+            None => waits,
+        };
+        let mut room = limit
+            .saturating_sub(waits)
             .min(options.window_clamp.unwrap_or(u32::MAX))
             .min(UNSCALED << scale);
-        let room = if options.initial_rwnd.is_some() && self.tcb.ato == 0 {
+        if options.initial_rwnd.is_some() && self.tcb.ato == 0 {
             let mss = options.advertised_mss.unwrap_or(self.tcb.mss);
-            room.min(options.first_segments(mss.into())) // until data come
-        } else {
-            room
-        };
+            room = room.min(options.first_segments(mss.into())); // until data come
+        }
+        if tcp.shrink_window != 0 {
+            room = room >> scale << scale;
+        }
         let edge = self.tcb.rcv_nxt + room;
         if tcp.shrink_window != 0 && edge.lt(self.tcb.rcv_adv) {
-            return self.tcb.rcv_nxt + (room >> scale << scale);
+            return edge;
         }
         let unit = u32::from(self.act.rcv_mss).max(536).min(limit / 2);
         if edge.gt(self.tcb.rcv_adv) && edge.dist(self.tcb.rcv_adv) >= unit {

@@ -1,7 +1,7 @@
 //! When data that came are acknowledged.
 
 use base::{Batch, Chain, Packet};
-use stack::TcpOptions;
+use stack::{Drop, TcpOptions};
 use wire::tcp::Options;
 
 use crate::rig::{ACK, FIN, Open, Rig};
@@ -169,12 +169,13 @@ fn a_segment_may_overrun_an_empty_buffer_and_a_fin_a_closed_window() {
     let at = open.peer + 3 * MSS;
     let window = rig.host.tcp_info(open.socket).unwrap().receive_window;
     assert_eq!(window, 5000);
-    // 5840 bytes in three segments of 1460 and one whose end overruns; something is unread by then.
+    // 5840 bytes in three segments of 1460 and one whose end overruns, of which nothing is taken: something is unread by then.
     for n in 0..4 {
         rig.send(at + n * MSS, open.host, ACK, &[0; MSS as usize]);
         while rig.next().is_some() {}
     }
-    assert_eq!(rig.host.tcp_info(open.socket).unwrap().unread, 5000);
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().unread, 4380);
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpBeyondWindow), 1);
 
     let mut rig = Rig::new();
     let options = TcpOptions {

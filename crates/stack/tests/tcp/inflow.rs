@@ -197,6 +197,61 @@ fn a_buffer_stays_when_segments_become_shorter() {
     assert!(info.unread + info.receive_window <= FIRST + FIRST / 16);
 }
 
+/// What waits is charged for its memory: short segments, and what waits behind a gap, leave less of the buffer to be offered.
+#[test]
+fn what_waits_takes_its_memory_of_the_window() {
+    let mut rig = tuned(|tcp| {
+        (tcp.moderate_rcvbuf, tcp.shrink_window, tcp.rmem_default) = (0, 1, 32_768);
+    });
+    let open = rig.accepted_with(&TcpOptions::default(), scaled_without_sack());
+    let mut sender = Sender::new(open);
+    let said = |rig: &mut Rig| {
+        rig.ms(300);
+        let mut window = None;
+        while let Some(ack) = rig.next() {
+            window = Some(u32::from(ack.window) << 7);
+        }
+        window.unwrap()
+    };
+    let send = |rig: &mut Rig, sender: &mut Sender, len: u32| {
+        rig.send(sender.at, sender.open.host, ACK, &vec![0; len as usize]);
+        sender.at += len;
+    };
+    // A frame is reckoned to take 2304 bytes, whether it has 1460 of payload or 1100; 162 of 256 parts hold payload at best.
+    let room = |frames: u32| ((32_768 - frames * 2304) * 162 / 256) & !127;
+    send(&mut rig, &mut sender, 1460);
+    assert_eq!(said(&mut rig), room(1));
+    for _ in 0..3 {
+        send(&mut rig, &mut sender, 1100);
+    }
+    assert_eq!(said(&mut rig), room(4));
+    sender.at += 1460; // and that is lost
+    send(&mut rig, &mut sender, 1460);
+    assert_eq!(said(&mut rig), room(5));
+    sender.at -= 2920;
+    send(&mut rig, &mut sender, 1460);
+    rig.read(sender.open.socket).unwrap();
+    sender.at += 1460;
+    send(&mut rig, &mut sender, 1460);
+    assert_eq!(said(&mut rig), room(1), "what was read takes none");
+}
+
+/// A buffer set as the memory for frames (SO_RCVBUF) holds what frames leave room for; one set in bytes holds those.
+#[test]
+fn a_buffer_that_is_set_as_memory_holds_what_frames_leave_room_for() {
+    for (charge_frames, bytes) in [(true, 200_000 * 162 / 256), (false, 100_000)] {
+        let mut rig = tuned(|_| {});
+        let options = TcpOptions {
+            receive_buffer: Some(100_000),
+            charge_frames,
+            ..TcpOptions::default()
+        };
+        let open = rig.accepted_with(&options, scaled_without_sack());
+        rig.send(open.peer, open.host, ACK, &[0; MSS as usize]);
+        assert_eq!(limit(&rig, open.socket), bytes);
+    }
+}
+
 /// What waits behind a gap has room beside what is read (as Linux), but gaps alone let nothing grow on and on.
 #[test]
 fn what_waits_behind_a_gap_has_room_of_its_own() {

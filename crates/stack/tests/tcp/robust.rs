@@ -125,13 +125,30 @@ fn data_outside_the_window_is_dropped_and_acknowledged() {
     let ack = rig.expect();
     assert!(ack.is(ACK) && ack.ack == open.peer);
     assert_eq!(rig.host.stats().drops.get(Drop::TcpOutOfWindow), 1);
-    // Half in, half out: the first half counts.
+    // Half in, half out: nothing is taken, as something waits to be read.
     rig.send(open.peer, open.host, ACK, &[1; 1400]);
     for at in 1..7 {
         rig.send(open.peer + at * 1400, open.host, ACK, &[1; 1400]);
     }
-    rig.send(open.peer + 9_800, open.host, ACK, &[1; 1400]);
-    assert_eq!(rig.read(open.socket).unwrap().len(), 10_000);
+    for at in [9_800, 9_900] {
+        rig.send(open.peer + at, open.host, ACK, &[1; 1400]);
+    }
+    assert_eq!(rig.host.stats().drops.get(Drop::TcpBeyondWindow), 2);
+    assert_eq!(rig.read(open.socket).unwrap().len(), 9_800);
+    // Nothing waits now: one segment may overrun the window, in order or behind a gap, but not one after the other.
+    while rig.next().is_some() {}
+    let window = rig.host.tcp_info(open.socket).unwrap().receive_window;
+    let (at, edge) = (open.peer + 9_800, open.peer + 9_800 + window);
+    for n in 0..100 {
+        rig.send(edge - 1 + n * 1399, open.host, ACK, &[1; 1400]);
+    }
+    let window = rig.host.tcp_info(open.socket).unwrap().receive_window;
+    assert!(
+        at + window >= edge - 1 + 1400 && window < 30_000,
+        "{window}"
+    );
+    rig.send(at, open.host, ACK, &vec![1; (edge - 1 - at) as usize]);
+    assert!(rig.read(open.socket).unwrap().len() as u32 >= edge - 1 + 1400 - at);
 }
 
 #[test]
