@@ -88,7 +88,7 @@ impl Conn<'_> {
         if self.probe_repaired(seg.ack, repeated, blocks.dsack) {
             self.reduce_once(core);
         }
-        self.reconsider(core, seg, &delivery, (advanced, duplicate));
+        self.reconsider(core, seg, &delivery, (una, duplicate));
         let marks = if self.speaks_any_ecn() {
             self.hear_ecn(core, seg, (&delivery, advanced))
         } else {

@@ -171,12 +171,20 @@ impl Conn<'_> {
             }
             rack.rtt = delivery.rtt;
         }
-        if delivery.reordered > 0 && self.tcb.has(flag::SACK) {
-            let segments = delivery.reordered.div_ceil(u32::from(self.tcb.mss).max(1));
-            self.tcb.note_reordering(segments);
-            if let Some(ledger) = &mut self.ledger {
-                ledger.reordered();
-            }
+        if delivery.reordered > 0 {
+            self.note_disorder(delivery.reordered);
+        }
+    }
+
+    /// An original came so many bytes behind the highest delivered: RACK.reordering_seen, and how far.
+    pub(crate) fn note_disorder(&mut self, bytes: u32) {
+        if !self.tcb.has(flag::SACK) {
+            return;
+        }
+        let segments = bytes.div_ceil(u32::from(self.tcb.mss).max(1));
+        self.tcb.note_reordering(segments);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.reordered();
         }
     }
 

@@ -127,16 +127,23 @@ impl Conn<'_> {
         (undo.any && undo.again == 0) || (advanced && stamps && early)
     }
 
-    /// After an ACK that moved SND.UNA, or was a duplicate, or neither: takes back a repair that turns out to have been needless,
+    /// After an ACK that moved SND.UNA from `una`, or was a duplicate, or neither: takes back a repair that turns out to have been needless,
     /// and listens for originals after a timeout.
     pub(crate) fn reconsider(
         &mut self,
         core: &mut Core,
         seg: &Segment,
         delivery: &Delivery,
-        (advanced, duplicate): (bool, bool),
+        (una, duplicate): (Seq, bool),
     ) {
+        let advanced = self.tcb.snd_una.gt(una);
         if self.shows_needless(seg, advanced) {
+            // The original filled the hole, and came that far behind others: disorder, though what was sent again tells nothing
+            // of it. (As Linux: not when all that was in flight is acknowledged.)
+            let partly = advanced && self.tcb.snd_una.lt(self.act.recover);
+            if partly && self.act.repair == Repair::Recovery && delivery.fack.gt(una) {
+                self.note_disorder(delivery.fack.dist(una));
+            }
             return self.undo(core);
         }
         if self.act.repair != Repair::Loss {

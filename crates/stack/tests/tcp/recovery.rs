@@ -1,7 +1,7 @@
 //! Loss recovery: RACK-TLP (RFC 8985), proportional rate reduction (RFC 9937), limited transmit (RFC 3042), and taking a repair
 //! back that was not needed (RFC 3522, RFC 5682, D-SACK).
 
-use stack::{Congestion, Count, TcpInfo, TcpOptions};
+use stack::{Congestion, Count, Recovery, TcpInfo, TcpOptions};
 use wire::tcp::{Options, Sack};
 
 use crate::rig::{ACK, Open, Rig, SECOND, Seg, nodelay};
@@ -321,6 +321,12 @@ fn an_echo_of_the_original_takes_a_repair_back() {
     let after = info(&rig, &open);
     assert!(after.cwnd >= before.cwnd && after.ssthresh == before.ssthresh);
     assert_eq!(count(&rig, Count::TcpUndone), 1);
+    // That was disorder: as much of it again starts no repair, before a quarter of the round trip is over (RFC 8985 6.2).
+    assert_eq!(after.reordering, 5);
+    sent(&mut rig);
+    ack_with(&mut rig, &open, 5, &[(6, 10)], echo(&first[0]));
+    assert!(numbers(&open, &sent(&mut rig)).iter().all(|n| *n >= 10));
+    assert_eq!(info(&rig, &open).recovery, Recovery::Disorder);
     // The answer to the retransmission itself does nothing of the kind.
     let (mut rig, open) = path(true);
     let first = burst(&mut rig, &open, 10);
