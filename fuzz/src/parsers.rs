@@ -306,6 +306,20 @@ pub fn tcp(data: &[u8]) {
         &repr.options.sack.as_slice()[..kept]
     );
     repr.options.sack = back.options.sack;
+    // Nor for all counters of accurate ECN: the first ones stay.
+    if let Some(all) = repr.options.acc_ecn {
+        let kept = back.options.acc_ecn;
+        let fields = |o: tcp_::AccEcn| [o.e0b(), o.ceb(), o.e1b()];
+        let same = kept.is_none_or(|kept| {
+            kept.ect_1_first == all.ect_1_first
+                && fields(kept)
+                    .iter()
+                    .zip(fields(all))
+                    .all(|(k, a)| k.is_none() || *k == a)
+        });
+        assert!(same, "{kept:?} of {all:?}");
+        repr.options.acc_ecn = kept;
+    }
     repr.options.malformed = false;
     assert_eq!(back, repr);
 }
