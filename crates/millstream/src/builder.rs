@@ -139,10 +139,10 @@ impl Builder {
     ///
     /// ```no_run
     /// use millstream::{Congestion, Host, RouteMetrics};
-    /// # fn tap() -> millstream::port::tap::Tap { unimplemented!() }
     ///
+    /// # fn configure(tap: millstream::port::tap::Tap) {
     /// let host = Host::builder()
-    ///     .port(tap())
+    ///     .port(tap)
     ///     .address("10.77.0.2/24")
     ///     .route("10.9.0.0/16", "10.77.0.9")
     ///     .metrics(RouteMetrics {
@@ -151,6 +151,7 @@ impl Builder {
     ///         congctl: Some(Congestion::Bbr),
     ///         ..RouteMetrics::default()
     ///     });
+    /// # }
     /// ```
     pub fn metrics(self, metrics: RouteMetrics) -> Self {
         let what = "the metrics of a route: name a gateway or a route first";

@@ -336,32 +336,15 @@ fn every_mark_is_counted_and_told() {
         assert_eq!(said(&ack), Some((e0b, ceb, e1b)));
     }
     // A marked ACK counts as a packet, and is not answered (3.2.2.5.1: two more would be).
-    peer(
-        &mut rig,
-        (seq, open.host),
-        ace(5),
-        CE,
-        &[],
-        Options::default(),
-    );
-    rig.silence();
-    peer(
-        &mut rig,
-        (seq, open.host),
-        ace(5),
-        CE,
-        &[],
-        Options::default(),
-    );
-    rig.silence();
-    peer(
-        &mut rig,
-        (seq, open.host),
-        ace(5),
-        CE,
-        &[],
-        Options::default(),
-    );
+    let mark = |rig: &mut Rig| {
+        let none = Options::default();
+        peer(rig, (seq, open.host), ace(5), CE, &[], none);
+    };
+    for _ in 0..2 {
+        mark(&mut rig);
+        rig.silence();
+    }
+    mark(&mut rig);
     assert_eq!(counter(&rig.expect()), (told.0 + 3) & 7);
     let ecn = info(&rig, &open);
     assert_eq!((ecn.received_ce, ecn.received_ce_bytes), (7, 4000));

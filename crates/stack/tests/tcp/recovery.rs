@@ -474,26 +474,28 @@ fn a_timeout_leaves_alone_what_was_just_sent() {
     assert!(now.lost + now.retransmitted <= 2 * MSS, "{now:?}");
 }
 
+/// Another congestion control from now on (TCP_CONGESTION).
+fn govern(rig: &mut Rig, open: &Open, by: Congestion) {
+    rig.host
+        .tcp_set_options(rig.now, open.socket, |options| {
+            options.congestion = Some(by)
+        })
+        .unwrap();
+}
+
 /// What one congestion control knew is nothing to another that has taken its place since.
 #[test]
 fn a_repair_is_not_taken_back_by_another_congestion_control() {
     for from in Congestion::AVAILABLE {
         for to in Congestion::AVAILABLE {
             let (mut rig, open) = path(false);
-            let change = |rig: &mut Rig, to: Congestion| {
-                rig.host
-                    .tcp_set_options(rig.now, open.socket, |options| {
-                        options.congestion = Some(to)
-                    })
-                    .unwrap();
-            };
-            change(&mut rig, *from);
+            govern(&mut rig, &open, *from);
             burst(&mut rig, &open, 10);
             rig.ms(100);
             ack(&mut rig, &open, 2, &[]);
             ack(&mut rig, &open, 2, &[(3, 7)]);
             assert_eq!(count(&rig, Count::TcpFastRetransmits), 1);
-            change(&mut rig, *to);
+            govern(&mut rig, &open, *to);
             burst(&mut rig, &open, 2);
             for end in 10..30 {
                 rig.ms(100);
@@ -621,20 +623,13 @@ fn a_timeout_is_not_taken_back_by_another_congestion_control() {
     for from in Congestion::AVAILABLE {
         for to in Congestion::AVAILABLE {
             let (mut rig, open) = path(false);
-            let change = |rig: &mut Rig, to: Congestion| {
-                rig.host
-                    .tcp_set_options(rig.now, open.socket, |options| {
-                        options.congestion = Some(to)
-                    })
-                    .unwrap();
-            };
-            change(&mut rig, *from);
+            govern(&mut rig, &open, *from);
             burst(&mut rig, &open, 10);
             rig.ms(100);
             ack(&mut rig, &open, 2, &[]);
             rig.ms(700);
             assert_eq!(count(&rig, Count::TcpTimeouts), 1);
-            change(&mut rig, *to);
+            govern(&mut rig, &open, *to);
             rig.ms(1000);
             assert_eq!(count(&rig, Count::TcpTimeouts), 2);
             ack(&mut rig, &open, 2, &[(5, 6)]);
