@@ -52,7 +52,7 @@ impl ListenerState {
         self.accepted.len() <= ahead / 2
     }
 
-    fn ready(&self) -> bool {
+    pub(super) fn ready(&self) -> bool {
         !self.accepted.is_empty() || self.stopped || self.dead
     }
 
@@ -159,7 +159,7 @@ impl ListenerShared {
 /// A TCP listener, used from any thread. Dropping it closes it and resets the connections nobody accepted.
 #[derive(Debug)]
 pub struct TcpListenerSocket {
-    shared: Arc<ListenerShared>,
+    pub(super) shared: Arc<ListenerShared>,
 }
 
 impl TcpListenerSocket {

@@ -17,6 +17,7 @@ mod chunk;
 mod driver;
 mod error;
 mod listener;
+mod ready;
 mod tcp;
 mod udp;
 mod waiters;
@@ -207,14 +208,28 @@ impl Sockets {
         remote: SocketAddr,
         local: Option<SocketAddr>,
     ) -> io::Result<TcpSocket> {
-        let shared = Arc::new(TcpShared::new(
-            self.door.clone(),
-            Phase::Connecting,
-            remote,
-            local,
-        ));
+        self.tcp_connect_with(remote, local, self.tcp_options())
+    }
+
+    /// As [`Sockets::tcp_connect`], with these options from the first segment on.
+    ///
+    /// Errors: as [`Sockets::tcp_connect`].
+    pub fn tcp_connect_with(
+        &self,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+        options: TcpOptions,
+    ) -> io::Result<TcpSocket> {
+        let shared = TcpShared::new(self.door.clone(), Phase::Connecting, remote, local);
+        shared.state().options = options;
+        let shared = Arc::new(shared);
         shared.introduce()?;
         Ok(TcpSocket::new(shared))
+    }
+
+    /// The options TCP sockets begin with: the host's own.
+    pub fn tcp_options(&self) -> TcpOptions {
+        self.door.tcp_options.clone()
     }
 
     /// Begins to listen on `local` (port 0: any). Connections begin with the host's own TCP options.
@@ -225,8 +240,19 @@ impl Sockets {
         local: SocketAddr,
         backlog: usize,
     ) -> io::Result<Opening<TcpListenerSocket>> {
+        self.tcp_listen_with(local, backlog, self.tcp_options())
+    }
+
+    /// As [`Sockets::tcp_listen`]; connections begin with these options.
+    ///
+    /// Errors: as [`Sockets::tcp_connect`].
+    pub fn tcp_listen_with(
+        &self,
+        local: SocketAddr,
+        backlog: usize,
+        options: TcpOptions,
+    ) -> io::Result<Opening<TcpListenerSocket>> {
         let (sender, answer) = reply();
-        let options = self.door.tcp_options.clone();
         let shared = ListenerShared::new(self.door.clone(), local, backlog, options, sender);
         let shared = Arc::new(shared);
         shared.introduce()?;

@@ -79,6 +79,9 @@ pub(crate) struct TcpState {
     pub(crate) options: TcpOptions,
     /// `options` were changed since the shard looked.
     pub(crate) options_changed: bool,
+    /// What was last said of quick acknowledgments (TCP_QUICKACK), and whether the shard has heard.
+    pub(crate) quick_ack: Option<bool>,
+    pub(crate) quick_ack_changed: bool,
     pub(crate) info_wanted: Vec<Sender<TcpInfo>>,
     pub(crate) closed: Option<Close>,
 
@@ -88,8 +91,8 @@ pub(crate) struct TcpState {
 
 /// The application's own end of the receive queue.
 #[derive(Debug, Default)]
-struct Reader {
-    queue: ByteQueue,
+pub(super) struct Reader {
+    pub(super) queue: ByteQueue,
     /// Bytes read and not yet taken off `rx_len`.
     unaccounted: usize,
 }
@@ -100,7 +103,7 @@ pub(crate) struct TcpShared {
     state: Mutex<TcpState>,
     pub(crate) readable: Condvar,
     pub(crate) writable: Condvar,
-    reader: Mutex<Reader>,
+    pub(super) reader: Mutex<Reader>,
     /// A notice about this socket is in the mailbox.
     pub(super) noticed: AtomicBool,
     /// The driver's name for it; `TOKEN_NONE` until it has one.
@@ -137,6 +140,8 @@ impl TcpShared {
                 read_shut: false,
                 options,
                 options_changed: false,
+                quick_ack: None,
+                quick_ack_changed: false,
                 info_wanted: Vec::new(),
                 closed: None,
                 readers: Waiters::default(),
@@ -213,11 +218,11 @@ impl TcpState {
         }
     }
 
-    fn read_ready(&self) -> bool {
+    pub(super) fn read_ready(&self) -> bool {
         !self.rx.is_empty() || self.rx_end || self.read_shut || self.error.is_some() || self.stopped
     }
 
-    fn write_ready(&self, limit: usize) -> bool {
+    pub(super) fn write_ready(&self, limit: usize) -> bool {
         match self.phase {
             Phase::Connecting => false,
             Phase::Dead => true,
@@ -234,7 +239,7 @@ impl TcpState {
 /// do the same for a task. All of them may wake early.
 #[derive(Debug)]
 pub struct TcpSocket {
-    shared: Arc<TcpShared>,
+    pub(super) shared: Arc<TcpShared>,
 }
 
 impl TcpSocket {
@@ -487,6 +492,26 @@ impl TcpSocket {
             self.shared.notice();
         }
         Ok(())
+    }
+
+    /// Acknowledges at once from now on, or delays as usual (TCP_QUICKACK); TCP may change its mind later.
+    ///
+    /// Errors: the host has stopped.
+    pub fn set_quick_ack(&self, quick: bool) -> io::Result<()> {
+        let mut state = self.shared.state();
+        if state.stopped {
+            return Err(stopped());
+        }
+        state.quick_ack = Some(quick);
+        state.quick_ack_changed = true;
+        drop(state);
+        self.shared.notice();
+        Ok(())
+    }
+
+    /// What was last said to [`TcpSocket::set_quick_ack`]; a connection begins with quick acknowledgments.
+    pub fn quick_ack(&self) -> bool {
+        self.shared.state().quick_ack.unwrap_or(true)
     }
 
     /// What TCP knows of the connection (TCP_INFO). Answers `None` when the connection is over.

@@ -107,11 +107,11 @@ impl UdpState {
         self.error.is_some() || self.stopped || self.dead
     }
 
-    fn read_ready(&self) -> bool {
+    pub(super) fn read_ready(&self) -> bool {
         !self.rx.is_empty() || self.failed()
     }
 
-    fn write_ready(&self, limit: usize) -> bool {
+    pub(super) fn write_ready(&self, limit: usize) -> bool {
         self.tx_len <= limit / 2 || self.unsent.is_some() || self.failed()
     }
 
@@ -205,7 +205,7 @@ impl UdpShared {
 /// A UDP socket, used from any thread. Dropping it closes it, after what was sent is on its way.
 #[derive(Debug)]
 pub struct UdpHandle {
-    shared: Arc<UdpShared>,
+    pub(super) shared: Arc<UdpShared>,
 }
 
 impl UdpHandle {

@@ -31,7 +31,7 @@ impl Waiters {
     /// Remembers a task, once. When too many wait, one of them comes back to be woken, so that it may ask again if it is
     /// still there: tasks that have gone must not fill memory.
     #[must_use = "an evicted task must be woken"]
-    fn register(&mut self, cx: &Context<'_>) -> Option<Waker> {
+    pub(crate) fn register(&mut self, cx: &Context<'_>) -> Option<Waker> {
         let waker = cx.waker();
         match &self.first {
             None => self.first = Some(waker.clone()),

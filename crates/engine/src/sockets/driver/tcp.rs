@@ -33,6 +33,7 @@ pub(super) struct TcpEntry {
 /// What the application asked for since the last look.
 struct Orders {
     options: Option<TcpOptions>,
+    quick_ack: Option<bool>,
     write_shut: bool,
     read_shut: bool,
     closed: Option<Close>,
@@ -136,6 +137,9 @@ impl TcpEntry {
                 .host
                 .tcp_set_options(cx.now, self.id, |old| old.clone_from(options));
         }
+        if let Some(quick) = orders.quick_ack {
+            let _ = cx.host.tcp_set_quick_ack(cx.now, self.id, quick);
+        }
         self.send(cx, tools, &orders);
         if let Some(close) = orders.closed {
             return self.close(cx, tools, &orders, close);
@@ -195,8 +199,10 @@ impl TcpEntry {
         let mut state = self.shared.state();
         self.tx.append(&mut state.tx);
         let options = std::mem::take(&mut state.options_changed).then(|| state.options.clone());
+        let quick_ack = std::mem::take(&mut state.quick_ack_changed).then_some(state.quick_ack);
         let orders = Orders {
             options,
+            quick_ack: quick_ack.flatten(),
             write_shut: state.write_shut,
             read_shut: state.read_shut,
             closed: state.closed,

@@ -1,6 +1,9 @@
 //! A TCP socket's record against a fake shard: bounds, ends, errors, wake-ups.
 
+use std::sync::atomic::Ordering;
 use std::thread;
+
+use stack::Ready;
 
 use super::*;
 use crate::mailbox::Mailbox;
@@ -339,5 +342,59 @@ fn loop_back(shared: &Arc<TcpShared>, mailbox: &Mailbox<Message<Notice>>, total:
         if !held.is_empty() {
             thread::yield_now();
         }
+    }
+}
+
+/// Whatever makes one of a task's bits true wakes it, and only that.
+#[test]
+fn readiness_is_told() {
+    let (socket, shared, mailbox) = socket(Phase::Connecting);
+    let woken = Arc::new(Woken::default());
+    let waker = std::task::Waker::from(woken.clone());
+    let cx = &mut Context::from_waker(&waker);
+    let mut waits_for = |interest: Ready| {
+        assert!(socket.poll_ready(cx, interest).is_pending());
+        assert!(!woken.0.swap(false, Ordering::Relaxed));
+    };
+    let told = || woken.0.swap(false, Ordering::Relaxed);
+    assert_eq!(socket.readiness(), Ready::NONE);
+    waits_for(Ready::WRITABLE);
+    {
+        let mut state = shared.state();
+        state.phase = Phase::Open;
+        let writers = state.writers.take();
+        drop(state);
+        writers.wake(&shared.writable);
+    }
+    assert!(told());
+    assert_eq!(socket.readiness(), Ready::WRITABLE);
+    waits_for(Ready::READABLE | Ready::READ_CLOSED);
+    deliver(&shared, b"bytes");
+    assert!(told());
+    assert_eq!(socket.readiness(), Ready::WRITABLE | Ready::READABLE);
+    // What the reader took off the record and did not read counts.
+    assert_eq!(read(&socket, &mut [0; 1]).unwrap(), 1);
+    assert!(socket.readiness().contains(Ready::READABLE));
+    assert_eq!(read(&socket, &mut [0; 8]).unwrap(), 4);
+    waits_for(Ready::READABLE);
+    waits_for(Ready::HUP | Ready::ERROR | Ready::WRITE_CLOSED);
+    socket.shutdown(Shutdown::Write).unwrap();
+    assert!(told());
+    let open = socket.readiness();
+    assert_eq!(open, Ready::WRITABLE | Ready::WRITE_CLOSED);
+    waits_for(Ready::HUP);
+    shared.fail(Some(SocketError::ConnectionReset));
+    assert!(told());
+    let over = socket.readiness();
+    assert!(over.contains(Ready::HUP | Ready::ERROR | Ready::READABLE | Ready::READ_CLOSED));
+    assert!(notices(&mailbox) > 0);
+}
+
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
