@@ -74,7 +74,7 @@ impl ShardCx<'_> {
 /// ```
 pub trait App {
     /// What other threads may send it ([`crate::ShardHandle::post`]).
-    type Command: Send;
+    type Command: Send + 'static;
 
     /// The shard runs: listen, connect.
     fn on_start(&mut self, cx: &mut ShardCx<'_>) {

@@ -23,7 +23,7 @@ use stack::{Config, ConfigError, Host, InterfaceConfig, InterfaceId};
 
 use crate::app::{App, ShardCx};
 use crate::clock::Clock;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Inbox, Mailbox};
 use crate::reply::Sender;
 use crate::snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 use crate::sockets::{Driver, Limits, Notice, Sockets};
@@ -63,7 +63,7 @@ pub struct ShardOptions {
     pub busy_poll: BusyPoll,
     /// Run on this CPU only.
     pub cpu: Option<usize>,
-    /// Messages from other threads that may wait, beside one notice for each live socket.
+    /// Messages from other threads that may wait, beside those in the threads' rings and one notice for each live socket.
     pub mailbox: usize,
     /// How long a stopping shard goes on to send what was written before.
     pub drain: Duration,
@@ -153,8 +153,9 @@ pub struct Shard<A: App> {
     app: A,
     clock: Clock,
     started: Instant,
-    mailbox: Arc<Mailbox<Message<A::Command>>>,
-    inbox: Vec<Message<A::Command>>,
+    inbox: Inbox<Message<A::Command>>,
+    /// Messages taken from it, between two turns empty.
+    messages: Vec<Message<A::Command>>,
     options: ShardOptions,
     meters: Meters,
     /// The time of the turn, and of the last turn that had work.
@@ -186,18 +187,19 @@ impl Shard<Driver> {
         limits: Limits,
         options: ShardOptions,
     ) -> Result<(Self, Sockets), ShardError> {
-        let mailbox = new_mailbox::<Notice>(&options)?;
-        let (driver, sockets) = Driver::new(mailbox.clone(), limits, &config);
+        let (mailbox, inbox) = new_mailbox::<Notice>(&options)?;
+        let (driver, sockets) = Driver::new(mailbox, limits, &config);
         Ok((
-            Self::assemble(config, seed, driver, mailbox, options)?,
+            Self::assemble(config, seed, driver, inbox, options)?,
             sockets,
         ))
     }
 }
 
-fn new_mailbox<C>(options: &ShardOptions) -> Result<Arc<Mailbox<Message<C>>>, ShardError> {
-    let made = Mailbox::new(options.mailbox);
-    made.map(Arc::new)
+type Ends<C> = (Arc<Mailbox<Message<C>>>, Inbox<Message<C>>);
+
+fn new_mailbox<C: Send + 'static>(options: &ShardOptions) -> Result<Ends<C>, ShardError> {
+    Mailbox::new(options.mailbox)
         .map_err(|error| ShardError::System("cannot make an eventfd; raise `ulimit -n`", error))
 }
 
@@ -211,15 +213,15 @@ impl<A: App> Shard<A> {
         app: A,
         options: ShardOptions,
     ) -> Result<Self, ShardError> {
-        let mailbox = new_mailbox(&options)?;
-        Self::assemble(config, seed, app, mailbox, options)
+        let (_, inbox) = new_mailbox(&options)?;
+        Self::assemble(config, seed, app, inbox, options)
     }
 
     fn assemble(
         config: Config,
         seed: u64,
         app: A,
-        mailbox: Arc<Mailbox<Message<A::Command>>>,
+        inbox: Inbox<Message<A::Command>>,
         options: ShardOptions,
     ) -> Result<Self, ShardError> {
         let clock = Clock::new();
@@ -230,8 +232,8 @@ impl<A: App> Shard<A> {
             app,
             clock,
             started: now,
-            mailbox,
-            inbox: Vec::new(),
+            inbox,
+            messages: Vec::new(),
             options,
             meters: Meters::default(),
             now,
@@ -281,7 +283,7 @@ impl<A: App> Shard<A> {
 
     /// A handle for other threads.
     pub fn handle(&self) -> ShardHandle<A::Command> {
-        ShardHandle::new(self.mailbox.clone())
+        ShardHandle::new(self.inbox.mailbox().clone())
     }
 
     /// How it runs.
@@ -318,7 +320,7 @@ impl<A: App> Shard<A> {
 
     pub(crate) fn run_pinned(&mut self) -> Result<(), ShardError> {
         self.begin();
-        while !self.mailbox.stopping() && !self.stop {
+        while !self.inbox.mailbox().stopping() && !self.stop {
             if !self.turn() {
                 self.rest(SLEEP_MAX)?;
             }
@@ -403,11 +405,11 @@ impl<A: App> Shard<A> {
     }
 
     fn take_messages(&mut self) -> bool {
-        let mut inbox = std::mem::take(&mut self.inbox);
-        self.mailbox.drain(&mut inbox);
-        let any = !inbox.is_empty();
-        self.meters.messages += inbox.len() as u64;
-        for message in inbox.drain(..) {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.inbox.drain(&mut messages);
+        let any = !messages.is_empty();
+        self.meters.messages += messages.len() as u64;
+        for message in messages.drain(..) {
             match message {
                 Message::App(command) => {
                     self.with_app(|app, cx| app.on_command(cx, command));
@@ -416,7 +418,7 @@ impl<A: App> Shard<A> {
                 Message::Call(Call(call)) => call(&mut self.host, self.now),
             }
         }
-        self.inbox = inbox;
+        self.messages = messages;
         any
     }
 
@@ -469,11 +471,11 @@ impl<A: App> Shard<A> {
             BusyPoll::For(_) | BusyPoll::Never => {}
         }
         self.check_ports()?;
-        self.mailbox.wake().prepare();
-        if !self.mailbox.has_work() || (self.stop && !self.mailbox.has_messages()) {
+        self.inbox.mailbox().wake().prepare();
+        if !self.inbox.mailbox().has_work() || (self.stop && !self.inbox.mailbox().has_messages()) {
             self.sleep(longest);
         }
-        self.mailbox.wake().awake();
+        self.inbox.mailbox().wake().awake();
         Ok(())
     }
 
@@ -485,7 +487,7 @@ impl<A: App> Shard<A> {
         }
         let mut fds = Vec::with_capacity(self.ports.len() + 1);
         fds.push(PollFd::from_borrowed_fd(
-            self.mailbox.wake().fd(),
+            self.inbox.mailbox().wake().fd(),
             PollFlags::IN,
         ));
         for slot in self.ports.iter().filter(|slot| !slot.failed) {
@@ -504,7 +506,7 @@ impl<A: App> Shard<A> {
         // An interrupted sleep is a short sleep.
         let _ = poll(&mut fds, Some(&timeout));
         if fds[0].revents().contains(PollFlags::IN) {
-            self.mailbox.wake().drain();
+            self.inbox.mailbox().wake().drain();
         }
         drop(fds);
         self.meters.sleeps += 1;
@@ -590,7 +592,7 @@ impl<A: App> Shard<A> {
             at: self.now,
             uptime: self.now - self.started,
             meters: Meters {
-                wakes: self.mailbox.wake().written(),
+                wakes: self.inbox.mailbox().wake().written(),
                 ..self.meters
             },
             drops: self.host.stats().drops.clone(),
@@ -621,7 +623,7 @@ fn port_snapshot(slot: &PortSlot) -> PortSnapshot {
 impl<A: App> Drop for Shard<A> {
     fn drop(&mut self) {
         // Nobody will read: senders learn it, and what they sent is dropped.
-        drop(self.mailbox.close());
+        self.inbox.close();
         let pool = self.host.pool_mut();
         for slot in &mut self.ports {
             slot.rx.clear(pool);

@@ -31,7 +31,7 @@ impl<C> std::fmt::Debug for ShardHandle<C> {
     }
 }
 
-impl<C> ShardHandle<C> {
+impl<C: Send + 'static> ShardHandle<C> {
     pub(crate) fn new(mailbox: Arc<Mailbox<Message<C>>>) -> Self {
         Self { mailbox }
     }
@@ -70,7 +70,9 @@ impl<C> ShardHandle<C> {
         let _ = self.mailbox.post(Message::Call(call));
         answer
     }
+}
 
+impl<C> ShardHandle<C> {
     /// Asks the shard to end.
     pub fn stop(&self) {
         self.mailbox.stop();

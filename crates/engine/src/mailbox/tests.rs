@@ -9,9 +9,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::*;
 
 /// The shard's side of the protocol: sleeps without a timeout, so that a lost wake-up hangs the test.
-fn next_batch(mailbox: &Mailbox<u64>, into: &mut Vec<u64>, announced: &mut u64) {
+fn next_batch(inbox: &mut Inbox<u64>, into: &mut Vec<u64>, announced: &mut u64) {
     loop {
-        mailbox.drain(into);
+        inbox.drain(into);
+        let mailbox = inbox.mailbox();
         if !into.is_empty() || mailbox.stopping() {
             return;
         }
@@ -28,22 +29,105 @@ fn next_batch(mailbox: &Mailbox<u64>, into: &mut Vec<u64>, announced: &mut u64) 
 
 #[test]
 fn bound_and_order() {
-    let mailbox = Mailbox::new(2).unwrap();
-    mailbox.post(1).unwrap();
-    mailbox.post(2).unwrap();
-    assert_eq!(mailbox.post(3), Err((3, PostError::Full)));
-    mailbox.post_unbounded(4).unwrap();
+    let (mailbox, mut inbox) = Mailbox::new(2).unwrap();
     let mut got = Vec::new();
-    mailbox.drain(&mut got);
-    assert_eq!(got, [1, 2, 4]);
-    mailbox.post(5).unwrap();
-    assert_eq!(mailbox.close(), [5]);
-    assert_eq!(mailbox.post(6), Err((6, PostError::Closed)));
+    // Two in the lane, two in the queue.
+    for n in 1..=4 {
+        mailbox.post(n).unwrap();
+    }
+    assert_eq!(mailbox.post(5), Err((5, PostError::Full)));
+    mailbox.post_unbounded(6).unwrap();
+    inbox.drain(&mut got);
+    assert_eq!(got, [1, 2, 3, 4, 6]);
+    mailbox.post(7).unwrap();
+    inbox.close();
+    assert_eq!(mailbox.post(8), Err((8, PostError::Closed)));
+}
+
+/// Says how many of it were dropped.
+#[derive(Debug)]
+struct Counted(Arc<AtomicU64>);
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_nobody_drained_is_dropped_when_the_mailbox_closes() {
+    let dropped = Arc::new(AtomicU64::new(0));
+    let (mailbox, inbox) = Mailbox::new(3).unwrap();
+    for _ in 0..5 {
+        let _ = mailbox.post(Counted(dropped.clone()));
+    }
+    assert_eq!(dropped.load(Ordering::Relaxed), 0);
+    drop(inbox);
+    assert_eq!(dropped.load(Ordering::Relaxed), 5);
+}
+
+/// Whoever comes when the mailbox is about to close is heard, refused or dropped: nothing stays in a lane.
+#[test]
+fn nothing_is_left_behind_by_a_race_with_the_end() {
+    for _ in 0..300 {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let (mailbox, inbox) = Mailbox::new(64).unwrap();
+        let closer = thread::spawn(move || drop(inbox));
+        let mut left = 0;
+        loop {
+            left += 1;
+            if mailbox.post(Counted(dropped.clone())).is_err() {
+                break;
+            }
+        }
+        closer.join().unwrap();
+        assert_eq!(dropped.load(Ordering::Relaxed), left);
+    }
+}
+
+/// More threads than lanes, more messages than room, threads that come and go: all arrives once, in each thread's order.
+#[test]
+fn each_thread_s_messages_arrive_in_order() {
+    const AT_ONCE: u64 = 2 * LANES as u64;
+    const EACH: u64 = 2_000;
+    let (mailbox, mut inbox) = Mailbox::new(usize::MAX).unwrap();
+    let mut got = Vec::new();
+    let mut next = vec![0; 3 * AT_ONCE as usize];
+    for round in 0..3 {
+        let threads: Vec<_> = (0..AT_ONCE)
+            .map(|who| {
+                let (mailbox, who) = (mailbox.clone(), round * AT_ONCE + who);
+                thread::spawn(move || {
+                    for n in 0..EACH {
+                        mailbox.post(who << 32 | n).unwrap();
+                        if n % 500 == who {
+                            thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut left = AT_ONCE * EACH;
+        while left > 0 {
+            inbox.drain(&mut got);
+            left -= got.len() as u64;
+            for message in got.drain(..) {
+                let (who, n) = ((message >> 32) as usize, message & 0xffff_ffff);
+                assert_eq!(n, next[who], "of thread {who}");
+                next[who] += 1;
+            }
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+    inbox.drain(&mut got);
+    assert!(got.is_empty());
+    assert_eq!(lock(&mailbox.queue).free, u64::MAX, "lanes are given back");
 }
 
 #[test]
 fn no_write_while_awake() {
-    let mailbox = Mailbox::new(1024).unwrap();
+    let (mailbox, mut inbox) = Mailbox::new(1024).unwrap();
     for n in 0..1000u64 {
         mailbox.post(n).unwrap();
     }
@@ -59,7 +143,7 @@ fn no_write_while_awake() {
     );
     mailbox.wake().awake();
     let mut got = Vec::new();
-    mailbox.drain(&mut got);
+    inbox.drain(&mut got);
     mailbox.wake().prepare();
     mailbox.post(1).unwrap();
     mailbox.post(2).unwrap();
@@ -76,7 +160,7 @@ fn no_write_while_awake() {
 fn no_lost_wake_up() {
     const SENDERS: u64 = 4;
     const ROUNDS: u64 = 20_000;
-    let mailbox = Arc::new(Mailbox::new(64).unwrap());
+    let (mailbox, mut inbox) = Mailbox::new(64).unwrap();
     let answered: Arc<Vec<AtomicU64>> = Arc::new((0..SENDERS).map(|_| AtomicU64::new(0)).collect());
     let senders: Vec<_> = (0..SENDERS)
         .map(|who| {
@@ -92,11 +176,11 @@ fn no_lost_wake_up() {
         })
         .collect();
     let shard = {
-        let (mailbox, answered) = (mailbox.clone(), answered.clone());
+        let answered = answered.clone();
         thread::spawn(move || {
             let (mut batch, mut announced, mut total) = (Vec::new(), 0, 0u64);
             while total < SENDERS * ROUNDS {
-                next_batch(&mailbox, &mut batch, &mut announced);
+                next_batch(&mut inbox, &mut batch, &mut announced);
                 for who in batch.drain(..) {
                     total += 1;
                     answered[who as usize].fetch_add(1, Ordering::Release);
@@ -118,11 +202,8 @@ fn no_lost_wake_up() {
 #[test]
 fn stop_wakes_a_sleeper() {
     for _ in 0..500 {
-        let mailbox = Arc::new(Mailbox::<u64>::new(4).unwrap());
-        let sleeper = {
-            let mailbox = mailbox.clone();
-            thread::spawn(move || next_batch(&mailbox, &mut Vec::new(), &mut 0))
-        };
+        let (mailbox, mut inbox) = Mailbox::<u64>::new(4).unwrap();
+        let sleeper = thread::spawn(move || next_batch(&mut inbox, &mut Vec::new(), &mut 0));
         mailbox.stop();
         sleeper.join().unwrap();
     }

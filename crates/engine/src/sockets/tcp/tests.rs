@@ -6,27 +6,27 @@ use std::thread;
 use stack::Ready;
 
 use super::*;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Inbox, Mailbox};
 use crate::shard::Message;
 use crate::sockets::{Limits, Notice, Sockets, Subject};
 
 /// A socket in `phase`, and the shard's end of its mailbox.
-fn socket(phase: Phase) -> (TcpSocket, Arc<TcpShared>, Arc<Mailbox<Message<Notice>>>) {
-    let mailbox = Arc::new(Mailbox::new(16).unwrap());
+fn socket(phase: Phase) -> (TcpSocket, Arc<TcpShared>, Inbox<Message<Notice>>) {
+    let (mailbox, inbox) = Mailbox::new(16).unwrap();
     let limits = Limits {
         receive: Limits::MIN,
         send: Limits::MIN,
     };
-    let sockets = Sockets::new(mailbox.clone(), limits, TcpOptions::default());
+    let sockets = Sockets::new(mailbox, limits, TcpOptions::default());
     let remote = "192.0.2.1:80".parse().unwrap();
     let shared = Arc::new(TcpShared::new(sockets.door, phase, remote, None));
-    (TcpSocket::new(shared.clone()), shared, mailbox)
+    (TcpSocket::new(shared.clone()), shared, inbox)
 }
 
 /// What the shard finds in its mailbox: how many notices. Their flags are cleared.
-fn notices(mailbox: &Mailbox<Message<Notice>>) -> usize {
+fn notices(inbox: &mut Inbox<Message<Notice>>) -> usize {
     let mut messages = Vec::new();
-    mailbox.drain(&mut messages);
+    inbox.drain(&mut messages);
     let n = messages.len();
     for message in messages {
         if let Message::App(notice) = message
@@ -72,7 +72,7 @@ fn write(socket: &TcpSocket, buf: &[u8]) -> io::Result<usize> {
 
 #[test]
 fn written_bytes_are_bounded_and_noticed_once() {
-    let (socket, shared, mailbox) = socket(Phase::Open);
+    let (socket, shared, mut inbox) = socket(Phase::Open);
     let data: Vec<u8> = (0..3 * Limits::MIN).map(|n| (n % 251) as u8).collect();
     let mut written = 0;
     let full = loop {
@@ -83,15 +83,15 @@ fn written_bytes_are_bounded_and_noticed_once() {
     };
     assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
     assert_eq!(written, Limits::MIN);
-    assert_eq!(notices(&mailbox), 1);
+    assert_eq!(notices(&mut inbox), 1);
     assert_eq!(take_written(&shared), data[..written]);
     assert_eq!(write(&socket, b"more").unwrap(), 4);
-    assert_eq!(notices(&mailbox), 1);
+    assert_eq!(notices(&mut inbox), 1);
 }
 
 #[test]
 fn a_writer_that_blocks_goes_on_when_there_is_room() {
-    let (socket, shared, _mailbox) = socket(Phase::Open);
+    let (socket, shared, _inbox) = socket(Phase::Open);
     while write(&socket, &[7; 60_000]).is_ok() {}
     assert!(!socket.wait_writable(Some(Instant::now())));
     thread::scope(|scope| {
@@ -106,7 +106,7 @@ fn a_writer_that_blocks_goes_on_when_there_is_room() {
 
 #[test]
 fn reading_resumes_the_shard_once() {
-    let (socket, shared, mailbox) = socket(Phase::Open);
+    let (socket, shared, mut inbox) = socket(Phase::Open);
     for _ in 0..4 {
         deliver(&shared, &[1; Limits::MIN / 4]);
     }
@@ -119,7 +119,7 @@ fn reading_resumes_the_shard_once() {
     assert_eq!(total, Limits::MIN);
     assert_eq!(shared.state().rx_len, 0);
     assert_eq!(
-        notices(&mailbox),
+        notices(&mut inbox),
         1,
         "one notice for all the room that was made"
     );
@@ -127,7 +127,7 @@ fn reading_resumes_the_shard_once() {
 
 #[test]
 fn data_comes_before_the_error_and_the_error_once() {
-    let (socket, shared, _mailbox) = socket(Phase::Open);
+    let (socket, shared, _inbox) = socket(Phase::Open);
     deliver(&shared, b"last words");
     shared.fail(Some(SocketError::ConnectionReset));
     let mut buf = [0; 32];
@@ -146,7 +146,7 @@ fn data_comes_before_the_error_and_the_error_once() {
 
 #[test]
 fn end_of_stream() {
-    let (socket, shared, _mailbox) = socket(Phase::Open);
+    let (socket, shared, _inbox) = socket(Phase::Open);
     let mut buf = [0; 8];
     assert_eq!(
         read(&socket, &mut buf).unwrap_err().kind(),
@@ -169,21 +169,21 @@ fn end_of_stream() {
 
 #[test]
 fn shutdown_for_writing_follows_the_data() {
-    let (socket, shared, mailbox) = socket(Phase::Open);
+    let (socket, shared, mut inbox) = socket(Phase::Open);
     write(&socket, b"data").unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
     assert_eq!(
         write(&socket, b"late").unwrap_err().kind(),
         io::ErrorKind::BrokenPipe
     );
-    assert_eq!(notices(&mailbox), 1);
+    assert_eq!(notices(&mut inbox), 1);
     let state = shared.state();
     assert!(state.write_shut && state.tx_len == 4);
 }
 
 #[test]
 fn a_connection_is_reported_when_it_is_decided() {
-    let (socket, shared, _mailbox) = socket(Phase::Connecting);
+    let (socket, shared, _inbox) = socket(Phase::Connecting);
     assert!(socket.connected().is_none());
     assert_eq!(
         write(&socket, b"early").unwrap_err().kind(),
@@ -210,24 +210,24 @@ fn dropping_says_how_to_close() {
         (false, Some(Duration::ZERO), Close::Abort),
         (false, Some(Duration::from_secs(5)), Close::Graceful),
     ] {
-        let (socket, shared, mailbox) = socket(Phase::Open);
+        let (socket, shared, mut inbox) = socket(Phase::Open);
         if unread {
             deliver(&shared, b"never read");
         }
         socket
             .set_options(|options| options.linger = linger)
             .unwrap();
-        notices(&mailbox);
+        notices(&mut inbox);
         drop(socket);
         assert_eq!(shared.state().closed, Some(expected));
-        assert_eq!(notices(&mailbox), 1);
+        assert_eq!(notices(&mut inbox), 1);
     }
 }
 
 #[test]
 fn a_stopped_host_fails_every_call() {
-    let (socket, _shared, mailbox) = socket(Phase::Open);
-    drop(mailbox.close());
+    let (socket, _shared, inbox) = socket(Phase::Open);
+    drop(inbox);
     write(&socket, b"unknowing").unwrap();
     assert_eq!(
         write(&socket, b"x").unwrap_err().kind(),
@@ -245,7 +245,7 @@ fn a_stopped_host_fails_every_call() {
 
 #[test]
 fn what_the_peer_said_before_the_host_stopped_counts() {
-    let (socket, shared, _mailbox) = socket(Phase::Open);
+    let (socket, shared, _inbox) = socket(Phase::Open);
     deliver(&shared, b"all");
     {
         let mut state = shared.state();
@@ -260,9 +260,9 @@ fn what_the_peer_said_before_the_host_stopped_counts() {
 
 #[test]
 fn a_dropped_notice_fails_its_socket() {
-    let (socket, _shared, mailbox) = socket(Phase::Open);
+    let (socket, _shared, inbox) = socket(Phase::Open);
     write(&socket, b"x").unwrap();
-    drop(mailbox.close());
+    drop(inbox);
     assert!(write(&socket, b"x").is_err());
 }
 
@@ -271,7 +271,7 @@ fn a_dropped_notice_fails_its_socket() {
 #[test]
 fn a_stream_through_the_record() {
     const TOTAL: usize = 16 << 20;
-    let (socket, shared, mailbox) = socket(Phase::Open);
+    let (socket, shared, mut inbox) = socket(Phase::Open);
     let byte = |n: usize| (n / 3 % 253) as u8;
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -292,7 +292,7 @@ fn a_stream_through_the_record() {
                 }
             }
         });
-        scope.spawn(|| loop_back(&shared, &mailbox, TOTAL));
+        scope.spawn(|| loop_back(&shared, &mut inbox, TOTAL));
         let mut got = 0;
         let mut buf = vec![0; 50_000];
         while got < TOTAL {
@@ -311,12 +311,13 @@ fn a_stream_through_the_record() {
 }
 
 /// A shard whose stack is a wire to itself. It sleeps without a timeout.
-fn loop_back(shared: &Arc<TcpShared>, mailbox: &Mailbox<Message<Notice>>, total: usize) {
+fn loop_back(shared: &Arc<TcpShared>, inbox: &mut Inbox<Message<Notice>>, total: usize) {
     use rustix::event::{PollFd, PollFlags, poll};
     let mut moved = 0;
     let mut held = Vec::new();
     while moved < total {
-        if notices(mailbox) == 0 && held.is_empty() {
+        if notices(inbox) == 0 && held.is_empty() {
+            let mailbox = inbox.mailbox();
             mailbox.wake().prepare();
             if !mailbox.has_work() {
                 let mut fds = [PollFd::from_borrowed_fd(mailbox.wake().fd(), PollFlags::IN)];
