@@ -112,7 +112,7 @@ pub(super) const ROOMS: &[Room] = &[
         name: "posix",
         folder: "crates/posix",
         uses: &["base", "stack"],
-        tests_use: &[],
+        tests_use: &["interop"],
         borrows: Some(&["libc", "rustix"]),
         pure: false,
         unsafe_in: &[],
