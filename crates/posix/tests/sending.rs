@@ -108,6 +108,17 @@ fn datagrams_are_put_together_with_more() {
 }
 
 #[test]
+fn an_error_is_told_before_a_shut_direction() {
+    let world = &mut Alone::new();
+    let fd = socket(world, V4, DATAGRAM, 0).unwrap();
+    connect(world, fd, &sockaddr("127.0.0.1:9")).unwrap();
+    put(world, fd, b"nobody is there", 0).unwrap();
+    shutdown(world, fd, libc::SHUT_WR).unwrap();
+    assert_eq!(put(world, fd, b"x", 0), Err(Errno::CONNREFUSED));
+    assert_eq!(put(world, fd, b"x", 0), Err(Errno::PIPE));
+}
+
+#[test]
 fn a_writer_hears_of_room_below_the_notsent_mark() {
     let world = &mut Alone::new();
     let (_, client, server) = pair(world, "127.0.0.1:80");

@@ -309,7 +309,7 @@ fn send_datagram<W: World>(
     }
     let len = pieces.iter().map(|piece| piece.len()).sum();
     if world.table().get(fd)?.shut_write {
-        return Err(Errno::PIPE);
+        return Err(world.host().take_error(id).map_or(Errno::PIPE, Errno::from));
     }
     let mut whole = match world.table().get_mut(fd)?.held.take() {
         Some(held) => held,
