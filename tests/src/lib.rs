@@ -3,7 +3,8 @@
 //! The tests themselves do not live here; they are in `tests/`: `kernel` (the Linux kernel's own stack) and `programs`
 //! (ping, curl and others on top of it). This is their bench: a cable between the kernel and a host ([`Setup`]), the
 //! thread that runs the host ([`Machine`]), a middle that loses and reorders frames ([`Middle`]), streams of known
-//! bytes ([`Pattern`], [`Streams`]) and the kernel's side of them ([`kernel`]).
+//! bytes ([`Pattern`], [`Streams`]) and the kernel's side of them ([`kernel`]). Who needs nobody but a host, on virtual time, finds it
+//! in [`alone`].
 //!
 //! Neither the engine nor the library's sockets are used here: a fault found is the stack's, the port's or the
 //! kernel's.
@@ -13,6 +14,7 @@
 #![allow(clippy::unwrap_used)]
 #![forbid(unsafe_code)]
 
+pub mod alone;
 mod cable;
 mod data;
 pub mod frames;

@@ -1,15 +1,13 @@
 //! The calls against a host that talks to itself on virtual time: results, errors and their order are Linux's.
 #![allow(clippy::unwrap_used)]
 
-mod alone;
-
 use core::time::Duration;
 use std::io::{IoSlice, IoSliceMut};
 
 use posix::{Errno, PollFd, accept, bind, close, connect, fcntl, getpeername, getsockname};
 use posix::{getsockopt, ioctl, listen, poll, receive, send, setsockopt, shutdown, socket};
 
-use alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
+use interop::alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
 
 #[test]
 fn sockets_of_what_there_is_not_are_refused_as_by_linux() {

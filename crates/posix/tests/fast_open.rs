@@ -1,13 +1,11 @@
 //! Fast Open by its calls and options, with Linux's results, against a host that talks to itself on virtual time.
 #![allow(clippy::unwrap_used)]
 
-mod alone;
-
 use posix::{Errno, World, accept, bind, close, connect, getsockopt, listen, send, setsockopt};
 use posix::{getsockname, socket};
 use std::io::IoSlice;
 
-use alone::{Alone, DATAGRAM, STREAM, V4, get, number, put, set, sockaddr};
+use interop::alone::{Alone, DATAGRAM, STREAM, V4, get, number, put, set, sockaddr};
 
 const TCP: i32 = libc::IPPROTO_TCP;
 const KEY: i32 = 33;

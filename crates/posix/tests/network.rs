@@ -2,50 +2,36 @@
 //! foreign addresses; and splice.
 #![allow(clippy::unwrap_used)]
 
-mod alone;
-
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::AsRawFd;
 
-use base::{Batch, Chain, Packet};
 use posix::{
     Control, Errno, Message, PollFd, bind, close, connect, handed_over, listen, poll, receive,
 };
 use posix::{accept, getsockopt, send_message, socket, splice};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
+use interop::alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
 
 const IP: i32 = libc::SOL_IP;
 const IPV6: i32 = libc::SOL_IPV6;
 
-impl Alone {
-    /// A packet comes in by the link.
-    fn arrive(&mut self, packet: &[u8]) {
-        let mut chain = Chain::default();
-        self.host.pool_mut().append_bytes(&mut chain, packet);
-        let mut batch = Batch::new();
-        batch.push(Packet::new(chain)).ok().unwrap();
-        self.host.handle_batch(self.now, self.link, &mut batch);
-    }
-
-    /// 10.0.0.9 says of the packet (IPv4) that it did not get on: type, code and second word.
-    fn complain(&mut self, packet: &[u8], head: [u8; 8]) {
-        let quote = &packet[..packet.len().min(28)];
-        let mut icmp = [&head[..], quote].concat();
-        icmp[2..4].fill(0);
-        let sum = sum(&icmp);
-        icmp[2..4].copy_from_slice(&sum);
-        let mut ip = vec![
-            0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1,
-        ];
-        let len = (ip.len() + icmp.len()) as u16;
-        ip[2..4].copy_from_slice(&len.to_be_bytes());
-        let check = self::sum(&ip);
-        ip[10..12].copy_from_slice(&check);
-        self.arrive(&[ip, icmp].concat());
-    }
+/// 10.0.0.9 says of the packet (IPv4) that it did not get on: type, code and second word.
+fn complain(world: &mut Alone, packet: &[u8], head: [u8; 8]) {
+    let quote = &packet[..packet.len().min(28)];
+    let mut icmp = [&head[..], quote].concat();
+    icmp[2..4].fill(0);
+    let sum = sum(&icmp);
+    icmp[2..4].copy_from_slice(&sum);
+    let mut ip = vec![
+        0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1,
+    ];
+    let len = (ip.len() + icmp.len()) as u16;
+    ip[2..4].copy_from_slice(&len.to_be_bytes());
+    let check = self::sum(&ip);
+    ip[10..12].copy_from_slice(&check);
+    world.arrive(&[ip, icmp].concat());
 }
 
 /// The Internet checksum.
@@ -98,12 +84,12 @@ fn icmp_errors_are_queued_for_who_asks() {
     bind(world, fd, &sockaddr("10.0.0.1:7000")).unwrap();
     connect(world, fd, &sockaddr("10.0.0.2:9")).unwrap();
     let unreachable = [3, 1, 0, 0, 0, 0, 0, 0];
-    world.complain(&datagram(7000, 9), unreachable);
+    complain(world, &datagram(7000, 9), unreachable);
     assert_eq!(polled(world, fd), 0, "soft, and nobody asked");
     set(world, fd, IP, libc::IP_RECVERR, 1).unwrap();
     assert_eq!(number(world, fd, IP, libc::IP_RECVERR), Ok(1));
-    world.complain(&datagram(7000, 9), unreachable);
-    world.complain(&datagram(7000, 9), [3, 4, 0, 0, 0, 0, 4, 176]);
+    complain(world, &datagram(7000, 9), unreachable);
+    complain(world, &datagram(7000, 9), [3, 4, 0, 0, 0, 0, 4, 176]);
     assert!(polled(world, fd) & libc::POLLERR != 0);
     for (errno, kind, code, info) in [
         (libc::EHOSTUNREACH, 3, 1, 0_u32),

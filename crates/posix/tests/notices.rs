@@ -1,8 +1,6 @@
 //! The error queue: completions of MSG_ZEROCOPY, timestamps of what is sent.
 #![allow(clippy::unwrap_used)]
 
-mod alone;
-
 use core::time::Duration;
 use std::io::{IoSlice, IoSliceMut};
 
@@ -11,7 +9,7 @@ use posix::{
 };
 use posix::{shutdown, socket};
 
-use alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
+use interop::alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
 
 const SOCKET: i32 = libc::SOL_SOCKET;
 const ZEROCOPY: i32 = 60;

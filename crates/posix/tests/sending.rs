@@ -1,13 +1,11 @@
 //! What writers say of their bytes, and urgent data on both ends, against a host that talks to itself: as on Linux.
 #![allow(clippy::unwrap_used)]
 
-mod alone;
-
 use std::io::IoSliceMut;
 
 use posix::{Errno, PollFd, bind, connect, ioctl, poll, receive, shutdown, socket};
 
-use alone::{Alone, DATAGRAM, V4, get, number, pair, put, set, sockaddr};
+use interop::alone::{Alone, DATAGRAM, V4, get, number, pair, put, set, sockaddr};
 
 const SIOCATMARK: u64 = 0x8905;
 const TCP_NOTSENT_LOWAT: i32 = 25;

@@ -1,13 +1,12 @@
 //! Plays scripts to a Millstream host on virtual time: first to make them up, then at the moments at which the kernel saw them.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use base::{Batch, Chain, Instant, Offloads, Packet};
+use base::Instant;
+use interop::alone::{self, Alone, address};
 use interop::{Family, frames};
-use posix::{Errno, PollFd, Table, World};
-use stack::{Config, Host, InterfaceConfig, InterfaceId};
+use posix::{Errno, PollFd};
+use stack::Config;
 use wire::{Addr, Cidr, EtherType, Mac};
 
 use crate::compare::difference;
@@ -18,109 +17,22 @@ use crate::stage::{Play, Reply, Trace};
 const NOBODY: (Mac, Mac) = (Mac([0; 6]), Mac([0; 6]));
 const START: Instant = Instant::from_secs(1000);
 
-/// A host, its sockets, and the cable's other end.
-struct Ours {
-    host: Host,
-    table: Table,
-    link: InterfaceId,
-    now: Instant,
-    sent: Vec<(Instant, Vec<u8>)>,
-}
-
-impl Ours {
-    fn new(now: Instant) -> Self {
-        let config = Config {
-            pool_blocks: 2048,
-            duplicate_detection: false,
-            accept_router_advertisements: false,
-            ..Config::default()
-        };
-        let mut host = Host::new(config, 5, now).unwrap();
-        let mut tunables = host.tcp_tunables();
-        tunables.comp_sack_nr = 0;
-        tunables.rmem_max = kernel::buffer_limit();
-        host.set_tcp_tunables(tunables).unwrap();
-        let interface = InterfaceConfig {
-            name: "tun0".into(),
-            mac: None,
-            mtu: 1500,
-            offloads: Offloads::NONE,
-        };
-        let link = host.add_interface(now, interface).unwrap();
-        for family in Family::BOTH {
-            let own = Cidr::new(Addr::from(family.kernel()), family.prefix()).unwrap();
-            host.add_address(now, link, own).unwrap();
-        }
-        Self {
-            host,
-            table: Table::new(),
-            link,
-            now,
-            sent: Vec::new(),
-        }
+/// The host scripts are played to.
+fn host(now: Instant) -> Alone {
+    let mut config = Config {
+        pool_blocks: 2048,
+        duplicate_detection: false,
+        accept_router_advertisements: false,
+        ..Config::default()
+    };
+    config.tcp.comp_sack_nr = 0;
+    config.tcp.rmem_max = kernel::buffer_limit();
+    let mut ours = Alone::of(config, now);
+    for family in Family::BOTH {
+        let own = Cidr::new(Addr::from(family.kernel()), family.prefix()).unwrap();
+        ours.host.add_address(now, ours.link, own).unwrap();
     }
-
-    /// Lets the host do all that is due.
-    fn turn(&mut self) -> bool {
-        let (mut batch, mut ready) = (Batch::new(), false);
-        loop {
-            let more = self.host.poll_transmit(self.now, self.link, &mut batch);
-            if batch.is_empty() && !more {
-                break;
-            }
-            while let Some(packet) = batch.pop_front() {
-                let pool = self.host.pool_mut();
-                let bytes: Vec<u8> = pool.slices(&packet.chain).flatten().copied().collect();
-                pool.free(packet.chain);
-                let ethertype = match bytes[0] >> 4 {
-                    4 => EtherType::IPV4,
-                    _ => EtherType::IPV6,
-                };
-                let frame = frames::ethernet(NOBODY.0, NOBODY.1, ethertype, &bytes);
-                self.sent.push((self.now, frame));
-            }
-        }
-        while self.host.poll_event().is_some() {
-            ready = true;
-        }
-        ready
-    }
-
-    /// Lets timers go off that are due now.
-    fn ring(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        self.host.handle_timers(self.now);
-        self.turn();
-    }
-
-    fn arrive(&mut self, frame: &[u8]) {
-        let packet = &frame[wire::ethernet::HEADER_LEN..];
-        let mut chain = Chain::default();
-        let taken = self.host.pool_mut().append_bytes(&mut chain, packet);
-        assert_eq!(taken, packet.len(), "the pool is empty");
-        let mut batch = Batch::new();
-        batch.push(Packet::new(chain)).unwrap();
-        self.host.handle_batch(self.now, self.link, &mut batch);
-        self.turn();
-    }
-}
-
-impl World for Ours {
-    fn now(&mut self) -> Instant {
-        self.now
-    }
-    fn host(&mut self) -> &mut Host {
-        &mut self.host
-    }
-    fn table(&mut self) -> &mut Table {
-        &mut self.table
-    }
-    fn changed(&mut self) -> bool {
-        self.turn()
-    }
-    fn wait(&mut self, _: Instant) {
-        panic!("no call of a script may wait");
-    }
+    ours
 }
 
 /// The host's end of a script.
@@ -151,7 +63,7 @@ struct Crossing {
 
 /// A script that is played to a host.
 struct Stage<'a> {
-    ours: Ours,
+    ours: Alone,
     ends: Ends,
     play: Play,
     port: u16,
@@ -212,7 +124,7 @@ pub(crate) fn follow(again: &dyn Fn() -> Play, port: u16, kernel: &Trace, slack:
 
 impl<'a> Stage<'a> {
     fn new(play: Play, port: u16) -> Self {
-        let mut ours = Ours::new(START);
+        let mut ours = host(START);
         let mut listener = None;
         if !play.script.active {
             let family = play.script.family;
@@ -249,7 +161,7 @@ impl<'a> Stage<'a> {
             }
             Some(Act::Poke(poke)) => {
                 let frame = self.play.peer.frame(&poke, NOBODY);
-                self.ours.arrive(&frame);
+                self.ours.arrive(&frame[wire::ethernet::HEADER_LEN..]);
             }
             None => {}
         }
@@ -303,7 +215,12 @@ impl<'a> Stage<'a> {
     }
 
     fn hear(&mut self) {
-        for (at, frame) in self.ours.sent.drain(..) {
+        for (at, packet) in self.ours.sent.drain(..) {
+            let ethertype = match packet[0] >> 4 {
+                4 => EtherType::IPV4,
+                _ => EtherType::IPV6,
+            };
+            let frame = frames::ethernet(NOBODY.0, NOBODY.1, ethertype, &packet);
             if let Some(segment) = frames::tcp(&frame) {
                 self.play.see(&segment, at - START);
             }
@@ -320,27 +237,17 @@ fn domain(family: Family) -> i32 {
     }
 }
 
-fn address(addr: SocketAddr) -> Vec<u8> {
-    let mut bytes = vec![0; 28];
-    let len = posix::write(&addr, addr.is_ipv6(), &mut bytes);
-    bytes.truncate(len);
-    bytes
-}
-
 fn number<T>(result: Result<T, Errno>, value: impl FnOnce(T) -> i64) -> Reply {
     Some(result.map(value).map_err(|errno| errno.0))
 }
 
-fn set(ours: &mut Ours, fd: i32, name: i32, on: bool) -> Reply {
-    let value = i32::from(on).to_ne_bytes();
-    number(
-        posix::setsockopt(ours, fd, libc::IPPROTO_TCP, name, &value),
-        |()| 0,
-    )
+fn set(ours: &mut Alone, fd: i32, name: i32, on: bool) -> Reply {
+    let done = alone::set(ours, fd, libc::IPPROTO_TCP, name, on.into());
+    number(done, |()| 0)
 }
 
 impl Ends {
-    fn call(&mut self, ours: &mut Ours, call: Call, port: u16) -> Reply {
+    fn call(&mut self, ours: &mut Alone, call: Call, port: u16) -> Reply {
         match call {
             Call::Connect if self.connection.is_none() && self.listener.is_none() => {
                 let fd = posix::socket(ours, domain(self.family), STREAM, 0).unwrap();
@@ -365,8 +272,7 @@ impl Ends {
         match call {
             Call::Send(len) => {
                 let data = bytes(self.written, len);
-                let result =
-                    posix::send(ours, fd, &[IoSlice::new(&data)], libc::MSG_NOSIGNAL, None);
+                let result = alone::put(ours, fd, &data, libc::MSG_NOSIGNAL);
                 self.written += result.map_or(0, |n| n as u32);
                 number(result, |n| n as i64)
             }
@@ -381,10 +287,8 @@ impl Ends {
             Call::NoDelay(on) => set(ours, fd, libc::TCP_NODELAY, on),
             Call::Cork(on) => set(ours, fd, libc::TCP_CORK, on),
             Call::Error => {
-                let value = posix::getsockopt(ours, fd, libc::SOL_SOCKET, libc::SO_ERROR);
-                number(value, |v| {
-                    i32::from_ne_bytes(*v.first_chunk().unwrap()).into()
-                })
+                let error = alone::number(ours, fd, libc::SOL_SOCKET, libc::SO_ERROR);
+                number(error, i64::from)
             }
             Call::Unread => number(posix::ioctl(ours, fd, libc::FIONREAD, 0), i64::from),
             Call::Poll => {
@@ -402,12 +306,8 @@ impl Ends {
     }
 }
 
-fn receive(ours: &mut Ours, fd: i32, len: usize, flags: i32, from: u32) -> (Reply, u32) {
-    let mut buffer = vec![0; len];
-    let result = posix::receive(ours, fd, &mut [IoSliceMut::new(&mut buffer)], flags);
-    let read = result.as_ref().map_or(0, |message| message.len);
-    (
-        number(result, |message| right(from, &buffer[..message.len])),
-        read as u32,
-    )
+fn receive(ours: &mut Alone, fd: i32, len: usize, flags: i32, from: u32) -> (Reply, u32) {
+    let result = alone::get(ours, fd, len, flags);
+    let read = result.as_ref().map_or(0, |bytes| bytes.len() as u32);
+    (number(result, |bytes| right(from, &bytes)), read)
 }

@@ -1,59 +1,14 @@
 //! A program on a Millstream host that talks to itself, on virtual time.
 
-use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use base::{Batch, Instant, Offloads};
-use posix::{EpollEvent, Errno, PollFd, Table, World};
-use stack::{Config, Host, InterfaceConfig, InterfaceId};
+use base::Instant;
+use interop::alone::{self, Alone, address};
+use posix::{EpollEvent, Errno, PollFd};
+use stack::Config;
 
 use crate::program::{Outcome, SETS, SOCKETS, Step};
-
-struct Alone {
-    host: Host,
-    table: Table,
-    now: Instant,
-    link: InterfaceId,
-}
-
-impl Alone {
-    fn hear(&mut self) -> bool {
-        let mut heard = false;
-        while let Some(event) = self.host.poll_event() {
-            self.table.hear(&event);
-            heard = true;
-        }
-        heard
-    }
-}
-
-impl World for Alone {
-    fn now(&mut self) -> Instant {
-        self.now
-    }
-
-    fn host(&mut self) -> &mut Host {
-        &mut self.host
-    }
-
-    fn table(&mut self) -> &mut Table {
-        &mut self.table
-    }
-
-    fn changed(&mut self) -> bool {
-        let (mut batch, mut heard) = (Batch::new(), self.hear());
-        while self.host.poll_transmit(self.now, self.link, &mut batch) || !batch.is_empty() {
-            batch.clear(self.host.pool_mut());
-            heard |= self.hear();
-        }
-        self.hear() || heard
-    }
-
-    fn wait(&mut self, deadline: Instant) {
-        panic!("nobody waits here, not until {deadline:?}");
-    }
-}
 
 pub(crate) struct Ours {
     world: Alone,
@@ -71,26 +26,12 @@ fn outcome<T>(result: Result<T, Errno>, number: impl FnOnce(T) -> usize) -> Outc
 
 impl Ours {
     pub(crate) fn new(port: u16) -> Self {
-        let now = Instant::from_secs(100);
         let config = Config {
             pool_blocks: 1024,
             ..Config::default()
         };
-        let mut host = Host::new(config, 7, now).unwrap();
-        let interface = InterfaceConfig {
-            name: "none".into(),
-            mac: None,
-            mtu: 1500,
-            offloads: Offloads::NONE,
-        };
-        let link = host.add_interface(now, interface).unwrap();
         Self {
-            world: Alone {
-                host,
-                table: Table::new(),
-                now,
-                link,
-            },
+            world: Alone::of(config, Instant::from_secs(100)),
             port,
             sockets: [None; SOCKETS as usize],
             sets: [None; SETS as usize],
@@ -99,22 +40,14 @@ impl Ours {
 
     /// Time passes.
     pub(crate) fn rest(&mut self, time: Duration) {
-        let world = &mut self.world;
-        let until = world.now + time;
-        world.changed();
-        while let Some(next) = world.host.next_deadline().filter(|at| *at <= until) {
-            world.now = world.now.max(next);
-            world.host.handle_timers(world.now);
-            world.changed();
-        }
-        world.now = until;
+        self.world.rest(time);
     }
 
     fn address(&self, port: u16) -> Vec<u8> {
-        let mut bytes = vec![0; 16];
-        let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port + port);
-        posix::write(&to, false, &mut bytes);
-        bytes
+        address(SocketAddr::new(
+            Ipv4Addr::LOCALHOST.into(),
+            self.port + port,
+        ))
     }
 
     pub(crate) fn play(&mut self, step: Step) -> Outcome {
@@ -159,16 +92,7 @@ impl Ours {
                 Outcome::Events(told.map(|e| (e.data, e.events)).collect())
             }
             Step::Socket { at, stream } => self.socket(at, stream),
-            Step::Bind { at, .. }
-            | Step::Connect { at, .. }
-            | Step::Accept { at, .. }
-            | Step::Send { at, .. }
-            | Step::Receive { at, .. }
-            | Step::Shutdown { at, .. }
-            | Step::Close { at }
-            | Step::Abort { at }
-            | Step::TakeError { at }
-            | Step::Poll { at } => match self.sockets[at as usize] {
+            _ => match step.socket().and_then(|at| self.sockets[at as usize]) {
                 Some(fd) => self.call(step, fd),
                 None => Outcome::Absent,
             },
@@ -190,18 +114,12 @@ impl Ours {
         let kind = kind | libc::SOCK_NONBLOCK;
         let fd = posix::socket(&mut self.world, libc::AF_INET, kind, 0).unwrap();
         if stream {
-            self.set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &[1])
-                .unwrap();
-            self.set(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &[1])
-                .unwrap();
+            let world = &mut self.world;
+            alone::set(world, fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).unwrap();
+            alone::set(world, fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1).unwrap();
         }
         self.put(at, Some(fd));
         Outcome::Done(0)
-    }
-
-    fn set(&mut self, fd: i32, level: i32, name: i32, value: &[i32]) -> Result<(), Errno> {
-        let bytes: Vec<u8> = value.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        posix::setsockopt(&mut self.world, fd, level, name, &bytes)
     }
 
     fn call(&mut self, step: Step, fd: i32) -> Outcome {
@@ -228,17 +146,11 @@ impl Ours {
                 Err(error) => Outcome::Failed(error.0),
             },
             Step::Send { len, .. } => {
-                let data = vec![0; len];
-                let flags = libc::MSG_NOSIGNAL;
-                outcome(
-                    posix::send(world, fd, &[IoSlice::new(&data)], flags, None),
-                    |n| n,
-                )
+                let sent = alone::put(world, fd, &vec![0; len], libc::MSG_NOSIGNAL);
+                outcome(sent, |n| n)
             }
             Step::Receive { len, .. } => {
-                let mut data = vec![0; len];
-                let got = posix::receive(world, fd, &mut [IoSliceMut::new(&mut data)], 0);
-                outcome(got, |message| message.len)
+                outcome(alone::get(world, fd, len, 0), |bytes| bytes.len())
             }
             Step::Shutdown { how, .. } => outcome(posix::shutdown(world, fd, how), |()| 0),
             Step::Close { at } => {
@@ -246,14 +158,14 @@ impl Ours {
                 Outcome::Done(0)
             }
             Step::Abort { at } => {
-                let set = self.set(fd, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
+                let linger = [1_i32.to_ne_bytes(), 0_i32.to_ne_bytes()].concat();
+                let set = posix::setsockopt(world, fd, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
                 self.put(at, None);
                 outcome(set, |()| 0)
             }
             Step::TakeError { .. } => {
-                let error = posix::getsockopt(world, fd, libc::SOL_SOCKET, libc::SO_ERROR);
-                let number = |bytes: Vec<u8>| bytes.first_chunk().map(|b| i32::from_ne_bytes(*b));
-                outcome(error, |bytes| number(bytes).unwrap() as usize)
+                let error = alone::number(world, fd, libc::SOL_SOCKET, libc::SO_ERROR);
+                outcome(error, |number| number as usize)
             }
             _ => {
                 let mut fds = [PollFd {

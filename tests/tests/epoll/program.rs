@@ -75,6 +75,23 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// The place of the socket it is a call on.
+    pub(crate) fn socket(self) -> Option<u32> {
+        match self {
+            Self::Bind { at, .. }
+            | Self::Connect { at, .. }
+            | Self::Accept { at, .. }
+            | Self::Send { at, .. }
+            | Self::Receive { at, .. }
+            | Self::Shutdown { at, .. }
+            | Self::Close { at }
+            | Self::Abort { at }
+            | Self::TakeError { at }
+            | Self::Poll { at } => Some(at),
+            _ => None,
+        }
+    }
+
     /// Whether it ends something, which may take the time of a delayed ACK.
     pub(crate) fn ends(self) -> bool {
         matches!(
