@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use base::Tally;
@@ -18,7 +18,7 @@ use crate::udp::UdpSocket;
 const BACKLOG: usize = 128;
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     sockets: Sockets,
     shard: ShardHandle<Notice>,
     started: Instant,
@@ -49,6 +49,14 @@ impl Host {
                 thread: Mutex::new(Some(thread)),
             }),
         }
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    pub(crate) fn upgrade(weak: &Weak<Inner>) -> Option<Self> {
+        weak.upgrade().map(|inner| Self { inner })
     }
 
     pub(crate) fn sockets(&self) -> &Sockets {
@@ -89,7 +97,9 @@ impl Host {
     /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable` and what else a kernel socket gives; the
     /// host has stopped.
     pub fn tcp_connect(&self, addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        each(addr, |addr| TcpStream::connect(self.sockets(), addr, None))
+        each(addr, |addr| {
+            TcpStream::connect_by(self.sockets(), addr, None)
+        })
     }
 
     /// Connects, waiting at most `timeout`, as [`std::net::TcpStream::connect_timeout`].
@@ -107,7 +117,7 @@ impl Host {
                 "cannot connect within no time",
             ));
         }
-        TcpStream::connect(self.sockets(), *addr, Some(timeout))
+        TcpStream::connect_by(self.sockets(), *addr, Some(timeout))
     }
 
     /// Binds a UDP socket, as [`std::net::UdpSocket::bind`]. Port 0: one that is free.

@@ -1,8 +1,9 @@
 //! Sockets of a TCP/IP stack in user space, with the names and habits of `std::net` and `tokio::net`.
 //!
 //! A [`Host`] is a whole machine of its own on the network: it has ports (devices), addresses and routes, and makes sockets.
-//! A program that used `std::net` changes its imports, and where it said `TcpListener::bind(addr)` it says
-//! `host.tcp_listen(addr)`.
+//! A program that used `std::net` changes its imports, and makes a host the default one ([`Host::make_default`]). With
+//! several hosts, or no liking for globals, it names the host: `host.tcp_listen(addr)` for `TcpListener::bind(addr)`,
+//! `host.tcp_connect(addr)`, `host.udp_bind(addr)`.
 //!
 //! ```no_run
 //! use std::io::{Read, Write};
@@ -40,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod current;
 mod error;
 mod host;
 mod tcp;

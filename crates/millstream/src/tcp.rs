@@ -3,14 +3,18 @@
 //! What does not live here: queues and wake-ups (`engine`), TCP itself (`stack`).
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Sockets, TcpListenerSocket, TcpSocket, deadline, io_error};
 use stack::{Keepalive, SocketError, TcpInfo, TcpOptions};
 
+use crate::host::Host;
 use crate::waiting::Waiting;
+
+/// What setsockopt(2) says of an option of the other family.
+pub(crate) const ENOPROTOOPT: i32 = 92;
 
 #[derive(Debug)]
 struct Stream {
@@ -60,7 +64,7 @@ impl TcpStream {
         &self.stream.socket
     }
 
-    pub(crate) fn connect(
+    pub(crate) fn connect_by(
         sockets: &Sockets,
         addr: SocketAddr,
         timeout: Option<Duration>,
@@ -78,6 +82,23 @@ impl TcpStream {
                 ));
             }
         }
+    }
+
+    /// Connects the default host ([`Host::make_default`]), as [`std::net::TcpStream::connect`]: to the first address that can
+    /// be connected to.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_connect`]; `NetworkDown` without a default host.
+    pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        Host::current()?.tcp_connect(addr)
+    }
+
+    /// Connects the default host, waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_connect_timeout`]; `NetworkDown` without a default host.
+    pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<Self> {
+        Host::current()?.tcp_connect_timeout(addr, timeout)
     }
 
     /// Reads without taking: the next [`Read::read`] gives the same bytes.
@@ -212,6 +233,23 @@ macro_rules! stream_options {
             /// None; the result is that of std's method.
             pub fn ttl(&self) -> io::Result<u32> {
                 Ok(self.$socket().options().ttl.map_or(64, u32::from))
+            }
+
+            /// Acknowledges what comes at once, or delays as usual (TCP_QUICKACK). TCP may change its mind later, as on Linux:
+            /// say it again after each read.
+            ///
+            /// # Errors
+            /// The host has stopped.
+            pub fn set_quickack(&self, quickack: bool) -> io::Result<()> {
+                self.$socket().set_quick_ack(quickack)
+            }
+
+            /// What was last said to `set_quickack`; a connection begins with quick acknowledgments.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn quickack(&self) -> io::Result<bool> {
+                Ok(self.$socket().quick_ack())
             }
 
             /// SO_LINGER. Nought makes the last drop reset the connection. Any other time changes nothing: dropping never
@@ -377,6 +415,15 @@ impl TcpListener {
         }
     }
 
+    /// Listens on the default host ([`Host::make_default`]), as [`std::net::TcpListener::bind`]: on the first address that
+    /// can be had. Port 0: one that is free.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_listen`]; `NetworkDown` without a default host.
+    pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        Host::current()?.tcp_listen(addr)
+    }
+
     /// The next connection and where it comes from. Waits for one.
     ///
     /// # Errors
@@ -439,6 +486,30 @@ impl TcpListener {
     /// None; the result is that of std's method.
     pub fn ttl(&self) -> io::Result<u32> {
         Ok(self.listener.socket.options().ttl.map_or(64, u32::from))
+    }
+
+    /// Refuses what std refuses: this can only be said before a socket is bound (IPV6_V6ONLY).
+    ///
+    /// # Errors
+    /// Always: `InvalidInput` of an IPv6 listener, ENOPROTOOPT of an IPv4 one.
+    #[deprecated(note = "this option can only be set before the socket is bound")]
+    pub fn set_only_v6(&self, _only_v6: bool) -> io::Result<()> {
+        match self.local_addr()? {
+            SocketAddr::V6(_) => Err(io_error(SocketError::InvalidInput)),
+            SocketAddr::V4(_) => Err(io::Error::from_raw_os_error(ENOPROTOOPT)),
+        }
+    }
+
+    /// Whether a listener on `[::]` leaves IPv4 alone: it never does.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT of an IPv4 listener.
+    #[deprecated(note = "this option can only be set before the socket is bound")]
+    pub fn only_v6(&self) -> io::Result<bool> {
+        match self.local_addr()? {
+            SocketAddr::V6(_) => Ok(false),
+            SocketAddr::V4(_) => Err(io::Error::from_raw_os_error(ENOPROTOOPT)),
+        }
     }
 
     /// The options accepted connections begin with.

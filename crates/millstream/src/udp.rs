@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::{UdpHandle, Via, answered};
 use stack::UdpOptions;
 
-use crate::host::each;
+use crate::host::{Host, each};
 use crate::waiting::Waiting;
 
 #[derive(Debug)]
@@ -57,13 +57,22 @@ impl UdpSocket {
         &self.inner.socket
     }
 
+    /// Binds to `addr` of the default host ([`Host::make_default`]), as [`std::net::UdpSocket::bind`]. Port 0: one that is
+    /// free.
+    ///
+    /// # Errors
+    /// As [`Host::udp_bind`]; `NetworkDown` without a default host.
+    pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        Host::current()?.udp_bind(addr)
+    }
+
     /// Sends a datagram to `addr`; how many bytes, which is all of them.
     ///
     /// # Errors
     /// EMSGSIZE beyond 65,507 bytes (65,527 over IPv6); `PermissionDenied` to 255.255.255.255 without
     /// [`UdpSocket::set_broadcast`]; `InvalidInput` for port 0; EAFNOSUPPORT for an IPv6 address from an IPv4 socket;
     /// why an earlier datagram was not sent; `WouldBlock` when the time is up.
-    pub fn send_to(&self, buf: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
+    pub fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
         let missing =
             || io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to");
         let addr = addr.to_socket_addrs()?.next().ok_or_else(missing)?;
@@ -132,7 +141,7 @@ impl UdpSocket {
     /// # Errors
     /// `NetworkUnreachable`; `AddrNotAvailable`; EAFNOSUPPORT for an address of the other family; `PermissionDenied` for a
     /// broadcast address without [`UdpSocket::set_broadcast`]; the host has stopped.
-    pub fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
+    pub fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
         each(addr, |addr| answered(self.socket().connect(addr).wait()))
     }
 
@@ -194,7 +203,8 @@ impl UdpSocket {
 
 /// Addresses and options that `UdpSocket` has here and with tokio.
 macro_rules! udp_options {
-    ($udp:ty) => {
+    // `$v4`: std names groups by reference, tokio by value.
+    ($udp:ty, $v4:ty) => {
         impl $udp {
             /// The bound address, with the real port.
             ///
@@ -314,13 +324,10 @@ macro_rules! udp_options {
             /// # Errors
             /// `InvalidInput` for an address that is no group; `AddrInUse` when joined already; ENOBUFS after 20 groups;
             /// ENODEV for an interface that is not there; the host has stopped.
-            pub fn join_multicast_v4(
-                &self,
-                group: &Ipv4Addr,
-                interface: &Ipv4Addr,
-            ) -> io::Result<()> {
-                let via = Via::Address(*interface);
-                answered(self.socket().membership(true, (*group).into(), via).wait())
+            pub fn join_multicast_v4(&self, group: $v4, interface: $v4) -> io::Result<()> {
+                let via = Via::Address(interface.to_owned());
+                let group = group.to_owned().into();
+                answered(self.socket().membership(true, group, via).wait())
             }
 
             /// As for IPv4. Interfaces are numbered from 1 in the order of their ports; 0 is the one the host would send by.
@@ -336,13 +343,10 @@ macro_rules! udp_options {
             ///
             /// # Errors
             /// `AddrNotAvailable` when it was not joined; ENODEV; the host has stopped.
-            pub fn leave_multicast_v4(
-                &self,
-                group: &Ipv4Addr,
-                interface: &Ipv4Addr,
-            ) -> io::Result<()> {
-                let via = Via::Address(*interface);
-                answered(self.socket().membership(false, (*group).into(), via).wait())
+            pub fn leave_multicast_v4(&self, group: $v4, interface: $v4) -> io::Result<()> {
+                let via = Via::Address(interface.to_owned());
+                let group = group.to_owned().into();
+                answered(self.socket().membership(false, group, via).wait())
             }
 
             /// Leaves a group that was joined on this interface.
@@ -373,4 +377,4 @@ macro_rules! udp_options {
 #[cfg(feature = "tokio")]
 pub(crate) use udp_options;
 
-udp_options!(UdpSocket);
+udp_options!(UdpSocket, &Ipv4Addr);

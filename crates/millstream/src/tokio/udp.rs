@@ -241,4 +241,4 @@ impl UdpSocket {
     }
 }
 
-udp_options!(UdpSocket);
+udp_options!(UdpSocket, Ipv4Addr);
