@@ -581,7 +581,7 @@ fn error_number<W: World>(world: &mut W, fd: i32, socket: &Socket) -> Result<i32
     let error = world.host().take_error(id);
     let connecting = matches!(socket.state, State::Connecting(_));
     let over = connecting && world.host().tcp_state(id) == Ok(TcpState::Closed);
-    if over && error == Some(SocketError::ConnectionReset) {
+    if over && matches!(error, None | Some(SocketError::ConnectionReset)) {
         // There has been a connection meanwhile, and what it brought can be read.
         world.table().get_mut(fd)?.state = State::Stream(id);
     } else if over {

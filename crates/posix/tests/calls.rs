@@ -525,3 +525,24 @@ fn what_came_before_a_reset_is_read_after_its_error() {
     assert_eq!(get(world, client, 9, 0).unwrap(), b"bye");
     assert_eq!(get(world, client, 9, 0).unwrap(), b"");
 }
+
+/// Whoever asked for an error alone never heard that the connection was made.
+#[test]
+fn what_came_before_the_end_is_read_after_no_error() {
+    let world = &mut Alone::new();
+    let listener = socket(world, V4, STREAM, 0).unwrap();
+    let at = sockaddr("10.0.0.1:80");
+    bind(world, listener, &at).unwrap();
+    listen(world, listener, 4).unwrap();
+    let client = socket(world, V4, STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
+    assert_eq!(connect(world, client, &at), Err(Errno::INPROGRESS));
+    posix::shutdown(world, client, libc::SHUT_WR).unwrap();
+    let (server, _) = accept(world, listener, 0).unwrap();
+    put(world, server, b"bye", 0).unwrap();
+    close(world, server).unwrap();
+    world.wait_a_while();
+    let error = number(world, client, libc::SOL_SOCKET, libc::SO_ERROR);
+    assert_eq!(error, Ok(0));
+    assert_eq!(get(world, client, 9, 0).unwrap(), b"bye");
+    assert_eq!(get(world, client, 9, 0).unwrap(), b"");
+}

@@ -304,6 +304,29 @@ fn those_that_are_ready_take_turns() {
 }
 
 #[test]
+fn the_peer_hears_of_a_shut_direction_first() {
+    let (mut world, sets, client, server) = stage();
+    let world = &mut world;
+    for fd in [server, client] {
+        add(world, sets, fd, IN | ET);
+    }
+    assert_eq!(now(world, sets, 8), []);
+    shutdown(world, server, libc::SHUT_RDWR).unwrap();
+    assert_eq!(now(world, sets, 8), [(client, IN), (server, IN | HUP)]);
+    // So does who waits to be accepted.
+    let listener = socket(world, V4, STREAM, 0).unwrap();
+    bind(world, listener, &sockaddr("127.0.0.1:81")).unwrap();
+    listen(world, listener, 4).unwrap();
+    add(world, sets, listener, OUT | ET);
+    let waits = socket(world, V4, STREAM, 0).unwrap();
+    connect(world, waits, &sockaddr("127.0.0.1:81")).unwrap();
+    add(world, sets, waits, PRI | ET);
+    shutdown(world, listener, libc::SHUT_RD).unwrap();
+    let told = now(world, sets, 8);
+    assert_eq!(told, [(waits, ERR | HUP), (listener, OUT | HUP)]);
+}
+
+#[test]
 fn what_is_closed_is_in_no_set() {
     let closed = || {
         let (mut world, sets, client, server) = stage();

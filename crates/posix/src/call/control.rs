@@ -52,20 +52,28 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
             if direction != Shutdown::Write {
                 world.host().close(now, id)?;
                 world.table().freshen(fd)?;
+                world.changed();
                 world.table().raise(fd, EPOLLERR);
             }
         }
         State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
-            let shut = world.host().tcp_shutdown(now, id, direction);
-            if let Err(error) = shut {
+            let both = direction == Shutdown::Both;
+            let first = if both { Shutdown::Write } else { direction };
+            if let Err(error) = world.host().tcp_shutdown(now, id, first) {
                 // As Linux: everybody looks, though there is nothing to shut.
                 world.table().raise(fd, 0);
                 return Err(error.into());
             }
+            if both {
+                world.changed();
+                // The peer's answer may have ended it.
+                let _ = world.host().tcp_shutdown(now, id, Shutdown::Read);
+            }
         }
     }
-    world.table().raise(fd, 0);
+    // Peers on this host hear of it first.
     world.changed();
+    world.table().raise(fd, 0);
     Ok(())
 }
 

@@ -385,8 +385,8 @@ fn disconnect<W: World>(world: &mut W, fd: i32) -> Result<()> {
         State::Listening(id) | State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
             world.host().abort(now, id)?;
             world.table().freshen(fd)?;
-            world.table().raise(fd, EPOLLERR);
             world.changed();
+            world.table().raise(fd, EPOLLERR);
         }
     }
     Ok(())
