@@ -20,13 +20,14 @@ enum Source {
 
 use Source::{Count as C, Drop as D};
 
-const SOURCES: [(&str, Source); 21] = [
+const SOURCES: [(&str, Source); 22] = [
     ("SyncookiesSent", C(Count::TcpSynCookiesSent)),
     ("SyncookiesRecv", C(Count::TcpSynCookiesReceived)),
     ("SyncookiesFailed", C(Count::TcpSynCookiesFailed)),
     ("OutOfWindowIcmps", D(Drop::TcpReportIgnored)),
     ("PAWSEstab", D(Drop::TcpPaws)),
     ("BeyondWindow", D(Drop::TcpBeyondWindow)),
+    ("TCPRcvQDrop", D(Drop::TcpReceiveQueueFull)),
     ("TCPZeroWindowDrop", D(Drop::TcpZeroWindow)),
     ("ListenOverflows", C(Count::TcpListenOverflows)),
     ("ListenDrops", C(Count::TcpListenDrops)),

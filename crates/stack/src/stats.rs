@@ -131,7 +131,9 @@ counters! {
         TcpDuplicate => "tcp-duplicate",
         /// Data out of order in more pieces than are kept.
         TcpReceiveBufferFull => "tcp-receive-buffer-full",
-        /// A segment that ends beyond the window (Linux's BeyondWindow).
+        /// Data within a window that was offered before the buffer was made smaller (Linux's TCPRcvQDrop).
+        TcpReceiveQueueFull => "tcp-receive-queue-full",
+        /// A segment that ends, or begins, beyond the window (Linux's BeyondWindow).
         TcpBeyondWindow => "tcp-beyond-window",
         /// Data for a window that is closed (Linux's TCPZeroWindowDrop).
         TcpZeroWindow => "tcp-zero-window",

@@ -125,8 +125,14 @@ impl Tcb {
     /// RCV.WND: what is left of the advertised window.
     #[inline]
     pub(crate) fn rcv_wnd(&self) -> u32 {
-        if self.rcv_adv.gt(self.rcv_nxt) {
-            self.rcv_adv.dist(self.rcv_nxt)
+        self.ahead(self.rcv_adv)
+    }
+
+    /// How far an edge is ahead of what has come.
+    #[inline]
+    pub(crate) fn ahead(&self, edge: Seq) -> u32 {
+        if edge.gt(self.rcv_nxt) {
+            edge.dist(self.rcv_nxt)
         } else {
             0
         }

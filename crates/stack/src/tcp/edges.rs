@@ -1,5 +1,5 @@
-//! Places in a connection's streams that mean something: ends of records that are being sent (MSG_EOR), and the end of urgent
-//! data, both ways (RFC 9293 3.8.5, RFC 6093).
+//! Places in a connection's streams that mean something: ends of records that are being sent (MSG_EOR), the end of urgent
+//! data, both ways (RFC 9293 3.8.5, RFC 6093), and the end of a window that was taken back.
 //!
 //! A connection that has any keeps them in a record of its own, named by `Active::edges`; all others pay a comparison.
 //!
@@ -30,6 +30,8 @@ struct Edges {
     snd_up: Option<Seq>,
     /// RCV.UP: the octet behind the urgent data we receive, while some of it is unread.
     rcv_up: Option<Seq>,
+    /// The right edge that is offered now, while that is less than `rcv_adv`: data were refused for which there had been room.
+    offered: Option<Seq>,
 }
 
 /// Urgent data ahead of a reader.
@@ -79,6 +81,7 @@ impl EdgeTable {
                 last: NONE,
                 snd_up: None,
                 rcv_up: None,
+                offered: None,
             };
             *slot = self.edges.insert(none)?.index;
         }
@@ -146,7 +149,10 @@ impl EdgeTable {
         };
         edges.snd_up = edges.snd_up.filter(|up| up.gt(tcb.snd_una));
         edges.rcv_up = edges.rcv_up.filter(|up| up.gt(read));
-        if edges.first == NONE && edges.snd_up.is_none() && edges.rcv_up.is_none() {
+        let offered = edges.offered.filter(|edge| edge.lt(tcb.rcv_adv));
+        edges.offered = offered.filter(|_| tcb.state.receives());
+        let urgent = edges.snd_up.or(edges.rcv_up);
+        if edges.first == NONE && urgent.or(edges.offered).is_none() {
             self.release(&mut act.edges);
         }
         act.edges == NONE
@@ -164,6 +170,16 @@ impl EdgeTable {
         self.urgent(tcb, act).map_or(0, |up| up.dist(read))
     }
 
+    /// The right edge of the window as it is offered now.
+    #[inline]
+    pub(crate) fn offered(&self, tcb: &Tcb, act: &Active) -> Seq {
+        if act.edges == NONE {
+            return tcb.rcv_adv;
+        }
+        let offered = self.edges.at(act.edges).and_then(|edges| edges.offered);
+        offered.unwrap_or(tcb.rcv_adv)
+    }
+
     /// Changes RCV.UP.
     pub(crate) fn set_urgent(&mut self, act: &mut Active, up: Option<Seq>) {
         if act.edges == NONE && up.is_none() {
@@ -176,6 +192,32 @@ impl EdgeTable {
 }
 
 impl Conn<'_> {
+    /// The right edge of the window as it is offered now: `rcv_adv`, unless what was offered had to be taken back.
+    #[inline]
+    pub(crate) fn offered_edge(&self) -> Seq {
+        self.edges.offered(self.tcb, self.act)
+    }
+
+    /// What was offered is taken back: nothing has room any more.
+    #[cold]
+    pub(crate) fn take_window_back(&mut self) {
+        if let Some(edges) = self.edges.make(&mut self.act.edges) {
+            edges.offered = Some(self.tcb.rcv_nxt);
+        }
+    }
+
+    /// A window of so many bytes was told of, after one was taken back.
+    #[inline]
+    pub(crate) fn note_offered(&mut self, window: u32) {
+        let edge = self.tcb.rcv_nxt + window;
+        if self.act.edges != NONE
+            && let Some(edges) = self.edges.edges.at_mut(self.act.edges)
+            && edges.offered.is_some()
+        {
+            edges.offered = Some(edge).filter(|edge| edge.lt(self.tcb.rcv_adv));
+        }
+    }
+
     /// The end of all that was written.
     pub(crate) fn write_edge(&self) -> Seq {
         self.tcb.unsent_edge() + self.act.unsent.len() as u32

@@ -122,6 +122,10 @@ impl Inflow {
         (u64::from(memory) * u64::from(self.fill) / 256) as u32
     }
 
+    pub(crate) fn knows_fill(&self) -> bool {
+        self.fill != 0
+    }
+
     /// The bytes of the buffer that what waits takes: as many as there would be in its memory.
     pub(crate) fn occupied(&self) -> u32 {
         let fill = u64::from(self.fill.max(HALF));

@@ -296,7 +296,7 @@ impl Tcp {
             cwnd: tcb.cwnd,
             ssthresh: tcb.ssthresh,
             send_window: tcb.snd_wnd,
-            receive_window: tcb.rcv_wnd(),
+            receive_window: act.map_or(tcb.rcv_wnd(), |a| tcb.ahead(self.edges.offered(tcb, a))),
             mss: u32::from(tcb.mss),
             path_mtu: u32::from(net.path_mtu(now, &tcb.remote, &profile.local)),
             unacknowledged: tcb.outstanding(),

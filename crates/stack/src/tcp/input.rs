@@ -552,6 +552,8 @@ impl Conn<'_> {
             let old = seg.sequence_len() > 0 && seg.end().le(self.tcb.rcv_nxt);
             let reason = if old && !seg.has(Flags::SYN) {
                 Drop::TcpDuplicate
+            } else if seg.seq.gt(self.tcb.rcv_nxt) {
+                Drop::TcpBeyondWindow
             } else {
                 Drop::TcpOutOfWindow
             };

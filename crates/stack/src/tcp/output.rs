@@ -582,6 +582,7 @@ impl Conn<'_> {
             return false;
         };
         self.tcb.rcv_adv = adv;
+        self.note_offered(u32::from(window) << self.tcb.rcv_scale());
         self.tcb.last_ack_sent = self.tcb.rcv_nxt;
         if len > 0 {
             self.tcb.answered(core.now);

@@ -71,7 +71,11 @@ impl Conn<'_> {
         };
         if data.len() > room as usize && !self.may_overrun(core, seq) {
             // Nothing of it is taken, as on Linux: who keeps to the window sends no such segment.
-            self.drop_beyond(core, core::mem::take(&mut data));
+            self.drop_beyond(core, seq, core::mem::take(&mut data));
+            fin = false;
+        }
+        if !data.is_empty() && self.no_room(core, seq) {
+            self.refuse_data(core, seq, core::mem::take(&mut data));
             fin = false;
         }
         let end = seq + data.len() as u32;
@@ -126,10 +130,33 @@ impl Conn<'_> {
         self.acknowledge_fin(core.now);
     }
 
-    fn drop_beyond(&mut self, core: &mut Core, data: Chain) {
-        let reason = match self.tcb.rcv_wnd() {
-            0 => Drop::TcpZeroWindow,
-            _ => Drop::TcpBeyondWindow,
+    fn drop_beyond(&mut self, core: &mut Core, seq: Seq, data: Chain) {
+        let closed = seq == self.tcb.rcv_nxt && self.offered_edge().le(seq);
+        let reason = match closed {
+            true => Drop::TcpZeroWindow,
+            false => Drop::TcpBeyondWindow,
+        };
+        core.drop_packet(data, reason);
+        self.ack_duplicate(); // it may have missed our ACKs
+    }
+
+    /// Whether data at `seq` have no room though they are in a window that was offered once: the buffer was made smaller.
+    #[inline]
+    fn no_room(&self, core: &Core, seq: Seq) -> bool {
+        self.act.edges != NONE && self.offered_edge().le(seq) || self.outgrown(&core.tcp)
+    }
+
+    /// Such data are not taken, and the peer is told that the window is closed, or where it ends now (as Linux).
+    #[cold]
+    fn refuse_data(&mut self, core: &mut Core, seq: Seq, data: Chain) {
+        if self.offered_edge().le(seq) {
+            return self.drop_beyond(core, seq, data);
+        }
+        let reason = if seq == self.tcb.rcv_nxt {
+            self.take_window_back();
+            Drop::TcpReceiveQueueFull
+        } else {
+            Drop::TcpReceiveBufferFull
         };
         core.drop_packet(data, reason);
         self.tcb.ack_now();

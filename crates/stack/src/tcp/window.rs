@@ -8,7 +8,8 @@
 //!
 //! What does not live here: how the buffer grows (`inflow`), refusing data (`receive`).
 //!
-//! Invariant: the right edge that was offered is never taken back from what is accepted, whatever the field says.
+//! Invariant: the right edge that was offered is never taken back from what is accepted, whatever the field says, but when the
+//! buffer is made smaller than what waits in it (`outgrown`).
 
 use base::Seq;
 
@@ -40,7 +41,9 @@ impl TcpOptions {
                 first.max(inflow.limit).max(held)
             }
             // Who sets the memory for frames gets what it holds of them.
-            Some(inflow) if self.charge_frames => first.max(inflow.holds(first.saturating_mul(2))),
+            Some(inflow) if self.charge_frames && inflow.knows_fill() => {
+                inflow.holds(first.saturating_mul(2))
+            }
             _ => first,
         }
     }
@@ -152,16 +155,31 @@ impl Conn<'_> {
         if tcp.shrink_window != 0 {
             room = room >> scale << scale;
         }
-        let edge = self.tcb.rcv_nxt + room;
-        if tcp.shrink_window != 0 && edge.lt(self.tcb.rcv_adv) {
+        let (edge, offered) = (self.tcb.rcv_nxt + room, self.offered_edge());
+        if tcp.shrink_window != 0 && edge.lt(offered) {
             return edge;
         }
         let unit = u32::from(self.act.rcv_mss).max(536).min(limit / 2);
-        if edge.gt(self.tcb.rcv_adv) && edge.dist(self.tcb.rcv_adv) >= unit {
+        if edge.gt(offered) && edge.dist(offered) >= unit {
             edge
+        } else if scale == 0 {
+            self.whole_segments(room, offered).max(offered)
         } else {
-            self.tcb.rcv_adv
+            offered
         }
+    }
+
+    /// Where a window without a scale ends, once less room is left than was offered: with the last whole segment that fits, as
+    /// Linux has it.
+    fn whole_segments(&self, room: u32, offered: Seq) -> Seq {
+        let said = match offered.gt(self.tcb.last_ack_sent) {
+            true => offered.dist(self.tcb.last_ack_sent),
+            false => 0,
+        };
+        if said <= room {
+            return offered;
+        }
+        self.tcb.rcv_nxt + (room - room % u32::from(self.act.rcv_mss).max(536))
     }
 
     /// The window field for a right edge, and up to where data will be accepted: rounded up to the scale's unit, so that rounding
@@ -185,6 +203,13 @@ impl Conn<'_> {
         (field as u16, self.tcb.rcv_adv.max(said))
     }
 
+    /// Whether what waits has no room in a buffer that was made smaller since it was offered (SO_RCVBUF).
+    #[inline]
+    pub(crate) fn outgrown(&self, tcp: &TcpTunables) -> bool {
+        let set = self.profile.options.receive_buffer;
+        set.is_some_and(|bytes| self.act.recv.len() as u32 > bytes) && self.receive_room(tcp) == 0
+    }
+
     /// Whether reading has opened the window enough to be worth telling the peer at once, as on Linux: it is at least doubled,
     /// and was no more than half of what it can be. Where no stream is known to come in, the window of the handshake is as much
     /// as need be; more is offered with the ACKs of what comes.
@@ -193,13 +218,9 @@ impl Conn<'_> {
         if !self.tcb.state.receives() || self.tcb.opening() {
             return false;
         }
-        let edge = self.window_to_offer(tcp);
-        let opened = if edge.gt(self.tcb.rcv_adv) {
-            edge.dist(self.tcb.rcv_adv)
-        } else {
-            0
-        };
-        let left = self.tcb.rcv_wnd();
+        let (edge, offered) = (self.window_to_offer(tcp), self.offered_edge());
+        let left = self.tcb.ahead(offered);
+        let opened = self.tcb.ahead(edge).saturating_sub(left);
         let most = match self.inflow {
             Some(_) => u32::MAX,
             None => UNSCALED,

@@ -1,6 +1,6 @@
 //! Data in both directions: order, windows, acknowledgments, Nagle, silly windows, fast retransmit.
 
-use stack::{Ready, SocketError, State, TcpOptions};
+use stack::{Drop, Ready, SocketError, State, TcpOptions};
 use wire::Addr;
 use wire::tcp::{Options, Repr, Sack};
 
@@ -256,6 +256,80 @@ fn small_reads_do_not_announce_silly_windows() {
         rig.host.tcp_recv(rig.now, open.socket, &mut small).unwrap();
         rig.silence();
     }
+}
+
+/// As Linux: a window without a scale is whole segments, once it is less than was offered before.
+#[test]
+fn a_window_without_a_scale_ends_with_a_whole_segment() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: Some(9500),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    for (at, window) in [(1, 7000), (3, 5000), (5, 3000)] {
+        rig.send(open.peer + (at - 1) * 1000, open.host, ACK, &[7; 1000]);
+        rig.send(open.peer + at * 1000, open.host, ACK, &[7; 1000]);
+        let ack = core::iter::from_fn(|| rig.next()).last().unwrap();
+        assert_eq!((ack.ack, ack.window), (open.peer + (at + 1) * 1000, window));
+    }
+}
+
+/// As Linux: of a buffer that is made smaller than what waits, the window stays, until more of it is used. That is refused, and
+/// the window said is closed from then on; segments without data are taken as far as a window ever went.
+#[test]
+fn a_buffer_made_smaller_than_what_waits_refuses_what_was_offered() {
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        receive_buffer: Some(60_000),
+        ..TcpOptions::default()
+    };
+    let open = rig.accepted(&options);
+    let at = |n: u32| open.peer + n * 1460;
+    for n in 0..14 {
+        rig.send(at(n), open.host, ACK, &[7; 1460]);
+    }
+    while rig.next().is_some() {}
+    let smaller = |o: &mut TcpOptions| o.receive_buffer = Some(10_000);
+    rig.host
+        .tcp_set_options(rig.now, open.socket, smaller)
+        .unwrap();
+    rig.send(at(13), open.host, ACK, &[7; 1460]);
+    assert!(rig.expect().window > 0, "it is not taken back unasked");
+
+    rig.send(at(14), open.host, ACK, &[7; 1460]);
+    let ack = rig.expect();
+    assert_eq!((ack.ack, ack.window), (at(14), 0));
+    // A FIN does not pass what is refused; what is sent says the same; ACKs are taken beyond.
+    rig.send(at(14), open.host, ACK | FIN, &[7; 1460]);
+    assert_eq!(rig.expect().window, 0);
+    rig.write(&open, b"answer");
+    assert_eq!(rig.expect().window, 0);
+    rig.send(at(16), open.host + 6, ACK, &[]);
+    let info = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!((info.unacknowledged, info.receive_window), (0, 0));
+    rig.send(at(16), open.host + 6, ACK, &[7; 1460]);
+    assert_eq!(rig.expect().window, 0);
+    let drops = |rig: &Rig, why| rig.host.stats().drops.get(why);
+    assert_eq!(drops(&rig, Drop::TcpReceiveQueueFull), 1);
+    assert_eq!(drops(&rig, Drop::TcpZeroWindow), 1);
+    assert_eq!(drops(&rig, Drop::TcpBeyondWindow), 1);
+
+    // The window that reading opens is the small buffer's, though once more was offered; and it holds.
+    assert_eq!(rig.read(open.socket).unwrap().len(), 14 * 1460);
+    let ack = rig.expect();
+    assert!(ack.ack == at(14) && (8760..=10_000).contains(&ack.window));
+    rig.send(at(14), open.host + 6, ACK, &[7; 1460]);
+    rig.send(at(22), open.host + 6, ACK, &[7; 1460]);
+    assert_eq!(drops(&rig, Drop::TcpBeyondWindow), 2);
+    assert_eq!(rig.read(open.socket).unwrap().len(), 1460);
+    // Once all that was offered is used or offered anew, nothing is left of it.
+    for n in 15..60 {
+        rig.send(at(n), open.host + 6, ACK, &[7; 1460]);
+        assert_eq!(rig.read(open.socket).unwrap().len(), 1460);
+    }
+    rig.ms(60_000);
+    assert_eq!(rig.host.tcp_occupancy().active, 0);
 }
 
 #[test]

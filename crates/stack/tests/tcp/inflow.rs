@@ -239,15 +239,23 @@ fn what_waits_takes_its_memory_of_the_window() {
 /// A buffer set as the memory for frames (SO_RCVBUF) holds what frames leave room for; one set in bytes holds those.
 #[test]
 fn a_buffer_that_is_set_as_memory_holds_what_frames_leave_room_for() {
-    for (charge_frames, bytes) in [(true, 200_000 * 162 / 256), (false, 100_000)] {
+    for (charge_frames, mss, bytes) in [
+        (true, MSS, 200_000 * 162 / 256),
+        (true, 536, 200_000 * 107 / 256), // less than half
+        (false, MSS, 100_000),
+    ] {
         let mut rig = tuned(|_| {});
         let options = TcpOptions {
             receive_buffer: Some(100_000),
             charge_frames,
             ..TcpOptions::default()
         };
-        let open = rig.accepted_with(&options, scaled_without_sack());
-        rig.send(open.peer, open.host, ACK, &[0; MSS as usize]);
+        let syn = Options {
+            mss: Some(mss as u16),
+            ..scaled_without_sack()
+        };
+        let open = rig.accepted_with(&options, syn);
+        rig.send(open.peer, open.host, ACK, &vec![0; mss as usize]);
         assert_eq!(limit(&rig, open.socket), bytes);
     }
 }
