@@ -11,6 +11,7 @@
 
 mod app;
 mod clock;
+pub mod completion;
 mod mailbox;
 mod reply;
 mod shard;

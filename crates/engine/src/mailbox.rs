@@ -300,6 +300,11 @@ impl<M> Mailbox<M> {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Tells mailboxes apart.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The wake-up of the shard this mailbox belongs to.
     pub(crate) fn wake(&self) -> &Wake {
         &self.wake

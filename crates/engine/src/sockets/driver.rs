@@ -6,6 +6,7 @@
 //! Invariant: one look moves at most a limit's worth of bytes each way, so no socket holds up a turn; a look that stops for
 //! that leaves a notice to itself.
 
+mod completion;
 mod listener;
 mod tcp;
 mod udp;
@@ -22,6 +23,7 @@ use super::{Door, Limits, Notice, Sockets, Subject};
 use crate::app::{App, ShardCx};
 use crate::mailbox::Mailbox;
 use crate::shard::Message;
+use completion::{Desk, OpSocket, QueueEntry};
 use listener::ListenerEntry;
 use tcp::TcpEntry;
 use udp::UdpEntry;
@@ -29,12 +31,17 @@ use udp::UdpEntry;
 /// How soon to try again what no event will tell of.
 const STALLED: Duration = Duration::from_millis(1);
 
+/// Completion queues there may be beside as many sockets as the host holds.
+const QUEUES: u32 = 1024;
+
 /// What the driver knows of one socket.
 #[derive(Debug)]
 enum Entry {
     Tcp(TcpEntry),
     Listener(ListenerEntry),
     Udp(UdpEntry),
+    Queue(QueueEntry),
+    Op(OpSocket),
 }
 
 /// Whether a socket stays in the table after a look.
@@ -72,6 +79,8 @@ pub struct Driver {
     stalled: Vec<u64>,
     /// TCP sockets in the table.
     connections: u32,
+    /// Completion queues' part.
+    desk: Desk,
 }
 
 fn token_of(key: Key) -> u64 {
@@ -97,7 +106,8 @@ impl Driver {
         let capacity = config
             .tcp_connections
             .saturating_add(config.tcp_listeners)
-            .saturating_add(config.udp_sockets);
+            .saturating_add(config.udp_sockets)
+            .saturating_add(QUEUES);
         let driver = Self {
             door: sockets.door.clone(),
             entries: Slab::with_capacity(capacity),
@@ -105,6 +115,7 @@ impl Driver {
             stopping: false,
             stalled: Vec::new(),
             connections: 0,
+            desk: Desk::default(),
         };
         (driver, sockets)
     }
@@ -130,6 +141,8 @@ impl Driver {
             Some(Entry::Tcp(entry)) => entry.look(cx, tools, ready),
             Some(Entry::Udp(entry)) => entry.look(cx, tools, ready),
             Some(Entry::Listener(entry)) => entry.look(cx, &mut accepted),
+            Some(Entry::Queue(_)) => return self.look_at_queue(cx, token),
+            Some(Entry::Op(_)) => return self.look_at_op_socket(cx, token, ready),
             None => return,
         };
         if tools.stalled && fate == Fate::Lives && self.stalled.last() != Some(&token) {
@@ -180,6 +193,9 @@ impl Driver {
 
     /// The first notice about a socket: asks the stack for it.
     fn introduce(&mut self, cx: &mut ShardCx<'_>, subject: Subject) {
+        if let Subject::Queue(shared) = subject {
+            return self.introduce_queue(cx, shared);
+        }
         let made = match &subject {
             Subject::Tcp(shared) => {
                 TcpEntry::connect(cx, shared).map(|entry| (entry.id(), Entry::Tcp(entry)))
@@ -190,6 +206,7 @@ impl Driver {
             Subject::Udp(shared) => {
                 UdpEntry::bind(cx, shared).map(|entry| (entry.id(), Entry::Udp(entry)))
             }
+            Subject::Queue(_) => return,
         };
         let inserted = made.and_then(|(id, entry)| match self.insert(cx, id, entry) {
             Some(token) => Ok((id, token)),
@@ -204,12 +221,28 @@ impl Driver {
         let local = inserted.and_then(|(id, _)| cx.host.local_addr(id));
         match (&subject, inserted) {
             (Subject::Tcp(shared), Err(error)) => shared.fail(Some(error)),
-            (Subject::Tcp(_), Ok(_)) => {}
+            (Subject::Tcp(_), Ok(_)) | (Subject::Queue(_), _) => {}
             (Subject::Listener(shared), _) => shared.opened(local),
             (Subject::Udp(shared), _) => shared.opened(local),
         }
         if let Ok((_, token)) = inserted {
             self.look(cx, token, Ready::NONE);
+        }
+    }
+}
+
+impl Driver {
+    /// Looks at the sockets that found a table or pool full.
+    fn try_again(&mut self, cx: &mut ShardCx<'_>) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        // Each may stall again, and be back in the list for the next turn.
+        for token in std::mem::take(&mut self.stalled) {
+            self.look(cx, token, Ready::NONE);
+        }
+        if !self.stalled.is_empty() {
+            cx.again_within(STALLED);
         }
     }
 }
@@ -232,16 +265,8 @@ impl App for Driver {
     }
 
     fn on_turn(&mut self, cx: &mut ShardCx<'_>) {
-        if self.stalled.is_empty() {
-            return;
-        }
-        // Each may stall again, and be back in the list for the next turn.
-        for token in std::mem::take(&mut self.stalled) {
-            self.look(cx, token, Ready::NONE);
-        }
-        if !self.stalled.is_empty() {
-            cx.again_within(STALLED);
-        }
+        self.try_again(cx);
+        self.tend_queues(cx);
     }
 
     fn on_stop(&mut self, cx: &mut ShardCx<'_>) {
@@ -252,14 +277,23 @@ impl App for Driver {
             .iter()
             .map(|(key, entry)| (token_of(key), matches!(entry, Entry::Listener(_))))
             .partition(|&(_, listener)| listener);
+        let mut queues = Vec::new();
         for (token, _) in listeners.into_iter().chain(others) {
             match self.entries.get(key_of(token)) {
                 Some(Entry::Tcp(entry)) => entry.shared().stop(),
                 Some(Entry::Listener(entry)) => entry.shared().stop(),
                 Some(Entry::Udp(entry)) => entry.shared().stop(),
+                Some(Entry::Op(_)) => {
+                    self.stop_op_socket(cx, token);
+                    continue;
+                }
+                Some(Entry::Queue(_)) => queues.push(token),
                 None => {}
             }
             self.look(cx, token, Ready::NONE);
+        }
+        for token in queues {
+            self.stop_queue(token);
         }
     }
 
@@ -275,6 +309,8 @@ impl Drop for Driver {
                 Entry::Tcp(entry) => entry.shared().fail_stopped(),
                 Entry::Listener(entry) => entry.shared().fail_stopped(),
                 Entry::Udp(entry) => entry.shared().fail_stopped(),
+                Entry::Queue(entry) => entry.shared().fail_stopped(),
+                Entry::Op(_) => {}
             }
         }
     }

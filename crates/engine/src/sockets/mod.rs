@@ -31,16 +31,17 @@ use stack::{SocketError, TcpOptions, UdpOptions};
 
 pub use driver::Driver;
 pub use error::io_error;
+pub(crate) use error::stopped;
 pub use listener::TcpListenerSocket;
 pub use tcp::TcpSocket;
 pub use udp::{UdpHandle, Via};
 pub use waiters::deadline;
 
+use crate::completion::{CompletionQueue, QueueShared};
 use crate::mailbox::{Mailbox, PostError};
 use crate::reply::{Reply, Sender, reply};
 use crate::shard::Message;
 use chunk::ChunkPool;
-use error::stopped;
 use listener::ListenerShared;
 use tcp::{Phase, TcpShared};
 use udp::UdpShared;
@@ -59,6 +60,7 @@ enum Subject {
     Tcp(Arc<TcpShared>),
     Listener(Arc<ListenerShared>),
     Udp(Arc<UdpShared>),
+    Queue(Arc<QueueShared>),
 }
 
 impl Subject {
@@ -67,6 +69,7 @@ impl Subject {
             Subject::Tcp(shared) => &shared.token,
             Subject::Listener(shared) => &shared.token,
             Subject::Udp(shared) => &shared.token,
+            Subject::Queue(shared) => &shared.token,
         }
     }
 
@@ -75,6 +78,7 @@ impl Subject {
             Subject::Tcp(shared) => shared.taken(),
             Subject::Listener(shared) => shared.taken(),
             Subject::Udp(shared) => shared.taken(),
+            Subject::Queue(shared) => shared.taken(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Subject {
             Subject::Tcp(shared) => shared.fail_stopped(),
             Subject::Listener(shared) => shared.fail_stopped(),
             Subject::Udp(shared) => shared.fail_stopped(),
+            Subject::Queue(shared) => shared.fail_stopped(),
         }
     }
 }
@@ -119,7 +124,7 @@ macro_rules! notices {
             }
 
             /// The first notice: refused when the mailbox is full.
-            fn introduce(self: &Arc<Self>) -> io::Result<()> {
+            pub(crate) fn introduce(self: &Arc<Self>) -> io::Result<()> {
                 self.noticed.store(true, Ordering::Release);
                 let message = Message::App(Notice(Some(Subject::$subject(self.clone()))));
                 self.door.mailbox.post(message).map_err(|(_, why)| refused(why))
@@ -133,7 +138,7 @@ macro_rules! notices {
     )+};
 }
 
-notices!(TcpShared => Tcp, ListenerShared => Listener, UdpShared => Udp);
+notices!(TcpShared => Tcp, ListenerShared => Listener, UdpShared => Udp, QueueShared => Queue);
 
 /// Bytes a socket may hold outside of the stack, each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +185,13 @@ pub(crate) struct Door {
 #[derive(Debug, Clone)]
 pub struct Sockets {
     door: Arc<Door>,
+}
+
+impl Door {
+    /// The host's number, so that a handle of another is known.
+    pub(crate) fn host(&self) -> u32 {
+        self.mailbox.id() as u32
+    }
 }
 
 impl Sockets {
@@ -260,6 +272,20 @@ impl Sockets {
             socket: TcpListenerSocket::new(shared),
             answer,
         })
+    }
+
+    /// A completion queue: `capacity` operations under way and completions that wait, together; `concurrency` workers that may
+    /// have something in hand at a time.
+    ///
+    /// Errors: as [`Sockets::tcp_connect`].
+    pub fn completion_queue(
+        &self,
+        capacity: usize,
+        concurrency: usize,
+    ) -> io::Result<CompletionQueue> {
+        let queue = CompletionQueue::new(self.door.clone(), capacity, concurrency);
+        queue.shared().introduce()?;
+        Ok(queue)
     }
 
     /// Begins to bind a UDP socket to `local` (port 0: any).

@@ -59,6 +59,22 @@ enum End {
     Over(Option<SocketError>),
 }
 
+/// Begins a connection, with Linux's errors.
+pub(super) fn open(
+    cx: &mut ShardCx<'_>,
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    options: &TcpOptions,
+) -> Result<SocketId, SocketError> {
+    let connecting = cx.host.tcp_connect(cx.now, remote, local, options);
+    connecting.map_err(|error| match error {
+        // What Linux finds out by trying: nobody listens on port 0, no route leads to a group or everybody.
+        SocketError::InvalidInput if remote.port() == 0 => SocketError::ConnectionRefused,
+        SocketError::InvalidInput if local.is_none() => SocketError::NetworkUnreachable,
+        other => other,
+    })
+}
+
 impl TcpEntry {
     /// Begins the connection an application asked for.
     pub(super) fn connect(
@@ -70,13 +86,7 @@ impl TcpEntry {
             state.options_changed = false;
             (state.remote, state.options.clone())
         };
-        let connecting = cx.host.tcp_connect(cx.now, remote, shared.bind, &options);
-        let id = connecting.map_err(|error| match error {
-            // What Linux finds out by trying: nobody listens on port 0, no route leads to a group or everybody.
-            SocketError::InvalidInput if remote.port() == 0 => SocketError::ConnectionRefused,
-            SocketError::InvalidInput if shared.bind.is_none() => SocketError::NetworkUnreachable,
-            other => other,
-        })?;
+        let id = open(cx, remote, shared.bind, &options)?;
         if let Ok(local) = cx.host.local_addr(id) {
             shared.state().local = Some(local);
         }

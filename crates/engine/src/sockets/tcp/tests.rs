@@ -349,7 +349,7 @@ fn loop_back(shared: &Arc<TcpShared>, inbox: &mut Inbox<Message<Notice>>, total:
 /// Whatever makes one of a task's bits true wakes it, and only that.
 #[test]
 fn readiness_is_told() {
-    let (socket, shared, mailbox) = socket(Phase::Connecting);
+    let (socket, shared, mut inbox) = socket(Phase::Connecting);
     let woken = Arc::new(Woken::default());
     let waker = std::task::Waker::from(woken.clone());
     let cx = &mut Context::from_waker(&waker);
@@ -388,7 +388,7 @@ fn readiness_is_told() {
     assert!(told());
     let over = socket.readiness();
     assert!(over.contains(Ready::HUP | Ready::ERROR | Ready::READABLE | Ready::READ_CLOSED));
-    assert!(notices(&mailbox) > 0);
+    assert!(notices(&mut inbox) > 0);
 }
 
 #[derive(Default)]

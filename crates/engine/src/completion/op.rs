@@ -1,0 +1,448 @@
+//! What can be asked of a completion queue.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stack::{Shutdown, TcpOptions, UdpOptions};
+
+use super::{Buffer, BufferGroup, Handle};
+
+/// Bytes of a file read ahead of the connection they are sent on.
+const FILE_PART: usize = 256 * 1024;
+
+/// An operation: what is to be done, under which word, and what follows it.
+#[derive(Debug)]
+pub struct Op {
+    pub(crate) what: What,
+    pub(crate) token: u64,
+    /// Begun when this one has succeeded; else cancelled.
+    pub(crate) then: Option<Box<Op>>,
+}
+
+/// Where received bytes go.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Buffer(Buffer),
+    Group(BufferGroup),
+}
+
+/// What of a file is still to be read, and into what.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+    pub(crate) bytes: Vec<u8>,
+    /// Of `bytes`, those the stack has taken.
+    pub(crate) taken: usize,
+    pub(crate) sent: usize,
+    pub(crate) error: Option<std::io::Error>,
+    /// Tells it apart while it is being read on.
+    pub(crate) id: u64,
+}
+
+impl FilePart {
+    /// Reads the next part of the file. An end that comes early ends the operation early.
+    pub(crate) fn read(&mut self) {
+        let want = usize::try_from(self.left).map_or(FILE_PART, |left| left.min(FILE_PART));
+        self.bytes.resize(want, 0);
+        self.taken = 0;
+        match self.file.read_at(&mut self.bytes, self.at) {
+            Ok(n) => {
+                self.bytes.truncate(n);
+                self.at += n as u64;
+                self.left = if n == 0 { 0 } else { self.left - n as u64 };
+            }
+            Err(error) => {
+                self.bytes.clear();
+                self.error = Some(error);
+            }
+        }
+    }
+
+    /// Whether there is no more to read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.left == 0 || self.error.is_some()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    Listen {
+        local: SocketAddr,
+        backlog: usize,
+        key: u64,
+        options: Option<Box<TcpOptions>>,
+    },
+    Bind {
+        local: SocketAddr,
+        key: u64,
+        options: UdpOptions,
+    },
+    Accept {
+        listener: Handle,
+        key: u64,
+        first: Option<Target>,
+        multishot: bool,
+    },
+    /// The first bytes of a connection that was accepted.
+    First {
+        socket: Handle,
+        into: Target,
+        peer: SocketAddr,
+        multishot: bool,
+    },
+    Connect {
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+        key: u64,
+        options: Option<Box<TcpOptions>>,
+    },
+    Receive {
+        socket: Handle,
+        into: Target,
+        at: usize,
+        fill: bool,
+        multishot: bool,
+    },
+    Send {
+        socket: Handle,
+        buffer: Buffer,
+        at: usize,
+        to: Option<SocketAddr>,
+    },
+    SendFile {
+        socket: Handle,
+        part: Box<FilePart>,
+    },
+    /// The place of a [`What::SendFile`] whose file is being read on, by its [`FilePart::id`].
+    FileUnderWay(u64),
+    Splice {
+        from: Handle,
+        to: Handle,
+        left: u64,
+        moved: usize,
+    },
+    Poll {
+        socket: Handle,
+        interest: u32,
+    },
+    Timeout(Duration),
+    Shutdown {
+        socket: Handle,
+        how: Shutdown,
+    },
+    Close {
+        socket: Handle,
+        reset: bool,
+    },
+    Cancel {
+        socket: Option<Handle>,
+        token: Option<u64>,
+    },
+}
+
+impl Op {
+    fn new(what: What) -> Self {
+        Self {
+            what,
+            token: 0,
+            then: None,
+        }
+    }
+
+    /// The word its completion carries; 0 unless told.
+    pub fn token(mut self, token: u64) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// `next` begins when this and what it was linked to before have succeeded; else it is cancelled. Received fewer bytes than asked
+    /// for is success.
+    pub fn then(mut self, next: Op) -> Self {
+        let mut last = &mut self;
+        while last.then.is_some() {
+            last = last.then.as_mut().expect("just seen");
+        }
+        last.then = Some(Box::new(next));
+        self
+    }
+
+    /// How many operations are linked, with this one.
+    pub(crate) fn count(&self) -> usize {
+        let mut n = 1;
+        let mut next = &self.then;
+        while let Some(op) = next {
+            n += 1;
+            next = &op.then;
+        }
+        n
+    }
+
+    /// Listens for connections: the completion has the listener and the address it is bound to. `key` is the listener's word.
+    pub fn listen(local: SocketAddr, backlog: usize, key: u64) -> Self {
+        Self::new(What::Listen {
+            local,
+            backlog,
+            key,
+            options: None,
+        })
+    }
+
+    /// Binds a datagram socket: the completion has it, and its address.
+    pub fn bind(local: SocketAddr, key: u64) -> Self {
+        Self::new(What::Bind {
+            local,
+            key,
+            options: UdpOptions::default(),
+        })
+    }
+
+    /// Connects: the completion has the socket, whose word is `key`.
+    pub fn connect(remote: SocketAddr, key: u64) -> Self {
+        Self::new(What::Connect {
+            remote,
+            local: None,
+            key,
+            options: None,
+        })
+    }
+
+    /// Of a connect: from where. Other operations are left as they are.
+    pub fn bound_to(mut self, address: SocketAddr) -> Self {
+        if let What::Connect { local, .. } = &mut self.what {
+            *local = Some(address);
+        }
+        self
+    }
+
+    /// Of listen and connect: TCP's options, the host's unless told. Other operations are left as they are.
+    pub fn tcp_options(mut self, with: TcpOptions) -> Self {
+        if let What::Listen { options, .. } | What::Connect { options, .. } = &mut self.what {
+            *options = Some(Box::new(with));
+        }
+        self
+    }
+
+    /// Of bind: the socket's options. Other operations are left as they are.
+    pub fn udp_options(mut self, with: UdpOptions) -> Self {
+        if let What::Bind { options, .. } = &mut self.what {
+            *options = with;
+        }
+        self
+    }
+
+    /// Accepts one connection: the completion has the socket, whose word is `key`, and the peer's address.
+    pub fn accept(listener: Handle, key: u64) -> Self {
+        Self::new(What::Accept {
+            listener,
+            key,
+            first: None,
+            multishot: false,
+        })
+    }
+
+    /// Accepts connections until it is cancelled or fails.
+    pub fn accept_multishot(listener: Handle, key: u64) -> Self {
+        let mut op = Self::accept(listener, key);
+        if let What::Accept { multishot, .. } = &mut op.what {
+            *multishot = true;
+        }
+        op
+    }
+
+    /// Of accept: completes with the connection's first bytes, in `buffer`; with none if the peer sends none before its end. An
+    /// empty buffer asks for none: the completion comes at once (AcceptEx). Other operations are left as they are.
+    pub fn first_bytes(mut self, buffer: impl Into<Buffer>) -> Self {
+        if let What::Accept { first, .. } = &mut self.what {
+            *first = Some(Target::Buffer(buffer.into())).filter(|into| !into.is_empty());
+        }
+        self
+    }
+
+    /// As [`Op::first_bytes`], in buffers of a group.
+    pub fn first_bytes_in(mut self, group: &BufferGroup) -> Self {
+        if let What::Accept { first, .. } = &mut self.what {
+            *first = Some(Target::Group(group.clone()));
+        }
+        self
+    }
+
+    /// Receives what is there, at least one byte unless the stream has ended; of a datagram socket, one datagram, what is beyond the
+    /// buffer lost. An empty buffer asks for nothing but to be told when there is something.
+    pub fn receive(socket: Handle, buffer: impl Into<Buffer>) -> Self {
+        Self::new(What::Receive {
+            socket,
+            into: Target::Buffer(buffer.into()),
+            at: 0,
+            fill: false,
+            multishot: false,
+        })
+    }
+
+    /// As [`Op::receive`], but a stream fills the buffer, or ends (MSG_WAITALL).
+    pub fn receive_all(socket: Handle, buffer: impl Into<Buffer>) -> Self {
+        let mut op = Self::receive(socket, buffer);
+        if let What::Receive { fill, .. } = &mut op.what {
+            *fill = true;
+        }
+        op
+    }
+
+    /// Receives into a buffer of a group, taken when there is something. ENOBUFS when none is left.
+    pub fn receive_in(socket: Handle, group: &BufferGroup) -> Self {
+        Self::new(What::Receive {
+            socket,
+            into: Target::Group(group.clone()),
+            at: 0,
+            fill: false,
+            multishot: false,
+        })
+    }
+
+    /// Receives again and again, each time into a buffer of a group, until the stream ends (result 0), fails, or no buffer is left
+    /// (ENOBUFS: nothing is lost, ask again).
+    pub fn receive_multishot(socket: Handle, group: &BufferGroup) -> Self {
+        let mut op = Self::receive_in(socket, group);
+        if let What::Receive { multishot, .. } = &mut op.what {
+            *multishot = true;
+        }
+        op
+    }
+
+    /// Sends all of a buffer: done when the stack has taken the last byte, and the buffer comes back.
+    pub fn send(socket: Handle, buffer: impl Into<Buffer>) -> Self {
+        Self::new(What::Send {
+            socket,
+            buffer: buffer.into(),
+            at: 0,
+            to: None,
+        })
+    }
+
+    /// Sends a datagram.
+    pub fn send_to(socket: Handle, buffer: impl Into<Buffer>, to: SocketAddr) -> Self {
+        let mut op = Self::send(socket, buffer);
+        if let What::Send { to: place, .. } = &mut op.what {
+            *place = Some(to);
+        }
+        op
+    }
+
+    /// Sends `len` bytes of a file from `offset` on. The file is read by threads that hand in and wait, never by the shard; a file that
+    /// ends early ends it early.
+    pub fn send_file(socket: Handle, file: Arc<File>, offset: u64, len: u64) -> Self {
+        let part = FilePart {
+            file,
+            at: offset,
+            left: len,
+            bytes: Vec::new(),
+            taken: 0,
+            sent: 0,
+            error: None,
+            id: 0,
+        };
+        Self::new(What::SendFile {
+            socket,
+            part: Box::new(part),
+        })
+    }
+
+    /// Moves bytes from one connection to another inside the host: references to packet memory, not bytes. Done after `len` bytes, or
+    /// when `from` has ended; the result is how many. What `to` cannot take waits in `from`, whose window closes.
+    pub fn splice(from: Handle, to: Handle, len: u64) -> Self {
+        Self::new(What::Splice {
+            from,
+            to,
+            left: len,
+            moved: 0,
+        })
+    }
+
+    /// Waits until a socket is ready for one of `interest`, in `EPOLL*` bits, an error or an end; the result is what it is ready for.
+    pub fn poll(socket: Handle, interest: u32) -> Self {
+        Self::new(What::Poll { socket, interest })
+    }
+
+    /// Waits so long.
+    pub fn timeout(after: Duration) -> Self {
+        Self::new(What::Timeout(after))
+    }
+
+    /// Shuts reading, writing or both; writing behind what was handed in before.
+    pub fn shutdown(socket: Handle, how: Shutdown) -> Self {
+        Self::new(What::Shutdown { socket, how })
+    }
+
+    /// Closes a socket: its operations are cancelled, what the stack has taken is still sent. The handle is of no use afterwards.
+    pub fn close(socket: Handle) -> Self {
+        Self::new(What::Close {
+            socket,
+            reset: false,
+        })
+    }
+
+    /// Closes a socket at once, a connection by a reset.
+    pub fn reset(socket: Handle) -> Self {
+        Self::new(What::Close {
+            socket,
+            reset: true,
+        })
+    }
+
+    /// Cancels what is under way on `socket` under the word `token`; the result is how many operations that were, ENOENT if none.
+    pub fn cancel(socket: Handle, token: u64) -> Self {
+        Self::new(What::Cancel {
+            socket: Some(socket),
+            token: Some(token),
+        })
+    }
+
+    /// Cancels all that is under way on `socket`.
+    pub fn cancel_all(socket: Handle) -> Self {
+        Self::new(What::Cancel {
+            socket: Some(socket),
+            token: None,
+        })
+    }
+
+    /// Cancels the timeout or the connect that was handed in last under the word `token`.
+    pub fn cancel_token(token: u64) -> Self {
+        Self::new(What::Cancel {
+            socket: None,
+            token: Some(token),
+        })
+    }
+
+    /// The buffer, which goes back to the application.
+    pub(crate) fn take_buffer(&mut self) -> Option<Buffer> {
+        match &mut self.what {
+            What::Receive {
+                into: Target::Buffer(buffer),
+                ..
+            }
+            | What::First {
+                into: Target::Buffer(buffer),
+                ..
+            }
+            | What::Accept {
+                first: Some(Target::Buffer(buffer)),
+                ..
+            }
+            | What::Send { buffer, .. } => Some(std::mem::take(buffer)),
+            _ => None,
+        }
+    }
+}
+
+impl Target {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Buffer(buffer) => buffer.is_empty(),
+            Self::Group(_) => false,
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Both ends of a completion queue: who hands in, who waits, and what the shard puts in.
+//!
+//! Invariant: `outstanding` counts every operation that was taken and whose last completion nobody took, and every posted one.
+//! Invariant: of the workers of a queue no more than its limit have something in hand: the others sleep though there is something.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Completion, FilePart, Op, What};
+use crate::mailbox::lock;
+use crate::sockets::{Door, TOKEN_NONE, deadline, stopped};
+
+/// Why an operation was not taken; it comes back.
+#[derive(Debug)]
+pub enum SubmitError {
+    /// As many are under way, or done and not taken, as the queue holds.
+    Full(Op),
+    /// The host has stopped.
+    Stopped(Op),
+}
+
+impl std::fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the completion queue is full; take completions first",
+            Self::Stopped(_) => "the host has stopped",
+        })
+    }
+}
+
+impl std::error::Error for SubmitError {}
+
+impl From<SubmitError> for io::Error {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Full(_) => rustix::io::Errno::NOBUFS.into(),
+            SubmitError::Stopped(_) => stopped(),
+        }
+    }
+}
+
+/// What goes from the application to the shard.
+#[derive(Debug)]
+pub(crate) enum Passed {
+    Op(Op),
+    /// The next part of a file, for the socket of this token.
+    File(u64, Op),
+}
+
+/// What comes from the shard.
+#[derive(Debug)]
+enum Done {
+    Completion(Completion),
+    /// A file is to be read on.
+    Read(u64, Op),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct QueueState {
+    /// Application to shard.
+    pub(crate) submitted: Vec<Passed>,
+    done: VecDeque<Done>,
+    outstanding: usize,
+    /// The shard holds back what would come of multishot operations, and wants to hear when there is room.
+    paused: bool,
+    /// Threads that sleep, and workers that have something in hand.
+    waiting: usize,
+    active: usize,
+    pub(crate) closed: bool,
+    stopped: bool,
+}
+
+/// One queue, shared by its handles and the shard.
+#[derive(Debug)]
+pub(crate) struct QueueShared {
+    state: Mutex<QueueState>,
+    arrived: Condvar,
+    pub(crate) noticed: AtomicBool,
+    pub(crate) token: AtomicU64,
+    pub(crate) door: Arc<Door>,
+    capacity: usize,
+    concurrency: usize,
+}
+
+impl QueueShared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, QueueState> {
+        lock(&self.state)
+    }
+
+    /// Hands over what a turn brought, and wakes for it at most once for each sleeper. Whether there is room for more of
+    /// multishot operations; if not, a notice tells when there is.
+    pub(crate) fn hand_over(&self, done: &mut Vec<Completion>, reads: &mut Vec<(u64, Op)>) -> bool {
+        let mut state = self.state();
+        let reads = reads.drain(..).map(|(socket, op)| Done::Read(socket, op));
+        state.done.extend(reads);
+        state.done.extend(done.drain(..).map(Done::Completion));
+        let room = state.done.len() < self.capacity;
+        state.paused = !room;
+        let wakes = state.waiting.min(state.done.len());
+        drop(state);
+        for _ in 0..wakes {
+            self.arrived.notify_one();
+        }
+        room
+    }
+
+    /// Completions it holds before multishot operations pause.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The host is gone, or about to: nothing is taken any more.
+    pub(crate) fn fail_stopped(&self) {
+        self.state().stopped = true;
+        self.arrived.notify_all();
+    }
+}
+
+/// Operations go in from any thread, completions come out in any: in what order they are done, and with as many at once as
+/// the caller has room for. Clones are the same queue; when the last is dropped, its sockets are reset.
+#[derive(Debug, Clone)]
+pub struct CompletionQueue {
+    owner: Arc<Owner>,
+}
+
+/// Closes the queue when the last handle of it goes.
+#[derive(Debug)]
+struct Owner(Arc<QueueShared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.closed = true;
+        let gone = state.stopped;
+        drop(state);
+        if !gone {
+            self.0.notice();
+        }
+    }
+}
+
+impl CompletionQueue {
+    /// `capacity`: operations under way and completions that wait, together. `concurrency`: workers that may have something in
+    /// hand at a time.
+    pub(crate) fn new(door: Arc<Door>, capacity: usize, concurrency: usize) -> Self {
+        let shared = QueueShared {
+            state: Mutex::new(QueueState::default()),
+            arrived: Condvar::new(),
+            noticed: AtomicBool::new(false),
+            token: AtomicU64::new(TOKEN_NONE),
+            door,
+            capacity: capacity.max(1),
+            concurrency: concurrency.max(1),
+        };
+        Self {
+            owner: Arc::new(Owner(Arc::new(shared))),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<QueueShared> {
+        &self.owner.0
+    }
+
+    /// Hands in an operation, with what is linked to it.
+    ///
+    /// # Errors
+    /// The queue is full, or the host has stopped; the operation comes back.
+    pub fn submit(&self, op: Op) -> Result<(), SubmitError> {
+        let mut ops = [Some(op)];
+        self.submit_some(&mut ops)
+    }
+
+    /// Hands in many operations, for one crossing. What was taken is taken out of `ops`.
+    ///
+    /// # Errors
+    /// As [`CompletionQueue::submit`], of the first that was not taken; those before it were.
+    pub fn submit_all(&self, ops: &mut Vec<Op>) -> Result<(), SubmitError> {
+        let mut slots: Vec<Option<Op>> = ops.drain(..).map(Some).collect();
+        let result = self.submit_some(&mut slots);
+        ops.extend(slots.into_iter().flatten());
+        result
+    }
+
+    fn submit_some(&self, ops: &mut [Option<Op>]) -> Result<(), SubmitError> {
+        for op in ops.iter_mut().flatten() {
+            // Reading a file may take long: before the lock.
+            if let What::SendFile { part, .. } = &mut op.what {
+                part.read();
+            }
+        }
+        let shared = self.shared();
+        let mut refused = None;
+        let mut state = shared.state();
+        let stopped = state.stopped;
+        for slot in ops {
+            let Some(op) = slot.take() else { continue };
+            let count = op.count();
+            if stopped {
+                refused = Some(SubmitError::Stopped(op));
+                break;
+            }
+            if state.outstanding + count > shared.capacity {
+                refused = Some(SubmitError::Full(op));
+                break;
+            }
+            state.outstanding += count;
+            state.submitted.push(Passed::Op(op));
+        }
+        let any = !state.submitted.is_empty();
+        drop(state);
+        if any {
+            shared.notice();
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Puts a completion in, from any thread: what other work has to tell the same loop. `result` and both words are the caller's.
+    ///
+    /// # Errors
+    /// ENOBUFS when the queue is full; the host has stopped.
+    pub fn post(&self, token: u64, key: u64, result: usize) -> io::Result<()> {
+        let shared = self.shared();
+        let mut state = shared.state();
+        if state.stopped {
+            return Err(stopped());
+        }
+        if state.outstanding >= shared.capacity {
+            return Err(rustix::io::Errno::NOBUFS.into());
+        }
+        state.outstanding += 1;
+        state.done.push_back(Done::Completion(Completion {
+            token,
+            key,
+            result: Ok(result),
+            buffer: None,
+            socket: None,
+            address: None,
+            more: false,
+        }));
+        let wake = state.waiting > 0;
+        drop(state);
+        if wake {
+            shared.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes up to `most` completions, the oldest first, and puts them behind what is in `into`. Sleeps until there is one, for
+    /// at most `timeout` (`None`: for ever). How many there were; 0 when the time was up.
+    ///
+    /// # Errors
+    /// The host has stopped and nothing is left.
+    pub fn wait(
+        &self,
+        into: &mut Vec<Completion>,
+        most: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.take(into, most, timeout, usize::MAX)
+            .map(|taken| taken.n)
+    }
+
+    /// A thread's part in the queue, whose [`Worker::wait`] keeps to the queue's limit of workers that are at work.
+    pub fn worker(&self) -> Worker {
+        Worker {
+            queue: self.clone(),
+            active: false,
+        }
+    }
+
+    fn take(
+        &self,
+        into: &mut Vec<Completion>,
+        most: usize,
+        timeout: Option<Duration>,
+        concurrency: usize,
+    ) -> io::Result<Taken> {
+        let shared = self.shared();
+        let until = deadline(timeout);
+        let mut state = shared.state();
+        loop {
+            if !state.done.is_empty() && state.active < concurrency {
+                let (n, reads) = state.pop(into, most);
+                let resume = state.paused && state.done.len() <= shared.capacity / 2;
+                state.paused &= !resume;
+                if n > 0 && concurrency != usize::MAX {
+                    state.active += 1;
+                }
+                let others = state.waiting > 0 && !state.done.is_empty();
+                drop(state);
+                if others {
+                    shared.arrived.notify_one();
+                }
+                let read = !reads.is_empty();
+                read_on(shared, reads);
+                if resume || read {
+                    shared.notice();
+                }
+                if n > 0 || most == 0 {
+                    return Ok(Taken { n });
+                }
+                state = shared.state();
+                continue;
+            }
+            if state.stopped && state.done.is_empty() {
+                return Err(stopped());
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(Taken { n: 0 });
+            }
+            state.waiting += 1;
+            state = match left {
+                None => shared
+                    .arrived
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    shared
+                        .arrived
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+            state.waiting -= 1;
+        }
+    }
+}
+
+struct Taken {
+    n: usize,
+}
+
+/// Reads the files that are to be sent on, and passes them back.
+fn read_on(shared: &QueueShared, reads: Vec<(u64, Op)>) {
+    for (socket, mut op) in reads {
+        if let What::SendFile { part, .. } = &mut op.what {
+            FilePart::read(part);
+        }
+        shared.state().submitted.push(Passed::File(socket, op));
+    }
+}
+
+impl QueueState {
+    fn pop(&mut self, into: &mut Vec<Completion>, most: usize) -> (usize, Vec<(u64, Op)>) {
+        let (mut n, mut reads) = (0, Vec::new());
+        while n < most {
+            match self.done.pop_front() {
+                Some(Done::Completion(completion)) => {
+                    self.outstanding -= usize::from(!completion.more);
+                    into.push(completion);
+                    n += 1;
+                }
+                Some(Done::Read(socket, op)) => reads.push((socket, op)),
+                None => break,
+            }
+        }
+        (n, reads)
+    }
+}
+
+/// A thread that takes from a queue as one of several, of which only so many shall be at work at a time: from the moment
+/// [`Worker::wait`] gives it something until it waits again, or is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    queue: CompletionQueue,
+    active: bool,
+}
+
+impl Worker {
+    /// As [`CompletionQueue::wait`], but sleeps also while as many others are at work as the queue allows.
+    ///
+    /// # Errors
+    /// As [`CompletionQueue::wait`].
+    pub fn wait(
+        &mut self,
+        into: &mut Vec<Completion>,
+        most: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.rest();
+        let concurrency = self.queue.shared().concurrency;
+        let taken = self.queue.take(into, most, timeout, concurrency)?;
+        self.active = taken.n > 0;
+        Ok(taken.n)
+    }
+
+    /// Has nothing in hand any more: another worker may go on.
+    fn rest(&mut self) {
+        if !std::mem::take(&mut self.active) {
+            return;
+        }
+        let shared = self.queue.shared();
+        let mut state = shared.state();
+        state.active -= 1;
+        let wake = state.waiting > 0 && !state.done.is_empty();
+        drop(state);
+        if wake {
+            shared.arrived.notify_one();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}

@@ -1,0 +1,386 @@
+//! The shard's side of completion queues: what was handed in waits here, and is carried out.
+//!
+//! - `start.rs`: what begins with an operation, and how it ends early; `serve.rs`: bytes and connections for those that wait.
+//!
+//! Invariant: an operation is in one place: with its socket, among the timeouts, in `work`, with the application to read a file,
+//! or over.
+
+mod serve;
+mod start;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base::Instant;
+use rustix::io::Errno;
+use stack::{Ready, SocketId};
+
+use super::{Driver, Entry, key_of, token_of};
+use crate::app::ShardCx;
+use crate::completion::{Buffer, Completion, Handle, Op, Passed, QueueShared, What};
+use crate::sockets::error::{io_error, stopped};
+
+/// What a socket of a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Listener,
+    Stream,
+    Datagram,
+}
+
+/// A socket of a completion queue.
+#[derive(Debug)]
+pub(super) struct OpSocket {
+    id: SocketId,
+    kind: Kind,
+    /// The driver's name of its queue.
+    queue: u64,
+    /// The application's word for it.
+    key: u64,
+    /// Receives, accepts and splices away, in order.
+    receives: VecDeque<Op>,
+    /// Sends and shutdowns, in order.
+    sends: VecDeque<Op>,
+    polls: VecDeque<Op>,
+    connecting: Option<Op>,
+    /// The connection that is being spliced to this one.
+    fed_by: Option<u64>,
+}
+
+/// Where an operation without a socket is.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    Timeout(Instant, u64),
+    Connect(u64),
+}
+
+/// The shard's part of a queue.
+#[derive(Debug)]
+pub(super) struct QueueEntry {
+    shared: Arc<QueueShared>,
+    done: Vec<Completion>,
+    reads: Vec<(u64, Op)>,
+    /// It is on the list of those to be handed over.
+    dirty: bool,
+    /// There is room for more of multishot operations; if not, which sockets wait for it.
+    room: bool,
+    paused: Vec<u64>,
+    /// Timeouts and connects, by their words.
+    named: HashMap<u64, Named>,
+}
+
+/// What the driver keeps for all queues.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// Operations to be begun, and the queues they are of.
+    work: VecDeque<(u64, Op)>,
+    /// By when they are over, and the order they came in.
+    timeouts: BTreeMap<(Instant, u64), (u64, Op)>,
+    next: u64,
+    dirty: Vec<u64>,
+}
+
+/// How an operation ended.
+struct Outcome {
+    key: u64,
+    result: io::Result<usize>,
+    buffer: Option<Buffer>,
+    socket: Option<Handle>,
+    address: Option<SocketAddr>,
+}
+
+impl Outcome {
+    fn new(key: u64, result: io::Result<usize>) -> Self {
+        Self {
+            key,
+            result,
+            buffer: None,
+            socket: None,
+            address: None,
+        }
+    }
+
+    fn with(mut self, buffer: Option<Buffer>) -> Self {
+        self.buffer = buffer;
+        self
+    }
+
+    fn completion(self, token: u64, more: bool) -> Completion {
+        Completion {
+            token,
+            key: self.key,
+            result: self.result,
+            buffer: self.buffer,
+            socket: self.socket,
+            address: self.address,
+            more,
+        }
+    }
+}
+
+/// What was cancelled says so.
+pub(super) fn cancelled() -> io::Error {
+    Errno::CANCELED.into()
+}
+
+impl QueueEntry {
+    pub(super) fn new(shared: Arc<QueueShared>) -> Self {
+        Self {
+            shared,
+            done: Vec::new(),
+            reads: Vec::new(),
+            dirty: false,
+            room: true,
+            paused: Vec::new(),
+            named: HashMap::new(),
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<QueueShared> {
+        &self.shared
+    }
+}
+
+impl OpSocket {
+    /// All that is under way on it.
+    fn take_ops(&mut self) -> Vec<Op> {
+        let ops = self.connecting.take().into_iter();
+        ops.chain(self.receives.drain(..))
+            .chain(self.sends.drain(..))
+            .chain(self.polls.drain(..))
+            .collect()
+    }
+}
+
+impl Driver {
+    /// A queue is new.
+    pub(super) fn introduce_queue(&mut self, cx: &mut ShardCx<'_>, shared: Arc<QueueShared>) {
+        let entry = Entry::Queue(QueueEntry::new(shared.clone()));
+        let Some(key) = self.entries.insert(entry) else {
+            return shared.fail_stopped();
+        };
+        let token = token_of(key);
+        shared.token.store(token, Ordering::Relaxed);
+        self.look_at_queue(cx, token);
+    }
+
+    /// What was handed in since the last look at this queue.
+    pub(super) fn look_at_queue(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        let Some(entry) = self.queue(token) else {
+            return;
+        };
+        let mut state = entry.shared.state();
+        let submitted = std::mem::take(&mut state.submitted);
+        let closed = state.closed;
+        drop(state);
+        entry.room = true;
+        let paused = std::mem::take(&mut entry.paused);
+        if closed {
+            return self.close_queue(cx, token);
+        }
+        for passed in submitted {
+            match passed {
+                Passed::Op(op) => self.desk.work.push_back((token, op)),
+                Passed::File(socket, op) => self.file_read(cx, (token, socket), op),
+            }
+        }
+        self.resume(cx, paused);
+    }
+
+    /// Something has happened at a socket of a queue.
+    pub(super) fn look_at_op_socket(&mut self, cx: &mut ShardCx<'_>, token: u64, ready: Ready) {
+        let Some(socket) = self.op_socket(token) else {
+            return;
+        };
+        if socket.connecting.is_some() && !self.connected(cx, token, ready) {
+            return self.run_work(cx);
+        }
+        let Some(socket) = self.op_socket(token) else {
+            return self.run_work(cx);
+        };
+        let (kind, fed_by) = (socket.kind, socket.fed_by);
+        if kind == Kind::Listener {
+            self.serve_accepts(cx, token);
+        } else {
+            self.serve_receives(cx, token);
+            self.serve_sends(cx, token);
+            if let Some(from) = fed_by {
+                self.serve_receives(cx, from);
+            }
+        }
+        self.serve_polls(cx, token);
+        self.run_work(cx);
+    }
+
+    /// Timeouts that are over, and what this turn brought: to those who wait for it.
+    pub(super) fn tend_queues(&mut self, cx: &mut ShardCx<'_>) {
+        while let Some((&(at, _), _)) = self.desk.timeouts.first_key_value() {
+            if at > cx.now {
+                cx.again_within(at - cx.now);
+                break;
+            }
+            let Some((_, (queue, op))) = self.desk.timeouts.pop_first() else {
+                break;
+            };
+            self.unname(queue, op.token);
+            self.finish(queue, op, Outcome::new(0, Ok(0)));
+            self.run_work(cx);
+        }
+        for token in std::mem::take(&mut self.desk.dirty) {
+            if let Some(entry) = self.queue(token) {
+                entry.dirty = false;
+                entry.room = entry.shared.hand_over(&mut entry.done, &mut entry.reads);
+                if entry.room {
+                    let paused = std::mem::take(&mut entry.paused);
+                    self.resume(cx, paused);
+                }
+            }
+        }
+        if !self.desk.dirty.is_empty() {
+            cx.again();
+        }
+    }
+
+    /// There is room again for what multishot operations bring.
+    fn resume(&mut self, cx: &mut ShardCx<'_>, paused: Vec<u64>) {
+        for socket in paused {
+            self.serve_receives(cx, socket);
+        }
+        self.run_work(cx);
+    }
+
+    /// Begins what is to be begun; what that ends may begin more.
+    fn run_work(&mut self, cx: &mut ShardCx<'_>) {
+        while let Some((queue, op)) = self.desk.work.pop_front() {
+            self.start(cx, queue, op);
+        }
+    }
+
+    fn queue(&mut self, token: u64) -> Option<&mut QueueEntry> {
+        match self.entries.get_mut(key_of(token)) {
+            Some(Entry::Queue(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    fn op_socket(&mut self, token: u64) -> Option<&mut OpSocket> {
+        match self.entries.get_mut(key_of(token)) {
+            Some(Entry::Op(socket)) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Puts a completion in for the next time its queue is handed over.
+    fn tell(&mut self, queue: u64, completion: Completion) {
+        let Some(entry) = self.queue(queue) else {
+            return;
+        };
+        entry.done.push(completion);
+        if !std::mem::replace(&mut entry.dirty, true) {
+            self.desk.dirty.push(queue);
+        }
+    }
+
+    /// Has the application read on in a file.
+    fn ask_for_file(&mut self, queue: u64, socket: u64, op: Op) {
+        let Some(entry) = self.queue(queue) else {
+            return;
+        };
+        entry.reads.push((socket, op));
+        if !std::mem::replace(&mut entry.dirty, true) {
+            self.desk.dirty.push(queue);
+        }
+    }
+
+    /// An operation is over: what is linked to it begins, or is cancelled.
+    fn finish(&mut self, queue: u64, op: Op, outcome: Outcome) {
+        let succeeded = outcome.result.is_ok();
+        // One of many that a multishot accept brought is not its end.
+        let more = matches!(
+            op.what,
+            What::First {
+                multishot: true,
+                ..
+            }
+        );
+        self.tell(queue, outcome.completion(op.token, more));
+        let mut next = op.then;
+        while let Some(mut op) = next {
+            if succeeded {
+                self.desk.work.push_back((queue, *op));
+                return;
+            }
+            let outcome = Outcome::new(0, Err(cancelled())).with(op.take_buffer());
+            self.tell(queue, outcome.completion(op.token, false));
+            next = op.then;
+        }
+    }
+
+    /// An operation is over without having been done. A file that is being read on ends when it comes back.
+    fn give_up(&mut self, queue: u64, key: u64, mut op: Op, error: io::Error) {
+        if matches!(op.what, What::FileUnderWay(_)) {
+            return;
+        }
+        let buffer = op.take_buffer();
+        self.finish(queue, op, Outcome::new(key, Err(error)).with(buffer));
+    }
+
+    fn unname(&mut self, queue: u64, token: u64) {
+        if let Some(entry) = self.queue(queue) {
+            entry.named.remove(&token);
+        }
+    }
+
+    /// The last handle of a queue is gone: so are its sockets. Visits all sockets of the driver: queues end rarely.
+    fn close_queue(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        let entries = self.entries.iter();
+        let sockets: Vec<_> = entries
+            .filter_map(|(key, entry)| match entry {
+                Entry::Op(socket) if socket.queue == token => Some((key, socket.id)),
+                _ => None,
+            })
+            .collect();
+        for (key, id) in sockets {
+            let _ = cx.host.abort(cx.now, id);
+            self.entries.remove(key);
+        }
+        self.desk.timeouts.retain(|_, (queue, _)| *queue != token);
+        self.desk.work.retain(|(queue, _)| *queue != token);
+        self.entries.remove(key_of(token));
+    }
+
+    /// The host is stopping: sockets are closed, and their operations over.
+    pub(super) fn stop_op_socket(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        if let Some(Entry::Op(mut socket)) = self.entries.remove(key_of(token)) {
+            for op in socket.take_ops() {
+                self.give_up(socket.queue, socket.key, op, stopped());
+            }
+            let _ = cx.host.close(cx.now, socket.id);
+        }
+    }
+
+    /// As [`Driver::stop_op_socket`], for a queue whose sockets are closed.
+    pub(super) fn stop_queue(&mut self, token: u64) {
+        let mut kept = BTreeMap::new();
+        for (at, (queue, op)) in std::mem::take(&mut self.desk.timeouts) {
+            if queue == token {
+                self.give_up(queue, 0, op, stopped());
+            } else {
+                kept.insert(at, (queue, op));
+            }
+        }
+        self.desk.timeouts = kept;
+        if let Some(entry) = self.queue(token) {
+            entry.shared.hand_over(&mut entry.done, &mut entry.reads);
+            entry.shared.fail_stopped();
+        }
+    }
+
+    /// The error of a call on a socket.
+    fn error_of(cx: &mut ShardCx<'_>, id: SocketId, error: stack::SocketError) -> io::Error {
+        io_error(cx.host.take_error(id).unwrap_or(error))
+    }
+}

@@ -1,0 +1,575 @@
+//! Bytes and connections for operations that wait.
+
+use std::io;
+use std::net::SocketAddr;
+
+use base::epoll::{
+    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM, EPOLLWRNORM,
+};
+use rustix::io::Errno;
+use stack::{Ready, Shutdown, SocketError, SocketId};
+
+use super::super::Driver;
+use super::{Kind, OpSocket, Outcome};
+use crate::app::ShardCx;
+use crate::completion::{Buffer, Handle, Op, Target, What};
+use crate::sockets::error::io_error;
+
+/// Bytes moved by one step of a splice.
+const SPLICE: usize = 256 * 1024;
+
+/// Something can be received, or never will be.
+const RECEIVABLE: Ready =
+    Ready(Ready::READABLE.0 | Ready::READ_CLOSED.0 | Ready::HUP.0 | Ready::ERROR.0);
+
+/// What became of the operation at the head of a socket's queue.
+enum Step {
+    /// It waits.
+    Wait(Op),
+    /// It brought something, and may bring more at once.
+    Again(Op),
+    /// It is over; the next one's turn.
+    Over,
+}
+
+/// A socket, without the driver's record of it.
+#[derive(Clone, Copy)]
+struct Which {
+    token: u64,
+    id: SocketId,
+    kind: Kind,
+    queue: u64,
+    key: u64,
+}
+
+/// What one attempt to receive brought.
+struct Received {
+    n: usize,
+    buffer: Option<Buffer>,
+    from: Option<SocketAddr>,
+}
+
+impl OpSocket {
+    fn which(&self, token: u64) -> Which {
+        Which {
+            token,
+            id: self.id,
+            kind: self.kind,
+            queue: self.queue,
+            key: self.key,
+        }
+    }
+}
+
+impl Driver {
+    /// Carries out what waits to receive, until there is nothing to be had.
+    pub(super) fn serve_receives(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        loop {
+            let Some(socket) = self.op_socket(token) else {
+                return;
+            };
+            let which = socket.which(token);
+            if which.kind == Kind::Listener {
+                return self.serve_accepts(cx, token);
+            }
+            if socket.connecting.is_some() {
+                return;
+            }
+            let Some(op) = socket.receives.pop_front() else {
+                return;
+            };
+            let step = match &op.what {
+                What::Splice { .. } => self.splice_step(cx, which, op),
+                What::First { .. } => self.first_step(cx, which, op),
+                _ => self.receive_step(cx, which, op),
+            };
+            if !self.goes_on(token, step, |socket| &mut socket.receives) {
+                return;
+            }
+        }
+    }
+
+    /// Puts an operation that is not over back to the head of its queue; whether to go on with it.
+    fn goes_on(
+        &mut self,
+        token: u64,
+        step: Step,
+        queue: impl Fn(&mut OpSocket) -> &mut std::collections::VecDeque<Op>,
+    ) -> bool {
+        let (op, again) = match step {
+            Step::Over => return true,
+            Step::Wait(op) => (op, false),
+            Step::Again(op) => (op, true),
+        };
+        if let Some(socket) = self.op_socket(token) {
+            queue(socket).push_front(op);
+        }
+        again
+    }
+
+    fn receive_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
+        let Which { queue, key, .. } = which;
+        let What::Receive {
+            into,
+            at,
+            fill,
+            multishot,
+            ..
+        } = &mut op.what
+        else {
+            return Step::Over;
+        };
+        let (fill, multishot) = (*fill && which.kind == Kind::Stream, *multishot);
+        if multishot && !self.has_room(which) {
+            return Step::Wait(op);
+        }
+        match receive(cx, which, into, *at) {
+            Ok(None) => Step::Wait(op),
+            Ok(Some(received)) => {
+                *at += received.n;
+                let end = received.n == 0 && which.kind == Kind::Stream;
+                let whole = matches!(into, Target::Buffer(buffer) if *at == buffer.len());
+                if fill && !end && !whole {
+                    return Step::Again(op);
+                }
+                let mut outcome = Outcome::new(key, Ok(*at));
+                outcome.address = received.from;
+                if multishot && !end {
+                    outcome.buffer = received.buffer;
+                    *at = 0;
+                    self.tell(queue, outcome.completion(op.token, true));
+                    return Step::Again(op);
+                }
+                outcome.buffer = received.buffer.or_else(|| op.take_buffer());
+                self.finish(queue, op, outcome);
+                Step::Over
+            }
+            // What came before the error counts.
+            Err(_) if *at > 0 => {
+                let outcome = Outcome::new(key, Ok(*at)).with(op.take_buffer());
+                self.finish(queue, op, outcome);
+                Step::Over
+            }
+            Err(error) => {
+                self.give_up(queue, key, op, error);
+                Step::Over
+            }
+        }
+    }
+
+    /// The first bytes of a connection that was accepted: with them, or its end, the accept is done.
+    fn first_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
+        let Which { queue, key, .. } = which;
+        let What::First {
+            into, peer, socket, ..
+        } = &mut op.what
+        else {
+            return Step::Over;
+        };
+        let (peer, socket) = (*peer, *socket);
+        match receive(cx, which, into, 0) {
+            Ok(None) => return Step::Wait(op),
+            Ok(Some(received)) => {
+                let mut outcome = Outcome::new(key, Ok(received.n));
+                outcome.buffer = received.buffer.or_else(|| op.take_buffer());
+                (outcome.socket, outcome.address) = (Some(socket), Some(peer));
+                self.finish(queue, op, outcome);
+            }
+            Err(error) => {
+                // Nobody knows the connection yet.
+                self.entries.remove(super::super::key_of(which.token));
+                let _ = cx.host.abort(cx.now, which.id);
+                self.give_up(queue, key, op, error);
+            }
+        }
+        Step::Over
+    }
+
+    fn splice_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
+        let Which { queue, key, id, .. } = which;
+        let What::Splice {
+            to, left, moved, ..
+        } = &mut op.what
+        else {
+            return Step::Over;
+        };
+        let target = self.op_socket(to.token);
+        let target = target.map(|target| (target.id, target.sends.is_empty()));
+        let result = match target {
+            None => Err(Errno::PIPE.into()),
+            // What was handed in before goes first.
+            Some((_, false)) => return Step::Wait(op),
+            Some((target, true)) => {
+                let most = usize::try_from(*left).map_or(SPLICE, |left| left.min(SPLICE));
+                match splice(cx, id, target, most) {
+                    Ok(None) => return Step::Wait(op),
+                    Ok(Some(n)) => {
+                        *moved += n;
+                        *left -= n as u64;
+                        if n > 0 && *left > 0 {
+                            return Step::Again(op);
+                        }
+                        Ok(*moved)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        self.finish(queue, op, Outcome::new(key, result));
+        Step::Over
+    }
+
+    /// Carries out what waits to send, until there is no room.
+    pub(super) fn serve_sends(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        loop {
+            let Some(socket) = self.op_socket(token) else {
+                return;
+            };
+            if socket.connecting.is_some() {
+                return;
+            }
+            let which = socket.which(token);
+            let Some(op) = socket.sends.pop_front() else {
+                return;
+            };
+            let step = match &op.what {
+                What::SendFile { .. } => self.file_step(cx, which, op),
+                What::Send { .. } => self.send_step(cx, which, op),
+                What::Shutdown { .. } => {
+                    let shut = cx.host.tcp_shutdown(cx.now, which.id, Shutdown::Write);
+                    let result = shut.map(|()| 0).map_err(io_error);
+                    self.finish(which.queue, op, Outcome::new(which.key, result));
+                    Step::Over
+                }
+                _ => Step::Wait(op),
+            };
+            if !self.goes_on(token, step, |socket| &mut socket.sends) {
+                return;
+            }
+        }
+    }
+
+    fn send_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
+        let Which { queue, key, id, .. } = which;
+        let What::Send { buffer, at, to, .. } = &mut op.what else {
+            return Step::Over;
+        };
+        let sent = match which.kind {
+            Kind::Datagram => cx.host.udp_send_to(cx.now, id, buffer, *to),
+            _ if buffer.is_empty() => Ok(0),
+            _ => cx.host.tcp_send(cx.now, id, &buffer[*at..]),
+        };
+        match sent {
+            Ok(n) => {
+                *at += n;
+                if *at < buffer.len() {
+                    return Step::Again(op);
+                }
+                let outcome = Outcome::new(key, Ok(*at)).with(op.take_buffer());
+                self.finish(queue, op, outcome);
+                Step::Over
+            }
+            Err(error) => match self.waits(which, error) {
+                true => Step::Wait(op),
+                false => {
+                    let error = Self::error_of(cx, id, error);
+                    self.give_up(queue, key, op, error);
+                    Step::Over
+                }
+            },
+        }
+    }
+
+    /// Whether an error of sending only means that it is not time yet.
+    fn waits(&mut self, which: Which, error: SocketError) -> bool {
+        let silent = match (error, which.kind) {
+            (SocketError::WouldBlock, Kind::Stream) => return true,
+            (SocketError::WouldBlock, _) => true,
+            (SocketError::NoBuffers, Kind::Stream) => true,
+            _ => false,
+        };
+        // No event tells when there is room.
+        if silent && self.stalled.last() != Some(&which.token) {
+            self.stalled.push(which.token);
+        }
+        silent
+    }
+
+    fn file_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
+        let Which { queue, key, id, .. } = which;
+        let What::SendFile { part, .. } = &mut op.what else {
+            return Step::Over;
+        };
+        while part.taken < part.bytes.len() {
+            match cx.host.tcp_send(cx.now, id, &part.bytes[part.taken..]) {
+                Ok(n) => {
+                    part.taken += n;
+                    part.sent += n;
+                }
+                Err(error) if self.waits(which, error) => return Step::Wait(op),
+                Err(error) => {
+                    let error = Self::error_of(cx, id, error);
+                    self.give_up(queue, key, op, error);
+                    return Step::Over;
+                }
+            }
+        }
+        if part.is_read() {
+            let result = part.error.take().map_or(Ok(part.sent), Err);
+            self.finish(queue, op, Outcome::new(key, result));
+            return Step::Over;
+        }
+        self.desk.next += 1;
+        part.id = self.desk.next;
+        let place = Op {
+            what: What::FileUnderWay(part.id),
+            token: op.token,
+            then: None,
+        };
+        self.ask_for_file(queue, which.token, op);
+        Step::Wait(place)
+    }
+
+    /// A part of a file has been read, and goes on where it left.
+    pub(super) fn file_read(&mut self, cx: &mut ShardCx<'_>, (queue, token): (u64, u64), op: Op) {
+        let id = match &op.what {
+            What::SendFile { part, .. } => part.id,
+            _ => return,
+        };
+        let place = self.op_socket(token).and_then(|socket| {
+            let first = socket.sends.front_mut()?;
+            matches!(first.what, What::FileUnderWay(place) if place == id).then_some(first)
+        });
+        match place {
+            Some(place) => {
+                *place = op;
+                self.serve_sends(cx, token);
+            }
+            // Closed or cancelled meanwhile.
+            None => self.give_up(queue, 0, op, super::cancelled()),
+        }
+    }
+
+    /// Accepts for whoever waits.
+    pub(super) fn serve_accepts(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        loop {
+            let Some(socket) = self.op_socket(token) else {
+                return;
+            };
+            let which = socket.which(token);
+            let Some(op) = socket.receives.pop_front() else {
+                return;
+            };
+            let step = self.accept_step(cx, which, op);
+            if !self.goes_on(token, step, |socket| &mut socket.receives) {
+                return;
+            }
+        }
+    }
+
+    fn accept_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
+        let Which { queue, id, .. } = which;
+        let What::Accept {
+            key,
+            first,
+            multishot,
+            ..
+        } = &mut op.what
+        else {
+            return Step::Over;
+        };
+        let (key, multishot) = (*key, *multishot);
+        if multishot && !self.has_room(which) {
+            return Step::Wait(op);
+        }
+        let (id, peer) = match cx.host.tcp_accept(cx.now, id) {
+            Ok(accepted) => accepted,
+            Err(SocketError::WouldBlock) => return Step::Wait(op),
+            Err(error) => {
+                self.give_up(queue, which.key, op, io_error(error));
+                return Step::Over;
+            }
+        };
+        // A full table refuses the connection, and the next one may fit.
+        let Ok(token) = self.insert_op(cx, queue, (Kind::Stream, key), id) else {
+            return Step::Again(op);
+        };
+        let socket = Handle {
+            token,
+            host: self.door.host(),
+        };
+        let first = match first {
+            None => {
+                let mut outcome = Outcome::new(key, Ok(0));
+                (outcome.socket, outcome.address) = (Some(socket), Some(peer));
+                if multishot {
+                    self.tell(queue, outcome.completion(op.token, true));
+                    return Step::Again(op);
+                }
+                self.finish(queue, op, outcome);
+                return Step::Over;
+            }
+            Some(Target::Group(group)) => Target::Group(group.clone()),
+            Some(Target::Buffer(buffer)) => Target::Buffer(std::mem::take(buffer)),
+        };
+        let reading = Op {
+            what: What::First {
+                socket,
+                into: first,
+                peer,
+                multishot,
+            },
+            token: op.token,
+            then: if multishot { None } else { op.then.take() },
+        };
+        self.queue_receive(cx, token, reading);
+        if multishot {
+            Step::Again(op)
+        } else {
+            Step::Over
+        }
+    }
+
+    /// Whether the queue has room for one more of a multishot operation. If not, its socket is served when there is.
+    fn has_room(&mut self, which: Which) -> bool {
+        let Some(entry) = self.queue(which.queue) else {
+            return false;
+        };
+        let room = entry.room && entry.done.len() < entry.shared.capacity();
+        if !room && entry.paused.last() != Some(&which.token) {
+            entry.paused.push(which.token);
+        }
+        room
+    }
+
+    /// Tells those who poll, if there is what they wait for.
+    pub(super) fn serve_polls(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        let Some(socket) = self.op_socket(token) else {
+            return;
+        };
+        if socket.polls.is_empty() {
+            return;
+        }
+        let which = socket.which(token);
+        let polls = std::mem::take(&mut socket.polls);
+        let ready = bits(cx.host.watch_ready(which.id));
+        for op in polls {
+            let What::Poll { interest, .. } = op.what else {
+                continue;
+            };
+            match ready & (interest | EPOLLERR | EPOLLHUP) {
+                0 => {
+                    if let Some(socket) = self.op_socket(token) {
+                        socket.polls.push_back(op);
+                    }
+                }
+                told => self.finish(which.queue, op, Outcome::new(which.key, Ok(told as usize))),
+            }
+        }
+    }
+}
+
+/// Readiness in the bits of epoll.
+fn bits(ready: Ready) -> u32 {
+    let shut = Ready::READ_CLOSED | Ready::WRITE_CLOSED;
+    [
+        (ready.contains(Ready::READABLE), EPOLLIN | EPOLLRDNORM),
+        (ready.contains(Ready::WRITABLE), EPOLLOUT | EPOLLWRNORM),
+        (
+            ready.contains(Ready::READ_CLOSED),
+            EPOLLRDHUP | EPOLLIN | EPOLLRDNORM,
+        ),
+        (ready.contains(Ready::HUP) || ready.contains(shut), EPOLLHUP),
+        (ready.contains(Ready::ERROR), EPOLLERR),
+        (ready.contains(Ready::PRIORITY), EPOLLPRI),
+    ]
+    .into_iter()
+    .filter_map(|(set, bits)| set.then_some(bits))
+    .fold(0, |all, bits| all | bits)
+}
+
+/// One attempt to receive; `None` when there is nothing yet.
+fn receive(
+    cx: &mut ShardCx<'_>,
+    which: Which,
+    into: &mut Target,
+    at: usize,
+) -> io::Result<Option<Received>> {
+    let (mut lent, asked) = match into {
+        Target::Buffer(buffer) => {
+            let asked = !buffer.is_empty();
+            (None, asked.then_some(&mut **buffer))
+        }
+        Target::Group(group) => {
+            // No buffer is drawn for what is not there.
+            if !cx.host.ready(which.id).intersects(RECEIVABLE) {
+                return Ok(None);
+            }
+            (Some(group.take().ok_or(Errno::NOBUFS)?), None)
+        }
+    };
+    let bytes: &mut [u8] = match (&mut lent, asked) {
+        (Some(lent), _) => lent,
+        (None, Some(buffer)) => buffer,
+        // Nothing was asked for but to be told.
+        (None, None) if cx.host.ready(which.id).intersects(RECEIVABLE) => &mut [],
+        (None, None) => return Ok(None),
+    };
+    let received = match which.kind {
+        _ if bytes.is_empty() => Ok((0, None)),
+        Kind::Datagram => {
+            let received = cx.host.udp_recv_from(which.id, bytes);
+            received.map(|(n, from)| (n, Some(from)))
+        }
+        _ => {
+            let received = cx.host.tcp_recv(cx.now, which.id, &mut bytes[at..]);
+            received.map(|n| (n, None))
+        }
+    };
+    match received {
+        Ok((n, from)) => Ok(Some(Received {
+            n,
+            buffer: lent.map(Buffer::Lent),
+            from,
+        })),
+        Err(SocketError::WouldBlock) => Ok(None),
+        Err(error) => Err(io_error(error)),
+    }
+}
+
+/// Moves up to `most` bytes from one connection to another: how many, 0 at the end of the stream, `None` while one of them is not
+/// ready.
+fn splice(
+    cx: &mut ShardCx<'_>,
+    from: SocketId,
+    to: SocketId,
+    most: usize,
+) -> io::Result<Option<usize>> {
+    if most == 0 {
+        return Ok(Some(0));
+    }
+    let ready = cx.host.watch_ready(to);
+    if ready.intersects(Ready::HUP | Ready::ERROR | Ready::WRITE_CLOSED) {
+        return Err(Errno::PIPE.into());
+    }
+    if !ready.contains(Ready::WRITABLE) {
+        return Ok(None);
+    }
+    let chain = match cx.host.tcp_recv_chain(cx.now, from, most) {
+        Ok(chain) => chain,
+        Err(SocketError::WouldBlock) => return Ok(None),
+        Err(error) => return Err(io_error(error)),
+    };
+    let n = chain.len();
+    if n == 0 {
+        cx.host.pool_mut().free(chain);
+        return Ok(Some(0));
+    }
+    match cx.host.tcp_send_chain(cx.now, to, chain) {
+        Ok(()) => Ok(Some(n)),
+        Err((chain, error)) => {
+            cx.host.pool_mut().free(chain);
+            Err(io_error(error))
+        }
+    }
+}

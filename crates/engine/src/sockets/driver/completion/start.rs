@@ -1,0 +1,431 @@
+//! What begins with an operation, and what ends one early.
+
+use std::collections::VecDeque;
+use std::io;
+
+use base::Key;
+use rustix::io::Errno;
+use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
+
+use super::super::{Driver, Entry, key_of, tcp};
+use super::{Kind, Named, OpSocket, Outcome, cancelled};
+use crate::app::ShardCx;
+use crate::completion::{Handle, Op, Target, What};
+use crate::sockets::error::io_error;
+
+impl Driver {
+    /// Begins an operation.
+    pub(super) fn start(&mut self, cx: &mut ShardCx<'_>, queue: u64, mut op: Op) {
+        match &mut op.what {
+            What::Listen { .. } => self.listen(cx, queue, op),
+            What::Bind {
+                local,
+                key,
+                options,
+            } => {
+                let (key, bound) = (*key, cx.host.udp_bind(cx.now, *local, options));
+                self.made(cx, queue, op, (Kind::Datagram, key), bound);
+            }
+            What::Connect { .. } => self.connect(cx, queue, op),
+            What::Accept { .. } => self.accept(cx, queue, op),
+            What::Receive { socket, .. } | What::First { socket, .. } => {
+                let socket = *socket;
+                if let Some((token, op)) = self.place(queue, socket, op, Kind::Listener) {
+                    self.queue_receive(cx, token, op);
+                }
+            }
+            What::Splice { from, to, .. } => {
+                let (from, to) = (*from, *to);
+                self.splice(cx, queue, (from, to), op);
+            }
+            What::Send { socket, .. } | What::SendFile { socket, .. } => {
+                let socket = *socket;
+                if let Some((token, op)) = self.place(queue, socket, op, Kind::Listener) {
+                    self.queue_send(cx, token, op);
+                }
+            }
+            What::Shutdown { socket, how } => {
+                let (socket, how) = (*socket, *how);
+                if let Some((token, op)) = self.place(queue, socket, op, Kind::Listener) {
+                    self.shutdown(cx, token, how, op);
+                }
+            }
+            What::Poll { socket, .. } => {
+                let socket = *socket;
+                match self.find(queue, socket) {
+                    Some((token, socket)) => {
+                        socket.polls.push_back(op);
+                        self.serve_polls(cx, token);
+                    }
+                    None => self.give_up(queue, 0, op, Errno::BADF.into()),
+                }
+            }
+            What::Timeout(after) => {
+                let at = (cx.now + *after, self.desk.next);
+                self.desk.next += 1;
+                if let Some(entry) = self.queue(queue) {
+                    entry.named.insert(op.token, Named::Timeout(at.0, at.1));
+                }
+                self.desk.timeouts.insert(at, (queue, op));
+            }
+            What::Close { socket, reset } => {
+                let (socket, reset) = (*socket, *reset);
+                self.close_op_socket(cx, queue, socket, reset, op);
+            }
+            What::Cancel { socket, token } => {
+                let (socket, token) = (*socket, *token);
+                self.cancel(cx, queue, (socket, token), op);
+            }
+            What::FileUnderWay(_) => {}
+        }
+    }
+
+    /// The socket of a handle, if it is one of this queue's.
+    fn find(&mut self, queue: u64, handle: Handle) -> Option<(u64, &mut OpSocket)> {
+        if handle.host != self.door.host() {
+            return None;
+        }
+        let socket = self.op_socket(handle.token)?;
+        (socket.queue == queue).then_some((handle.token, socket))
+    }
+
+    /// The socket an operation is about, which must not be of the kind `but`. Else the operation is over.
+    fn place(&mut self, queue: u64, handle: Handle, op: Op, but: Kind) -> Option<(u64, Op)> {
+        let (key, error) = match self.find(queue, handle) {
+            None => (0, Errno::BADF),
+            // As Linux: a listener, or what is not connected yet.
+            Some((_, socket)) if socket.kind == but || socket.connecting.is_some() => {
+                (socket.key, Errno::NOTCONN)
+            }
+            Some((token, _)) => return Some((token, op)),
+        };
+        self.give_up(queue, key, op, error.into());
+        None
+    }
+
+    fn options(&self, given: Option<&TcpOptions>) -> TcpOptions {
+        given.unwrap_or(&self.door.tcp_options).clone()
+    }
+
+    fn listen(&mut self, cx: &mut ShardCx<'_>, queue: u64, op: Op) {
+        let What::Listen {
+            local,
+            backlog,
+            key,
+            options,
+        } = &op.what
+        else {
+            return;
+        };
+        let (key, options) = (*key, self.options(options.as_deref()));
+        let made = cx.host.tcp_listen(cx.now, *local, *backlog, &options);
+        self.made(cx, queue, op, (Kind::Listener, key), made);
+    }
+
+    fn connect(&mut self, cx: &mut ShardCx<'_>, queue: u64, op: Op) {
+        let What::Connect {
+            remote,
+            local,
+            key,
+            options,
+        } = &op.what
+        else {
+            return;
+        };
+        let (key, options) = (*key, self.options(options.as_deref()));
+        let name = op.token;
+        let made = tcp::open(cx, *remote, *local, &options)
+            .and_then(|id| self.insert_op(cx, queue, (Kind::Stream, key), id));
+        match made {
+            Ok(token) => {
+                if let Some(socket) = self.op_socket(token) {
+                    socket.connecting = Some(op);
+                }
+                if let Some(entry) = self.queue(queue) {
+                    entry.named.insert(name, Named::Connect(token));
+                }
+            }
+            Err(error) => self.give_up(queue, key, op, io_error(error)),
+        }
+    }
+
+    /// Whether a connection is there; tells how the attempt ended if it just did.
+    pub(super) fn connected(&mut self, cx: &mut ShardCx<'_>, token: u64, ready: Ready) -> bool {
+        let (failed, opened) = (
+            ready.intersects(Ready::ERROR | Ready::HUP),
+            ready.contains(Ready::WRITABLE),
+        );
+        if !failed && !opened {
+            return false;
+        }
+        let host = self.door.host();
+        let Some(socket) = self.op_socket(token) else {
+            return false;
+        };
+        let (queue, key, id) = (socket.queue, socket.key, socket.id);
+        let Some(op) = socket.connecting.take() else {
+            return true;
+        };
+        self.unname(queue, op.token);
+        if failed {
+            let error = Self::error_of(cx, id, SocketError::ConnectionRefused);
+            self.entries.remove(key_of(token));
+            let _ = cx.host.close(cx.now, id);
+            self.give_up(queue, key, op, error);
+            return false;
+        }
+        let mut outcome = Outcome::new(key, Ok(0));
+        outcome.socket = Some(Handle { token, host });
+        outcome.address = cx.host.peer_addr(id).ok();
+        self.finish(queue, op, outcome);
+        true
+    }
+
+    /// Gives a socket of the stack its place. A full table refuses it.
+    pub(super) fn insert_op(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        queue: u64,
+        (kind, key): (Kind, u64),
+        id: SocketId,
+    ) -> Result<u64, SocketError> {
+        let socket = OpSocket {
+            id,
+            kind,
+            queue,
+            key,
+            receives: Default::default(),
+            sends: Default::default(),
+            polls: Default::default(),
+            connecting: None,
+            fed_by: None,
+        };
+        let inserted = self.insert(cx, id, Entry::Op(socket));
+        inserted.ok_or_else(|| {
+            let _ = cx.host.abort(cx.now, id);
+            SocketError::NoBuffers
+        })
+    }
+
+    fn made(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        queue: u64,
+        op: Op,
+        (kind, key): (Kind, u64),
+        made: Result<SocketId, SocketError>,
+    ) {
+        let made = made.and_then(|id| Ok((id, self.insert_op(cx, queue, (kind, key), id)?)));
+        match made {
+            Ok((id, token)) => {
+                let host = self.door.host();
+                let mut outcome = Outcome::new(key, Ok(0));
+                outcome.socket = Some(Handle { token, host });
+                outcome.address = cx.host.local_addr(id).ok();
+                self.finish(queue, op, outcome);
+            }
+            Err(error) => self.give_up(queue, key, op, io_error(error)),
+        }
+    }
+
+    fn accept(&mut self, cx: &mut ShardCx<'_>, queue: u64, op: Op) {
+        let What::Accept {
+            listener,
+            first,
+            multishot,
+            ..
+        } = &op.what
+        else {
+            return;
+        };
+        // One buffer cannot hold the first bytes of many.
+        let one_buffer = *multishot && matches!(first, Some(Target::Buffer(_)));
+        let found = self.find(queue, *listener);
+        match found.map(|(token, socket)| (token, socket.kind, socket.key)) {
+            None => self.give_up(queue, 0, op, Errno::BADF.into()),
+            Some((_, kind, key)) if kind != Kind::Listener || one_buffer => {
+                self.give_up(queue, key, op, Errno::INVAL.into());
+            }
+            Some((token, ..)) => {
+                if let Some(socket) = self.op_socket(token) {
+                    socket.receives.push_back(op);
+                }
+                self.serve_accepts(cx, token);
+            }
+        }
+    }
+
+    pub(super) fn queue_receive(&mut self, cx: &mut ShardCx<'_>, token: u64, op: Op) {
+        let Some(socket) = self.op_socket(token) else {
+            return;
+        };
+        socket.receives.push_back(op);
+        if socket.receives.len() == 1 {
+            self.serve_receives(cx, token);
+        }
+    }
+
+    fn queue_send(&mut self, cx: &mut ShardCx<'_>, token: u64, op: Op) {
+        let Some(socket) = self.op_socket(token) else {
+            return;
+        };
+        socket.sends.push_back(op);
+        if socket.sends.len() == 1 {
+            self.serve_sends(cx, token);
+        }
+    }
+
+    fn splice(&mut self, cx: &mut ShardCx<'_>, queue: u64, (from, to): (Handle, Handle), op: Op) {
+        let Some((from, op)) = self.place(queue, from, op, Kind::Listener) else {
+            return;
+        };
+        let Some((to, op)) = self.place(queue, to, op, Kind::Listener) else {
+            return;
+        };
+        let kinds = [from, to].map(|token| self.op_socket(token).map(|socket| socket.kind));
+        let fed_by = self.op_socket(to).and_then(|socket| socket.fed_by);
+        let busy = fed_by.is_some_and(|other| other != from && self.feeds(other, to));
+        if kinds != [Some(Kind::Stream); 2] || from == to || busy {
+            return self.give_up(queue, 0, op, Errno::INVAL.into());
+        }
+        if let Some(socket) = self.op_socket(to) {
+            socket.fed_by = Some(from);
+        }
+        self.queue_receive(cx, from, op);
+    }
+
+    /// Whether a connection is being spliced to another.
+    fn feeds(&mut self, from: u64, to: u64) -> bool {
+        let socket = self.op_socket(from);
+        socket.is_some_and(|socket| {
+            let mut receives = socket.receives.iter();
+            receives
+                .any(|op| matches!(op.what, What::Splice { to: other, .. } if other.token == to))
+        })
+    }
+
+    fn shutdown(&mut self, cx: &mut ShardCx<'_>, token: u64, how: Shutdown, op: Op) {
+        let Some(socket) = self.op_socket(token) else {
+            return;
+        };
+        let (queue, key, id) = (socket.queue, socket.key, socket.id);
+        if socket.kind == Kind::Datagram {
+            return self.give_up(queue, key, op, Errno::NOTCONN.into());
+        }
+        if how != Shutdown::Write {
+            let _ = cx.host.tcp_shutdown(cx.now, id, Shutdown::Read);
+            self.serve_receives(cx, token);
+        }
+        if how == Shutdown::Read {
+            self.finish(queue, op, Outcome::new(key, Ok(0)));
+        } else {
+            self.queue_send(cx, token, op);
+        }
+    }
+
+    fn close_op_socket(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        queue: u64,
+        handle: Handle,
+        reset: bool,
+        op: Op,
+    ) {
+        let found = self.find(queue, handle).map(|(token, _)| key_of(token));
+        let Some(Entry::Op(mut socket)) = found.and_then(|key: Key| self.entries.remove(key))
+        else {
+            return self.give_up(queue, 0, op, Errno::BADF.into());
+        };
+        for under_way in socket.take_ops() {
+            self.unname(queue, under_way.token);
+            self.give_up(queue, socket.key, under_way, cancelled());
+        }
+        // RFC 2525 section 2.17, RFC 1122 section 4.2.2.13: data that nobody will read is answered with a reset.
+        let unread =
+            socket.kind == Kind::Stream && matches!(cx.host.tcp_peek(socket.id, &mut [0]), Ok(1..));
+        if reset || unread {
+            let _ = cx.host.abort(cx.now, socket.id);
+        } else {
+            let _ = cx.host.close(cx.now, socket.id);
+        }
+        self.finish(queue, op, Outcome::new(socket.key, Ok(0)));
+        // Who spliced to it cannot go on.
+        if let Some(from) = socket.fed_by {
+            self.serve_receives(cx, from);
+        }
+    }
+
+    fn cancel(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        queue: u64,
+        (handle, name): (Option<Handle>, Option<u64>),
+        op: Op,
+    ) {
+        let (key, over) = match handle {
+            Some(handle) => match self.find(queue, handle) {
+                None => return self.give_up(queue, 0, op, Errno::BADF.into()),
+                Some((token, socket)) => {
+                    let key = socket.key;
+                    (key, self.cancel_on(cx, token, name))
+                }
+            },
+            None => (0, self.cancel_named(cx, queue, name.unwrap_or_default())),
+        };
+        let found: io::Result<usize> = match over {
+            0 => Err(Errno::NOENT.into()),
+            n => Ok(n),
+        };
+        self.finish(queue, op, Outcome::new(key, found));
+    }
+
+    /// Cancels what is under way on a socket: how many operations.
+    fn cancel_on(&mut self, cx: &mut ShardCx<'_>, token: u64, name: Option<u64>) -> usize {
+        let Some(socket) = self.op_socket(token) else {
+            return 0;
+        };
+        let (queue, key) = (socket.queue, socket.key);
+        let hit = |op: &Op| name.is_none_or(|name| op.token == name);
+        let mut over = Vec::new();
+        for list in [&mut socket.receives, &mut socket.sends, &mut socket.polls] {
+            let (hits, kept): (VecDeque<_>, _) = std::mem::take(list).into_iter().partition(hit);
+            *list = kept;
+            over.extend(hits);
+        }
+        let n = over.len();
+        for op in over {
+            self.give_up(queue, key, op, cancelled());
+        }
+        // Those behind them may go on.
+        self.serve_receives(cx, token);
+        self.serve_sends(cx, token);
+        n
+    }
+
+    /// Cancels a timeout or a connect.
+    fn cancel_named(&mut self, cx: &mut ShardCx<'_>, queue: u64, name: u64) -> usize {
+        let named = self
+            .queue(queue)
+            .and_then(|entry| entry.named.remove(&name));
+        match named {
+            Some(Named::Timeout(at, order)) => {
+                let Some((_, op)) = self.desk.timeouts.remove(&(at, order)) else {
+                    return 0;
+                };
+                self.give_up(queue, 0, op, cancelled());
+                1
+            }
+            Some(Named::Connect(token)) => {
+                let Some(Entry::Op(mut socket)) = self.entries.remove(key_of(token)) else {
+                    return 0;
+                };
+                let _ = cx.host.abort(cx.now, socket.id);
+                for op in socket.take_ops() {
+                    self.give_up(queue, socket.key, op, cancelled());
+                }
+                1
+            }
+            None => 0,
+        }
+    }
+}

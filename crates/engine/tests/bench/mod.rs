@@ -1,0 +1,78 @@
+//! Two hosts in threads of their own, joined by memory, and the doors to their sockets.
+
+use std::net::SocketAddr;
+
+use engine::completion::CompletionQueue;
+use engine::port::ring::{RingOptions, RingPort, pair};
+use engine::{Limits, Notice, Shard, ShardOptions, ShardThread, Sockets};
+use stack::Config;
+use wire::{Cidr, Mac};
+
+/// An address of the network both are on.
+pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, host], port))
+}
+
+/// The hosts 10.0.0.1 and 10.0.0.2.
+pub(crate) struct Bench {
+    pub(crate) a: Sockets,
+    pub(crate) b: Sockets,
+    _a: ShardThread<Notice>,
+    b_thread: ShardThread<Notice>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+        let (a, b) = pair(macs, &RingOptions::default()).unwrap();
+        let ((a, a_thread), (b, b_thread)) = (host(1, a), host(2, b));
+        Self {
+            a,
+            b,
+            _a: a_thread,
+            b_thread,
+        }
+    }
+
+    /// A queue of each.
+    pub(crate) fn queues(&self, capacity: usize) -> (CompletionQueue, CompletionQueue) {
+        let queue = |sockets: &Sockets| sockets.completion_queue(capacity, 1).unwrap();
+        (queue(&self.a), queue(&self.b))
+    }
+
+    pub(crate) fn stop_b(&mut self) {
+        self.b_thread.stop().unwrap();
+    }
+
+    /// TCP sockets that host b has.
+    pub(crate) fn sockets_of_b(&self) -> usize {
+        let handle = self.b_thread.handle();
+        handle
+            .call(|host, _| host.connections().count())
+            .wait()
+            .unwrap()
+    }
+}
+
+fn host(number: u8, port: RingPort) -> (Sockets, ShardThread<Notice>) {
+    let config = Config {
+        pool_blocks: 16_384,
+        tcp_connections: 256,
+        tcp_active: 256,
+        duplicate_detection: false,
+        accept_router_advertisements: false,
+        ..Config::default()
+    };
+    let made = Shard::with_sockets(
+        config,
+        number.into(),
+        Limits::default(),
+        ShardOptions::default(),
+    );
+    let (mut shard, sockets) = made.unwrap();
+    let interface = shard.add_port(Box::new(port)).unwrap();
+    let now = shard.now();
+    let cidr: Cidr = format!("10.0.0.{number}/24").parse().unwrap();
+    shard.host().add_address(now, interface, cidr).unwrap();
+    (sockets, shard.spawn().unwrap())
+}
