@@ -49,6 +49,11 @@ fn echo_shard() {
 }
 
 #[test]
+fn echo_completion() {
+    serves(env!("CARGO_BIN_EXE_echo_completion"), "was told: hello");
+}
+
+#[test]
 fn a_wrong_argument_is_told_in_one_line() {
     let output = Command::new(env!("CARGO_BIN_EXE_echo_std"))
         .arg("--nonsense")

@@ -49,7 +49,7 @@ pub struct Completion {
     pub result: io::Result<usize>,
     /// The buffer that was handed in, or one of the group's. Of what was received, [`Completion::bytes`] is the part to read.
     pub buffer: Option<Buffer>,
-    /// The socket that was made: by accept, connect, listen and bind.
+    /// The socket that was made, by accept, connect, listen and bind; else the one it was about.
     pub socket: Option<Handle>,
     /// Where a connection, or a datagram, comes from; where a listener or a datagram socket is bound.
     pub address: Option<SocketAddr>,

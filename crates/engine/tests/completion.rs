@@ -87,6 +87,11 @@ fn a_request_and_its_answer() {
     }
     assert_eq!(next(&client).bytes(), b"ninety");
 
+    let part = done(&server, Op::send(far, b"pennies".to_vec()).first(5));
+    assert_eq!((part.result.unwrap(), part.buffer.unwrap().len()), (5, 7));
+    let got = done(&client, Op::receive_all(near, vec![0; 5]));
+    assert_eq!(got.bytes(), b"penni");
+
     assert!(done(&server, Op::close(far)).result.is_ok());
     let end = done(&client, Op::receive(near, vec![0; 8]));
     assert_eq!(end.result.unwrap(), 0, "the end of the stream");

@@ -10,6 +10,7 @@ use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
 use stack::{Count, Drop, ListPlace, SocketFilter, SocketPage, TcpTunables, UdpOptions};
 
 use crate::builder::Builder;
+use crate::completion::{CompletionQueue, QueueOptions};
 use crate::error::Error;
 use crate::tcp::{TcpListener, TcpStream};
 use crate::udp::UdpSocket;
@@ -142,6 +143,15 @@ impl Host {
             let opening = self.sockets().udp_bind(addr, *options)?;
             Ok(UdpSocket::new(opening.wait()?))
         })
+    }
+
+    /// A completion queue on this host.
+    ///
+    /// # Errors
+    /// ENOBUFS when more is asked of the host than it can take; the host has stopped.
+    pub fn completion_queue(&self, options: QueueOptions) -> io::Result<CompletionQueue> {
+        self.sockets()
+            .completion_queue(options.capacity, options.workers)
     }
 
     /// What the host is doing, with its first 100 connections: for tools. Waits for the shard's next turn.

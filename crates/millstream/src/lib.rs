@@ -34,6 +34,8 @@
 //! With the feature `tokio`, [`mod@tokio`] has the same sockets with tokio's traits, on which hyper and axum run. With
 //! [`shard`], an application lives on the stack's own thread and pays no crossing at all.
 //!
+//! With [`completion`], operations are handed in with their buffers and come back done: the model of IOCP and io_uring.
+//!
 //! What does not live here: threads, turns and queues (`engine`), protocols (`stack`), devices (`port`).
 //!
 //! Invariant: every type here is `Send` and `Sync`.
@@ -41,6 +43,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+pub mod completion;
 mod current;
 mod error;
 mod host;

@@ -112,6 +112,8 @@ pub(crate) enum What {
         socket: Handle,
         buffer: Buffer,
         at: usize,
+        /// Where it stops.
+        end: usize,
         to: Option<SocketAddr>,
     },
     SendFile {
@@ -315,12 +317,22 @@ impl Op {
 
     /// Sends all of a buffer: done when the stack has taken the last byte, and the buffer comes back.
     pub fn send(socket: Handle, buffer: impl Into<Buffer>) -> Self {
+        let buffer = buffer.into();
         Self::new(What::Send {
             socket,
-            buffer: buffer.into(),
             at: 0,
+            end: buffer.len(),
+            buffer,
             to: None,
         })
+    }
+
+    /// Of send: only the first `n` bytes of the buffer, such as were received into it. Other operations are left as they are.
+    pub fn first(mut self, n: usize) -> Self {
+        if let What::Send { end, .. } = &mut self.what {
+            *end = n.min(*end);
+        }
+        self
     }
 
     /// Sends a datagram.
@@ -415,6 +427,29 @@ impl Op {
             socket: None,
             token: Some(token),
         })
+    }
+
+    /// The socket it is about, if that was there before.
+    pub(crate) fn about(&self) -> Option<Handle> {
+        match &self.what {
+            What::Accept {
+                listener: socket, ..
+            }
+            | What::First { socket, .. }
+            | What::Receive { socket, .. }
+            | What::Send { socket, .. }
+            | What::SendFile { socket, .. }
+            | What::Splice { from: socket, .. }
+            | What::Poll { socket, .. }
+            | What::Shutdown { socket, .. }
+            | What::Close { socket, .. } => Some(*socket),
+            What::Cancel { socket, .. } => *socket,
+            What::Listen { .. }
+            | What::Bind { .. }
+            | What::Connect { .. }
+            | What::FileUnderWay(_)
+            | What::Timeout(_) => None,
+        }
     }
 
     /// The buffer, which goes back to the application.

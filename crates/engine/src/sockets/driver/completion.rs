@@ -296,7 +296,8 @@ impl Driver {
     }
 
     /// An operation is over: what is linked to it begins, or is cancelled.
-    fn finish(&mut self, queue: u64, op: Op, outcome: Outcome) {
+    fn finish(&mut self, queue: u64, op: Op, mut outcome: Outcome) {
+        outcome.socket = outcome.socket.or(op.about());
         let succeeded = outcome.result.is_ok();
         // One of many that a multishot accept brought is not its end.
         let more = matches!(
@@ -313,7 +314,8 @@ impl Driver {
                 self.desk.work.push_back((queue, *op));
                 return;
             }
-            let outcome = Outcome::new(0, Err(cancelled())).with(op.take_buffer());
+            let mut outcome = Outcome::new(0, Err(cancelled())).with(op.take_buffer());
+            outcome.socket = op.about();
             self.tell(queue, outcome.completion(op.token, false));
             next = op.then;
         }

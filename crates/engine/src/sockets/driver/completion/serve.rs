@@ -137,6 +137,7 @@ impl Driver {
                 if multishot && !end {
                     outcome.buffer = received.buffer;
                     *at = 0;
+                    outcome.socket = op.about();
                     self.tell(queue, outcome.completion(op.token, true));
                     return Step::Again(op);
                 }
@@ -251,18 +252,26 @@ impl Driver {
 
     fn send_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
         let Which { queue, key, id, .. } = which;
-        let What::Send { buffer, at, to, .. } = &mut op.what else {
+        let What::Send {
+            buffer,
+            at,
+            end,
+            to,
+            ..
+        } = &mut op.what
+        else {
             return Step::Over;
         };
+        let bytes = buffer.get(*at..*end).unwrap_or_default();
         let sent = match which.kind {
-            Kind::Datagram => cx.host.udp_send_to(cx.now, id, buffer, *to),
-            _ if buffer.is_empty() => Ok(0),
-            _ => cx.host.tcp_send(cx.now, id, &buffer[*at..]),
+            Kind::Datagram => cx.host.udp_send_to(cx.now, id, bytes, *to),
+            _ if bytes.is_empty() => Ok(0),
+            _ => cx.host.tcp_send(cx.now, id, bytes),
         };
         match sent {
             Ok(n) => {
                 *at += n;
-                if *at < buffer.len() {
+                if at < end {
                     return Step::Again(op);
                 }
                 let outcome = Outcome::new(key, Ok(*at)).with(op.take_buffer());
