@@ -28,8 +28,8 @@ impl Host {
         if !tunables.check() {
             return Err(ConfigError::Value(TcpTunables::OUT_OF_RANGE));
         }
-        self.core.tcp = tunables;
-        self.tcp.retuned(&tunables);
+        let before = core::mem::replace(&mut self.core.tcp, tunables);
+        self.tcp.retuned(&before, &tunables);
         Ok(())
     }
 

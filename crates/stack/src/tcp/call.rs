@@ -528,6 +528,7 @@ impl Tcp {
         let (local, mut options) = (profile.local, profile.options.clone());
         let (congestion, keepalive) = (options.algorithm(), options.keepalive);
         change(&mut options);
+        options.bound();
         let other = congestion != options.algorithm();
         let new = self
             .profiles

@@ -16,7 +16,7 @@ use super::inflow::Inflow;
 use super::ledger::Ledger;
 use super::mtu_probe::Search;
 use super::profile::Profile;
-use super::record::{Active, NONE, Range, Repair, Tcb, flag};
+use super::record::{Active, NONE, Range, Repair, State, Tcb, flag};
 use super::recovery::Episode;
 use super::sent::{Board, Sent};
 
@@ -110,6 +110,15 @@ impl Tcb {
     #[inline]
     pub(crate) fn rcv_scale(&self) -> u32 {
         u32::from(self.scales >> 4)
+    }
+
+    /// Both shifts, as far as they are known: the peer's, and ours.
+    pub(crate) fn window_scales(&self) -> (u8, u8) {
+        let theirs = match self.state {
+            State::SynSent => 0,
+            _ => self.snd_scale(),
+        };
+        (theirs as u8, self.rcv_scale() as u8)
     }
 
     /// Bytes that timestamps take of every segment.

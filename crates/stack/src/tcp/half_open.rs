@@ -332,7 +332,25 @@ impl Tcp {
     /// link carries by now.
     fn granted(&self, core: &Core, h: &HalfOpen) -> u32 {
         let options = &self.profiles.get(h.profile).options;
-        options.granted_window(&core.tcp, h.ecn >> half_ecn::LACKS_SHIFT)
+        let first = match h.flags & half::EARLIER {
+            0 => core.tcp.rmem_default,
+            _ => self.earlier_rmem.max(core.tcp.rmem_default),
+        };
+        options.granted_window(first, h.ecn >> half_ecn::LACKS_SHIFT)
+    }
+
+    /// The host's first buffer was `before`: what was offered by it stays granted.
+    pub(super) fn keep_granted(&mut self, before: u32) {
+        let waiting: Vec<u32> = self.halves.iter().map(|(key, _)| key.index).collect();
+        if waiting.is_empty() {
+            self.earlier_rmem = 0;
+        }
+        self.earlier_rmem = self.earlier_rmem.max(before);
+        for index in waiting {
+            if let Some(h) = self.halves.at_mut(index) {
+                h.flags |= half::EARLIER;
+            }
+        }
     }
 
     /// The window of the SYN-ACK of a half-open connection, in bytes, as the link is now.

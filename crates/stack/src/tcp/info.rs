@@ -335,7 +335,7 @@ impl Tcp {
             accurate_ecn: self.accurate_ecn_of(index, tcb),
             ecn_seen: tcb.more & more::ECN_SEEN != 0,
             scaled: tcb.scales != 0 && tcb.state != State::SynSent,
-            window_scales: (tcb.snd_scale() as u8, tcb.rcv_scale() as u8),
+            window_scales: tcb.window_scales(),
             congestion: profile.options.algorithm().name(),
             congestion_info: self.congestion_info(profile.options.algorithm(), tcb, act),
             pacing_rate: match act.and_then(|a| rate(&self.controls, &self.models, a.control)) {

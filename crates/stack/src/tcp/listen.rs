@@ -131,6 +131,7 @@ impl Tcp {
         let listener = self.listeners.at_mut(index).ok_or(SocketError::BadSocket)?;
         let before = listener.options.save_syn;
         change(&mut listener.options, &mut listener.backlog);
+        listener.options.bound();
         self.saved.listener(before, listener.options.save_syn);
         Ok(())
     }

@@ -150,6 +150,8 @@ pub(crate) struct Tcp {
     conns: Slab<Tcb>,
     actives: Slab<Active>,
     halves: Slab<HalfOpen>,
+    /// The largest first buffer (`rmem_default`) that any of them was offered a window by, before it was made smaller.
+    earlier_rmem: u32,
     waits: Slab<TimeWait>,
     ranges: Slab<Range>,
     nodes: Slab<sent::Sent>,
@@ -219,6 +221,7 @@ impl Tcp {
             conns: Slab::with_capacity(config.tcp_connections),
             actives: Slab::with_capacity(config.tcp_active),
             halves: Slab::with_capacity(config.tcp_half_open),
+            earlier_rmem: 0,
             waits: Slab::with_capacity(config.tcp_time_wait),
             // Out-of-order ranges: a few for every active connection, or two windows full of holes.
             ranges: Slab::with_capacity(config.tcp_active.saturating_mul(4).max(16 * 1024)),
@@ -269,8 +272,11 @@ impl Tcp {
     }
 
     /// The host's tunables have changed.
-    pub(crate) fn retuned(&mut self, tunables: &TcpTunables) {
+    pub(crate) fn retuned(&mut self, before: &TcpTunables, tunables: &TcpTunables) {
         self.writing = write::Writing::of(tunables);
+        if before.rmem_default > tunables.rmem_default {
+            self.keep_granted(before.rmem_default);
+        }
     }
 
     pub(crate) fn set_defaults(&mut self, options: TcpOptions) {

@@ -42,7 +42,7 @@ impl Default for Keepalive {
     }
 }
 
-/// Options of a TCP socket.
+/// Options of a TCP socket. Values of 0 that would let nothing through count as the least that works.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TcpOptions {
     /// Nagle's algorithm off (TCP_NODELAY).
@@ -135,7 +135,33 @@ impl TcpOptions {
     }
 }
 
+/// Linux's TCP_MIN_MSS.
+const LEAST_SEGMENT: u16 = 88;
+
 impl TcpOptions {
+    /// Brings values with which a connection could never do anything, or would do without end, to the nearest that works.
+    pub(crate) fn bound(&mut self) {
+        let at_least_1 = |n: Option<u32>| n.map(|n| n.max(1));
+        self.send_buffer = at_least_1(self.send_buffer);
+        self.receive_buffer = at_least_1(self.receive_buffer);
+        self.window_clamp = at_least_1(self.window_clamp);
+        self.receive_low_water = self.receive_low_water.max(1);
+        self.initial_rwnd = self.initial_rwnd.map(|n| n.max(1));
+        self.max_segment = self.max_segment.map(|n| n.max(LEAST_SEGMENT));
+        self.advertised_mss = self.advertised_mss.map(|n| n.max(LEAST_SEGMENT));
+        self.ttl = self.ttl.map(|n| n.max(1));
+        self.max_pacing_rate = self.max_pacing_rate.max(1);
+        self.user_timeout = self.user_timeout.filter(|time| !time.is_zero()); // as Linux
+        let (second, most) = (Duration::from_secs(1), Duration::from_secs(120));
+        self.rto_max = self.rto_max.map(|time| time.clamp(second, most));
+        self.linger2 = self.linger2.map(|time| time.min(most));
+        self.keepalive = self.keepalive.map(|k| Keepalive {
+            idle: k.idle.max(Duration::from_millis(1)),
+            interval: k.interval.max(Duration::from_millis(1)),
+            probes: k.probes.max(1),
+        });
+    }
+
     /// The congestion control of a connection.
     #[inline]
     pub(crate) fn algorithm(&self) -> Congestion {

@@ -209,8 +209,8 @@ pub(crate) struct Tcb {
     /// Peer's window in bytes, scaled.
     pub(crate) snd_wnd: u32,
     pub(crate) state: State,
-    /// Window shifts: low nibble for what we receive in headers (peer's), high nibble for what we send (ours; in SYN-SENT what our
-    /// SYN says).
+    /// Window shifts: low nibble for what we receive in headers (peer's), high nibble for what we send (ours). In SYN-SENT
+    /// what our SYN says, see `offer`.
     pub(crate) scales: u8,
     /// Payload bytes of a full segment we send: peer's MSS, path MTU and options taken off.
     pub(crate) mss: u16,
@@ -626,6 +626,8 @@ pub(crate) mod half {
     pub(crate) const COOKIE: u8 = 16;
     /// Both speak ECN.
     pub(crate) const ECN: u8 = 32;
+    /// Its SYN came before the host's first buffer was changed.
+    pub(crate) const EARLIER: u8 = 64;
 }
 
 /// Bits of [`HalfOpen::ecn`].

@@ -32,10 +32,12 @@ impl TcpOptions {
     /// The host's settings that sockets keep from when they are made.
     pub(crate) fn settled(&self, tunables: &TcpTunables) -> Self {
         let host = Duration::from_millis(tunables.rto_max_ms.into());
-        Self {
+        let mut options = Self {
             rto_max: self.rto_max.or((host != RTO_MAX).then_some(host)),
             ..self.clone()
-        }
+        };
+        options.bound();
+        options
     }
 }
 

@@ -11,6 +11,14 @@ use crate::stats::Count;
 use super::conn::Conn;
 use super::output::{Marks, Payload, Way, announced_mss, build, ip_meta};
 use super::record::{State, flag, more};
+use super::tunables::TcpTunables;
+
+/// What our SYN offers: in SYN-SENT the low nibble of `Tcb::scales`, for nothing is known of the peer's then.
+mod offers {
+    pub(super) const SCALE: u8 = 1;
+    pub(super) const TIMESTAMPS: u8 = 2;
+    pub(super) const SACK: u8 = 4;
+}
 
 impl Conn<'_> {
     /// The SYN, or SYN and ACK after a simultaneous open (RFC 9293 figure 7), when it is due.
@@ -25,8 +33,7 @@ impl Conn<'_> {
             self.count_again(core);
         }
         if first && !answer {
-            // As the first says it, whatever becomes of the buffer.
-            self.tcb.scales = self.profile.options.window_shift(&core.tcp) << 4;
+            self.offer(&core.tcp);
         }
         let mut mtu = way.path.link_mtu;
         if !first && self.tcb.more & more::FAST_SYN != 0 {
@@ -101,7 +108,7 @@ impl Conn<'_> {
             flags,
             window: window as u16, // never scaled on a SYN (RFC 7323 2.2)
             urgent: 0,
-            options: core.tcp.spoken(options),
+            options,
         };
         let unsent = core::mem::take(&mut self.act.unsent);
         let mut from = core.pool.cursor(&unsent, 0).filter(|_| len > 0);
@@ -138,21 +145,53 @@ impl Conn<'_> {
         true
     }
 
-    /// Options of our SYN: all we can do; of a SYN-ACK: what the peer can do, too.
+    /// Decides what our SYN offers, and says again when it is lost, whatever becomes of the buffer and the host's settings: the shift,
+    /// and which options. Only what was offered is agreed on (RFC 7323 2.2, 3.2, RFC 2018 2).
+    fn offer(&mut self, tcp: &TcpTunables) {
+        let all = Options {
+            window_scale: Some(0),
+            sack_permitted: true,
+            timestamps: Some((0, 0)),
+            ..Options::default()
+        };
+        let spoken = tcp.spoken(all);
+        let bit = |said: bool, bit: u8| if said { bit } else { 0 };
+        self.tcb.scales = self.profile.options.window_shift(tcp) << 4
+            | bit(spoken.window_scale.is_some(), offers::SCALE)
+            | bit(spoken.timestamps.is_some(), offers::TIMESTAMPS)
+            | bit(spoken.sack_permitted, offers::SACK);
+    }
+
+    pub(super) fn offers_timestamps(&self) -> bool {
+        self.tcb.scales & offers::TIMESTAMPS != 0
+    }
+
+    /// Takes out of the answer to our SYN what that did not offer.
+    pub(super) fn offered(&self, mut options: Options) -> Options {
+        let said = self.tcb.scales;
+        options.window_scale = options.window_scale.filter(|_| said & offers::SCALE != 0);
+        options.timestamps = options
+            .timestamps
+            .filter(|_| said & offers::TIMESTAMPS != 0);
+        options.sack_permitted &= said & offers::SACK != 0;
+        options
+    }
+
+    /// Options of our SYN: all it offers; of a SYN-ACK: what the peer can do, too.
     fn syn_options(&self, core: &Core, mtu: u16, answer: bool) -> Options {
         let mss = announced_mss(mtu, self.tcb.remote.is_v4(), &self.profile.options);
-        let timestamps = !answer || self.tcb.has(flag::TIMESTAMPS);
-        Options {
+        let echo = if answer { self.tcb.ts_recent } else { 0 };
+        let options = Options {
             mss: Some(mss),
             window_scale: (!answer || self.tcb.scales != 0).then_some(self.tcb.scales >> 4),
             sack_permitted: !answer || self.tcb.has(flag::SACK),
-            timestamps: timestamps.then(|| {
-                (
-                    self.tcb.tsval(core.now),
-                    if answer { self.tcb.ts_recent } else { 0 },
-                )
-            }),
+            timestamps: (!answer || self.tcb.has(flag::TIMESTAMPS))
+                .then(|| (self.tcb.tsval(core.now), echo)),
             ..Options::default()
+        };
+        match answer {
+            true => options,
+            false => self.offered(options),
         }
     }
 }

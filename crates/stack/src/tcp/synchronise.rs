@@ -28,6 +28,14 @@ const AFTER_RESET: Duration = Duration::from_millis(8);
 impl Conn<'_> {
     /// A segment for a connection in SYN-SENT.
     pub(crate) fn synchronise(&mut self, core: &mut Core, seg: &Segment, data: Chain) -> Arrival {
+        if self.tcb.deferred() {
+            // Nothing was said that it could answer: as if CLOSED (RFC 9293 3.10.7.1), and the SYN still waits for data.
+            core.drop_packet(data, Drop::TcpUnexpected);
+            return Arrival {
+                reset: true,
+                ..Arrival::default()
+            };
+        }
         // First: the ACK must be for our SYN (SND.UNA < SEG.ACK =< SND.NXT), else reset.
         let acks = seg.has(Flags::ACK);
         if acks && !(self.tcb.snd_una.lt(seg.ack) && seg.ack.le(self.syn_edge())) {
@@ -101,7 +109,7 @@ impl Conn<'_> {
             self.tcb.tsval(self.act.stuck_since),
             self.tcb.tsval(core.now),
         );
-        core.tcp.timestamps != 0
+        self.offers_timestamps()
             && self.act.stuck_since != Instant::FAR
             && echo.wrapping_sub(first) > last.wrapping_sub(first)
     }
@@ -137,7 +145,7 @@ impl Conn<'_> {
             timestamps: seg.timestamps,
             ..Options::default()
         });
-        let options = core.tcp.spoken(options);
+        let options = self.offered(options);
         self.agree_on_ecn(core, seg);
         let offered = self.tcb.rcv_wnd(); // by our SYN
         self.tcb.rcv_nxt = seg.seq + 1;

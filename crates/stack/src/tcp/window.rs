@@ -28,8 +28,12 @@ const LACK_UNIT: u32 = 100;
 impl TcpOptions {
     /// Bytes that may wait to be read when a connection begins.
     pub(crate) fn first_buffer(&self, tcp: &TcpTunables) -> u32 {
+        self.buffer_of(tcp.rmem_default)
+    }
+
+    fn buffer_of(&self, rmem_default: u32) -> u32 {
         self.receive_buffer
-            .unwrap_or_else(|| (tcp.rmem_default / 2).max(self.receive_low_water))
+            .unwrap_or_else(|| (rmem_default / 2).max(self.receive_low_water))
     }
 
     /// Bytes that may wait to be read on a connection that receives `inflow`.
@@ -73,28 +77,28 @@ impl TcpOptions {
     }
 
     /// What there is room for before data come, and may be offered.
-    fn first_space(&self, tcp: &TcpTunables) -> u32 {
+    fn first_space(&self, rmem_default: u32) -> u32 {
         let clamp = self.window_clamp.unwrap_or(u32::MAX);
-        self.first_buffer(tcp).min(clamp)
+        self.buffer_of(rmem_default).min(clamp)
     }
 
     /// What a SYN-ACK's window of so many bytes lacks of that, in units of which a nibble counts as many as it can. A link that
     /// carries less when the handshake ends would make whole segments of another length, and less of a window.
     pub(crate) fn lacks(&self, tcp: &TcpTunables, window: u32) -> u8 {
-        let space = self.first_space(tcp).min(UNSCALED);
+        let space = self.first_space(tcp.rmem_default).min(UNSCALED);
         (space.saturating_sub(window) / LACK_UNIT).min(0xf) as u8
     }
 
-    /// The window that lacks so much: no less than what was offered.
-    pub(crate) fn granted_window(&self, tcp: &TcpTunables, lacks: u8) -> u32 {
-        let space = self.first_space(tcp).min(UNSCALED);
+    /// The window that lacks so much, when that was the host's first buffer: no less than what was offered.
+    pub(crate) fn granted_window(&self, rmem_default: u32, lacks: u8) -> u32 {
+        let space = self.first_space(rmem_default).min(UNSCALED);
         let said = self.first_segments(self.advertised_mss.unwrap_or(u16::MAX).into());
         space.saturating_sub(u32::from(lacks) * LACK_UNIT).min(said)
     }
 
     /// What is offered with a SYN, and until data come: whole segments of `mss`, 64 KiB at most (as Linux).
     pub(crate) fn first_window(&self, tcp: &TcpTunables, mss: u16) -> u32 {
-        let space = self.first_space(tcp);
+        let space = self.first_space(tcp.rmem_default);
         let mss = u32::from(mss).max(1);
         let whole = if space > mss {
             space - space % mss

@@ -1,6 +1,8 @@
-//! Who chooses the congestion control: the socket, else the host.
+//! Who chooses the congestion control: the socket, else the host. And what becomes of options nobody can have meant.
 
-use stack::{Congestion, SocketId, TcpOptions};
+use std::time::Duration;
+
+use stack::{Congestion, Keepalive, SocketId, TcpOptions};
 use wire::tcp::Options;
 
 use crate::rig::{ACK, REMOTE, Rig, SYN};
@@ -78,5 +80,59 @@ fn a_listener_takes_what_the_host_says_when_a_connection_begins() {
         let (socket, peer) = rig.host.tcp_accept(rig.now, listener).unwrap();
         assert_eq!(peer, REMOTE.parse().unwrap());
         assert_eq!(name(&rig, socket), "reno", "syncookies = {cookies}");
+    }
+}
+
+/// Options that would let nothing through, or do something without end, count as the least that works.
+#[test]
+fn values_of_nothing_are_the_least_that_works() {
+    let plain = TcpOptions::default();
+    let nothing = |change: fn(&mut TcpOptions)| {
+        let mut options = TcpOptions::default();
+        change(&mut options);
+        options
+    };
+    for options in [
+        nothing(|o| o.send_buffer = Some(0)),
+        nothing(|o| o.receive_buffer = Some(0)),
+        nothing(|o| o.window_clamp = Some(0)),
+        nothing(|o| o.receive_low_water = 0),
+        nothing(|o| o.initial_rwnd = Some(0)),
+        nothing(|o| o.initial_cwnd = Some(0)),
+        nothing(|o| o.max_segment = Some(0)),
+        nothing(|o| o.advertised_mss = Some(0)),
+        nothing(|o| o.ttl = Some(0)),
+        nothing(|o| o.max_pacing_rate = 0),
+        nothing(|o| o.user_timeout = Some(Duration::ZERO)),
+        nothing(|o| o.rto_max = Some(Duration::ZERO)),
+        nothing(|o| {
+            o.keepalive = Some(Keepalive {
+                idle: Duration::ZERO,
+                interval: Duration::ZERO,
+                probes: 0,
+            });
+        }),
+    ] {
+        // Given at the start, and later.
+        for later in [false, true] {
+            let mut rig = Rig::new();
+            let begin = if later { &plain } else { &options };
+            let open = rig.accepted(begin);
+            if later {
+                let to = options.clone();
+                let set = rig.host.tcp_set_options(rig.now, open.socket, |o| *o = to);
+                set.unwrap();
+            }
+            while rig.next().is_some() {}
+            assert_eq!(rig.write(&open, b"x"), 1, "{options:?}");
+            let data = (0..100).find_map(|_| {
+                let found = core::iter::from_fn(|| rig.next()).find(|seg| !seg.data.is_empty());
+                rig.ms(if found.is_some() { 0 } else { 10 });
+                found
+            });
+            assert_eq!(data.expect("it leaves").data, b"x", "{options:?}");
+            rig.send(open.peer, open.host + 1, ACK, b"y");
+            assert_eq!(rig.read(open.socket), Ok(b"y".to_vec()), "{options:?}");
+        }
     }
 }

@@ -870,3 +870,51 @@ fn an_answer_that_echoes_another_time_is_reset() {
     let info = rig.host.tcp_info(socket).unwrap();
     assert_eq!(info.state, State::Established);
 }
+
+/// A SYN that waits for data was not sent: nothing is an answer to it.
+#[test]
+fn a_stray_segment_does_not_start_a_syn_that_waits() {
+    for (flags, reset) in [
+        (ACK, true),
+        (SYN, true),
+        (SYN | ACK, true),
+        (RST | ACK, false),
+    ] {
+        let mut rig = knowing();
+        let to = crate::rig::REMOTE.parse().unwrap();
+        let mut local: std::net::SocketAddr = crate::rig::LOCAL.parse().unwrap();
+        local.set_port(4444);
+        let socket = rig.host.tcp_connect(rig.now, to, Some(local), &client());
+        let socket = socket.unwrap();
+        rig.silence();
+        rig.send_to(4444, 7000, 1, flags, &[], syn_ack(None));
+        assert_eq!(rig.next().is_some_and(|seg| seg.has(RST)), reset);
+        rig.ms(60_000);
+        rig.silence();
+        assert_eq!(rig.host.tcp_send(rig.now, socket, b"first"), Ok(5));
+        let syn = rig.expect();
+        assert!(syn.is(SYN) && syn.data == b"first", "{flags:?}");
+        answer(&mut rig, &syn, 5, None);
+        assert!(rig.expect().is(ACK));
+        assert!(rig.host.tcp_info(socket).unwrap().syn_data);
+    }
+}
+
+/// What the SYN-ACK agreed to holds when it is sent again, whatever the host would agree to by then.
+#[test]
+fn a_syn_ack_after_data_says_the_same_again() {
+    let (mut rig, _listener) = server(1);
+    let cookie = cookie(&mut rig);
+    let syn = Options {
+        timestamps: Some((7, 0)),
+        ..with(Some(cookie))
+    };
+    rig.send_with(999, 0, SYN, b"hello", syn);
+    assert!(rig.expect().options.timestamps.is_some());
+    set(&mut rig, "timestamps", 0);
+    set(&mut rig, "sack", 0);
+    rig.ms(1100);
+    let again = rig.expect();
+    assert!(again.is(SYN | ACK) && again.options.sack_permitted);
+    assert!(again.options.timestamps.is_some());
+}

@@ -121,3 +121,103 @@ fn answers_to_what_is_not_accepted_are_as_far_apart_as_told() {
         assert_eq!(all, answers, "{pause} ms");
     }
 }
+
+/// RFC 7323 1.3, RFC 2018 2: both SYNs must have had an option. What ours said holds, though the host would say otherwise by now.
+#[test]
+fn what_a_syn_offered_holds_and_nothing_else_does() {
+    for offers in [true, false] {
+        let mut rig = Rig::new();
+        let (before, after) = match offers {
+            true => (TcpTunables::default(), mute()),
+            false => (mute(), TcpTunables::default()),
+        };
+        rig.host.set_tcp_tunables(before).unwrap();
+        let (socket, syn) = rig.connect(&TcpOptions::default());
+        rig.host.set_tcp_tunables(after).unwrap();
+        rig.ms(1100);
+        let again = rig.expect().options;
+        assert_eq!(again.window_scale, syn.options.window_scale);
+        assert_eq!(again.sack_permitted, offers);
+        assert_eq!(again.timestamps.is_some(), offers);
+        rig.peer_port = syn.dst_port;
+        rig.send_to(syn.src_port, 0, syn.seq + 1, SYN | ACK, &[], everything());
+        assert_eq!(rig.expect().options.timestamps.is_some(), offers);
+        let info = rig.host.tcp_info(socket).unwrap();
+        assert_eq!(
+            (info.timestamps, info.sack, info.scaled),
+            (offers, offers, offers)
+        );
+    }
+}
+
+#[test]
+fn what_a_syn_ack_agreed_to_holds() {
+    for agrees in [true, false] {
+        let mut rig = Rig::new();
+        let (before, after) = match agrees {
+            true => (TcpTunables::default(), mute()),
+            false => (mute(), TcpTunables::default()),
+        };
+        rig.host.set_tcp_tunables(before).unwrap();
+        let listener = rig.listen(8, &TcpOptions::default());
+        rig.send_with(999, 0, SYN, &[], everything());
+        let first = rig.expect();
+        rig.host.set_tcp_tunables(after).unwrap();
+        rig.ms(1100);
+        let again = rig.expect().options;
+        assert_eq!(again.window_scale, first.options.window_scale);
+        assert_eq!(again.sack_permitted, agrees);
+        assert_eq!(again.timestamps.is_some(), agrees);
+        let stamp = Options {
+            timestamps: Some((78, again.timestamps.map_or(0, |(value, _)| value))),
+            ..Options::default()
+        };
+        rig.send_with(1000, first.seq + 1, ACK, &[], stamp);
+        let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+        let info = rig.host.tcp_info(socket).unwrap();
+        assert_eq!(
+            (info.timestamps, info.sack, info.scaled),
+            (agrees, agrees, agrees)
+        );
+    }
+}
+
+/// A first buffer that becomes smaller within a handshake takes nothing back of what the SYN-ACK offered (RFC 9293 SHLD-14).
+#[test]
+fn a_window_offered_by_a_syn_ack_holds() {
+    let mut rig = Rig::new();
+    let listener = rig.listen(8, &TcpOptions::default());
+    let syn = Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        ..Options::default()
+    };
+    rig.send_with(999, 0, SYN, &[], syn);
+    let answer = rig.expect();
+    let edge = 1000 + u32::from(answer.window);
+    let small = TcpTunables {
+        rmem_default: 4096,
+        ..TcpTunables::default()
+    };
+    rig.host.set_tcp_tunables(small).unwrap();
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    let mut at = 1000;
+    while at < edge {
+        rig.send(at, answer.seq + 1, ACK, &[7; 1460]);
+        at += 1460;
+        while let Some(ack) = rig.next() {
+            let said = ack.ack + (u32::from(ack.window) << 7);
+            assert!(said + 128 > edge, "{said} {edge}");
+        }
+    }
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    let mut read = 0;
+    while let Ok(bytes) = rig.read(socket) {
+        read += bytes.len() as u32;
+    }
+    assert_eq!(read, edge - 1000);
+    // Who comes later is offered what there is now.
+    rig.peer_port = 5001;
+    rig.send_with(999, 0, SYN, &[], syn);
+    assert!(rig.expect().window <= 2048);
+}
