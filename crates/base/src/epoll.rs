@@ -492,11 +492,10 @@ impl Epoll {
     }
 
     /// Something has happened at a source: `key` says what, in `EPOLL*` bits; 0 is anything. Items that want none of it pass it
-    /// over; whether the source is still ready is found out by whoever waits.
-    pub fn raise(&mut self, source: SourceId, key: u32) {
-        if self.sources.get(source.0).is_some() {
-            self.wake(source.0.index, key);
-        }
+    /// over; whether the source is still ready is found out by whoever waits. Whether that is enough: an exclusive item was told,
+    /// and woke somebody, so that no others need be.
+    pub fn raise(&mut self, source: SourceId, key: u32) -> bool {
+        self.sources.get(source.0).is_some() && self.wake(source.0.index, key)
     }
 
     /// Takes what is ready, oldest first, at most `room` of it, and hands it to `give`. How many there were.
@@ -660,17 +659,19 @@ impl Epoll {
         waits
     }
 
-    fn wake(&mut self, source: u32, key: u32) {
+    /// Whether an exclusive item ended it.
+    fn wake(&mut self, source: u32, key: u32) -> bool {
         let first = self.sources.at(source).map(|source| source.items.first);
         let mut at = first.unwrap_or(NONE);
         while let Some(item) = self.items.at(at) {
             let next = item.watcher.next;
             // 0 is a change of state, which all hear of.
             if self.arrive(at, key) && key != 0 {
-                break;
+                return true;
             }
             at = next;
         }
+        false
     }
 
     /// Something has happened at an item's source. Whether that is enough: it is exclusive, and somebody was woken by it.

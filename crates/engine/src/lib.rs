@@ -27,8 +27,8 @@ pub use reply::Reply;
 pub use shard::{BusyPoll, Shard, ShardError, ShardOptions, random_seed};
 pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use sockets::{
-    Driver, Limits, Notice, Opening, Sockets, TcpListenerSocket, TcpSocket, UdpHandle, Via,
-    answered, deadline, io_error,
+    Bell, Driver, Limits, Notice, Opening, Selector, Sockets, TcpListenerSocket, TcpSocket,
+    UdpHandle, Via, WatchedSocket, answered, deadline, io_error,
 };
 pub use thread::{ShardHandle, ShardThread};
 

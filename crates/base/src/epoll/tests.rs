@@ -234,14 +234,14 @@ fn of_exclusive_sets_that_wait_one_is_woken() {
             .map(|set| take(epoll, *set, 1, &levels).len())
             .collect::<Vec<_>>()
     };
-    epoll.raise(source, RAISED_IN);
+    assert!(!epoll.raise(source, RAISED_IN));
     assert_eq!(told(&mut epoll), [1, 1, 1], "nobody waits: all keep it");
     epoll.begin_wait(sets[1]);
-    epoll.raise(source, RAISED_IN);
+    assert!(epoll.raise(source, RAISED_IN));
     epoll.end_wait(sets[1]);
     assert_eq!(told(&mut epoll), [1, 1, 0], "up to the one who was woken");
     epoll.begin_wait(sets[0]);
-    epoll.raise(source, 0);
+    assert!(!epoll.raise(source, 0));
     epoll.end_wait(sets[0]);
     assert_eq!(told(&mut epoll), [1, 1, 1], "a change of state is for all");
     let refused =

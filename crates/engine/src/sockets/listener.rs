@@ -11,11 +11,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use base::epoll::RAISED_IN;
 use stack::{SocketError, TcpOptions};
 
 use super::error::{io_error, stopped};
 use super::tcp::TcpSocket;
 use super::waiters::{Waiters, block_until, poll_until};
+use super::watch::Watches;
 use super::{Answer, Door, TOKEN_NONE};
 use crate::mailbox::lock;
 
@@ -44,6 +46,7 @@ pub(crate) struct ListenerState {
     pub(crate) options: TcpOptions,
     pub(crate) closed: bool,
     pub(crate) acceptors: Waiters,
+    pub(crate) watches: Watches,
 }
 
 impl ListenerState {
@@ -128,8 +131,10 @@ impl ListenerShared {
         let _unanswered = state.opened.take();
         let unclaimed = std::mem::take(&mut state.accepted);
         let acceptors = state.acceptors.take();
+        let raised = state.watches.raise(0);
         drop(state);
         acceptors.wake(&self.acceptable);
+        raised.tell();
         reset(unclaimed);
     }
 
@@ -138,8 +143,10 @@ impl ListenerShared {
         let mut state = self.state();
         state.accepted.extend(handles);
         let acceptors = state.acceptors.take();
+        let raised = state.watches.raise(RAISED_IN);
         drop(state);
         acceptors.wake(&self.acceptable);
+        raised.tell();
     }
 
     /// The host is stopping.
@@ -242,7 +249,9 @@ impl Drop for TcpListenerSocket {
         state.closed = true;
         let dead = state.dead;
         let unclaimed = std::mem::take(&mut state.accepted);
+        let watches = std::mem::take(&mut state.watches);
         drop(state);
+        watches.leave();
         reset(unclaimed);
         if !dead {
             self.shared.notice();

@@ -21,6 +21,7 @@ mod ready;
 mod tcp;
 mod udp;
 mod waiters;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ pub use listener::TcpListenerSocket;
 pub use tcp::TcpSocket;
 pub use udp::{UdpHandle, Via};
 pub use waiters::deadline;
+pub use watch::{Bell, Selector, WatchedSocket};
 
 use crate::completion::{CompletionQueue, QueueShared};
 use crate::mailbox::{Mailbox, PostError};

@@ -12,16 +12,18 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use base::epoll::RAISED_OUT;
 use stack::{SocketError, TcpInfo, TcpOptions};
 
 use super::chunk::{ByteQueue, SMALL, gather};
 use super::error::{io_error, stopped};
 use super::waiters::{Waiters, block, block_until, park, poll_until};
+use super::watch::{Raised, Watches};
 use super::{Door, TOKEN_NONE};
 use crate::mailbox::lock;
 use crate::reply::{Reply, Sender, reply};
@@ -87,6 +89,9 @@ pub(crate) struct TcpState {
 
     pub(crate) readers: Waiters,
     pub(crate) writers: Waiters,
+    pub(crate) watches: Watches,
+    /// Somebody found no room to write, and wants to hear of it (Linux's SOCK_NOSPACE).
+    pub(crate) nospace: bool,
 }
 
 /// The application's own end of the receive queue.
@@ -104,6 +109,8 @@ pub(crate) struct TcpShared {
     pub(crate) readable: Condvar,
     pub(crate) writable: Condvar,
     pub(super) reader: Mutex<Reader>,
+    /// The reader holds bytes it has taken off the record.
+    pub(super) unread: AtomicBool,
     /// A notice about this socket is in the mailbox.
     pub(super) noticed: AtomicBool,
     /// The driver's name for it; `TOKEN_NONE` until it has one.
@@ -146,10 +153,13 @@ impl TcpShared {
                 closed: None,
                 readers: Waiters::default(),
                 writers: Waiters::default(),
+                watches: Watches::default(),
+                nospace: false,
             }),
             readable: Condvar::new(),
             writable: Condvar::new(),
             reader: Mutex::new(Reader::default()),
+            unread: AtomicBool::new(false),
             noticed: AtomicBool::new(false),
             token: AtomicU64::new(TOKEN_NONE),
             door,
@@ -162,6 +172,12 @@ impl TcpShared {
         lock(&self.state)
     }
 
+    /// The reader's queue has changed. What takes bytes off the record calls this before it unlocks it.
+    fn keep_unread(&self, reader: &Reader) {
+        self.unread
+            .store(!reader.queue.is_empty(), Ordering::Relaxed);
+    }
+
     /// Nothing can be sent any more, though there is still something to receive.
     pub(crate) fn fail_sending(&self) {
         let mut state = self.state();
@@ -169,8 +185,10 @@ impl TcpShared {
         state.tx.clear(&self.door.chunks);
         state.tx_len = 0;
         let writers = state.writers.take();
+        let raised = state.raise_room();
         drop(state);
         writers.wake(&self.writable);
+        raised.tell();
     }
 
     /// The connection is over and the shard lets go of it: whoever waits learns it.
@@ -184,10 +202,12 @@ impl TcpShared {
         state.tx_len = 0;
         let unanswered = std::mem::take(&mut state.info_wanted);
         let (readers, writers) = (state.readers.take(), state.writers.take());
+        let raised = state.watches.raise(0);
         drop(state);
         drop(unanswered);
         readers.wake(&self.readable);
         writers.wake(&self.writable);
+        raised.tell();
     }
 
     /// The host is stopping: handles are of no use from now on; what was written is still sent.
@@ -196,9 +216,11 @@ impl TcpShared {
         state.stopped = true;
         state.closed = state.closed.or(Some(Close::Graceful));
         let (readers, writers) = (state.readers.take(), state.writers.take());
+        let raised = state.watches.raise(0);
         drop(state);
         readers.wake(&self.readable);
         writers.wake(&self.writable);
+        raised.tell();
     }
 
     /// The host is gone.
@@ -216,6 +238,12 @@ impl TcpState {
             None if self.stopped => Some(stopped()),
             None => None,
         }
+    }
+
+    /// There is room to write: for the sets of those who found none.
+    pub(crate) fn raise_room(&mut self) -> Raised {
+        let wanted = std::mem::take(&mut self.nospace);
+        self.watches.raise_if(wanted, RAISED_OUT)
     }
 
     pub(super) fn read_ready(&self) -> bool {
@@ -267,6 +295,7 @@ impl TcpSocket {
         let mut reader = lock(&self.shared.reader);
         let mut n = reader.queue.read(bufs, chunks);
         reader.unaccounted += n;
+        self.shared.keep_unread(&reader);
         if n > 0 && reader.unaccounted < self.shared.door.limits.receive / 4 {
             return Ok(n);
         }
@@ -275,6 +304,7 @@ impl TcpSocket {
         if n == 0 && !empty {
             n = reader.queue.read(bufs, chunks);
             reader.unaccounted += n;
+            self.shared.keep_unread(&reader);
         }
         if n > 0 || empty {
             Ok(n)
@@ -288,6 +318,7 @@ impl TcpSocket {
     fn fetch(&self, reader: &mut Reader) -> io::Result<()> {
         let mut state = self.shared.state();
         reader.queue.append(&mut state.rx);
+        self.shared.keep_unread(reader);
         state.rx_len = state
             .rx_len
             .saturating_sub(std::mem::take(&mut reader.unaccounted));
@@ -344,11 +375,13 @@ impl TcpSocket {
             return if wanted == 0 {
                 Ok(0)
             } else {
+                state.nospace = true;
                 Err(io_error(SocketError::WouldBlock))
             };
         }
         // The room is ours from here on, and a shutdown waits for `tx_len` to reach nought: the copy needs no lock.
         state.tx_len += n;
+        state.nospace |= n < wanted;
         if n <= SMALL {
             gather(bufs, n, &door.chunks, &mut state.tx);
         } else {
@@ -433,9 +466,11 @@ impl TcpSocket {
         state.read_shut |= how != Shutdown::Write;
         state.write_shut |= how != Shutdown::Read;
         let (readers, writers) = (state.readers.take(), state.writers.take());
+        let raised = state.watches.raise(0);
         drop(state);
         readers.wake(&self.shared.readable);
         writers.wake(&self.shared.writable);
+        raised.tell();
         self.shared.notice();
         Ok(())
     }
@@ -537,7 +572,9 @@ impl Drop for TcpSocket {
         let abort = state.options.linger == Some(Duration::ZERO) || unread || !state.rx.is_empty();
         state.closed = Some(if abort { Close::Abort } else { Close::Graceful });
         let gone = state.gone;
+        let watches = std::mem::take(&mut state.watches);
         drop(state);
+        watches.leave();
         if !gone {
             self.shared.notice();
         }

@@ -17,11 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use base::epoll::RAISED_OUT;
 use rustix::io::Errno;
 use stack::{SocketError, UdpOptions};
 
 use super::error::{io_error, stopped};
 use super::waiters::{Waiters, block_until, poll_until};
+use super::watch::{Raised, Watches};
 use super::{Answer, Door, TOKEN_NONE};
 use crate::mailbox::lock;
 use crate::reply::{Reply, reply};
@@ -100,11 +102,20 @@ pub(crate) struct UdpState {
     pub(crate) closed: bool,
     pub(crate) readers: Waiters,
     pub(crate) writers: Waiters,
+    pub(crate) watches: Watches,
+    /// Somebody found no room to write, and wants to hear of it (Linux's SOCK_NOSPACE).
+    pub(crate) nospace: bool,
 }
 
 impl UdpState {
     fn failed(&self) -> bool {
         self.error.is_some() || self.stopped || self.dead
+    }
+
+    /// There is room to write: for the sets of those who found none.
+    pub(crate) fn raise_room(&mut self) -> Raised {
+        let wanted = std::mem::take(&mut self.nospace);
+        self.watches.raise_if(wanted, RAISED_OUT)
     }
 
     pub(super) fn read_ready(&self) -> bool {
@@ -182,10 +193,12 @@ impl UdpShared {
         let unanswered = (std::mem::take(&mut state.tx), state.opened.take());
         state.tx_len = 0;
         let (readers, writers) = (state.readers.take(), state.writers.take());
+        let raised = state.watches.raise(0);
         drop(state);
         drop(unanswered);
         readers.wake(&self.readable);
         writers.wake(&self.writable);
+        raised.tell();
     }
 
     /// The host is stopping: what was sent is still on its way.
@@ -241,6 +254,7 @@ impl UdpHandle {
         }
         let charge = data.len() + OVERHEAD;
         if state.tx_len > 0 && state.tx_len + charge > self.shared.door.limits.send {
+            state.nospace = true;
             return Err(io_error(SocketError::WouldBlock));
         }
         let data = data.into();
@@ -449,7 +463,9 @@ impl Drop for UdpHandle {
         let mut state = self.shared.state();
         state.closed = true;
         let dead = state.dead;
+        let watches = std::mem::take(&mut state.watches);
         drop(state);
+        watches.leave();
         if !dead {
             self.shared.notice();
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base::epoll::RAISED_IN;
 use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
 
 use super::{Fate, Tools};
@@ -187,8 +188,10 @@ impl TcpEntry {
         state.phase = Phase::Open;
         state.local = local.or(state.local);
         let writers = state.writers.take();
+        let raised = state.watches.raise(0);
         drop(state);
         writers.wake(&self.shared.writable);
+        raised.tell();
         true
     }
 
@@ -261,8 +264,10 @@ impl TcpEntry {
             drained &= state.tx_len == 0;
             if sent > 0 && state.tx_len <= tools.door.limits.send / 2 {
                 let writers = state.writers.take();
+                let raised = state.raise_room();
                 drop(state);
                 writers.wake(&self.shared.writable);
+                raised.tell();
             }
         }
         if orders.write_shut && drained && !self.write_shut {
@@ -324,17 +329,22 @@ impl TcpEntry {
         }
         state.rx_len += n;
         let mut again = false;
+        // Told once, though every later look finds it again.
+        let fin = end == End::Fin && !state.fin;
         match end {
             End::Full if state.rx_len > limit / 2 => state.rx_paused = true,
             End::Full => again = true,
             End::Fin => (state.fin, state.rx_end) = (true, true),
             End::Drained | End::Over(_) => {}
         }
-        let readers = (n > 0 || end == End::Fin).then(|| state.readers.take());
+        let readers = (n > 0 || fin).then(|| state.readers.take());
+        let key = if fin { 0 } else { RAISED_IN };
+        let raised = state.watches.raise_if(n > 0 || fin, key);
         drop(state);
         if let Some(readers) = readers {
             readers.wake(&self.shared.readable);
         }
+        raised.tell();
         self.rx_ready = end == End::Full;
         if let End::Over(error) = end {
             self.over = self.over.or(Some(error));

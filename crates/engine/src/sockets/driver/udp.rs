@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use base::Instant;
+use base::epoll::{EPOLLERR, RAISED_IN};
 use rustix::io::Errno;
 use stack::{Host, InterfaceId, Ready, SocketError, SocketId};
 use wire::Addr;
@@ -84,9 +85,11 @@ impl UdpEntry {
         let mut state = self.shared.state();
         state.error = Some(error);
         let (readers, writers) = (state.readers.take(), state.writers.take());
+        let raised = state.watches.raise(EPOLLERR);
         drop(state);
         readers.wake(&self.shared.readable);
         writers.wake(&self.shared.writable);
+        raised.tell();
     }
 
     /// Carries out orders, until the stack has no room for a datagram, and tells writers of the room.
@@ -126,8 +129,10 @@ impl UdpEntry {
         state.unsent = unsent.or(state.unsent);
         if state.unsent.is_some() || state.tx_len <= tools.door.limits.send / 2 {
             let writers = state.writers.take();
+            let raised = state.raise_room();
             drop(state);
             writers.wake(&self.shared.writable);
+            raised.tell();
         }
     }
 
@@ -191,6 +196,7 @@ impl UdpEntry {
         *tools.scratch = Some(scratch);
         let mut state = self.shared.state();
         let readers = (n > 0).then(|| state.readers.take());
+        let raised = state.watches.raise_if(n > 0, RAISED_IN);
         state.rx.append(&mut datagrams);
         state.rx_len += n;
         let again = self.rx_ready && state.rx_len <= limit / 2;
@@ -199,6 +205,7 @@ impl UdpEntry {
         if let Some(readers) = readers {
             readers.wake(&self.shared.readable);
         }
+        raised.tell();
         if again {
             self.shared.notice();
         }
