@@ -50,6 +50,22 @@ macro_rules! tcp_program {
         );
         log.push(("no time", told(none.map(drop))));
         log.push(("in use", told($listen(&target.to_string()).map(drop))));
+        // An address and all addresses: one port is one listener's, whoever comes first.
+        let everywhere = format!("0.0.0.0:{}", target.port());
+        log.push(("in use everywhere", told($listen(&everywhere).map(drop))));
+        let everywhere = format!("[::]:{}", target.port());
+        log.push(("in both families", told($listen(&everywhere).map(drop))));
+        let other = format!("127.0.0.2:{}", target.port());
+        log.push(("another address", told($listen(&other).map(drop))));
+        let six = format!("[::1]:{}", target.port());
+        log.push(("another family", told($listen(&six).map(drop))));
+        let wide = $listen("[::]:0").unwrap();
+        let port = wide.local_addr().unwrap().port();
+        for own in ["0.0.0.0", "127.0.0.1", "[::1]"] {
+            let in_use = $listen(&format!("{own}:{port}"));
+            log.push(("in use by both families", told(in_use.map(drop))));
+        }
+        drop(wide);
         log.push(("not ours", told($listen("203.0.113.1:80").map(drop))));
         listener.set_nonblocking(true).unwrap();
         log.push(("accept", told(listener.accept().map(drop))));

@@ -56,6 +56,13 @@ fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
     bytes
 }
 
+/// Whether two listeners on one port would serve one address (Linux's `inet_rcv_saddr_equal`): each is an address, and whether
+/// it is the wildcard of both families.
+fn collide((a, a_dual): (&Addr, bool), (b, b_dual): (&Addr, bool)) -> bool {
+    let one_family = a.is_v4() == b.is_v4() || a_dual || b_dual;
+    one_family && (a == b || a.is_unspecified() || b.is_unspecified())
+}
+
 impl Tcp {
     /// Opens a listener on `local:port`, for port 0 on an ephemeral one that no listener has; the unspecified address serves
     /// all. `dual` makes the IPv6 wildcard serve IPv4, too.
@@ -75,11 +82,9 @@ impl Tcp {
             0 => self.free_port(core).ok_or(SocketError::AddrInUse)?,
             port => port,
         };
-        let wildcard_v6 = self.listener_at(&Addr::UNSPECIFIED_V6, port);
-        let overlaps = self.listener_at(&local, port).is_some()
-            || (dual && self.listener_at(&Addr::UNSPECIFIED_V4, port).is_some())
-            || (local == Addr::UNSPECIFIED_V4 && wildcard_v6.is_some_and(|(_, l)| l.dual));
-        if overlaps {
+        // Only a port that somebody listens on is worth a look at who does.
+        let overlaps = |l: &Listener| l.port == port && collide((&l.local, l.dual), (&local, dual));
+        if self.local_ports.listens(port) && self.listeners.iter().any(|(_, l)| overlaps(l)) {
             return Err(SocketError::AddrInUse);
         }
         let hash = self.ports.hash(&port_bytes(&local, port));

@@ -460,6 +460,9 @@ fn two_listeners_cannot_share_a_port() {
             .tcp_listen(rig.now, at.parse().unwrap(), 8, &TcpOptions::default())
     };
     assert_eq!(listen(&mut rig, "10.0.0.1:80"), Err(SocketError::AddrInUse));
+    // All addresses include that one, and those of both families all.
+    assert_eq!(listen(&mut rig, "0.0.0.0:80"), Err(SocketError::AddrInUse));
+    assert_eq!(listen(&mut rig, "[::]:80"), Err(SocketError::AddrInUse));
     assert_eq!(
         listen(&mut rig, "10.0.0.9:81"),
         Err(SocketError::AddrNotAvailable)
