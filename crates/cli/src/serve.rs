@@ -152,8 +152,10 @@ impl Stack {
     /// As [`Stack::listen`].
     pub(crate) fn bind(&self, local: SocketAddr) -> Result<Bound, Failure> {
         let socket = once_assigned(|| self.host.udp_bind(local));
-        let socket = socket.map_err(|error| refused("bind UDP", local, &error))?;
-        Ok(Bound(UdpSocket::from_std(socket)))
+        let socket = socket.and_then(UdpSocket::from_std);
+        Ok(Bound(
+            socket.map_err(|error| refused("bind UDP", local, &error))?,
+        ))
     }
 
     /// Where the figures come from. Gives what it last had once the host has stopped.

@@ -12,6 +12,8 @@ use stack::{Count, Drop, ListPlace, SocketFilter, SocketPage, TcpTunables, UdpOp
 use crate::builder::Builder;
 use crate::completion::{CompletionQueue, QueueOptions};
 use crate::error::Error;
+#[cfg(feature = "tokio")]
+use crate::reserve::Reservations;
 use crate::tcp::{TcpListener, TcpStream};
 use crate::udp::UdpSocket;
 
@@ -24,6 +26,8 @@ pub(crate) struct Inner {
     shard: ShardHandle<Notice>,
     started: Instant,
     thread: Mutex<Option<ShardThread<Notice>>>,
+    #[cfg(feature = "tokio")]
+    reservations: Reservations,
 }
 
 /// A host that runs in its own thread. Cheap to clone; the last clone that is dropped stops it.
@@ -48,6 +52,8 @@ impl Host {
                 shard,
                 started: Instant::now(),
                 thread: Mutex::new(Some(thread)),
+                #[cfg(feature = "tokio")]
+                reservations: Reservations::default(),
             }),
         }
     }
@@ -58,6 +64,27 @@ impl Host {
 
     pub(crate) fn upgrade(weak: &Weak<Inner>) -> Option<Self> {
         weak.upgrade().map(|inner| Self { inner })
+    }
+
+    /// Does something with the stack between two turns of the shard.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut stack::Host, base::Instant) -> T + Send + 'static,
+    ) -> engine::Reply<T> {
+        self.inner.shard.call(call)
+    }
+
+    /// As [`Host::tcp_tunables`], for who may wait.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn tunables(&self) -> io::Result<TcpTunables> {
+        let tunables = self.call(|host, _| host.tcp_tunables());
+        tunables.wait().ok_or_else(stopped)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn reservations(&self) -> &Reservations {
+        &self.inner.reservations
     }
 
     pub(crate) fn sockets(&self) -> &Sockets {
@@ -268,7 +295,7 @@ impl Host {
     }
 }
 
-fn stopped() -> io::Error {
+pub(crate) fn stopped() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the host has stopped")
 }
 

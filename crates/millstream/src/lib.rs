@@ -47,6 +47,8 @@ pub mod completion;
 mod current;
 mod error;
 mod host;
+#[cfg(feature = "tokio")]
+mod reserve;
 mod tcp;
 #[cfg(feature = "tokio")]
 pub mod tokio;

@@ -2,11 +2,14 @@
 //! [`AsyncWrite`](::tokio::io::AsyncWrite).
 //!
 //! They need no tokio I/O driver, only wakers, so they run on any of its runtimes. Anything built on tokio's traits runs on
-//! them unchanged: hyper, axum, rustls.
+//! them unchanged: hyper, axum, rustls. A program of tokio's changes its imports, and makes a host the default one
+//! ([`Host::make_default`](crate::Host::make_default)); one that has several hosts names them: `bind_on`, `connect_on`.
 //!
 //! ```no_run
-//! # async fn example(host: millstream::Host) -> std::io::Result<()> {
-//! let listener = millstream::tokio::TcpListener::bind(&host, "0.0.0.0:7").await?;
+//! use millstream::tokio::TcpListener;
+//!
+//! # async fn example() -> std::io::Result<()> {
+//! let listener = TcpListener::bind("0.0.0.0:7").await?;
 //! loop {
 //!     let (mut stream, _peer) = listener.accept().await?;
 //!     tokio::spawn(async move {
@@ -38,7 +41,7 @@
 //! }
 //!
 //! # async fn example(host: millstream::Host) -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = millstream::tokio::TcpListener::bind(&host, "0.0.0.0:80").await?;
+//! let listener = millstream::tokio::TcpListener::bind_on(&host, "0.0.0.0:80").await?;
 //! let pages = axum::Router::new().route("/", axum::routing::get(|| async { "Hello" }));
 //! axum::serve(Front(listener), pages).await?;
 //! # Ok(())
@@ -47,19 +50,22 @@
 //!
 //! What does not live here: queues and wake-ups (`engine`).
 
+mod listener;
+mod ready;
+mod socket;
 mod split;
 mod stream;
 mod udp;
 
-use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
+use ::tokio::net::ToSocketAddrs;
 use ::tokio::task::coop;
 
-use crate::Host;
-
+pub use listener::TcpListener;
+pub use socket::TcpSocket;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use stream::TcpStream;
 pub use udp::UdpSocket;
@@ -84,9 +90,9 @@ fn attempt<T>(
     }
 }
 
-/// The addresses of `addrs`. Names are looked up by the system's resolver, which blocks; addresses cost nothing.
-fn addresses(addrs: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
-    Ok(addrs.to_socket_addrs()?.collect())
+/// The addresses of `addr`. Names are looked up by the system's resolver, in a thread that may block.
+async fn addresses<A: ToSocketAddrs>(addr: A) -> io::Result<Vec<SocketAddr>> {
+    Ok(::tokio::net::lookup_host(addr).await?.collect())
 }
 
 fn none() -> io::Error {
@@ -96,101 +102,17 @@ fn none() -> io::Error {
     )
 }
 
-/// A TCP listener, as tokio's.
-#[derive(Debug)]
-pub struct TcpListener {
-    listener: crate::TcpListener,
-}
-
-impl TcpListener {
-    /// Listens on `addr` of `host`. Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_listen`].
-    pub async fn bind(host: &Host, addr: impl ToSocketAddrs) -> io::Result<Self> {
-        let mut last = none();
-        for addr in addresses(addr)? {
-            match Self::bind_one(host, addr).await {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn bind_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
-        let socket = host.sockets().tcp_listen(addr, 1024)?.opened().await?;
-        Ok(Self {
-            listener: crate::TcpListener::new(socket),
-        })
-    }
-
-    /// Makes an async listener of a blocking one. Clones of that one go on beside it.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub fn from_std(listener: crate::TcpListener) -> io::Result<Self> {
-        Ok(Self { listener })
-    }
-
-    /// Makes a blocking listener of an async one.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub fn into_std(self) -> io::Result<crate::TcpListener> {
-        Ok(self.listener)
-    }
-
-    /// The next connection and where it comes from.
-    ///
-    /// # Errors
-    /// The host has stopped.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|cx| self.poll_accept(cx)).await
-    }
-
-    /// As [`TcpListener::accept`], for a poll function.
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let socket = self.listener.socket();
-        let accepted = ready!(attempt(
-            cx,
-            || socket.try_accept(),
-            |cx| socket.poll_acceptable(cx)
-        ));
-        Poll::Ready(accepted.map(|(socket, peer)| (TcpStream::from_socket(socket), peer)))
-    }
-
-    /// As [`TcpListener::accept`], but never fails: when the host has stopped, it waits for ever. What servers with an
-    /// infallible accept loop need, such as axum's `Listener`.
-    pub async fn accept_forever(&self) -> (TcpStream, SocketAddr) {
-        match self.accept().await {
-            Ok(accepted) => accepted,
-            // A listener's errors are final: it is gone, and nobody will ever come.
-            Err(_) => std::future::pending().await,
-        }
-    }
-
-    /// The address it listens on, with the real port.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// The time to live (hop limit) of connections accepted from now on: 1 to 255.
-    ///
-    /// # Errors
-    /// `InvalidInput` for other values; the host has stopped.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.listener.set_ttl(ttl)
-    }
-
-    /// The time to live (hop limit) of accepted connections.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.listener.ttl()
-    }
+/// Fills what `buf` has to spare by `read`, which gets at most `most` bytes of memory and tells how many it filled.
+///
+/// One copy more than with the kernel: memory that is not initialised is written to by its own methods only.
+fn fill<B: bytes::BufMut, T>(
+    buf: &mut B,
+    most: usize,
+    read: impl FnOnce(&mut [u8]) -> io::Result<(usize, T)>,
+) -> io::Result<(usize, T)> {
+    let room = buf.chunk_mut().len().min(most);
+    let mut memory = vec![0; room];
+    let (n, rest) = read(&mut memory)?;
+    buf.put_slice(&memory[..n]);
+    Ok((n, rest))
 }

@@ -11,6 +11,8 @@
 
 mod surface {
     pub(crate) mod std_net;
+    #[cfg(feature = "tokio")]
+    pub(crate) mod tokio_net;
 }
 
 use std::collections::BTreeSet;
@@ -46,8 +48,8 @@ fn rows(title: &str) -> Vec<Row> {
     rows.collect()
 }
 
-/// Holds one section of the page against the methods that were compiled: those of the original, and those that are ours only.
-fn check(title: &str, same: &[&str], ours: &[&str]) {
+/// Holds one section of the page against the methods that were compiled.
+fn check(title: &str, compiled: &[&str]) {
     let rows = rows(title);
     assert!(!rows.is_empty(), "{title}");
     let said = |state: &str| -> BTreeSet<String> {
@@ -64,7 +66,7 @@ fn check(title: &str, same: &[&str], ours: &[&str]) {
     }
     let mut there = said("same");
     there.extend(said("differs"));
-    let compiled: BTreeSet<String> = same.iter().chain(ours).map(|&name| name.into()).collect();
+    let compiled: BTreeSet<String> = compiled.iter().map(|&name| name.into()).collect();
     let missing: Vec<_> = compiled.symmetric_difference(&there).collect();
     assert!(
         missing.is_empty(),
@@ -75,7 +77,83 @@ fn check(title: &str, same: &[&str], ours: &[&str]) {
 #[test]
 fn std_net() {
     use surface::std_net::{LISTENER, STREAM, UDP};
-    check("std::net::TcpListener", LISTENER, &[]);
-    check("std::net::TcpStream", STREAM, &[]);
-    check("std::net::UdpSocket", UDP, &[]);
+    check("std::net::TcpListener", LISTENER);
+    check("std::net::TcpStream", STREAM);
+    check("std::net::UdpSocket", UDP);
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn tokio_net() {
+    use surface::tokio_net as tokio;
+    check("tokio::net::TcpListener", tokio::LISTENER);
+    check("tokio::net::TcpStream", tokio::STREAM);
+    check("tokio::net::TcpSocket", tokio::SOCKET);
+    check("tokio::net::tcp::ReadHalf", tokio::READ_HALF);
+    check("tokio::net::tcp::WriteHalf", tokio::WRITE_HALF);
+    check("tokio::net::tcp::OwnedReadHalf", tokio::OWNED_READ_HALF);
+    check("tokio::net::tcp::OwnedWriteHalf", tokio::OWNED_WRITE_HALF);
+    check("tokio::net::UdpSocket", tokio::UDP);
+}
+
+/// The methods that a file of tokio's source has, in the order they stand there.
+#[cfg(feature = "tokio")]
+fn public(source: &str) -> Vec<String> {
+    let lines = source.lines().map(str::trim_start);
+    let functions = lines.filter_map(|line| {
+        let line = line.strip_prefix("pub ")?;
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        let name = line.strip_prefix("fn ")?;
+        Some(name.split(['(', '<']).next()?.to_owned())
+    });
+    functions.collect()
+}
+
+/// No method of the tokio we are built with is missing from the page.
+#[cfg(feature = "tokio")]
+#[test]
+fn nothing_of_tokio_is_forgotten() {
+    let metadata = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata = String::from_utf8_lossy(&metadata.stdout).into_owned();
+    let mut paths = metadata
+        .split('"')
+        .filter(|text| text.ends_with("/Cargo.toml"));
+    let Some(manifest) = paths.find(|path| path.contains("/tokio-1.")) else {
+        eprintln!("skipped: cargo does not say where tokio's source is");
+        return;
+    };
+    let net = std::path::Path::new(manifest)
+        .with_file_name("src")
+        .join("net");
+    for (file, titles) in [
+        ("tcp/listener.rs", &["tokio::net::TcpListener"][..]),
+        ("tcp/stream.rs", &["tokio::net::TcpStream"]),
+        ("tcp/socket.rs", &["tokio::net::TcpSocket"]),
+        (
+            "tcp/split.rs",
+            &["tokio::net::tcp::ReadHalf", "tokio::net::tcp::WriteHalf"],
+        ),
+        (
+            "tcp/split_owned.rs",
+            &[
+                "tokio::net::tcp::OwnedReadHalf",
+                "tokio::net::tcp::OwnedWriteHalf",
+            ],
+        ),
+        ("udp.rs", &["tokio::net::UdpSocket"]),
+    ] {
+        let source = std::fs::read_to_string(net.join(file)).unwrap();
+        let said: Vec<Row> = titles.iter().flat_map(|title| rows(title)).collect();
+        for method in public(&source) {
+            let there = said.iter().any(|row| row.method == method);
+            assert!(
+                there,
+                "docs/api.md says nothing of {method} in tokio's {file}"
+            );
+        }
+    }
 }

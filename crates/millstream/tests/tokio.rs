@@ -3,14 +3,17 @@
 
 mod common;
 
-use std::io::ErrorKind;
+use std::future::poll_fn;
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{A, B, config, hosts, hosts_with, pattern};
-use millstream::tokio::{OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, UdpSocket};
+use millstream::tokio::{
+    OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpSocket, TcpStream, UdpSocket,
+};
 use millstream::{Limits, State};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
 use tokio::time::timeout;
 
 #[test]
@@ -35,9 +38,9 @@ async fn echo(listener: TcpListener) {
 }
 
 async fn connection(a: &millstream::Host, b: &millstream::Host) -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(b, (B, 0)).await.unwrap();
+    let listener = TcpListener::bind_on(b, (B, 0)).await.unwrap();
     let target = listener.local_addr().unwrap();
-    let client = TcpStream::connect(a, target).await.unwrap();
+    let client = TcpStream::connect_on(a, target).await.unwrap();
     let (server, peer) = listener.accept().await.unwrap();
     assert_eq!(client.local_addr().unwrap(), peer);
     (client, server)
@@ -46,10 +49,10 @@ async fn connection(a: &millstream::Host, b: &millstream::Host) -> (TcpStream, T
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn echo_in_owned_halves() {
     let (a, b) = hosts();
-    let listener = TcpListener::bind(&b, "[::]:80").await.unwrap();
+    let listener = TcpListener::bind_on(&b, "[::]:80").await.unwrap();
     tokio::spawn(echo(listener));
     for target in [format!("{B}:80"), "[fd77::2]:80".to_owned()] {
-        let stream = TcpStream::connect(&a, target).await.unwrap();
+        let stream = TcpStream::connect_on(&a, target).await.unwrap();
         let (mut read, mut write) = stream.into_split();
         let data = pattern(0, 3_000_000);
         let sent = data.clone();
@@ -82,12 +85,12 @@ async fn a_single_thread_serves_both_ends() {
 #[tokio::test]
 async fn refused_and_in_use() {
     let (a, b) = hosts();
-    let refused = TcpStream::connect(&a, (B, 81)).await.unwrap_err();
+    let refused = TcpStream::connect_on(&a, (B, 81)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    let _first = TcpListener::bind(&b, (B, 80)).await.unwrap();
-    let second = TcpListener::bind(&b, (B, 80)).await.unwrap_err();
+    let _first = TcpListener::bind_on(&b, (B, 80)).await.unwrap();
+    let second = TcpListener::bind_on(&b, (B, 80)).await.unwrap_err();
     assert_eq!(second.kind(), ErrorKind::AddrInUse);
-    let foreign = UdpSocket::bind(&b, (A, 53)).await.unwrap_err();
+    let foreign = UdpSocket::bind_on(&b, (A, 53)).await.unwrap_err();
     assert_eq!(foreign.kind(), ErrorKind::AddrNotAvailable);
 }
 
@@ -146,13 +149,13 @@ async fn a_cancelled_read_loses_nothing() {
 async fn a_thousand_tasks() {
     const TASKS: usize = 1_000;
     let (a, b) = hosts();
-    tokio::spawn(echo(TcpListener::bind(&b, (B, 80)).await.unwrap()));
+    tokio::spawn(echo(TcpListener::bind_on(&b, (B, 80)).await.unwrap()));
     let target: SocketAddr = format!("{B}:80").parse().unwrap();
     let tasks: Vec<_> = (0..TASKS)
         .map(|n| {
             let a = a.clone();
             tokio::spawn(async move {
-                let mut stream = TcpStream::connect(&a, target).await.unwrap();
+                let mut stream = TcpStream::connect_on(&a, target).await.unwrap();
                 let data = pattern(n, 20_000);
                 stream.write_all(&data).await.unwrap();
                 stream.shutdown().await.unwrap();
@@ -192,9 +195,13 @@ async fn std_and_tokio_share_a_stream() {
         tokio::task::spawn_blocking(move || a.tcp_connect(target).map(|stream| (a, stream)));
     let (server, _) = listener.accept().await.unwrap();
     let (_a, client) = client.await.unwrap().unwrap();
-    let mut client = TcpStream::from_std(client);
+    let mut client = TcpStream::from_std(client).unwrap();
     client.write_all(b"over").await.unwrap();
-    let mut server = server.into_std();
+    // As tokio's: it does not block, unless told to.
+    let mut server = server.into_std().unwrap();
+    let early = std::io::Read::read(&mut &server, &mut [0; 0]).unwrap();
+    assert_eq!(early, 0);
+    server.set_nonblocking(false).unwrap();
     let got = tokio::task::spawn_blocking(move || {
         let mut buffer = [0; 4];
         std::io::Read::read_exact(&mut server, &mut buffer).map(|()| buffer)
@@ -205,8 +212,8 @@ async fn std_and_tokio_share_a_stream() {
 #[tokio::test]
 async fn udp_echo() {
     let (a, b) = hosts();
-    let server = UdpSocket::bind(&b, (B, 7)).await.unwrap();
-    let client = UdpSocket::bind(&a, (A, 0)).await.unwrap();
+    let server = UdpSocket::bind_on(&b, (B, 7)).await.unwrap();
+    let client = UdpSocket::bind_on(&a, (A, 0)).await.unwrap();
     client.connect((B, 7)).await.unwrap();
     tokio::spawn(async move {
         let mut buffer = [0; 2048];
@@ -227,7 +234,7 @@ async fn udp_echo() {
 async fn a_stopped_host_wakes_its_tasks() {
     let (a, b) = hosts();
     let (mut client, _server) = connection(&a, &b).await;
-    let listener = TcpListener::bind(&a, (A, 80)).await.unwrap();
+    let listener = TcpListener::bind_on(&a, (A, 80)).await.unwrap();
     let reader = tokio::spawn(async move { client.read(&mut [0; 1]).await });
     let acceptor = tokio::spawn(async move { listener.accept().await.map(|_| ()) });
     tokio::task::yield_now().await;
@@ -259,15 +266,18 @@ async fn a_stopped_host_wakes_its_tasks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_between() {
     let (a, b) = hosts();
-    tokio::spawn(echo(TcpListener::bind(&b, (B, 80)).await.unwrap()));
-    let front = TcpListener::bind(&b, (B, 81)).await.unwrap();
+    tokio::spawn(echo(TcpListener::bind_on(&b, (B, 80)).await.unwrap()));
+    let front = TcpListener::bind_on(&b, (B, 81)).await.unwrap();
     let to = b.clone();
     let proxy = tokio::spawn(async move {
         let (mut client, _) = front.accept().await.unwrap();
-        let mut server = TcpStream::connect(&to, (B, 80)).await.unwrap();
+        let mut server = TcpStream::connect_on(&to, (B, 80)).await.unwrap();
         tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, 777, 333).await
     });
-    let (mut read, mut write) = TcpStream::connect(&a, (B, 81)).await.unwrap().into_split();
+    let (mut read, mut write) = TcpStream::connect_on(&a, (B, 81))
+        .await
+        .unwrap()
+        .into_split();
     assert_eq!(read.peer_addr().unwrap().port(), 81);
     let data = pattern(5, 1_500_000);
     let sent = data.clone();
@@ -292,10 +302,10 @@ async fn a_proxy_between() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelled_futures_leave_nothing() {
     let (a, b) = hosts();
-    let listener = TcpListener::bind(&b, (B, 80)).await.unwrap();
+    let listener = TcpListener::bind_on(&b, (B, 80)).await.unwrap();
     // A connect nobody waits for is given up.
     for _ in 0..20 {
-        let connect = TcpStream::connect(&a, "10.77.0.99:80");
+        let connect = TcpStream::connect_on(&a, "10.77.0.99:80");
         assert!(timeout(Duration::from_millis(1), connect).await.is_err());
     }
     // An accept that was dropped takes no connection with it.
@@ -304,7 +314,7 @@ async fn cancelled_futures_leave_nothing() {
             .await
             .is_err()
     );
-    let mut client = TcpStream::connect(&a, (B, 80)).await.unwrap();
+    let mut client = TcpStream::connect_on(&a, (B, 80)).await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
     let writer = tokio::spawn(async move {
         for piece in pattern(0, 100_000).chunks(100) {
@@ -348,7 +358,7 @@ async fn a_listener_and_its_clone_in_both_worlds() {
     let (a, b) = hosts();
     let blocking = b.tcp_listen((B, 80)).unwrap();
     let listener = TcpListener::from_std(blocking.try_clone().unwrap()).unwrap();
-    let (connected, accepted) = tokio::join!(TcpStream::connect(&a, (B, 80)), listener.accept());
+    let (connected, accepted) = tokio::join!(TcpStream::connect_on(&a, (B, 80)), listener.accept());
     assert_eq!(
         connected.unwrap().local_addr().unwrap(),
         accepted.unwrap().1
@@ -378,9 +388,9 @@ async fn axum_serves() {
         "/",
         axum::routing::get(|| async { "hello from user space" }),
     );
-    let listener = Front(TcpListener::bind(&b, (B, 80)).await.unwrap());
+    let listener = Front(TcpListener::bind_on(&b, (B, 80)).await.unwrap());
     tokio::spawn(async move { axum::serve(listener, pages).await });
-    let mut stream = TcpStream::connect(&a, (B, 80)).await.unwrap();
+    let mut stream = TcpStream::connect_on(&a, (B, 80)).await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
         .await
@@ -423,4 +433,178 @@ async fn a_host_tells_of_its_sockets_and_is_tuned() {
     a.stop().unwrap();
     let gone = a.list(filter, Default::default(), 1).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotConnected);
+}
+
+/// The poll functions, readiness and buffers of a stream: what each says before, with and after data.
+#[tokio::test]
+async fn readiness_and_buffers_of_a_stream() {
+    let (a, b) = hosts();
+    let (mut client, mut server) = connection(&a, &b).await;
+    let both = Interest::READABLE | Interest::WRITABLE;
+    assert_eq!(client.ready(both).await.unwrap(), Ready::WRITABLE);
+    let early = client.try_io(Interest::READABLE, || Ok(()));
+    assert_eq!(early.unwrap_err().kind(), ErrorKind::WouldBlock);
+    let mut memory = Vec::with_capacity(100);
+    let early = client.try_read_buf(&mut memory).unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::WouldBlock);
+    server.write_all(b"hello world").await.unwrap();
+    assert_eq!(
+        client.ready(Interest::READABLE).await.unwrap(),
+        Ready::READABLE
+    );
+    let mut peeked = [0; 5];
+    let mut buf = ReadBuf::new(&mut peeked);
+    let n = poll_fn(|cx| client.poll_peek(cx, &mut buf)).await.unwrap();
+    assert_eq!((n, buf.filled()), (5, &b"hello"[..]));
+    // A call that would block though the socket is ready is tried again, and others run meanwhile.
+    let mut calls = 0;
+    let read = client.async_io(Interest::READABLE, || {
+        calls += 1;
+        match calls {
+            1 => Err(ErrorKind::WouldBlock.into()),
+            _ => client.try_read_buf(&mut memory),
+        }
+    });
+    assert_eq!(read.await.unwrap(), 11);
+    assert_eq!(memory, b"hello world");
+    server.shutdown().await.unwrap();
+    let ended = client.ready(Interest::READABLE).await.unwrap();
+    assert!(ended.is_readable() && ended.is_read_closed());
+    assert!(!client.ready(both).await.unwrap().is_write_closed());
+    let (read, write) = client.split();
+    assert!(
+        read.ready(Interest::READABLE)
+            .await
+            .unwrap()
+            .is_read_closed()
+    );
+    assert!(write.ready(Interest::WRITABLE).await.unwrap().is_writable());
+    let two = [IoSlice::new(b"one "), IoSlice::new(b"two")];
+    assert_eq!(write.try_write_vectored(&two).unwrap(), 7);
+    server.readable().await.unwrap();
+    let (mut first, mut second) = ([0; 3], [0; 10]);
+    let mut bufs = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+    assert_eq!(server.try_read_vectored(&mut bufs).unwrap(), 7);
+    assert_eq!((&first, &second[..4]), (b"one", &b" two"[..]));
+    client.set_zero_linger().unwrap();
+    assert_eq!(client.linger().unwrap(), Some(Duration::ZERO));
+    drop(client);
+    while !server.ready(both).await.unwrap().is_write_closed() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn readiness_and_buffers_of_a_datagram_socket() {
+    let (a, b) = hosts();
+    let server = UdpSocket::bind_on(&b, (B, 7)).await.unwrap();
+    let client = UdpSocket::bind_on(&a, (A, 0)).await.unwrap();
+    let from = client.local_addr().unwrap();
+    assert_eq!(
+        server.try_peek_sender().unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
+    assert_eq!(
+        client.ready(Interest::WRITABLE).await.unwrap(),
+        Ready::WRITABLE
+    );
+    client.send_to(b"one", (B, 7)).await.unwrap();
+    client.send_to(b"two", (B, 7)).await.unwrap();
+    client.send_to(b"three", (B, 7)).await.unwrap();
+    assert_eq!(
+        server.ready(Interest::READABLE).await.unwrap(),
+        Ready::READABLE
+    );
+    assert_eq!(server.peek_sender().await.unwrap(), from);
+    assert_eq!(
+        poll_fn(|cx| server.poll_peek_sender(cx)).await.unwrap(),
+        from
+    );
+    let mut buffer = [0; 8];
+    assert_eq!(server.try_peek_from(&mut buffer).unwrap(), (3, from));
+    let mut buf = ReadBuf::new(&mut buffer);
+    poll_fn(|cx| server.poll_peek(cx, &mut buf)).await.unwrap();
+    assert_eq!(buf.filled(), b"one");
+    let mut memory = Vec::with_capacity(64);
+    assert_eq!(server.recv_buf_from(&mut memory).await.unwrap(), (3, from));
+    assert_eq!(server.recv_buf(&mut memory).await.unwrap(), 3);
+    assert_eq!(memory, b"onetwo");
+    let read = server.async_io(Interest::READABLE, || server.try_recv_buf(&mut memory));
+    assert_eq!(read.await.unwrap(), 5);
+    assert_eq!(memory, b"onetwothree");
+    client.set_tos_v4(0x28).unwrap();
+    assert_eq!(client.tos_v4().unwrap(), 0x28);
+    assert_eq!(client.tclass_v6().unwrap_err().raw_os_error(), Some(92));
+    // Dropped while it waits, a future leaves nothing that would take a datagram.
+    let mut none = [0; 8];
+    let late = timeout(Duration::from_millis(2), server.recv(&mut none));
+    assert!(late.await.is_err());
+    client.send_to(b"four", (B, 7)).await.unwrap();
+    assert_eq!(server.recv(&mut none).await.unwrap(), 4);
+}
+
+/// Options before there is a connection, and addresses that are bound before anybody listens or connects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_before_it_connects_or_listens() {
+    let (a, b) = hosts();
+    let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
+    let server = TcpSocket::new_v4_on(&b);
+    assert_eq!(server.local_addr().unwrap(), any);
+    server.set_recv_buffer_size(64 * 1024).unwrap();
+    server.set_nodelay(true).unwrap();
+    server.bind(format!("{B}:80").parse().unwrap()).unwrap();
+    let again = server.bind(any).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::InvalidInput);
+    let taken = TcpSocket::new_v4_on(&b).bind(format!("{B}:80").parse().unwrap());
+    assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse);
+    let listener = server.listen(16).unwrap();
+    let taken = TcpSocket::new_v4_on(&b).bind("0.0.0.0:80".parse().unwrap());
+    assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse);
+
+    let client = TcpSocket::new_v4_on(&a);
+    client.set_tos_v4(0xff).unwrap();
+    assert_eq!(client.tos_v4().unwrap(), 0xfc, "ECN is TCP's own");
+    assert_eq!(client.tclass_v6().unwrap_err().raw_os_error(), Some(92));
+    client.set_keepalive(true).unwrap();
+    let foreign = client.bind(format!("{B}:0").parse().unwrap()).unwrap_err();
+    assert_eq!(foreign.kind(), ErrorKind::AddrNotAvailable);
+    let family = client.bind("[::]:0".parse().unwrap()).unwrap_err();
+    assert_eq!(family.raw_os_error(), Some(97), "EAFNOSUPPORT");
+    client.bind(format!("{A}:0").parse().unwrap()).unwrap();
+    let own = client.local_addr().unwrap();
+    assert!(own.port() != 0);
+    let stream = client
+        .connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(stream.local_addr().unwrap(), own);
+    assert!(stream.keepalive().unwrap().is_some());
+    let (accepted, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer, own);
+    assert!(accepted.nodelay().unwrap());
+    assert_eq!(accepted.options().receive_buffer, Some(64 * 1024));
+
+    // Two that say so share an address until one of them listens.
+    let [first, second] = [(); 2].map(|()| {
+        let socket = TcpSocket::new_v6_on(&b);
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind("[::]:81".parse().unwrap()).unwrap();
+        socket
+    });
+    let _listens = first.listen(1).unwrap();
+    let late = second.listen(1).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::AddrInUse);
+    // What is given up is free again.
+    let socket = TcpSocket::new_v6_on(&b);
+    socket.bind("[fd77::2]:82".parse().unwrap()).unwrap();
+    drop(socket);
+    TcpSocket::new_v6_on(&b)
+        .bind("[::]:82".parse().unwrap())
+        .unwrap();
+    let unbound = TcpSocket::new_v6_on(&b).listen(1).unwrap();
+    assert!(unbound.local_addr().unwrap().port() != 0);
+    assert_eq!(
+        TcpSocket::new_v4().unwrap_err().kind(),
+        ErrorKind::NetworkDown
+    );
 }

@@ -34,7 +34,7 @@ async fn serve(host: Host, stage: examples::Stage) -> Result<(), Box<dyn Error>>
             "/bytes/{count}",
             get(|Path(count): Path<usize>| async move { vec![b'm'; count.min(1 << 30)] }),
         );
-    let listener = TcpListener::bind(&host, "0.0.0.0:80").await?;
+    let listener = TcpListener::bind_on(&host, "0.0.0.0:80").await?;
     stage.visit(80, |mut stream| {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: millstream\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();

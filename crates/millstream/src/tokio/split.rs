@@ -1,13 +1,14 @@
 //! Halves of a TCP stream, borrowed or owned, as tokio's.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use ::tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use bytes::BufMut;
 
 use super::stream::TcpStream;
 
@@ -130,6 +131,15 @@ impl Drop for OwnedWriteHalf {
 macro_rules! reading_half {
     ($half:ty) => {
         impl $half {
+            /// As [`TcpStream::poll_peek`].
+            pub fn poll_peek(
+                &mut self,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<usize>> {
+                self.stream.poll_peek(cx, buf)
+            }
+
             /// As [`TcpStream::peek`].
             ///
             /// # Errors
@@ -152,6 +162,22 @@ macro_rules! reading_half {
             /// As [`TcpStream::try_read`].
             pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
                 self.stream.try_read(buf)
+            }
+
+            /// As [`TcpStream::try_read_vectored`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_read`].
+            pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                self.stream.try_read_vectored(bufs)
+            }
+
+            /// As [`TcpStream::try_read_buf`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_read`].
+            pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+                self.stream.try_read_buf(buf)
             }
         }
 
@@ -184,6 +210,14 @@ macro_rules! writing_half {
             /// As [`TcpStream::try_write`].
             pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
                 self.stream.try_write(buf)
+            }
+
+            /// As [`TcpStream::try_write_vectored`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_write`].
+            pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+                self.stream.try_write_vectored(bufs)
             }
         }
 
@@ -227,6 +261,14 @@ macro_rules! writing_half {
 macro_rules! addresses {
     ($($half:ty),+) => {$(
         impl $half {
+            /// As [`TcpStream::ready`].
+            ///
+            /// # Errors
+            /// None; the result is that of tokio's method.
+            pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+                self.stream.ready(interest).await
+            }
+
             /// This end's address.
             ///
             /// # Errors

@@ -2,20 +2,26 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use ::tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use ::tokio::net::ToSocketAddrs;
+use bytes::BufMut;
 use engine::TcpSocket;
 use stack::{Keepalive, TcpInfo, TcpOptions};
 
+use super::ready::{retry, told, wanted};
 use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use super::{addresses, attempt, none};
+use super::{addresses, attempt, fill, none};
 use crate::Host;
 use crate::tcp::stream_options;
+
+/// Bytes read at once into a buffer that is not initialised.
+const READ_MAX: usize = 64 * 1024;
 
 /// A TCP connection, as tokio's. Dropping it closes the connection.
 #[derive(Debug)]
@@ -34,13 +40,21 @@ impl TcpStream {
         &self.socket
     }
 
+    /// Connects the default host ([`Host::make_default`]) to `addr`: to the first address that can be connected to.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_connect`]; `NetworkDown` without a default host.
+    pub async fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        Self::connect_on(&Host::current()?, addr).await
+    }
+
     /// Connects `host` to `addr`.
     ///
     /// # Errors
     /// As [`Host::tcp_connect`].
-    pub async fn connect(host: &Host, addr: impl ToSocketAddrs) -> io::Result<Self> {
+    pub async fn connect_on<A: ToSocketAddrs>(host: &Host, addr: A) -> io::Result<Self> {
         let mut last = none();
-        for addr in addresses(addr)? {
+        for addr in addresses(addr).await? {
             match Self::connect_one(host, addr).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
@@ -50,7 +64,11 @@ impl TcpStream {
     }
 
     async fn connect_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
-        let socket = host.sockets().tcp_connect(addr, None)?;
+        Self::connecting(host.sockets().tcp_connect(addr, None)?).await
+    }
+
+    /// Waits until the connection is decided.
+    pub(super) async fn connecting(socket: TcpSocket) -> io::Result<Self> {
         loop {
             if let Some(decided) = socket.connected() {
                 return decided.map(|()| Self::from_socket(socket));
@@ -59,16 +77,24 @@ impl TcpStream {
         }
     }
 
-    /// Makes an async stream of a blocking one. The two work side by side while both are there.
-    pub fn from_std(stream: crate::TcpStream) -> Self {
-        Self {
+    /// Makes an async stream of a blocking one. Clones of that one go on beside it.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn from_std(stream: crate::TcpStream) -> io::Result<Self> {
+        Ok(Self {
             socket: stream.shared().clone(),
-        }
+        })
     }
 
-    /// Makes a blocking stream of an async one.
-    pub fn into_std(self) -> crate::TcpStream {
-        crate::TcpStream::from_shared(self.socket)
+    /// Makes a stream with std's face of one with tokio's. As tokio's it does not block, unless told to.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn into_std(self) -> io::Result<crate::TcpStream> {
+        let stream = crate::TcpStream::from_shared(self.socket);
+        stream.set_nonblocking(true)?;
+        Ok(stream)
     }
 
     /// This end's address.
@@ -93,6 +119,16 @@ impl TcpStream {
     /// None; the result is that of tokio's method.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(self.socket.take_error())
+    }
+
+    /// Waits until the connection is ready for any of `interest`; what of it. Readiness is a level: it is told again as long as it
+    /// lasts, and may be over when it is acted on.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        let ready = poll_fn(|cx| self.socket.poll_ready(cx, wanted(interest))).await;
+        Ok(told(ready, interest))
     }
 
     /// Waits until there may be something to read.
@@ -144,6 +180,23 @@ impl TcpStream {
         .await
     }
 
+    /// As [`TcpStream::peek`], for a poll function: how many bytes were added to `buf`.
+    pub fn poll_peek(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let peeked = attempt(
+            cx,
+            || self.socket.try_peek(buf.initialize_unfilled()),
+            |cx| self.socket.poll_readable(cx),
+        );
+        peeked.map_ok(|n| {
+            buf.advance(n);
+            n
+        })
+    }
+
     /// Ready when there may be something to read; else the task is woken then.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_readable(cx).map(Ok)
@@ -162,12 +215,55 @@ impl TcpStream {
         self.socket.try_read(bufs)
     }
 
+    /// Reads what is there, as far as `buf` has room.
+    ///
+    /// # Errors
+    /// As [`TcpStream::try_read`].
+    pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+        fill(buf, READ_MAX, |memory| Ok((self.try_read(memory)?, ()))).map(|(n, ())| n)
+    }
+
+    /// Calls `f` if the connection is ready for any of `interest`. `f` gives `WouldBlock` when it finds that it was not.
+    ///
+    /// # Errors
+    /// `WouldBlock`; as `f`.
+    pub fn try_io<R>(
+        &self,
+        interest: Interest,
+        f: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        if (self.socket.readiness() & wanted(interest)).is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        f()
+    }
+
+    /// Calls `f` whenever the connection is ready for any of `interest`, until it gives anything but `WouldBlock`.
+    ///
+    /// # Errors
+    /// As `f`.
+    pub async fn async_io<R>(
+        &self,
+        interest: Interest,
+        f: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        retry(f, |cx| self.socket.poll_ready(cx, wanted(interest))).await
+    }
+
     /// Writes what there is room for from several buffers.
     ///
     /// # Errors
     /// As [`TcpStream::try_write`].
     pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.socket.try_write(bufs)
+    }
+
+    /// Makes the last drop reset the connection (SO_LINGER with a time of nought).
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub fn set_zero_linger(&self) -> io::Result<()> {
+        self.set_linger(Some(Duration::ZERO))
     }
 
     /// What TCP knows of the connection (TCP_INFO).
@@ -182,7 +278,7 @@ impl TcpStream {
     }
 
     /// Two halves that borrow the stream, for use in one task.
-    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+    pub fn split<'a>(&'a mut self) -> (ReadHalf<'a>, WriteHalf<'a>) {
         (ReadHalf { stream: self }, WriteHalf { stream: self })
     }
 
@@ -227,6 +323,20 @@ impl TcpStream {
 }
 
 stream_options!(TcpStream, socket);
+
+impl AsRef<TcpStream> for TcpStream {
+    fn as_ref(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl TryFrom<crate::TcpStream> for TcpStream {
+    type Error = io::Error;
+
+    fn try_from(stream: crate::TcpStream) -> io::Result<Self> {
+        Self::from_std(stream)
+    }
+}
 
 impl AsyncRead for TcpStream {
     fn poll_read(

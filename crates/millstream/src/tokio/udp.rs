@@ -2,23 +2,30 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use ::tokio::io::ReadBuf;
+use ::tokio::io::{Interest, ReadBuf, Ready};
+use ::tokio::net::ToSocketAddrs;
+use bytes::BufMut;
 use engine::{UdpHandle, Via, answered};
 use stack::UdpOptions;
 
-use super::{addresses, attempt, none};
+use super::ready::{retry, told, wanted};
+use super::socket::{byte, of_v6};
+use super::{addresses, attempt, fill, none};
 use crate::Host;
 use crate::udp::udp_options;
+
+/// The longest datagram there is.
+const DATAGRAM_MAX: usize = 65_535;
 
 /// A UDP socket, as tokio's.
 ///
 /// ```no_run
 /// # async fn example(host: millstream::Host) -> std::io::Result<()> {
-/// let socket = millstream::tokio::UdpSocket::bind(&host, "0.0.0.0:7").await?;
+/// let socket = millstream::tokio::UdpSocket::bind_on(&host, "0.0.0.0:7").await?;
 /// let mut buffer = [0; 2048];
 /// loop {
 ///     let (n, peer) = socket.recv_from(&mut buffer).await?;
@@ -36,13 +43,21 @@ impl UdpSocket {
         &self.socket
     }
 
+    /// Binds to `addr` of the default host ([`Host::make_default`]). Port 0: one that is free.
+    ///
+    /// # Errors
+    /// As [`Host::udp_bind`]; `NetworkDown` without a default host.
+    pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        Self::bind_on(&Host::current()?, addr).await
+    }
+
     /// Binds to `addr` of `host`. Port 0: one that is free.
     ///
     /// # Errors
     /// As [`Host::udp_bind`].
-    pub async fn bind(host: &Host, addr: impl ToSocketAddrs) -> io::Result<Self> {
+    pub async fn bind_on<A: ToSocketAddrs>(host: &Host, addr: A) -> io::Result<Self> {
         let mut last = none();
-        for addr in addresses(addr)? {
+        for addr in addresses(addr).await? {
             match Self::bind_one(host, addr).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => last = error,
@@ -58,25 +73,33 @@ impl UdpSocket {
         })
     }
 
-    /// Makes an async socket of a blocking one. The two work side by side while both are there.
-    pub fn from_std(socket: crate::UdpSocket) -> Self {
-        Self {
+    /// Makes an async socket of a blocking one. Clones of that one go on beside it.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn from_std(socket: crate::UdpSocket) -> io::Result<Self> {
+        Ok(Self {
             socket: socket.shared().clone(),
-        }
+        })
     }
 
-    /// Makes a blocking socket of an async one.
-    pub fn into_std(self) -> crate::UdpSocket {
-        crate::UdpSocket::from_shared(self.socket)
+    /// Makes a socket with std's face of one with tokio's. As tokio's it does not block, unless told to.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn into_std(self) -> io::Result<crate::UdpSocket> {
+        let socket = crate::UdpSocket::from_shared(self.socket);
+        socket.set_nonblocking(true)?;
+        Ok(socket)
     }
 
     /// Sets the peer.
     ///
     /// # Errors
     /// As [`crate::UdpSocket::connect`].
-    pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
+    pub async fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
         let mut last = none();
-        for addr in addresses(addr)? {
+        for addr in addresses(addr).await? {
             match answered(self.socket.connect(addr).await) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
@@ -89,8 +112,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`crate::UdpSocket::send_to`].
-    pub async fn send_to(&self, buf: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
-        let addr = *addresses(addr)?.first().ok_or_else(none)?;
+    pub async fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
+        let addr = *addresses(addr).await?.first().ok_or_else(nobody)?;
         poll_fn(|cx| self.poll_send_to(cx, buf, addr)).await
     }
 
@@ -174,9 +197,37 @@ impl UdpSocket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<SocketAddr>> {
+        self.poll_receive(cx, buf, false)
+    }
+
+    /// As [`UdpSocket::recv`], for a poll function.
+    pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_receive(cx, buf, false).map_ok(drop)
+    }
+
+    /// As [`UdpSocket::peek_from`], for a poll function.
+    pub fn poll_peek_from(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<SocketAddr>> {
+        self.poll_receive(cx, buf, true)
+    }
+
+    /// As [`UdpSocket::peek`], for a poll function.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_receive(cx, buf, true).map_ok(drop)
+    }
+
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        peek: bool,
+    ) -> Poll<io::Result<SocketAddr>> {
         let received = attempt(
             cx,
-            || self.socket.try_recv(buf.initialize_unfilled(), false),
+            || self.socket.try_recv(buf.initialize_unfilled(), peek),
             |cx| self.socket.poll_readable(cx),
         );
         received.map_ok(|(n, from)| {
@@ -185,9 +236,82 @@ impl UdpSocket {
         })
     }
 
-    /// As [`UdpSocket::recv`], for a poll function.
-    pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.poll_recv_from(cx, buf).map_ok(drop)
+    /// Who sent the next datagram, which stays to be received.
+    ///
+    /// # Errors
+    /// As [`crate::UdpSocket::recv_from`].
+    pub async fn peek_sender(&self) -> io::Result<SocketAddr> {
+        self.receive(&mut [], true).await.map(|(_, from)| from)
+    }
+
+    /// As [`UdpSocket::peek_sender`], for a poll function.
+    pub fn poll_peek_sender(&self, cx: &mut Context<'_>) -> Poll<io::Result<SocketAddr>> {
+        self.poll_receive(cx, &mut ReadBuf::new(&mut []), true)
+    }
+
+    /// Who sent the next datagram, if there is one.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as receiving.
+    pub fn try_peek_sender(&self) -> io::Result<SocketAddr> {
+        self.try_peek_from(&mut []).map(|(_, from)| from)
+    }
+
+    /// As [`UdpSocket::recv_from`], as far as `buf` has room.
+    ///
+    /// # Errors
+    /// As [`crate::UdpSocket::recv_from`].
+    pub async fn recv_buf_from<B: BufMut>(&self, buf: &mut B) -> io::Result<(usize, SocketAddr)> {
+        poll_fn(|cx| {
+            attempt(
+                cx,
+                || self.try_recv_buf_from(buf),
+                |cx| self.socket.poll_readable(cx),
+            )
+        })
+        .await
+    }
+
+    /// As [`UdpSocket::recv`], as far as `buf` has room.
+    ///
+    /// # Errors
+    /// As [`crate::UdpSocket::recv_from`].
+    pub async fn recv_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+        self.recv_buf_from(buf).await.map(|(n, _)| n)
+    }
+
+    /// As [`UdpSocket::try_recv_from`], as far as `buf` has room.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as receiving.
+    pub fn try_recv_buf_from<B: BufMut>(&self, buf: &mut B) -> io::Result<(usize, SocketAddr)> {
+        fill(buf, DATAGRAM_MAX, |memory| {
+            self.socket.try_recv(memory, false)
+        })
+    }
+
+    /// As [`UdpSocket::try_recv`], as far as `buf` has room.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as receiving.
+    pub fn try_recv_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+        self.try_recv_buf_from(buf).map(|(n, _)| n)
+    }
+
+    /// Looks at a datagram if there is one: its length. It stays to be received.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as receiving.
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.try_peek_from(buf).map(|(n, _)| n)
+    }
+
+    /// As [`UdpSocket::try_peek`]: its length and sender.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; as receiving.
+    pub fn try_peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.try_recv(buf, true)
     }
 
     /// Sends a datagram to the connected peer if there is room.
@@ -222,6 +346,53 @@ impl UdpSocket {
         self.socket.try_recv(buf, false)
     }
 
+    /// Waits until the socket is ready for any of `interest`; what of it. Readiness is a level: it is told again as long as it
+    /// lasts, and may be over when it is acted on.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        let ready = poll_fn(|cx| self.socket.poll_ready(cx, wanted(interest))).await;
+        Ok(told(ready, interest))
+    }
+
+    /// Ready when there may be a datagram; else the task is woken then.
+    pub fn poll_recv_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_readable(cx).map(Ok)
+    }
+
+    /// Ready when there may be room to send; else the task is woken then.
+    pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_writable(cx).map(Ok)
+    }
+
+    /// Calls `f` if the socket is ready for any of `interest`. `f` gives `WouldBlock` when it finds that it was not.
+    ///
+    /// # Errors
+    /// `WouldBlock`; as `f`.
+    pub fn try_io<R>(
+        &self,
+        interest: Interest,
+        f: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        if (self.socket.readiness() & wanted(interest)).is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        f()
+    }
+
+    /// Calls `f` whenever the socket is ready for any of `interest`, until it gives anything but `WouldBlock`.
+    ///
+    /// # Errors
+    /// As `f`.
+    pub async fn async_io<R>(
+        &self,
+        interest: Interest,
+        f: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        retry(f, |cx| self.socket.poll_ready(cx, wanted(interest))).await
+    }
+
     /// Waits until there may be a datagram.
     ///
     /// # Errors
@@ -242,3 +413,71 @@ impl UdpSocket {
 }
 
 udp_options!(UdpSocket, Ipv4Addr);
+
+impl UdpSocket {
+    /// DSCP and ECN of what is sent (IP_TOS), both families'.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn tos_v4(&self) -> io::Result<u32> {
+        Ok(self.socket.options().tos.into())
+    }
+
+    /// Changes DSCP and ECN of what is sent (IP_TOS): 0 to 255.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub fn set_tos_v4(&self, tos: u32) -> io::Result<()> {
+        // As Linux: the lowest byte counts.
+        self.socket.set_options(|options| options.tos = tos as u8)
+    }
+
+    /// The traffic class of what is sent (IPV6_TCLASS): the same as [`UdpSocket::tos_v4`].
+    ///
+    /// # Errors
+    /// ENOPROTOOPT of an IPv4 socket.
+    pub fn tclass_v6(&self) -> io::Result<u32> {
+        of_v6(self.local_addr()?)?;
+        self.tos_v4()
+    }
+
+    /// Changes the traffic class of what is sent (IPV6_TCLASS): 0 to 255.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT of an IPv4 socket; `InvalidInput` above 255; the host has stopped.
+    pub fn set_tclass_v6(&self, tclass: u32) -> io::Result<()> {
+        of_v6(self.local_addr()?)?;
+        let tclass = byte(tclass)?;
+        self.socket.set_options(|options| options.tos = tclass)
+    }
+
+    /// As [`UdpSocket::tos_v4`].
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    #[deprecated(note = "renamed `tos_v4`")]
+    pub fn tos(&self) -> io::Result<u32> {
+        self.tos_v4()
+    }
+
+    /// As [`UdpSocket::set_tos_v4`].
+    ///
+    /// # Errors
+    /// As [`UdpSocket::set_tos_v4`].
+    #[deprecated(note = "renamed `set_tos_v4`")]
+    pub fn set_tos(&self, tos: u32) -> io::Result<()> {
+        self.set_tos_v4(tos)
+    }
+}
+
+impl TryFrom<crate::UdpSocket> for UdpSocket {
+    type Error = io::Error;
+
+    fn try_from(socket: crate::UdpSocket) -> io::Result<Self> {
+        Self::from_std(socket)
+    }
+}
+
+fn nobody() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to")
+}
