@@ -354,22 +354,6 @@ fn a_repeated_fin_is_acknowledged_each_time() {
     }
 }
 
-/// TIME-WAIT of a connection, with timestamps from 100: the peer's next number, and ours.
-fn time_wait(rig: &mut Rig) -> (u32, u32) {
-    let syn = Options {
-        timestamps: Some((100, 0)),
-        mss: Some(1460),
-        ..Options::default()
-    };
-    let open = rig.accepted_with(&TcpOptions::default(), syn);
-    rig.host.close(rig.now, open.socket).unwrap();
-    let fin = rig.expect();
-    rig.send_with(open.peer, fin.seq + 1, FIN | ACK, &[], stamp(120));
-    rig.expect();
-    assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
-    (open.peer + 1, fin.seq + 1)
-}
-
 fn stamp(value: u32) -> Options {
     Options {
         timestamps: Some((value, 1)),
@@ -381,7 +365,7 @@ fn stamp(value: u32) -> Options {
 #[test]
 fn a_syn_for_nobody_leaves_time_wait_alone() {
     let mut rig = Rig::new();
-    let (peer, _) = time_wait(&mut rig);
+    let (peer, _) = rig.time_wait();
     rig.send_with(peer + 1000, 0, SYN | FIN, &[], stamp(130));
     assert!(rig.expect().is(ACK));
 
@@ -404,7 +388,7 @@ fn a_syn_for_nobody_leaves_time_wait_alone() {
 #[test]
 fn a_syn_for_a_full_queue_leaves_time_wait_alone() {
     let mut rig = Rig::new();
-    let (peer, _) = time_wait(&mut rig);
+    let (peer, _) = rig.time_wait();
     let mut refused = 0;
     for port in 1..20 {
         rig.peer_port = port;
@@ -427,7 +411,7 @@ fn a_syn_for_a_full_queue_leaves_time_wait_alone() {
 #[test]
 fn only_the_last_segment_of_the_peer_speaks_in_time_wait() {
     let mut rig = Rig::new();
-    let (peer, host) = time_wait(&mut rig);
+    let (peer, host) = rig.time_wait();
     rig.advance(Duration::from_secs(50));
     rig.send_with(
         peer.wrapping_sub(70_000),
@@ -449,7 +433,7 @@ fn only_the_last_segment_of_the_peer_speaks_in_time_wait() {
     assert!(rig.expect().is(SYN | ACK), "130 is newer than 120");
 
     let mut rig = Rig::new();
-    let (peer, host) = time_wait(&mut rig);
+    let (peer, host) = rig.time_wait();
     rig.advance(Duration::from_secs(50));
     rig.send_with(peer.wrapping_sub(70_000), host, FIN | ACK, &[], stamp(121));
     rig.advance(Duration::from_secs(11));

@@ -6,7 +6,7 @@ use stack::{Keepalive, SocketError, State, TcpOptions};
 use wire::Addr;
 use wire::tcp::{Options, Repr};
 
-use crate::rig::{ACK, FIN, LOCAL, Open, REMOTE, RST, Rig, SYN, config, in_ip, nodelay, packet};
+use crate::rig::{ACK, LOCAL, REMOTE, RST, Rig, SYN, config, in_ip, nodelay, packet};
 
 const KEEPALIVE: Keepalive = Keepalive {
     idle: Duration::from_secs(10),
@@ -57,11 +57,7 @@ fn initial_numbers_hang_on_a_secret_of_the_host() {
 fn time_wait_lasts_for_two_msl_and_no_longer() {
     // MUST-13
     let mut rig = Rig::new();
-    let open = rig.accepted(&TcpOptions::default());
-    rig.host.close(rig.now, open.socket).unwrap();
-    let fin = rig.expect();
-    rig.send(open.peer, fin.seq + 1, FIN | ACK, &[]);
-    rig.expect();
+    rig.time_wait();
     rig.advance(Duration::from_millis(59_500));
     assert_eq!(rig.host.tcp_occupancy().time_wait, 1);
     rig.ms(1500);
@@ -242,15 +238,7 @@ fn groups_open_nothing_over_ipv6_either() {
 fn a_silly_window_is_not_said_when_asked_either() {
     // MUST-39: the edge stays where it is until there is a segment's room, whatever makes an ACK go out.
     let mut rig = Rig::new();
-    let options = TcpOptions {
-        receive_buffer: Some(8760),
-        ..TcpOptions::default()
-    };
-    let open = rig.accepted(&options);
-    for at in 0..6 {
-        rig.send(open.peer + at * 1460, open.host, ACK, &[7; 1460]);
-        rig.expect();
-    }
+    let open = rig.full();
     let mut small = [0; 100];
     for read in 1..=20 {
         rig.host.tcp_recv(rig.now, open.socket, &mut small).unwrap();
@@ -271,15 +259,7 @@ fn a_new_listener_leaves_earlier_connections_alone() {
     // MUST-41
     let mut rig = Rig::new();
     let listener = rig.listen(8, &TcpOptions::default());
-    rig.send(999, 0, SYN, &[]);
-    let answer = rig.expect();
-    rig.send(1000, answer.seq + 1, ACK, &[]);
-    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
-    let open = Open {
-        socket,
-        host: answer.seq + 1,
-        peer: 1000,
-    };
+    let open = rig.accepted_by(listener, Options::default());
     let again = LOCAL.parse().unwrap();
     let options = TcpOptions::default();
     let refused = rig.host.tcp_listen(rig.now, again, 8, &options);

@@ -388,6 +388,11 @@ impl Rig {
 
     pub(crate) fn accepted_with(&mut self, options: &TcpOptions, syn: Options) -> Open {
         let listener = self.listen(8, options);
+        self.accepted_by(listener, syn)
+    }
+
+    /// The same by a listener there is.
+    pub(crate) fn accepted_by(&mut self, listener: SocketId, syn: Options) -> Open {
         self.send_with(999, 0, SYN, &[], syn);
         let answer = self.expect();
         assert!(answer.is(SYN | ACK) && answer.ack == 1000);
@@ -412,6 +417,41 @@ impl Rig {
             host: answer.seq + 1,
             peer: 1000,
         }
+    }
+
+    /// A connection with a receive buffer of six segments, all of it full.
+    pub(crate) fn full(&mut self) -> Open {
+        let options = TcpOptions {
+            receive_buffer: Some(8760),
+            ..TcpOptions::default()
+        };
+        let open = self.accepted(&options);
+        for at in 0..6 {
+            self.send(open.peer + at * 1460, open.host, ACK, &[7; 1460]);
+            let ack = self.expect();
+            let edge = ack.ack + u32::from(ack.window);
+            assert_eq!(edge, open.peer + 8760, "the right edge stays");
+        }
+        open
+    }
+
+    /// TIME-WAIT of a connection, with timestamps from 100 to 120: the peer's next number, and ours.
+    pub(crate) fn time_wait(&mut self) -> (u32, u32) {
+        let stamped = |value, echo| Options {
+            timestamps: Some((value, echo)),
+            ..Options::default()
+        };
+        let syn = Options {
+            mss: Some(1460),
+            ..stamped(100, 0)
+        };
+        let open = self.accepted_with(&TcpOptions::default(), syn);
+        self.host.close(self.now, open.socket).unwrap();
+        let fin = self.expect();
+        self.send_with(open.peer, fin.seq + 1, FIN | ACK, &[], stamped(120, 1));
+        self.expect();
+        assert_eq!(self.host.tcp_occupancy().time_wait, 1);
+        (open.peer + 1, fin.seq + 1)
     }
 
     /// A connection made by the host to the peer's port 5000.
