@@ -22,28 +22,14 @@
 //!
 //! # axum
 //!
-//! `axum::serve` takes anything that implements its `Listener`; an own type around [`TcpListener`] does:
+//! With the feature `axum`, `axum::serve` takes a [`TcpListener`] as it takes tokio's:
 //!
 //! ```
-//! struct Front(millstream::tokio::TcpListener);
-//!
-//! impl axum::serve::Listener for Front {
-//!     type Io = millstream::tokio::TcpStream;
-//!     type Addr = std::net::SocketAddr;
-//!
-//!     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-//!         self.0.accept_forever().await
-//!     }
-//!
-//!     fn local_addr(&self) -> std::io::Result<Self::Addr> {
-//!         self.0.local_addr()
-//!     }
-//! }
-//!
-//! # async fn example(host: millstream::Host) -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = millstream::tokio::TcpListener::bind_on(&host, "0.0.0.0:80").await?;
+//! # #[cfg(feature = "axum")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = millstream::tokio::TcpListener::bind("0.0.0.0:80").await?;
 //! let pages = axum::Router::new().route("/", axum::routing::get(|| async { "Hello" }));
-//! axum::serve(Front(listener), pages).await?;
+//! axum::serve(listener, pages).await?;
 //! # Ok(())
 //! # }
 //! ```

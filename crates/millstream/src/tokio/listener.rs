@@ -134,3 +134,18 @@ impl TryFrom<crate::TcpListener> for TcpListener {
         Self::from_std(listener)
     }
 }
+
+/// axum serves the listener as it serves tokio's. When the host has stopped, nobody comes any more.
+#[cfg(feature = "axum")]
+impl axum::serve::Listener for TcpListener {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        self.accept_forever().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpListener::local_addr(self)
+    }
+}
