@@ -90,7 +90,23 @@ pub fn run(example: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
     }
 }
 
+/// Runs an example on tokio, with its host as the default one: `bind` and `connect` are on that.
+pub fn run_async(serve: impl AsyncFnOnce(Stage) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    run(|| {
+        let (stage, host) = stage()?;
+        // Threads, and with them tokio's runtime, only after the stage is set.
+        let host = host.start()?;
+        host.make_default();
+        tokio::runtime::Runtime::new()?.block_on(serve(stage))
+    })
+}
+
 impl Stage {
+    /// Whether the kernel's side is a namespace of the example's own, in which it may do as it likes.
+    pub fn is_own(&self) -> bool {
+        self.own
+    }
+
     /// Pays the server a visit from the kernel's side in a thread of its own, says how others can come, and with `--once`
     /// ends the process afterwards.
     pub fn visit(

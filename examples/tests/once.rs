@@ -44,6 +44,54 @@ fn hello_axum() {
 }
 
 #[test]
+fn static_files() {
+    serves(
+        env!("CARGO_BIN_EXE_static_files"),
+        "was told: HTTP/1.1 200 OK, [package]",
+    );
+}
+
+#[test]
+fn chat() {
+    // Bob was told what Alice said, and her name.
+    let chat = env!("CARGO_BIN_EXE_chat");
+    serves(chat, "was told: 10.77.0.1:");
+    serves(chat, ": hello, Bob");
+}
+
+#[test]
+fn proxy() {
+    serves(
+        env!("CARGO_BIN_EXE_proxy"),
+        "was told: hello, through the proxy",
+    );
+}
+
+#[test]
+fn framed() {
+    serves(
+        env!("CARGO_BIN_EXE_framed"),
+        "was told: olleh ih | olleh;ih; | ...olleh!!!dlrow",
+    );
+}
+
+#[test]
+fn tls_server() {
+    serves(
+        env!("CARGO_BIN_EXE_tls_server"),
+        "was told: HELLO OVER TLS (Some(TLSv1_3))",
+    );
+}
+
+/// The pool keeps its connection for the second request.
+#[test]
+fn hyper_client() {
+    let client = env!("CARGO_BIN_EXE_hyper_client");
+    serves(client, "was asked: 200 OK, connection 1, request 1");
+    serves(client, "was asked: 200 OK, connection 1, request 2");
+}
+
+#[test]
 fn echo_shard() {
     serves(env!("CARGO_BIN_EXE_echo_shard"), "was told: hello");
 }

@@ -1,0 +1,51 @@
+//! A proxy: whoever connects is joined to a server on the kernel's side, both ways, until both have ended.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::process::ExitCode;
+use std::thread;
+
+use millstream::tokio::{TcpListener, TcpStream};
+use tokio::io::copy_bidirectional;
+
+/// The server behind the proxy.
+const BEHIND: (&str, u16) = (examples::KERNEL, 7);
+
+async fn join(mut client: TcpStream) -> std::io::Result<(u64, u64)> {
+    let mut server = TcpStream::connect(BEHIND).await?;
+    // Ends are passed on, too; a side that does not read holds back the other by the windows.
+    copy_bidirectional(&mut client, &mut server).await
+}
+
+async fn serve(stage: examples::Stage) -> Result<(), Box<dyn Error>> {
+    if stage.is_own() {
+        let behind = std::net::TcpListener::bind(BEHIND)?;
+        thread::spawn(move || {
+            for stream in behind.incoming().flatten() {
+                thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+            }
+        });
+    }
+    let listener = TcpListener::bind("0.0.0.0:8000").await?;
+    stage.visit(8000, |mut stream| {
+        stream.write_all(b"hello, through the proxy")?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    loop {
+        let (client, from) = listener.accept().await?;
+        tokio::spawn(async move {
+            match join(client).await {
+                Ok((there, back)) => println!("{from}: {there} bytes there, {back} back"),
+                Err(error) => eprintln!("{from}: {error}"),
+            }
+        });
+    }
+}
+
+fn main() -> ExitCode {
+    examples::run_async(serve)
+}
