@@ -20,6 +20,9 @@ use super::{INDEX_MASK, KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Tcp};
 
 /// RFC 7323 5.5: after 24 days of silence TS.Recent says nothing any more.
 const PAWS_IDLE_MS: u32 = 24 * 24 * 60 * 60 * 1000;
+/// PAWS takes what is older than TS.Recent by no more than this (as Linux): a retransmission that fills a hole overtakes what
+/// was sent just before it.
+const PAWS_WINDOW: i32 = 1;
 
 impl Tcp {
     /// Parses a segment and hashes its tuple; its headers are cut off `dg.chain`.
@@ -537,7 +540,7 @@ impl Conn<'_> {
         if self.tcb.has(flag::TIMESTAMPS)
             && let Some((tsval, _)) = seg.timestamps
             && !seg.has(Flags::RST)
-            && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) < 0
+            && (tsval.wrapping_sub(self.tcb.ts_recent) as i32) < -PAWS_WINDOW
             && (core.now.millis() as u32).wrapping_sub(self.tcb.last_received) < PAWS_IDLE_MS
         {
             return Some((Drop::TcpPaws, self.answer_unacceptable(core, seg)));

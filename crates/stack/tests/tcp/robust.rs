@@ -113,6 +113,35 @@ fn old_timestamps_are_refused() {
     assert_eq!(rig.read(open.socket), Ok(b"ok".to_vec()));
 }
 
+/// As Linux: the original that a retransmission overtook by a tick of the clock is no old duplicate.
+#[test]
+fn a_timestamp_older_by_one_is_taken() {
+    let mut rig = Rig::new();
+    let ts = |v: u32, e: u32| Options {
+        timestamps: Some((v, e)),
+        ..Options::default()
+    };
+    let open = rig.accepted_with(
+        &TcpOptions::default(),
+        Options {
+            mss: Some(1460),
+            ..ts(1000, 0)
+        },
+    );
+    rig.send_with(open.peer, open.host, ACK, b"new", ts(2000, 1));
+    assert_eq!(rig.read(open.socket), Ok(b"new".to_vec()));
+    rig.expect();
+    rig.send_with(open.peer + 3, open.host, ACK, b"late", ts(1999, 1));
+    assert_eq!(rig.read(open.socket), Ok(b"late".to_vec()));
+    rig.send_with(open.peer + 7, open.host, ACK, b"old", ts(1998, 1));
+    assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
+    assert_eq!(
+        rig.host.stats().drops.get(Drop::TcpPaws),
+        1,
+        "TS.Recent has not gone back"
+    );
+}
+
 #[test]
 fn data_outside_the_window_is_dropped_and_acknowledged() {
     let mut rig = Rig::new();
