@@ -163,10 +163,11 @@ impl Conn<'_> {
         }
         let changed = window != self.tcb.snd_wnd;
         if changed && self.tcb.outstanding() == 0 {
-            // The window opened or closed with nothing in flight: probing starts afresh.
-            self.tcb.backoff = 0;
+            // The window opened or closed with nothing in flight: probing starts afresh, though not sooner after a timeout than a
+            // sample allows (Karn, RFC 6298 5).
             self.act.rto_at = Instant::FAR;
             if window > 0 {
+                self.tcb.backoff = 0;
                 self.act.stuck_since = Instant::FAR;
             }
         } else if changed && self.tcb.snd_wnd == 0 && self.act.timeouts > 0 {

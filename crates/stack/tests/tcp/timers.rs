@@ -707,3 +707,33 @@ fn the_variation_does_not_fall_with_each_ack_of_a_window() {
     let info = rig.host.tcp_info(open.socket).unwrap();
     assert_eq!(info.rtt_variation, Duration::from_micros(37_500));
 }
+
+/// RFC 6298 5 (Karn): the ACK of what was sent again is no sample, so the timeout stays doubled for the first probe of a window
+/// that closes then, as on Linux.
+#[test]
+fn a_window_that_closes_does_not_undo_a_backoff() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&nodelay());
+    rig.write(&open, b"data");
+    rig.expect();
+    rig.ms(2000);
+    while rig.next().is_some() {}
+    let before = rig.host.tcp_info(open.socket).unwrap();
+    assert!(before.backoff > 0);
+    rig.send(open.peer, open.host + 4, ACK, &[]);
+    rig.window = 0;
+    rig.send(open.peer, open.host + 4, ACK, &[]);
+    let after = rig.host.tcp_info(open.socket).unwrap();
+    assert_eq!((after.unacknowledged, after.send_window), (0, 0));
+    assert_eq!((after.backoff, after.rto), (before.backoff, before.rto));
+    rig.write(&open, b"more");
+    rig.ms(before.rto.as_millis() as u64 - 20);
+    rig.silence();
+    rig.ms(40);
+    assert!(rig.expect().ack > 0, "the first probe");
+    // Where it opens, nothing is held back.
+    rig.window = 65_535;
+    rig.send(open.peer, open.host + 4, ACK, &[]);
+    assert_eq!(rig.host.tcp_info(open.socket).unwrap().backoff, 0);
+    assert_eq!(rig.expect().data, b"more");
+}
