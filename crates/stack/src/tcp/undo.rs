@@ -115,7 +115,8 @@ impl Conn<'_> {
     /// Whether an ACK shows that the repair was needless: each retransmission was reported as a duplicate, or an original is
     /// answered although it was sent again (Eifel, RFC 3522 3.2).
     fn shows_needless(&mut self, seg: &Segment, advanced: bool) -> bool {
-        let stamps = self.tcb.has(flag::TIMESTAMPS);
+        // As on Linux the stamps tell while the repair goes on: later, what is echoed may have come round.
+        let stamps = self.tcb.has(flag::TIMESTAMPS) && self.repairing();
         let echo = seg.timestamps.map(|(_, echo)| echo).filter(|e| *e != 0);
         let Some(undo) = self.episode().map(|e| &e.undo).filter(|u| u.valid) else {
             return false;

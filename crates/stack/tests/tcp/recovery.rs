@@ -338,6 +338,27 @@ fn an_echo_of_the_original_takes_a_repair_back() {
     assert_eq!(count(&rig, Count::TcpUndone), 0);
 }
 
+/// The answer to an original tells while the repair goes on. Later an old stamp takes nothing back, nor one that comes round after
+/// 24 days on a connection that never rests.
+#[test]
+fn an_old_echo_after_a_repair_takes_nothing_back() {
+    let (mut rig, open) = path(true);
+    let first = burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack_with(&mut rig, &open, 0, &[(1, 10)], echo(&first[0]));
+    let again = sent(&mut rig);
+    burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack_with(&mut rig, &open, 10, &[], echo(&again[0]));
+    sent(&mut rig);
+    let reduced = info(&rig, &open);
+    assert!(reduced.unacknowledged > MSS && reduced.recovery == Recovery::Open);
+    ack_with(&mut rig, &open, 11, &[], echo(&first[0]));
+    let after = info(&rig, &open);
+    assert_eq!(count(&rig, Count::TcpUndone), 0);
+    assert_eq!(after.ssthresh, reduced.ssthresh);
+}
+
 /// A D-SACK for everything that was sent again: nothing was lost (RFC 3708 3, as Linux), and RACK waits longer from now on
 /// (RFC 8985 6.2 step 4).
 #[test]
