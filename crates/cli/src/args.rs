@@ -82,7 +82,7 @@ pub(crate) enum Command {
             A port may also have: mac, mtu, pcap, gateway, routes = [{ to, via }], dhcp = \"off\".\n\
             A route may also have ip-route(8)'s mtu, mtu_lock, advmss, initcwnd, initrwnd and congctl.\n\
             A table [tcp] tunes TCP by the names of Linux's net.ipv4.tcp_* settings, as in syncookies = 2\n  \
-            or congestion_control = \"bbr\".\n\n\
+            or congestion_control = \"bbr\" or mem = [3000, 4000, 6000].\n\n\
             Examples:\n  \
             millstream up -c host.toml --check    reads the file and changes nothing\n  \
             sudo millstream up -c host.toml\n\n\
@@ -113,7 +113,8 @@ pub(crate) enum Command {
         after_help = "Examples:\n  \
             millstream sysctl                        every setting\n  \
             millstream sysctl syncookies             net.ipv4.tcp_syncookies = 1\n  \
-            millstream sysctl tcp_syncookies=2       net.ipv4.tcp_syncookies = 2\n\n\
+            millstream sysctl tcp_syncookies=2       net.ipv4.tcp_syncookies = 2\n  \
+            millstream sysctl mem='30 40 60'         net.ipv4.tcp_mem = 30 40 60\n\n\
             Exit status: 0, or 2 when no host answers, or a name or value is refused."
     )]
     Sysctl(Sysctl),

@@ -236,6 +236,9 @@ fn a_running_host_tells_of_its_sockets_and_is_tuned() {
     assert!(few.contains("The first 3 of demo's "), "{few}");
     let (_, summary, _) = ask(&["ss", "-s"]);
     assert!(summary.contains("tcp-passive-opens"), "{summary}");
+    assert!(summary.contains("\nTCP memory "), "{summary}");
+    let set = "net.ipv4.tcp_mem = 30 40 60\n".to_owned();
+    assert_eq!(ask(&["sysctl", "tcp_mem=30 40 60"]).1, set);
     let set = "net.ipv4.tcp_syncookies = 2\n".to_owned();
     assert_eq!(
         ask(&["sysctl", "syncookies=2"]),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base::Tally;
 use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
-use stack::{Count, Drop, ListPlace, SocketFilter, SocketPage, TcpTunables, UdpOptions};
+use stack::{Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpTunables, UdpOptions};
 
 use crate::builder::Builder;
 use crate::completion::{CompletionQueue, QueueOptions};
@@ -237,6 +237,15 @@ impl Host {
         };
         let told = self.inner.shard.call(counters).await.ok_or_else(stopped)?;
         Ok((started.elapsed(), told.0, told.1))
+    }
+
+    /// The packet memory that TCP holds, and may (`tcp_mem`).
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub async fn tcp_memory(&self) -> io::Result<TcpMemory> {
+        let memory = |host: &mut stack::Host, _| host.tcp_memory();
+        self.inner.shard.call(memory).await.ok_or_else(stopped)
     }
 
     /// How TCP is tuned now.

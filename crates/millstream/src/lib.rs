@@ -63,7 +63,7 @@ pub use host::Host;
 pub use stack::{
     BbrInfo, Config, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, Keepalive, ListPlace,
     RouteMetrics, SettingError, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo,
-    TcpOptions, TcpTunables, Transport, UdpOptions,
+    TcpMemory, TcpOptions, TcpTunables, Transport, UdpOptions,
 };
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

@@ -20,7 +20,7 @@ enum Source {
 
 use Source::{Count as C, Drop as D};
 
-const SOURCES: [(&str, Source); 22] = [
+const SOURCES: [(&str, Source); 28] = [
     ("SyncookiesSent", C(Count::TcpSynCookiesSent)),
     ("SyncookiesRecv", C(Count::TcpSynCookiesReceived)),
     ("SyncookiesFailed", C(Count::TcpSynCookiesFailed)),
@@ -46,6 +46,15 @@ const SOURCES: [(&str, Source); 22] = [
     ),
     ("TCPFastOpenCookieReqd", C(Count::TcpFastOpenCookieRequests)),
     ("TCPFastOpenBlackhole", C(Count::TcpFastOpenBlackHoles)),
+    ("TCPMemoryPressures", C(Count::TcpMemoryPressures)),
+    (
+        "TCPMemoryPressuresChrono",
+        C(Count::TcpMemoryPressuresChrono),
+    ),
+    ("PruneCalled", C(Count::TcpPruneCalled)),
+    ("OfoPruned", C(Count::TcpOfoPruned)),
+    ("TCPAbortOnMemory", C(Count::TcpAbortOnMemory)),
+    ("TCPOFODrop", D(Drop::TcpOutOfOrderMemory)),
 ];
 
 /// The file, and what it says.

@@ -114,6 +114,10 @@ pub(crate) fn mirror(host: &mut Host, settled: &Settled) -> Keepalive {
             }
         }
     }
+    if let [low, pressure, max] = numbers("tcp_mem")[..] {
+        let pages = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        tunables.mem = [pages(low), pages(pressure), pages(max)];
+    }
     let _ = host.set_tcp_tunables(tunables);
     if let Some(keys) = fast_open_keys() {
         let _ = host.set_tcp_fast_open_keys(None, keys);

@@ -16,7 +16,7 @@ use core::net::SocketAddr;
 use std::collections::{BTreeSet, HashMap};
 
 use base::{Instant, Seq};
-use stack::Host;
+use stack::{Drop, Host, Stats};
 use wire::tcp::{Flags, Packet};
 use wire::{Addr, Mac, arp, checksum, ethernet, ipv4, ipv6, tcp, udp};
 
@@ -112,6 +112,12 @@ impl Checker {
                 frame: Vec::new(),
             });
         }
+    }
+
+    /// A host is about to speak, and has refused data for want of memory, or not.
+    pub(crate) fn refusals(&mut self, stats: &Stats) {
+        let refused = [Drop::TcpOutOfOrderMemory, Drop::TcpReceiveQueueFull];
+        self.received.refused |= refused.iter().any(|why| stats.drops.get(*why) > 0);
     }
 
     /// Takes note of a frame that arrives at the station `mac`; the checksum of a `whole` super-frame is vouched for.
@@ -239,7 +245,11 @@ impl Checker {
                 ack.0
             ));
         }
-        let edge = said.moves_edge(edge, 1 << shift)?;
+        // A window is closed where data in it are refused.
+        let edge = match said.edge {
+            Some(before) if self.received.refused => before.max(edge),
+            _ => said.moves_edge(edge, 1 << shift)?,
+        };
         for (at, &(start, end)) in options.sack.as_slice().iter().enumerate() {
             let (start, end) = (Seq(start), Seq(end));
             if !start.lt(end) || end.gt(edge) || (at > 0 && !start.gt(ack)) {

@@ -459,6 +459,7 @@ impl World {
     fn drain(&mut self, node: NodeId, which: usize) {
         let (interface, cable) = self.nodes[node.0].interfaces[which];
         let mut batch = core::mem::take(&mut self.batch);
+        self.checker.refusals(self.nodes[node.0].host.stats());
         loop {
             let more = self.nodes[node.0]
                 .host

@@ -7,7 +7,7 @@
 use base::{Chain, Instant, Pool, Rng, SipKey, TimerId, Wheel};
 
 use crate::stats::{Count, Drop, Stats};
-use crate::tcp::TcpTunables;
+use crate::tcp::{Memory, TcpTunables};
 
 /// Who may still take packet memory when it runs low: each only while one part in so many is free. What can wait longest goes
 /// first; the last part is for headers, acknowledgments and retransmissions, without which nothing would ever be freed.
@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) secret: SipKey,
     /// TCP's host-wide settings.
     pub(crate) tcp: TcpTunables,
+    /// What TCP's queues hold, and may.
+    pub(crate) memory: Memory,
 }
 
 impl Core {

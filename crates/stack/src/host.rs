@@ -16,7 +16,7 @@ use crate::error::{ConfigError, SocketError};
 use crate::net::{Datagram, Input, InterfaceConfig, InterfaceId, Net, Report, Route, RouteMetrics};
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::Stats;
-use crate::tcp::{ConnectionInfo, Segment, State, Tcp, TcpInfo, TcpOptions, Write};
+use crate::tcp::{ConnectionInfo, Memory, Segment, State, Tcp, TcpInfo, TcpOptions, Write};
 use crate::udp::Udp;
 
 mod list;
@@ -56,6 +56,7 @@ impl Host {
     pub fn new(config: Config, seed: u64, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         let pool = Pool::new(config.pool_blocks).map_err(|e| ConfigError::Memory(e.to_string()))?;
+        let tunables = config.tcp.sized(config.pool_blocks);
         let mut core = Core {
             now,
             pool,
@@ -63,7 +64,8 @@ impl Host {
             rng: Rng::from_seed(seed),
             stats: Stats::default(),
             secret: SipKey::derive(seed, 0),
-            tcp: config.tcp,
+            tcp: tunables,
+            memory: Memory::new(&tunables),
         };
         let net = Net::new(&config, &mut core);
         let tcp = Tcp::new(&config, &mut core, seed);
@@ -323,7 +325,9 @@ impl Host {
 
     /// The next socket whose readiness changed.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.tcp.pop_ready().or_else(|| self.udp.pop_ready())
+        self.tcp
+            .pop_ready(&self.core)
+            .or_else(|| self.udp.pop_ready())
     }
 
     /// When [`Host::handle_timers`] must be called next, if nothing happens before.
@@ -407,7 +411,7 @@ impl Host {
         listener: SocketId,
     ) -> Result<(SocketId, SocketAddr), SocketError> {
         self.core.now = now;
-        let id = self.tcp.accept(listener)?;
+        let id = self.tcp.accept(&self.core, listener)?;
         let (_, (remote, port)) = self.tcp.addresses(id)?;
         Ok((id, SocketAddr::new(remote.to_ip(), port)))
     }
@@ -588,7 +592,7 @@ impl Host {
     /// `BadSocket`.
     pub fn set_token(&mut self, socket: SocketId, token: u64) -> Result<(), SocketError> {
         match socket.kind() {
-            Some(SocketKind::Tcp) => self.tcp.set_token(socket, token),
+            Some(SocketKind::Tcp) => self.tcp.set_token(&self.core, socket, token),
             Some(SocketKind::Listener) => self.tcp.set_listener_token(socket, token),
             Some(SocketKind::Udp) => self.udp.set_token(socket, token),
             _ => Err(SocketError::BadSocket),
@@ -598,7 +602,7 @@ impl Host {
     /// What a socket is ready for now; nothing when the handle is stale.
     pub fn ready(&self, socket: SocketId) -> Ready {
         match socket.kind() {
-            Some(SocketKind::Tcp) => self.tcp.ready(socket).unwrap_or_default(),
+            Some(SocketKind::Tcp) => self.tcp.ready(&self.core, socket).unwrap_or_default(),
             Some(SocketKind::Listener) if self.tcp.listener(socket).is_ok_and(|l| l.queued > 0) => {
                 Ready::READABLE
             }
@@ -610,7 +614,7 @@ impl Host {
     /// As [`Host::ready`]. Who finds no room to write is told when there is, as if he had written (Linux's poll).
     pub fn watch_ready(&mut self, socket: SocketId) -> Ready {
         match socket.kind() {
-            Some(SocketKind::Tcp) => self.tcp.watch_ready(socket).unwrap_or_default(),
+            Some(SocketKind::Tcp) => self.tcp.watch_ready(&self.core, socket).unwrap_or_default(),
             _ => self.ready(socket),
         }
     }

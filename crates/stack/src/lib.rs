@@ -43,6 +43,6 @@ pub use stats::{Count, Drop, Stats};
 pub use tcp::{
     BbrInfo, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, EcnCounters, FastOpenFail,
     FastOpenKeys, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError, State, TcpAccount,
-    TcpInfo, TcpOptions, TcpTunables, Urgent, Write,
+    TcpInfo, TcpMemory, TcpOptions, TcpTunables, Urgent, Write,
 };
 pub use udp::{Received, UdpInfo, UdpOptions};

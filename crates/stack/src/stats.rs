@@ -131,8 +131,11 @@ counters! {
         TcpDuplicate => "tcp-duplicate",
         /// Data out of order in more pieces than are kept.
         TcpReceiveBufferFull => "tcp-receive-buffer-full",
-        /// Data within a window that was offered before the buffer was made smaller (Linux's TCPRcvQDrop).
+        /// Data within a window that was offered before the buffer was made smaller, or before TCP held as much as it may (Linux's
+        /// TCPRcvQDrop).
         TcpReceiveQueueFull => "tcp-receive-queue-full",
+        /// Data out of order, while TCP holds as much as it may (Linux's TCPOFODrop).
+        TcpOutOfOrderMemory => "tcp-out-of-order-memory",
         /// A segment that ends, or begins, beyond the window (Linux's BeyondWindow).
         TcpBeyondWindow => "tcp-beyond-window",
         /// Data for a window that is closed (Linux's TCPZeroWindowDrop).
@@ -269,6 +272,16 @@ counters! {
         TcpFastOpenBackupKey => "tcp-fast-open-backup-key",
         /// SYNs that found their listener's Fast Open queue full (TCPFastOpenListenOverflow).
         TcpFastOpenListenOverflows => "tcp-fast-open-listen-overflows",
+        /// Times TCP came under memory pressure (Linux's TCPMemoryPressures).
+        TcpMemoryPressures => "tcp-memory-pressures",
+        /// Milliseconds it lasted, of those that are over (TCPMemoryPressuresChrono).
+        TcpMemoryPressuresChrono => "tcp-memory-pressures-chrono",
+        /// Times a connection had to make room for what came because TCP holds as much as it may (PruneCalled).
+        TcpPruneCalled => "tcp-prune-called",
+        /// Those of them in which data out of order were given up (OfoPruned).
+        TcpOfoPruned => "tcp-ofo-pruned",
+        /// Connections nobody owns that were reset because TCP holds more than it may (TCPAbortOnMemory).
+        TcpAbortOnMemory => "tcp-abort-on-memory",
         /// TIME-WAIT records recycled early because the table was full.
         TcpTimeWaitRecycled => "tcp-time-wait-recycled",
         /// A neighbour could not be entered: the table is full of better ones.

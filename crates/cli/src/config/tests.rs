@@ -130,6 +130,12 @@ fn tcp_is_tuned_by_the_names_of_linux() {
         refused("syncookies = true"),
         "2:14: syncookies must be a whole number"
     );
+    let budget = config(&format!("[tcp]\nmem = [30, 40, 60]\n{PORT}")).tcp;
+    assert_eq!(budget.mem, [30, 40, 60]);
+    assert_eq!(
+        refused("mem = [60, 40, 30]"),
+        "2:7: mem must be three whole numbers, low, pressure and max, none smaller than the one before"
+    );
     let named = config(&format!("[tcp]\ncongestion_control = \"bbr\"\n{PORT}")).tcp;
     assert_eq!(named.congestion(), millstream::Congestion::Bbr);
     assert_eq!(

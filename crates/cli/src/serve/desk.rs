@@ -14,7 +14,7 @@ use millstream::{
 
 use super::Stack;
 use crate::control::{Answer, Question, Setting};
-use crate::view::socket::{Account, Filter, Page, PathModel, Socket, Summary, Tcp};
+use crate::view::socket::{Account, Filter, Page, PathModel, Socket, Summary, Tcp, TcpMemory};
 
 /// Records looked at in one go: some hundred microseconds of the stack's time.
 const LOOK_AT: u32 = 512;
@@ -98,6 +98,12 @@ impl Desk {
         states.sort_by_key(|(state, _)| *state);
         let named = |(state, count)| (name(state).to_owned(), count);
         summary.states = states.into_iter().map(named).collect();
+        let memory = self.host.tcp_memory().await.map_err(|e| e.to_string())?;
+        summary.tcp_memory = TcpMemory {
+            bytes: memory.bytes,
+            pressure: memory.pressure,
+            levels: memory.levels,
+        };
         let (uptime, drops, counts) = self.host.counters().await.map_err(|e| e.to_string())?;
         summary.uptime_ms = uptime.as_millis() as u64;
         let happened = |row: &(String, String, u64)| row.2 > 0;

@@ -161,6 +161,18 @@ fn summarise(out: &mut impl Write, summary: &Summary, host: &str, style: Style) 
             number(v6)
         )?;
     }
+    let memory = &summary.tcp_memory;
+    let [low, pressure, max] = memory.levels.map(units::bytes);
+    writeln!(
+        out,
+        "\nTCP memory {}{}; low {low}, pressure {pressure}, max {max}",
+        units::bytes(memory.bytes),
+        if memory.pressure {
+            ", under pressure"
+        } else {
+            ""
+        },
+    )?;
     if !summary.states.is_empty() {
         writeln!(out, "\n{}", style.paint("1", "TCP by state"))?;
         for (state, count) in &summary.states {

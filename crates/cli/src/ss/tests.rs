@@ -1,7 +1,7 @@
 //! The table as it is printed: without a terminal plain, one line for what is below a connection.
 
 use super::*;
-use crate::view::socket::{Account, PathModel, Tcp};
+use crate::view::socket::{Account, PathModel, Tcp, TcpMemory};
 use clap::Parser;
 
 fn args(options: &[&str]) -> args::Ss {
@@ -178,6 +178,11 @@ fn a_summary_counts_and_tells_what_happened() {
         tcp_v4: 1200,
         tcp_v6: 34,
         udp_v4: 1,
+        tcp_memory: TcpMemory {
+            bytes: 45 << 20,
+            pressure: true,
+            levels: [30 << 20, 40 << 20, 60 << 20],
+        },
         states: vec![("ESTAB".into(), 1234)],
         events: vec![("tcp_retransmits".into(), "segments sent again".into(), 7)],
         ..Summary::default()
@@ -188,6 +193,7 @@ fn a_summary_counts_and_tells_what_happened() {
     for line in [
         "demo  1,235 sockets, up 61.0 s",
         "TCP              1,234       1,200          34",
+        "TCP memory 45 MiB, under pressure; low 30 MiB, pressure 40 MiB, max 60 MiB",
         "  ESTAB            1,234",
         "  tcp_retransmits             7  segments sent again",
     ] {

@@ -160,6 +160,16 @@ pub(crate) struct Filter {
     pub(crate) dport: Option<u16>,
 }
 
+/// The packet memory that all of TCP holds, and may: `tcp_mem`, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TcpMemory {
+    pub(crate) bytes: u64,
+    /// Whether the host is under pressure.
+    pub(crate) pressure: bool,
+    /// Low, pressure, max.
+    pub(crate) levels: [u64; 3],
+}
+
 /// How many sockets there are, and what has happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Summary {
@@ -168,6 +178,9 @@ pub(crate) struct Summary {
     pub(crate) tcp_v6: u64,
     pub(crate) udp_v4: u64,
     pub(crate) udp_v6: u64,
+    /// What TCP's queues hold, bytes.
+    #[serde(default)]
+    pub(crate) tcp_memory: TcpMemory,
     /// TCP's, by state.
     pub(crate) states: Vec<(String, u64)>,
     /// What the host counts, if it happened: name, meaning, how often.

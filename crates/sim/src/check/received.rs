@@ -58,13 +58,17 @@ struct Direction {
 
 /// All directions, by who sends.
 #[derive(Debug, Default)]
-pub(super) struct Received(HashMap<Flow, Direction>);
+pub(super) struct Received {
+    flows: HashMap<Flow, Direction>,
+    /// Hosts refuse data for want of memory: what came last may not be there.
+    pub(super) refused: bool,
+}
 
 impl Received {
     /// A sound segment of `flow` arrived; `edge` is the last that was granted to its sender.
     pub(super) fn arrived(&mut self, flow: Flow, tcp: &Packet<'_>, edge: Option<u32>) {
         if tcp.flags().contains(Flags::SYN) {
-            let known = self.0.get_mut(&flow).filter(|d| d.first == tcp.seq());
+            let known = self.flows.get_mut(&flow).filter(|d| d.first == tcp.seq());
             if let Some(again) = known {
                 again.twice.add(0, 1);
             } else {
@@ -73,11 +77,11 @@ impl Received {
                     first,
                     ..Direction::default()
                 };
-                self.0.insert(flow, fresh);
+                self.flows.insert(flow, fresh);
             }
             return;
         }
-        let Some(direction) = self.0.get_mut(&flow) else {
+        let Some(direction) = self.flows.get_mut(&flow) else {
             return;
         };
         let older = |acked: u32| (acked.wrapping_sub(tcp.ack()) as i32) > 0;
@@ -111,7 +115,7 @@ impl Received {
         tcp: &Packet<'_>,
     ) -> Result<(), String> {
         let options = tcp.options();
-        let Some(direction) = self.0.get(flow).filter(|_| options.sack.len > 0) else {
+        let Some(direction) = self.flows.get(flow).filter(|_| options.sack.len > 0) else {
             return Ok(());
         };
         let from_first = |number: u32| number.wrapping_sub(direction.first);
@@ -143,7 +147,7 @@ impl Received {
         let echo = options.timestamps.map_or(0, |(_, echo)| echo);
         let newest = direction
             .latest
-            .filter(|_| direction.once.0.len() < KEPT)
+            .filter(|_| direction.once.0.len() < KEPT && !self.refused)
             .filter(|l| !held && l.start > ack && l.tsval.wrapping_sub(echo) as i32 >= 0);
         match newest {
             Some(Latest { start, .. })

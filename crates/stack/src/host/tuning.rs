@@ -11,7 +11,7 @@ use super::Host;
 use crate::error::{ConfigError, SocketError};
 use crate::reports::ErrorReport;
 use crate::socket::SocketId;
-use crate::tcp::{FastOpenKeys, Known, Notice, TcpTunables, Urgent, Write};
+use crate::tcp::{FastOpenKeys, Known, Notice, TcpMemory, TcpTunables, Urgent, Write};
 
 impl Host {
     /// TCP's host-wide settings.
@@ -28,9 +28,15 @@ impl Host {
         if !tunables.check() {
             return Err(ConfigError::Value(TcpTunables::OUT_OF_RANGE));
         }
-        let before = core::mem::replace(&mut self.core.tcp, tunables);
+        let before = self.core.tcp;
+        self.core.retune(tunables);
         self.tcp.retuned(&before, &tunables);
         Ok(())
+    }
+
+    /// The packet memory that TCP's queues hold, and the levels of `tcp_mem`.
+    pub fn tcp_memory(&self) -> TcpMemory {
+        self.core.tcp_memory()
     }
 
     /// Bytes that may wait to be read on a connection now: its buffer, or what that has grown to.
@@ -106,7 +112,7 @@ impl Host {
     /// # Errors
     /// `BadSocket`.
     pub fn tcp_send_buffer(&self, socket: SocketId) -> Result<u32, SocketError> {
-        self.tcp.send_buffer(socket)
+        self.tcp.send_buffer(&self.core, socket)
     }
 
     /// Marks the end of what was written to a connection: `word` comes back in a [`Notice`] when all of it was sent (the first

@@ -61,6 +61,7 @@ impl Rig {
             stats: Stats::default(),
             secret: SipKey([9; 16]),
             tcp: crate::tcp::TcpTunables::default(),
+            memory: crate::tcp::Memory::new(&crate::tcp::TcpTunables::default().sized(1 << 20)),
         };
         let mut net = Net::new(&config, &mut core);
         for (n, mac) in OWN.into_iter().enumerate() {

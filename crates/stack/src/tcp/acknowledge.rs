@@ -192,7 +192,7 @@ impl Conn<'_> {
     ) -> bool {
         let acked = seg.ack.dist(self.tcb.snd_una);
         let bytes = (acked as usize).min(self.act.sent.len());
-        core.pool.pull_front(&mut self.act.sent, bytes);
+        core.queued(|pool| pool.pull_front(&mut self.act.sent, bytes));
         self.tcb.snd_una = seg.ack;
         self.act.more = false; // as Linux: an ACK lets go of what MSG_MORE held back
         Board {

@@ -50,6 +50,10 @@ impl Tcp {
         self.marks.audit(self.conns.high_water(), alive)?;
         self.audit_lists()?;
         self.audit_inflows()?;
+        must(
+            self.segments_held(&core.pool) == core.memory.held() as usize,
+            "the account of memory is not what the queues hold",
+        )?;
         self.audit_totals()
     }
 

@@ -194,7 +194,7 @@ impl Tcp {
             return Ok(0);
         };
         let n = core.pool.copy_out(&act.recv, 0, out);
-        core.pool.pull_front(&mut act.recv, n);
+        core.queued(|pool| pool.pull_front(&mut act.recv, n));
         self.after_read(core, index);
         Ok(n)
     }
@@ -219,10 +219,10 @@ impl Tcp {
         let chain = if act.recv.len() <= most {
             act.recv.take()
         } else {
-            core.pool
-                .split_front(&mut act.recv, most)
+            core.queued(|pool| pool.split_front(&mut act.recv, most))
                 .ok_or(SocketError::NoBuffers)?
         };
+        core.gives(&chain);
         self.after_read(core, index);
         Ok(chain)
     }
@@ -258,7 +258,7 @@ impl Tcp {
         }
         if let Some(mut conn) = self.conn(index) {
             conn.moderate(core);
-            if conn.window_update_due(&core.tcp) || conn.ack_at_read() {
+            if conn.window_update_due(core) || conn.ack_at_read() {
                 conn.tcb.ack_now();
                 self.queue_send(index);
             } else {
@@ -268,7 +268,7 @@ impl Tcp {
     }
 
     /// What the socket is ready for (epoll's meanings, Linux's rules).
-    pub(crate) fn readiness(&self, index: u32) -> Ready {
+    pub(crate) fn readiness(&self, core: &Core, index: u32) -> Ready {
         let Some(tcb) = self.conns.at(index) else {
             return Ready::NONE;
         };
@@ -295,7 +295,7 @@ impl Tcp {
         } else if !matches!(tcb.state, State::SynSent | State::SynReceived) {
             let options = &self.profiles.get(tcb.profile).options;
             if !tcb.state.sends()
-                || act.is_none_or(|act| Space::of(tcb, act, options, &self.writing).is_writable())
+                || act.is_none_or(|act| Space::of(tcb, act, options, core).is_writable())
             {
                 ready |= Ready::WRITABLE;
             }
@@ -310,14 +310,14 @@ impl Tcp {
     }
 
     /// Readiness by handle.
-    pub(crate) fn ready(&self, id: SocketId) -> Result<Ready, SocketError> {
-        self.live(id).map(|index| self.readiness(index))
+    pub(crate) fn ready(&self, core: &Core, id: SocketId) -> Result<Ready, SocketError> {
+        self.live(id).map(|index| self.readiness(core, index))
     }
 
     /// See [`crate::Host::watch_ready`].
-    pub(crate) fn watch_ready(&mut self, id: SocketId) -> Result<Ready, SocketError> {
+    pub(crate) fn watch_ready(&mut self, core: &Core, id: SocketId) -> Result<Ready, SocketError> {
         let index = self.live(id)?;
-        let ready = self.readiness(index);
+        let ready = self.readiness(core, index);
         if let Some(tcb) = self.conns.at_mut(index)
             && tcb.state.sends()
             && !ready.contains(Ready::WRITABLE)
@@ -328,13 +328,18 @@ impl Tcp {
     }
 
     /// Gives a socket its owner's word; returned with each event. What is ready already is reported.
-    pub(crate) fn set_token(&mut self, id: SocketId, token: u64) -> Result<(), SocketError> {
+    pub(crate) fn set_token(
+        &mut self,
+        core: &Core,
+        id: SocketId,
+        token: u64,
+    ) -> Result<(), SocketError> {
         let index = self.live(id)?;
         if let Some(tcb) = self.conns.at_mut(index) {
             tcb.token = token;
         }
         if self
-            .readiness(index)
+            .readiness(core, index)
             .intersects(Ready::READABLE | Ready::HUP | Ready::ERROR)
         {
             self.raise(index, Ready::READABLE);
@@ -444,7 +449,13 @@ impl Tcp {
                 let deadline = core.now + fin_timeout;
                 arm_no_later(core, tcb, deadline, index);
             }
-            _ => self.queue_fin(core, index),
+            _ => {
+                if self.is_too_much(core, index) {
+                    self.abort_for_memory(core, net, index);
+                } else {
+                    self.queue_fin(core, index);
+                }
+            }
         }
         Ok(())
     }
@@ -456,8 +467,10 @@ impl Tcp {
         };
         let active = core::mem::replace(&mut tcb.active, NONE);
         if let Some(act) = self.actives.at_mut(active) {
+            core.begin_account();
             core.pool.free(act.recv.take());
             free_ranges(core, &mut self.ranges, act);
+            core.end_account();
             self.actives.remove_at(active);
         }
     }
@@ -523,7 +536,7 @@ impl Tcp {
             return Err(SocketError::BadSocket);
         };
         let old = tcb.profile;
-        let writable = self.readiness(index).contains(Ready::WRITABLE);
+        let writable = self.readiness(core, index).contains(Ready::WRITABLE);
         let profile = self.profiles.get(old);
         let (local, mut options) = (profile.local, profile.options.clone());
         let (congestion, keepalive) = (options.algorithm(), options.keepalive);
@@ -556,12 +569,12 @@ impl Tcp {
         }
         self.keep_account(core.now, index);
         // A larger send buffer opens room to write, a larger receive buffer the window.
-        if !writable && self.readiness(index).contains(Ready::WRITABLE) {
+        if !writable && self.readiness(core, index).contains(Ready::WRITABLE) {
             self.raise(index, Ready::WRITABLE);
         }
         if self.conns.at(index).is_some_and(|tcb| !tcb.is_idle())
             && let Some(conn) = self.conn(index)
-            && conn.window_update_due(&core.tcp)
+            && conn.window_update_due(core)
         {
             conn.tcb.ack_now();
         }

@@ -26,6 +26,7 @@ pub(crate) fn core() -> Core {
         stats: Stats::default(),
         secret: SipKey([1; 16]),
         tcp: crate::tcp::TcpTunables::default(),
+        memory: crate::tcp::Memory::new(&crate::tcp::TcpTunables::default().sized(1 << 20)),
     }
 }
 
@@ -233,7 +234,7 @@ fn rounding_up_windows_does_not_stretch_the_buffer() {
         let seq = bench.tcb.rcv_nxt;
         let mut conn = bench.conn();
         conn.receive(&mut core, &segment(seq, 1), data);
-        let (field, adv) = conn.window_field(&core.tcp, conn.window_to_offer(&core.tcp));
+        let (field, adv) = conn.window_field(&core.tcp, conn.window_to_offer(&core));
         let before = conn.tcb.rcv_adv;
         conn.tcb.rcv_adv = adv;
         edge = conn.tcb.rcv_nxt + (u32::from(field) << SCALE);

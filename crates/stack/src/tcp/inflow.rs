@@ -341,7 +341,8 @@ impl Conn<'_> {
         if let Some(inflow) = self.inflow.as_deref_mut() {
             inflow.settle(unread);
         }
-        if core.tcp.moderate_rcvbuf == 0 || self.profile.options.receive_buffer.is_some() {
+        let fixed = core.tcp.moderate_rcvbuf == 0 || self.profile.options.receive_buffer.is_some();
+        if fixed || core.memory.pressure() {
             return;
         }
         let (edge, mss) = (self.read_edge(), u64::from(self.act.rcv_mss));
@@ -373,7 +374,7 @@ impl Conn<'_> {
     pub(crate) fn make_room_behind(&mut self, core: &Core, end: Seq) {
         let options = &self.profile.options;
         let fixed = core.tcp.moderate_rcvbuf == 0 || options.receive_buffer.is_some();
-        if fixed || self.tcb.has(flag::UNACCEPTED) {
+        if fixed || core.memory.pressure() || self.tcb.has(flag::UNACCEPTED) {
             return;
         }
         let (behind, mss) = (end.dist(self.tcb.rcv_nxt), u32::from(self.act.rcv_mss));

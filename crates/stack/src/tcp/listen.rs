@@ -364,10 +364,10 @@ impl Tcp {
     ///
     /// # Errors
     /// `WouldBlock` when it is empty.
-    pub(crate) fn accept(&mut self, id: SocketId) -> Result<SocketId, SocketError> {
+    pub(crate) fn accept(&mut self, core: &Core, id: SocketId) -> Result<SocketId, SocketError> {
         let listener = self.listener_index(id)?;
         let index = self.pop_accept(listener).ok_or(SocketError::WouldBlock)?;
-        let has_data = !self.readiness(index).is_empty();
+        let has_data = !self.readiness(core, index).is_empty();
         if has_data {
             self.raise(index, Ready::READABLE);
         }

@@ -50,6 +50,7 @@ mod input;
 mod ledger;
 mod listen;
 mod marks;
+mod memory;
 mod model;
 mod mtu_probe;
 mod output;
@@ -95,6 +96,8 @@ pub use edges::Urgent;
 pub use fast_open::{FastOpenFail, FastOpenKeys};
 pub use info::{BbrInfo, CongestionInfo, ConnectionInfo, DctcpInfo, Recovery, TcpAccount, TcpInfo};
 pub use marks::{Notice, NoticeKind};
+pub(crate) use memory::Memory;
+pub use memory::TcpMemory;
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
 pub(crate) use rows::Table;
@@ -184,8 +187,6 @@ pub(crate) struct Tcp {
     wait_queue: List,
     wait_timer: bool,
     defaults: TcpOptions,
-    /// What the host's settings say to who writes, for who asks what is ready.
-    writing: write::Writing,
     time_wait_ms: u32,
     /// Until then no bare ACK is answered from TIME-WAIT.
     wait_mute_until: Instant,
@@ -250,7 +251,6 @@ impl Tcp {
             wait_queue: List::EMPTY,
             wait_timer: false,
             defaults: TcpOptions::of(config),
-            writing: write::Writing::of(&config.tcp),
             wait_mute_until: Instant::default(),
             time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
             isn_key: keys[2],
@@ -273,7 +273,6 @@ impl Tcp {
 
     /// The host's tunables have changed.
     pub(crate) fn retuned(&mut self, before: &TcpTunables, tunables: &TcpTunables) {
-        self.writing = write::Writing::of(tunables);
         if before.rmem_default > tunables.rmem_default {
             self.keep_granted(before.rmem_default);
         }
@@ -489,7 +488,7 @@ impl Tcp {
     }
 
     /// Takes the next ready socket off the list.
-    pub(crate) fn pop_ready(&mut self) -> Option<Event> {
+    pub(crate) fn pop_ready(&mut self, core: &Core) -> Option<Event> {
         loop {
             if let Some(event) = self.pop_ready_listener() {
                 return Some(event);
@@ -503,7 +502,7 @@ impl Tcp {
             }
             let (token, orphan) = (tcb.token, tcb.flags & flag::ORPHAN != 0);
             let mut raised = tcb.take_raised();
-            let ready = self.readiness(index);
+            let ready = self.readiness(core, index);
             if !ready.contains(Ready::READABLE) {
                 raised.0 &= !Ready::READABLE.0; // less than SO_RCVLOWAT asks for
             }
@@ -574,7 +573,9 @@ impl Tcp {
             && let Some(key) = self.actives.key_of(active)
         {
             if let Some(act) = self.actives.at_mut(active) {
+                core.begin_account();
                 conn::release_queues(core, &mut self.ranges, act, orphan);
+                core.end_account();
                 conn::release_flight(&mut self.nodes, &mut self.episodes, act);
                 self.edges.release(&mut act.edges);
             }

@@ -388,7 +388,7 @@ impl Conn<'_> {
             return false; // an ACK of what is in flight makes some
         }
         let (queue, sent) = (&mut self.act.unsent, &mut self.act.sent);
-        let Some(mut from) = core.pool.move_front(queue, sent, len as usize) else {
+        let Some(mut from) = core.queued(|pool| pool.move_front(queue, sent, len as usize)) else {
             return self.out_of_memory(core.now);
         };
         self.note_rate(core, len, self.pipe());
@@ -545,7 +545,7 @@ impl Conn<'_> {
         if self.must_report_ranges() {
             options.sack = self.sack_blocks(options.sack_room());
         }
-        let edge = self.window_to_offer(&core.tcp);
+        let edge = self.window_to_offer(core);
         let (window, adv) = self.window_field(&core.tcp, edge);
         let urgent = self.urgent_pointer(seq);
         let flags = if urgent > 0 {

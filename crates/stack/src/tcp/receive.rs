@@ -44,12 +44,15 @@ fn join(core: &mut Core, queue: &mut Chain, data: Chain) {
 impl Conn<'_> {
     /// Takes in the payload and FIN of a segment that overlaps the window. Returns what to tell the application and whether the
     /// peer's FIN has now been received in order.
-    pub(crate) fn receive(
-        &mut self,
-        core: &mut Core,
-        seg: &Segment,
-        mut data: Chain,
-    ) -> (Ready, bool) {
+    pub(crate) fn receive(&mut self, core: &mut Core, seg: &Segment, data: Chain) -> (Ready, bool) {
+        core.begin_account();
+        core.takes(&data);
+        let out = self.take_in(core, seg, data);
+        core.end_account();
+        out
+    }
+
+    fn take_in(&mut self, core: &mut Core, seg: &Segment, mut data: Chain) -> (Ready, bool) {
         let mut raise = Ready::NONE;
         self.measure_inflow(core.now, seg);
         let mut seq = seg.seq + u32::from(seg.has(wire::tcp::Flags::SYN));
@@ -83,6 +86,9 @@ impl Conn<'_> {
             if seq == self.tcb.rcv_nxt && !self.has_memory(core) {
                 // As if lost on the way: the peer slows down and sends it again.
                 core.drop_packet(data, Drop::PoolLow);
+                fin = false;
+            } else if seq == self.tcb.rcv_nxt && !self.within_budget(core) {
+                self.refuse_data(core, seq, data);
                 fin = false;
             } else if seq == self.tcb.rcv_nxt {
                 if fin && self.tcb.state == State::Established {
@@ -146,7 +152,7 @@ impl Conn<'_> {
         self.act.edges != NONE && self.offered_edge().le(seq) || self.outgrown(&core.tcp)
     }
 
-    /// Such data are not taken, and the peer is told that the window is closed, or where it ends now (as Linux).
+    /// Such data, or those for which TCP holds too much, are not taken, and the peer is told that the window is closed, or where it ends now (as Linux).
     #[cold]
     fn refuse_data(&mut self, core: &mut Core, seq: Seq, data: Chain) {
         if self.offered_edge().le(seq) {
@@ -264,6 +270,10 @@ impl Conn<'_> {
         if core.spare_blocks(Keep::OutOfOrder) == 0 {
             self.ack_out_of_order(core);
             return core.drop_packet(data, Drop::PoolLow);
+        }
+        if core.memory.is_full() {
+            self.ack_out_of_order(core);
+            return core.drop_packet(data, Drop::TcpOutOfOrderMemory);
         }
         let end = seq + data.len() as u32;
         let before = self.range_up_to(seq);

@@ -75,7 +75,7 @@ impl Tcp {
         };
         let receive = options.receive_limit(&core.tcp, inflow);
         let send = match table {
-            Table::Connections => send_limit(self.conns.at(slot)?, options, &self.writing),
+            Table::Connections => send_limit(self.conns.at(slot)?, options, core),
             _ => options.send_buffer.unwrap_or(core.tcp.wmem_default),
         };
         Some((receive, send))

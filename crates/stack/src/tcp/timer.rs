@@ -17,7 +17,7 @@ use crate::stats::Count;
 use super::Tcp;
 use super::conn::{Conn, Outcome};
 use super::profile::TcpOptions;
-use super::record::{Active, State, Tcb, flag};
+use super::record::{Active, NONE, State, Tcb, flag};
 use super::rtt::RTO_MAX;
 use super::tunables::TcpTunables;
 
@@ -118,6 +118,12 @@ impl Tcp {
             arm_no_later(core, tcb, again, index);
         }
         let idle = tcb.is_idle();
+        if self.is_too_much(core, index) && self.is_late(core, index) {
+            return self.abort_for_memory(core, net, index);
+        }
+        let Some(tcb) = self.conns.at(index) else {
+            return;
+        };
         if idle && tcb.owes() {
             return self.wait_to_send(core, net, index);
         }
@@ -148,6 +154,13 @@ impl Tcp {
             self.reset_peer(core, net, index);
         }
         self.conclude(core, net, index, outcome);
+    }
+
+    /// Whether the peer has not acknowledged anything, or taken any more, for a timeout.
+    fn is_late(&self, core: &Core, index: u32) -> bool {
+        let active = self.conns.at(index).map_or(NONE, |tcb| tcb.active);
+        let act = self.actives.at(active);
+        act.is_some_and(|act| act.rto_at <= core.now)
     }
 
     /// A SYN or FIN could not be sent yet, for want of an active part or of an interface that takes frames: it is tried again,

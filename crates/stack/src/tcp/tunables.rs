@@ -20,6 +20,8 @@ pub enum SettingError {
     Range(RangeInclusive<u32>),
     /// The value is no number.
     NoNumber,
+    /// The value is not three numbers of which none is smaller than the one before.
+    NoLevels,
     /// No congestion control has this name.
     NoCongestion,
 }
@@ -34,6 +36,10 @@ impl core::fmt::Display for SettingError {
             ),
             Self::Range(range) => write!(f, "must be from {} to {}", range.start(), range.end()),
             Self::NoNumber => write!(f, "must be a whole number"),
+            Self::NoLevels => write!(
+                f,
+                "must be three whole numbers, low, pressure and max, none smaller than the one before"
+            ),
             Self::NoCongestion => {
                 let names: Vec<&str> = Congestion::AVAILABLE.iter().map(|c| c.name()).collect();
                 write!(f, "must be one of {}", names.join(", "))
@@ -45,6 +51,7 @@ impl core::fmt::Display for SettingError {
 impl core::error::Error for SettingError {}
 
 const CONGESTION_CONTROL: &str = "congestion_control";
+const MEM: &str = "mem";
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $range:expr;)*) => {
@@ -53,17 +60,20 @@ macro_rules! settings {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct TcpTunables {
             $($(#[$doc])* pub $name: u32,)*
+            /// Pages of 4 KiB that all connections may hold together: low, pressure, max; 0, 0, 0: in proportion to the
+            /// host's packet memory, of which max is fifteen sixteenths.
+            pub mem: [u32; 3],
         }
 
         impl Default for TcpTunables {
             fn default() -> Self {
-                Self { $($name: $default,)* }
+                Self { $($name: $default,)* mem: [0; 3] }
             }
         }
 
         impl TcpTunables {
             /// The names, without `tcp_`.
-            pub const NAMES: &[&str] = &[$(stringify!($name),)*];
+            pub const NAMES: &[&str] = &[$(stringify!($name),)* MEM];
 
             fn find(&mut self, name: &str) -> Option<(&mut u32, RangeInclusive<u32>)> {
                 match name.strip_prefix("tcp_").unwrap_or(name) {
@@ -72,7 +82,7 @@ macro_rules! settings {
                 }
             }
 
-            /// The value of a setting, by its name with or without `tcp_`.
+            /// The value of a setting that is one number, by its name with or without `tcp_`.
             pub fn get(&self, name: &str) -> Option<u32> {
                 match name.strip_prefix("tcp_").unwrap_or(name) {
                     $(stringify!($name) => Some(self.$name),)*
@@ -192,8 +202,11 @@ impl TcpTunables {
     /// Sets what is named, with or without `tcp_` in front.
     ///
     /// # Errors
-    /// No such name, or out of range; nothing has changed then.
+    /// No such name, or out of range, or more than one number; nothing has changed then.
     pub fn set(&mut self, name: &str, value: i64) -> Result<(), SettingError> {
+        if name.strip_prefix("tcp_").unwrap_or(name) == MEM {
+            return Err(SettingError::NoLevels);
+        }
         let (setting, range) = self.find(name).ok_or(SettingError::Unknown)?;
         match u32::try_from(value).ok().filter(|v| range.contains(v)) {
             Some(value) => *setting = value,
@@ -202,7 +215,7 @@ impl TcpTunables {
         Ok(())
     }
 
-    /// As [`TcpTunables::set`], of text: a number, or a name where values have names.
+    /// As [`TcpTunables::set`], of text: a number, or a name where values have names, or three numbers.
     ///
     /// # Errors
     /// As there, and what is neither.
@@ -213,6 +226,10 @@ impl TcpTunables {
             self.congestion_control = place.ok_or(SettingError::NoCongestion)? as u32;
             return Ok(());
         }
+        if name.strip_prefix("tcp_").unwrap_or(name) == MEM {
+            self.mem = levels(text).ok_or(SettingError::NoLevels)?;
+            return Ok(());
+        }
         self.set(name, text.parse().map_err(|_| SettingError::NoNumber)?)
     }
 
@@ -220,6 +237,7 @@ impl TcpTunables {
     pub fn text(&self, name: &str) -> Option<String> {
         match name.strip_prefix("tcp_").unwrap_or(name) {
             CONGESTION_CONTROL => Some(self.congestion().name().to_owned()),
+            MEM => Some(self.mem.map(|pages| pages.to_string()).join(" ")),
             other => self.get(other).map(|value| value.to_string()),
         }
     }
@@ -257,11 +275,24 @@ impl TcpTunables {
     /// Whether all are in range.
     pub(crate) fn check(&self) -> bool {
         let mut copy = *self;
-        Self::NAMES.iter().all(|name| {
-            copy.find(name)
-                .is_some_and(|(value, range)| range.contains(value))
-        })
+        self.mem.is_sorted()
+            && Self::NAMES.iter().filter(|name| **name != MEM).all(|name| {
+                copy.find(name)
+                    .is_some_and(|(value, range)| range.contains(value))
+            })
     }
+}
+
+/// Three numbers, as a sysctl has them or a list of TOML.
+fn levels(text: &str) -> Option<[u32; 3]> {
+    let text = text.trim();
+    let list = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let separator = |c: char| c.is_whitespace() || list.is_some() && c == ',';
+    let words = list.unwrap_or(text).split(separator);
+    let numbers = words.filter(|word| !word.is_empty()).map(str::parse);
+    let numbers: Result<Vec<u32>, _> = numbers.collect();
+    let levels: [u32; 3] = numbers.ok()?.try_into().ok()?;
+    levels.is_sorted().then_some(levels)
 }
 
 #[cfg(test)]
@@ -291,6 +322,20 @@ mod tests {
         assert_eq!(settings.text("syncookies"), Some("0".into()));
         let refused = settings.set_text("syncookies", "no");
         assert_eq!(refused, Err(SettingError::NoNumber));
+        assert_eq!(settings.text("mem"), Some("0 0 0".into()));
+        for text in ["30 40 60", " 30\t40\t60 ", "[30, 40, 60]"] {
+            assert_eq!(settings.set_text("tcp_mem", text), Ok(()));
+            assert_eq!(settings.mem, [30, 40, 60]);
+        }
+        for text in ["30 40", "30 40 60 80", "40 30 60", "30,40,60", "-1 1 2", ""] {
+            let refused = settings.set_text("mem", text);
+            assert_eq!(refused, Err(SettingError::NoLevels), "{text}");
+        }
+        assert_eq!(settings.set("mem", 30), Err(SettingError::NoLevels));
+        assert_eq!(settings.text("tcp_mem"), Some("30 40 60".into()));
+        settings.mem = [3, 2, 4];
+        assert!(!settings.check());
+        settings.mem = [0; 3];
         settings.syn_retries = 0;
         assert!(!settings.check());
     }

@@ -9,9 +9,11 @@
 //! What does not live here: how the buffer grows (`inflow`), refusing data (`receive`).
 //!
 //! Invariant: the right edge that was offered is never taken back from what is accepted, whatever the field says, but when the
-//! buffer is made smaller than what waits in it (`outgrown`).
+//! buffer is made smaller than what waits in it (`outgrown`), or TCP holds too much (`memory`).
 
 use base::Seq;
+
+use crate::context::Core;
 
 use super::Tcp;
 use super::conn::Conn;
@@ -139,7 +141,8 @@ impl Conn<'_> {
 
     /// The window to offer now (RFC 9293 3.8.6.2.2, receiver's SWS avoidance): the right edge moves only by a full segment or
     /// half the buffer at least, and never left, unless `shrink_window` is set.
-    pub(crate) fn window_to_offer(&self, tcp: &TcpTunables) -> Seq {
+    pub(crate) fn window_to_offer(&self, core: &Core) -> Seq {
+        let tcp = &core.tcp;
         let limit = self.receive_limit(tcp);
         let options = &self.profile.options;
         let scale = self.tcb.rcv_scale();
@@ -156,6 +159,7 @@ impl Conn<'_> {
             let mss = options.advertised_mss.unwrap_or(self.tcb.mss);
             room = room.min(options.first_segments(mss.into())); // until data come
         }
+        room = self.easy(core, room, limit);
         if tcp.shrink_window != 0 {
             room = room >> scale << scale;
         }
@@ -217,12 +221,12 @@ impl Conn<'_> {
     /// Whether reading has opened the window enough to be worth telling the peer at once, as on Linux: it is at least doubled,
     /// and was no more than half of what it can be. Where no stream is known to come in, the window of the handshake is as much
     /// as need be; more is offered with the ACKs of what comes.
-    pub(crate) fn window_update_due(&self, tcp: &TcpTunables) -> bool {
+    pub(crate) fn window_update_due(&self, core: &Core) -> bool {
         // While it opens the handshake tells of the window.
         if !self.tcb.state.receives() || self.tcb.opening() {
             return false;
         }
-        let (edge, offered) = (self.window_to_offer(tcp), self.offered_edge());
+        let (edge, offered) = (self.window_to_offer(core), self.offered_edge());
         let left = self.tcb.ahead(offered);
         let opened = self.tcb.ahead(edge).saturating_sub(left);
         let most = match self.inflow {
@@ -230,7 +234,7 @@ impl Conn<'_> {
             None => UNSCALED,
         };
         let clamp = self.profile.options.window_clamp.unwrap_or(u32::MAX);
-        let whole = self.receive_limit(tcp).min(clamp).min(most);
+        let whole = self.receive_limit(&core.tcp).min(clamp).min(most);
         opened > 0 && opened >= left && left <= whole / 2
     }
 }

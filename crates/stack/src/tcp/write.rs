@@ -26,7 +26,6 @@ use super::output::super_frame;
 use super::profile::TcpOptions;
 use super::record::{Active, State, Tcb, flag};
 use super::timer::sync;
-use super::tunables::TcpTunables;
 
 /// Linux's reckoning of the memory a segment of a growing send buffer costs: headers and bookkeeping before it, rounded up to a
 /// power of two, and more bookkeeping (an Ethernet segment: 4,352 bytes, a fresh connection: 87,040).
@@ -65,53 +64,38 @@ pub(crate) struct Space {
     unit: u32,
     /// What a unit costs besides its bytes.
     charge: u32,
-}
-
-/// What the host's settings say to who writes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Writing {
-    /// `notsent_lowat`.
-    lowat: u32,
-    /// `wmem_default` and `wmem_max`.
-    first: u32,
-    most: u32,
-}
-
-impl Writing {
-    pub(crate) fn of(tcp: &TcpTunables) -> Self {
-        Self {
-            lowat: tcp.notsent_lowat,
-            first: tcp.wmem_default,
-            most: tcp.wmem_max,
-        }
-    }
+    /// The host holds as much as it may, and this connection what it always may.
+    refused: bool,
 }
 
 /// The send buffer: what the application set, or what the window needs (Linux's tcp_sndbuf_expand). After a loss `ssthresh` tells
-/// of the window before.
-pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions, tcp: &Writing) -> u32 {
+/// of the window before. Under pressure it is what Linux reckons for the first window.
+pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions, core: &Core) -> u32 {
     if let Some(set) = options.send_buffer {
         return set;
     }
-    let first = tcp.first;
-    if tcp.most <= first {
+    let (first, most) = (core.tcp.wmem_default, core.tcp.wmem_max);
+    let pressure = core.memory.pressure();
+    if most <= first && !pressure {
         return first;
     }
     let mss = u32::from(tcb.mss).max(1);
     let finite = Some(tcb.ssthresh).filter(|&bytes| bytes < 1 << 30);
     let window = tcb.cwnd.max(finite.unwrap_or(0)) / mss;
     let each = (mss + SEGMENT_HEADERS).next_power_of_two() + SEGMENT_RECORD;
+    if pressure {
+        return first.min(2 * LEAST_WINDOW * each);
+    }
     let grown = window
         .max(LEAST_WINDOW)
         .saturating_mul(2)
         .saturating_mul(each);
-    grown.min(tcp.most).max(first)
+    grown.min(most).max(first)
 }
 
 impl Space {
-    /// `tcp` is the host's, for sockets that say nothing themselves.
-    pub(crate) fn of(tcb: &Tcb, act: &Active, options: &TcpOptions, tcp: &Writing) -> Self {
-        let limit = send_limit(tcb, options, tcp);
+    pub(crate) fn of(tcb: &Tcb, act: &Active, options: &TcpOptions, core: &Core) -> Self {
+        let limit = send_limit(tcb, options, core);
         let mss = u32::from(tcb.mss).max(1);
         let half = (tcb.max_wnd() / 2).max(mss);
         let (sent, unsent) = (act.sent.len() as u32, act.unsent.len() as u32);
@@ -129,11 +113,12 @@ impl Space {
                 .saturating_add(units.saturating_mul(charge)),
             unsent,
             lowat: match options.notsent_lowat {
-                0 => tcp.lowat,
+                0 => core.tcp.notsent_lowat,
                 own => own,
             },
             unit,
             charge,
+            refused: core.memory.room(act.to_send()) == 0,
         }
     }
 
@@ -166,7 +151,8 @@ impl Space {
     /// than half of what may be.
     pub(crate) fn is_writable(&self) -> bool {
         let free = self.limit.saturating_sub(self.used);
-        u64::from(free) * 3 >= u64::from(self.limit)
+        !self.refused
+            && u64::from(free) * 3 >= u64::from(self.limit)
             && u64::from(self.unsent) * 2 < u64::from(self.lowat)
     }
 }
@@ -175,13 +161,13 @@ impl Conn<'_> {
     /// Whether the application should hear that there is room to write.
     pub(crate) fn is_writable(&self, core: &Core) -> bool {
         let options = &self.profile.options;
-        Space::of(self.tcb, self.act, options, &Writing::of(&core.tcp)).is_writable()
+        Space::of(self.tcb, self.act, options, core).is_writable()
     }
 
     /// Bytes a write may add now, and whether that is because some of them are to leave before more are taken.
     fn room(&self, core: &Core) -> (u32, bool) {
         let options = &self.profile.options;
-        let space = Space::of(self.tcb, self.act, options, &Writing::of(&core.tcp));
+        let space = Space::of(self.tcb, self.act, options, core);
         let room = space.room();
         if !options.charge_frames || room == 0 || space.unsent >= space.unit {
             return (room, false);
@@ -222,10 +208,15 @@ impl Conn<'_> {
 
 /// Bytes a writer may put into packet memory now. One with nothing queued may always write a little, as long as there is any,
 /// for no ACK will call it back.
-fn memory_to_write(core: &Core, empty: bool) -> usize {
+fn memory_to_write(core: &Core, queued: usize) -> usize {
     let spare = core.spare_blocks(Keep::Unsent) as usize * BLOCK;
     let little = (core.spare_blocks(Keep::All) as usize * BLOCK).min(BLOCK);
-    if empty { spare.max(little) } else { spare }
+    let spare = if queued == 0 {
+        spare.max(little)
+    } else {
+        spare
+    };
+    spare.min(core.memory.room(queued))
 }
 
 impl Tcp {
@@ -271,7 +262,7 @@ impl Tcp {
         } else {
             room
         };
-        let taken = core.pool.append_bytes(&mut conn.act.unsent, &bytes[..room]);
+        let taken = core.queued(|pool| pool.append_bytes(&mut conn.act.unsent, &bytes[..room]));
         if part && taken == room {
             conn.note_part();
             return self.after_write(core, index, taken, taken);
@@ -284,13 +275,13 @@ impl Tcp {
     }
 
     /// See [`crate::Host::tcp_send_buffer`].
-    pub(crate) fn send_buffer(&self, id: SocketId) -> Result<u32, SocketError> {
+    pub(crate) fn send_buffer(&self, core: &Core, id: SocketId) -> Result<u32, SocketError> {
         let tcb = self
             .conns
             .at(self.live(id)?)
             .ok_or(SocketError::BadSocket)?;
         let options = &self.profiles.get(tcb.profile).options;
-        Ok(send_limit(tcb, options, &self.writing))
+        Ok(send_limit(tcb, options, core))
     }
 
     /// Queues a chain of blocks to be sent, without a copy.
@@ -313,17 +304,13 @@ impl Tcp {
         let Some(mut conn) = self.conn(index) else {
             return Err((chain, SocketError::NoBuffers));
         };
-        let space = Space::of(
-            conn.tcb,
-            conn.act,
-            &conn.profile.options,
-            &Writing::of(&core.tcp),
-        );
+        let space = Space::of(conn.tcb, conn.act, &conn.profile.options, core);
         if space.room() == 0 {
             conn.tcb.flags |= flag::WANT_WRITE;
             return Err((chain, SocketError::WouldBlock));
         }
-        core.pool.append(&mut conn.act.unsent, chain);
+        core.takes(&chain);
+        core.queued(|pool| pool.append(&mut conn.act.unsent, chain));
         conn.note_write(Write::default(), true);
         self.watch(core, index);
         self.queue_send(index);
@@ -341,13 +328,10 @@ impl Tcp {
             }
             return Err(error);
         }
-        let empty = tcb.is_idle()
-            || self
-                .actives
-                .at(tcb.active)
-                .is_none_or(|a| a.unsent.is_empty() && a.sent.is_empty());
-        let memory = memory_to_write(core, empty);
-        if memory == 0 && !empty {
+        let act = self.actives.at(tcb.active);
+        let queued = act.map_or(0, Active::to_send);
+        let memory = memory_to_write(core, queued);
+        if memory == 0 && queued > 0 {
             tcb.flags |= flag::WANT_WRITE;
             return Err(SocketError::WouldBlock);
         }

@@ -4,6 +4,7 @@
 mod acc_ecn;
 mod account;
 mod backlog;
+mod budget;
 mod choice;
 mod close;
 mod data;

@@ -26,6 +26,7 @@ fn core() -> Core {
         stats: Stats::default(),
         secret: SipKey([3; 16]),
         tcp: crate::tcp::TcpTunables::default(),
+        memory: crate::tcp::Memory::new(&crate::tcp::TcpTunables::default().sized(1 << 20)),
     }
 }
 

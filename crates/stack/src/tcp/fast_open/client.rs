@@ -311,7 +311,7 @@ impl Conn<'_> {
         client.acked = acked as u16;
         client.retries = retries;
         let rest = u32::from(client.sent) - acked;
-        core.pool.pull_front(&mut self.act.unsent, acked as usize);
+        core.queued(|pool| pool.pull_front(&mut self.act.unsent, acked as usize));
         self.tcb.snd_nxt = edge + acked;
         if rest == 0 {
             self.ends_record(edge + acked);
@@ -323,7 +323,7 @@ impl Conn<'_> {
     /// congestion (RFC 7413 4.2.1, as Linux).
     pub(in crate::tcp) fn resend_syn_data(&mut self, core: &mut Core, rest: u32) {
         let (unsent, sent) = (&mut self.act.unsent, &mut self.act.sent);
-        let Some(place) = core.pool.move_front(unsent, sent, rest as usize) else {
+        let Some(place) = core.queued(|pool| pool.move_front(unsent, sent, rest as usize)) else {
             return; // no memory to tell them apart: they go out as if new
         };
         let end = self.tcb.snd_nxt + rest;
