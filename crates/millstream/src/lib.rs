@@ -46,6 +46,7 @@ mod builder;
 pub mod completion;
 mod current;
 mod error;
+mod family;
 mod host;
 #[cfg(feature = "tokio")]
 mod reserve;

@@ -10,11 +10,9 @@ use std::time::Duration;
 use engine::{Sockets, TcpListenerSocket, TcpSocket, deadline, io_error};
 use stack::{Keepalive, SocketError, TcpInfo, TcpOptions};
 
+use crate::family;
 use crate::host::Host;
 use crate::waiting::Waiting;
-
-/// What setsockopt(2) says of an option of the other family.
-pub(crate) const ENOPROTOOPT: i32 = 92;
 
 #[derive(Debug)]
 struct Stream {
@@ -494,22 +492,17 @@ impl TcpListener {
     /// Always: `InvalidInput` of an IPv6 listener, ENOPROTOOPT of an IPv4 one.
     #[deprecated(note = "this option can only be set before the socket is bound")]
     pub fn set_only_v6(&self, _only_v6: bool) -> io::Result<()> {
-        match self.local_addr()? {
-            SocketAddr::V6(_) => Err(io_error(SocketError::InvalidInput)),
-            SocketAddr::V4(_) => Err(io::Error::from_raw_os_error(ENOPROTOOPT)),
-        }
+        family::sets_v6(self.local_addr()?)?;
+        Err(io_error(SocketError::InvalidInput))
     }
 
     /// Whether a listener on `[::]` leaves IPv4 alone: it never does.
     ///
     /// # Errors
-    /// ENOPROTOOPT of an IPv4 listener.
+    /// EOPNOTSUPP of an IPv4 listener.
     #[deprecated(note = "this option can only be set before the socket is bound")]
     pub fn only_v6(&self) -> io::Result<bool> {
-        match self.local_addr()? {
-            SocketAddr::V6(_) => Ok(false),
-            SocketAddr::V4(_) => Err(io::Error::from_raw_os_error(ENOPROTOOPT)),
-        }
+        family::gets_v6(self.local_addr()?).map(|()| false)
     }
 
     /// The options accepted connections begin with.

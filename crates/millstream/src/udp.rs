@@ -284,16 +284,18 @@ macro_rules! udp_options {
             /// As the option for IPv4 (IPV6_MULTICAST_LOOP).
             ///
             /// # Errors
-            /// The host has stopped.
+            /// ENOPROTOOPT of an IPv4 socket; the host has stopped.
             pub fn set_multicast_loop_v6(&self, multicast_loop: bool) -> io::Result<()> {
+                crate::family::sets_v6(self.local_addr()?)?;
                 self.set_multicast_loop_v4(multicast_loop)
             }
 
             /// Whether this host hears its own multicasts.
             ///
             /// # Errors
-            /// None; the result is that of std's method.
+            /// EOPNOTSUPP of an IPv4 socket.
             pub fn multicast_loop_v6(&self) -> io::Result<bool> {
+                crate::family::gets_v6(self.local_addr()?)?;
                 self.multicast_loop_v4()
             }
 
@@ -333,8 +335,9 @@ macro_rules! udp_options {
             /// As for IPv4. Interfaces are numbered from 1 in the order of their ports; 0 is the one the host would send by.
             ///
             /// # Errors
-            /// As for IPv4.
+            /// As for IPv4; ENOPROTOOPT of an IPv4 socket.
             pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+                crate::family::sets_v6(self.local_addr()?)?;
                 let via = Via::Index(interface);
                 answered(self.socket().membership(true, (*group).into(), via).wait())
             }
@@ -342,7 +345,7 @@ macro_rules! udp_options {
             /// Leaves a group that was joined on this interface.
             ///
             /// # Errors
-            /// `AddrNotAvailable` when it was not joined; ENODEV; the host has stopped.
+            /// `AddrNotAvailable` when it was not joined; the host has stopped.
             pub fn leave_multicast_v4(&self, group: $v4, interface: $v4) -> io::Result<()> {
                 let via = Via::Address(interface.to_owned());
                 let group = group.to_owned().into();
@@ -352,8 +355,9 @@ macro_rules! udp_options {
             /// Leaves a group that was joined on this interface.
             ///
             /// # Errors
-            /// As for IPv4.
+            /// As for IPv4; ENOPROTOOPT of an IPv4 socket.
             pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+                crate::family::sets_v6(self.local_addr()?)?;
                 let via = Via::Index(interface);
                 answered(self.socket().membership(false, (*group).into(), via).wait())
             }

@@ -1,5 +1,5 @@
 //! One program over the kernel's sockets and over Millstream's: it sees the same results, errno by errno.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, deprecated)]
 
 mod common;
 
@@ -147,6 +147,57 @@ macro_rules! tcp_program {
         log.push(("write again", told(client.write(b"x"))));
         log.push(("read again", told(client.read(&mut [0; 4]))));
 
+        let (mut client, server) = pair();
+        client.write_all(b"unread").unwrap();
+        settle();
+        log.push(("shut both", told(client.shutdown(Shutdown::Both))));
+        log.push(("read shut both", told(client.read(&mut [0; 4]))));
+        log.push(("write shut both", told(client.write(b"x"))));
+        log.push(("what was there", told((&server).read(&mut [0; 10]))));
+        log.push(("and the end", told((&server).read(&mut [0; 10]))));
+        settle();
+        log.push(("shut over both", told(server.shutdown(Shutdown::Write))));
+        settle();
+        log.push(("shut over again", told(server.shutdown(Shutdown::Both))));
+
+        // Who has gone before it is accepted is accepted still.
+        let mut gone = $connect(&target.to_string()).unwrap();
+        gone.write_all(b"bye").unwrap();
+        drop(gone);
+        settle();
+        let (mut left, _) = listener.accept().unwrap();
+        log.push(("peer gone", told(left.peer_addr().map(drop))));
+        log.push(("said", told(left.read(&mut [0; 10]))));
+        log.push(("gone", told(left.read(&mut [0; 10]))));
+        log.push(("answer", told(left.write(b"x"))));
+
+        let any = format!("0.0.0.0:{}", target.port());
+        let here = $connect(&any);
+        log.push((
+            "to this host",
+            told(
+                here.as_ref()
+                    .map(|s| s.peer_addr().unwrap().ip())
+                    .map_err(|e| e.kind().into()),
+            ),
+        ));
+        if here.is_ok() {
+            listener.accept().unwrap();
+        }
+        log.push(("only v6", told(listener.only_v6())));
+        log.push(("set only v6", told(listener.set_only_v6(true))));
+        let wide = $listen("[::]:0").unwrap();
+        log.push(("v6 only v6", told(wide.only_v6())));
+        log.push(("v6 set only v6", told(wide.set_only_v6(true))));
+        let several = [io::IoSlice::new(b"a"), io::IoSlice::new(b"bc")];
+        let (mut client, mut server) = pair();
+        log.push(("vectored", told(client.write_vectored(&several))));
+        settle();
+        let (mut one, mut two) = ([0; 2], [0; 2]);
+        let mut bufs = [io::IoSliceMut::new(&mut one), io::IoSliceMut::new(&mut two)];
+        log.push(("read vectored", told(server.read_vectored(&mut bufs))));
+        log.push(("read in order", format!("{one:?} {two:?}")));
+
         let (mut client, mut server) = pair();
         client.shutdown(Shutdown::Read).unwrap();
         log.push(("read shut", told(client.read(&mut [0; 4]))));
@@ -185,6 +236,43 @@ macro_rules! udp_program {
         log.push(("no group", told(any.join_multicast_v4(&lo, &lo))));
         let foreign = Ipv4Addr::new(203, 0, 113, 1);
         log.push(("no device", told(any.join_multicast_v4(&group, &foreign))));
+        let six = "ff02::4242".parse().unwrap();
+        log.push(("v6 group", told(any.join_multicast_v6(&six, 0))));
+        log.push(("leave v6", told(any.leave_multicast_v6(&six, 0))));
+        log.push(("v6 loop", told(any.set_multicast_loop_v6(true))));
+        log.push(("is v6 loop", told(any.multicast_loop_v6())));
+        log.push(("leave", told(any.leave_multicast_v4(&group, &lo))));
+        let wide = $bind("[::]:0").unwrap();
+        log.push(("of both", told(wide.set_ttl(7).and_then(|()| wide.ttl()))));
+        log.push(("v6 loops", told(wide.set_multicast_loop_v6(false))));
+        log.push(("loops not", told(wide.multicast_loop_v6())));
+        log.push((
+            "v6 no group",
+            told(wide.join_multicast_v6(&"::1".parse().unwrap(), 0)),
+        ));
+        log.push(("v6 no device", told(wide.join_multicast_v6(&six, 77))));
+        let to_both = format!("0.0.0.0:{}", wide.local_addr().unwrap().port());
+        log.push(("in use by both", told($bind(&to_both).map(drop))));
+        let mapped = format!("[::ffff:127.0.0.1]:{}", own.port());
+        log.push(("to v4", told(wide.send_to(b"4", &mapped))));
+        let from_v4 = socket.recv_from(&mut [0; 4]);
+        log.push((
+            "from v4",
+            told(from_v4.map(|(n, from)| (n, from.is_ipv4()))),
+        ));
+        let here = format!("0.0.0.0:{}", own.port());
+        log.push(("to this host", told(socket.send_to(b"here", &here))));
+        log.push(("from this host", told(socket.recv(&mut [0; 4]))));
+        log.push(("connect here", told(any.connect(&here))));
+        log.push(("who is here", told(any.peer_addr().map(|peer| peer == own))));
+        log.push((
+            "no room",
+            told(
+                socket
+                    .send_to(b"room", own)
+                    .and_then(|_| socket.recv_from(&mut []).map(|(n, _)| n)),
+            ),
+        ));
         log.push(("empty", told(socket.send_to(b"", own))));
         log.push((
             "empty came",

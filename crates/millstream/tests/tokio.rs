@@ -534,7 +534,7 @@ async fn readiness_and_buffers_of_a_datagram_socket() {
     assert_eq!(memory, b"onetwothree");
     client.set_tos_v4(0x28).unwrap();
     assert_eq!(client.tos_v4().unwrap(), 0x28);
-    assert_eq!(client.tclass_v6().unwrap_err().raw_os_error(), Some(92));
+    assert_eq!(client.tclass_v6().unwrap_err().raw_os_error(), Some(95));
     // Dropped while it waits, a future leaves nothing that would take a datagram.
     let mut none = [0; 8];
     let late = timeout(Duration::from_millis(2), server.recv(&mut none));
@@ -564,7 +564,7 @@ async fn a_socket_before_it_connects_or_listens() {
     let client = TcpSocket::new_v4_on(&a);
     client.set_tos_v4(0xff).unwrap();
     assert_eq!(client.tos_v4().unwrap(), 0xfc, "ECN is TCP's own");
-    assert_eq!(client.tclass_v6().unwrap_err().raw_os_error(), Some(92));
+    assert_eq!(client.tclass_v6().unwrap_err().raw_os_error(), Some(95));
     client.set_keepalive(true).unwrap();
     let foreign = client.bind(format!("{B}:0").parse().unwrap()).unwrap_err();
     assert_eq!(foreign.kind(), ErrorKind::AddrNotAvailable);

@@ -24,7 +24,7 @@ mod waiters;
 mod watch;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -234,6 +234,7 @@ impl Sockets {
         local: Option<SocketAddr>,
         options: TcpOptions,
     ) -> io::Result<TcpSocket> {
+        let remote = meant(remote, local);
         let shared = TcpShared::new(self.door.clone(), Phase::Connecting, remote, local);
         shared.state().options = options;
         let shared = Arc::new(shared);
@@ -306,6 +307,21 @@ impl Sockets {
             answer,
         })
     }
+}
+
+/// Who is meant by `to`: the unspecified address is this host, by the address the socket is bound to or the loopback one, as on
+/// Linux (`ip_route_output_key`).
+pub(crate) fn meant(mut to: SocketAddr, bound: Option<SocketAddr>) -> SocketAddr {
+    if to.ip().is_unspecified() {
+        let own = bound
+            .map(|own| own.ip())
+            .filter(|own| !own.is_unspecified());
+        to.set_ip(own.unwrap_or(match to {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        }));
+    }
+    to
 }
 
 /// What the shard says of a request.

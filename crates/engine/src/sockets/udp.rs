@@ -24,7 +24,7 @@ use stack::{SocketError, UdpOptions};
 use super::error::{io_error, stopped};
 use super::waiters::{Waiters, block_until, poll_until};
 use super::watch::{Raised, Watches};
-use super::{Answer, Door, TOKEN_NONE};
+use super::{Answer, Door, TOKEN_NONE, meant};
 use crate::mailbox::lock;
 use crate::reply::{Reply, reply};
 
@@ -239,7 +239,7 @@ impl UdpHandle {
             return Err(io_error(unsent));
         }
         let address = to.or(state.peer).ok_or(Errno::DESTADDRREQ)?;
-        self.check(address)?;
+        let address = self.destination(address)?;
         let longest = if address.ip().to_canonical().is_ipv4() {
             PAYLOAD_MAX_V4
         } else {
@@ -262,15 +262,15 @@ impl UdpHandle {
         Ok(charge - OVERHEAD)
     }
 
-    /// What sendto(2) and connect(2) say of an address at a glance.
-    fn check(&self, address: SocketAddr) -> io::Result<()> {
+    /// Who is meant by an address, and what sendto(2) and connect(2) say of it at a glance.
+    fn destination(&self, address: SocketAddr) -> io::Result<SocketAddr> {
         if address.is_ipv6() && self.shared.bind.is_ipv4() {
             return Err(Errno::AFNOSUPPORT.into());
         }
         if address.port() == 0 {
             return Err(io_error(SocketError::InvalidInput));
         }
-        Ok(())
+        Ok(meant(address, Some(self.shared.bind)))
     }
 
     fn order(&self, mut state: MutexGuard<'_, UdpState>, order: Order) {
@@ -369,8 +369,8 @@ impl UdpHandle {
     ///
     /// Errors: no route or no source address; EACCES for a broadcast without the option; EINVAL and EAFNOSUPPORT.
     pub fn connect(&self, peer: SocketAddr) -> Reply<io::Result<()>> {
-        match self.check(peer) {
-            Ok(()) => self.ask(|answer| Order::Connect(peer, answer)),
+        match self.destination(peer) {
+            Ok(peer) => self.ask(|answer| Order::Connect(peer, answer)),
             Err(error) => {
                 let (sender, answer) = reply();
                 sender.send(Err(error));
@@ -382,7 +382,7 @@ impl UdpHandle {
     /// Joins a multicast group, or leaves it.
     ///
     /// Errors: EINVAL for an address that is no group, EADDRINUSE when joined already, ENOBUFS after 20 groups,
-    /// EADDRNOTAVAIL for one that was not joined, ENODEV for an interface that is not there.
+    /// EADDRNOTAVAIL for one that was not joined, ENODEV for an interface to join on that is not there.
     pub fn membership(&self, join: bool, group: IpAddr, via: Via) -> Reply<io::Result<()>> {
         self.ask(|answer| Order::Group {
             join,

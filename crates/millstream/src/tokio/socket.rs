@@ -13,9 +13,8 @@ use stack::{Keepalive, SocketError, TcpOptions};
 
 use super::listener::TcpListener;
 use super::stream::TcpStream;
-use crate::Host;
 use crate::reserve::Reserved;
-use crate::tcp::ENOPROTOOPT;
+use crate::{Host, family};
 
 /// What bind(2) and connect(2) say of an address of the other family.
 const EAFNOSUPPORT: i32 = 97;
@@ -343,9 +342,9 @@ impl TcpSocket {
     /// The traffic class (IPV6_TCLASS): the same option as [`TcpSocket::tos_v4`].
     ///
     /// # Errors
-    /// ENOPROTOOPT of an IPv4 socket.
+    /// EOPNOTSUPP of an IPv4 socket.
     pub fn tclass_v6(&self) -> io::Result<u32> {
-        of_v6(self.local_addr()?)?;
+        family::gets_v6(self.local_addr()?)?;
         self.tos_v4()
     }
 
@@ -354,21 +353,13 @@ impl TcpSocket {
     /// # Errors
     /// ENOPROTOOPT of an IPv4 socket; `InvalidInput` above 255.
     pub fn set_tclass_v6(&self, tclass: u32) -> io::Result<()> {
-        of_v6(self.local_addr()?)?;
+        family::sets_v6(self.local_addr()?)?;
         self.set_tos_v4(byte(tclass)?.into())
     }
 }
 
 /// The least a buffer can be.
 const BUFFER_MIN: u32 = 4096;
-
-/// Refuses an option of IPv6 for a socket of IPv4, as getsockopt(2).
-pub(super) fn of_v6(local: SocketAddr) -> io::Result<()> {
-    if local.is_ipv6() {
-        return Ok(());
-    }
-    Err(io::Error::from_raw_os_error(ENOPROTOOPT))
-}
 
 /// A traffic class.
 pub(super) fn byte(tclass: u32) -> io::Result<u8> {

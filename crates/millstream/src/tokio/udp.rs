@@ -13,10 +13,10 @@ use engine::{UdpHandle, Via, answered};
 use stack::UdpOptions;
 
 use super::ready::{retry, told, wanted};
-use super::socket::{byte, of_v6};
+use super::socket::byte;
 use super::{addresses, attempt, fill, none};
-use crate::Host;
 use crate::udp::udp_options;
+use crate::{Host, family};
 
 /// The longest datagram there is.
 const DATAGRAM_MAX: usize = 65_535;
@@ -435,9 +435,9 @@ impl UdpSocket {
     /// The traffic class of what is sent (IPV6_TCLASS): the same as [`UdpSocket::tos_v4`].
     ///
     /// # Errors
-    /// ENOPROTOOPT of an IPv4 socket.
+    /// EOPNOTSUPP of an IPv4 socket.
     pub fn tclass_v6(&self) -> io::Result<u32> {
-        of_v6(self.local_addr()?)?;
+        family::gets_v6(self.local_addr()?)?;
         self.tos_v4()
     }
 
@@ -446,7 +446,7 @@ impl UdpSocket {
     /// # Errors
     /// ENOPROTOOPT of an IPv4 socket; `InvalidInput` above 255; the host has stopped.
     pub fn set_tclass_v6(&self, tclass: u32) -> io::Result<()> {
-        of_v6(self.local_addr()?)?;
+        family::sets_v6(self.local_addr()?)?;
         let tclass = byte(tclass)?;
         self.socket.set_options(|options| options.tos = tclass)
     }

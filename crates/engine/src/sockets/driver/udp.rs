@@ -224,7 +224,12 @@ fn membership(
     if !group.is_multicast() {
         return Err(io_error(SocketError::InvalidInput));
     }
-    let interface = interface(host, group, via).ok_or(Errno::NODEV)?;
+    let interface = match interface(host, group, via) {
+        Some(interface) => interface,
+        // Linux looks among what was joined, whatever interfaces there are.
+        None if !join => return Err(io_error(SocketError::AddrNotAvailable)),
+        None => return Err(Errno::NODEV.into()),
+    };
     let done = if join {
         host.udp_join(now, socket, interface, group)
     } else {
