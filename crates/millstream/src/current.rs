@@ -13,7 +13,7 @@ static DEFAULT: RwLock<Weak<Inner>> = RwLock::new(Weak::new());
 
 impl Host {
     /// Makes this host the one on which `TcpListener::bind`, `TcpStream::connect` and `UdpSocket::bind` work, here and in
-    /// [`mod@crate::tokio`], for the whole process; the one that was it before goes on with the sockets it has.
+    /// `millstream::tokio`, for the whole process; the one that was it before goes on with the sockets it has.
     ///
     /// The default does not keep the host running: hold on to it in `main`, and it sends what was written when `main` ends.
     ///

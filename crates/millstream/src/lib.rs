@@ -31,7 +31,8 @@
 //! # }
 //! ```
 //!
-//! With the feature `tokio`, [`mod@tokio`] has the same sockets with tokio's traits, on which hyper and axum run. With
+//! With the feature `tokio`, [`mod@tokio`] has the same sockets with tokio's traits, on which hyper and axum run; with `futures`,
+//! [`mod@futures`] has them with those of futures-io, for any runtime. With
 //! [`shard`], an application lives on the stack's own thread and pays no crossing at all.
 //!
 //! With [`completion`], operations are handed in with their buffers and come back done: the model of IOCP and io_uring.
@@ -47,6 +48,8 @@ pub mod completion;
 mod current;
 mod error;
 mod family;
+#[cfg(feature = "futures")]
+pub mod futures;
 mod host;
 #[cfg(feature = "tokio")]
 mod reserve;

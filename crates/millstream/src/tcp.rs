@@ -53,7 +53,7 @@ impl TcpStream {
         }
     }
 
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "futures", feature = "tokio"))]
     pub(crate) fn shared(&self) -> &Arc<TcpSocket> {
         &self.stream.socket
     }
@@ -300,7 +300,7 @@ macro_rules! stream_options {
         }
     };
 }
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "futures", feature = "tokio"))]
 pub(crate) use stream_options;
 
 stream_options!(TcpStream, socket);
@@ -526,7 +526,7 @@ impl TcpListener {
         Ok(None)
     }
 
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "futures", feature = "tokio"))]
     pub(crate) fn socket(&self) -> &TcpListenerSocket {
         &self.listener.socket
     }

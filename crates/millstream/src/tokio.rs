@@ -50,6 +50,8 @@ use std::task::{Context, Poll, ready};
 use ::tokio::net::ToSocketAddrs;
 use ::tokio::task::coop;
 
+use crate::host::unresolved as none;
+
 pub use listener::TcpListener;
 pub use socket::TcpSocket;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
@@ -79,13 +81,6 @@ fn attempt<T>(
 /// The addresses of `addr`. Names are looked up by the system's resolver, in a thread that may block.
 async fn addresses<A: ToSocketAddrs>(addr: A) -> io::Result<Vec<SocketAddr>> {
     Ok(::tokio::net::lookup_host(addr).await?.collect())
-}
-
-fn none() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "could not resolve to any address",
-    )
 }
 
 /// Fills what `buf` has to spare by `read`, which gets at most `most` bytes of memory and tells how many it filled.

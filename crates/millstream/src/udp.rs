@@ -52,7 +52,7 @@ impl UdpSocket {
         }
     }
 
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "futures", feature = "tokio"))]
     pub(crate) fn shared(&self) -> &Arc<UdpHandle> {
         &self.inner.socket
     }
@@ -378,7 +378,7 @@ macro_rules! udp_options {
         }
     };
 }
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "futures", feature = "tokio"))]
 pub(crate) use udp_options;
 
 udp_options!(UdpSocket, &Ipv4Addr);

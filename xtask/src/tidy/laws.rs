@@ -140,7 +140,7 @@ pub(super) const ROOMS: &[Room] = &[
         folder: "crates/millstream",
         uses: &["base", "engine", "stack", "wire"],
         tests_use: &["netns", "port", "sim"],
-        borrows: Some(&["axum", "bytes", "tokio"]),
+        borrows: Some(&["axum", "bytes", "futures-core", "futures-io", "tokio"]),
         pure: false,
         unsafe_in: &[],
     },
