@@ -44,6 +44,11 @@ fn hello_axum() {
 }
 
 #[test]
+fn echo_futures() {
+    serves(env!("CARGO_BIN_EXE_echo_futures"), "was told: hello");
+}
+
+#[test]
 fn static_files() {
     serves(
         env!("CARGO_BIN_EXE_static_files"),
