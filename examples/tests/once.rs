@@ -102,6 +102,11 @@ fn echo_shard() {
 }
 
 #[test]
+fn echo_poll() {
+    serves(env!("CARGO_BIN_EXE_echo_poll"), "was told: hello");
+}
+
+#[test]
 fn echo_completion() {
     serves(env!("CARGO_BIN_EXE_echo_completion"), "was told: hello");
 }

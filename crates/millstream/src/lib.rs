@@ -35,6 +35,8 @@
 //! [`mod@futures`] has them with those of futures-io, for any runtime. With
 //! [`shard`], an application lives on the stack's own thread and pays no crossing at all.
 //!
+//! With [`Poll`], one thread waits for many sockets as with mio and epoll.
+//!
 //! With [`completion`], operations are handed in with their buffers and come back done: the model of IOCP and io_uring.
 //!
 //! What does not live here: threads, turns and queues (`engine`), protocols (`stack`), devices (`port`).
@@ -51,6 +53,7 @@ mod family;
 #[cfg(feature = "futures")]
 pub mod futures;
 mod host;
+pub mod poll;
 #[cfg(feature = "tokio")]
 mod reserve;
 mod tcp;
@@ -64,6 +67,7 @@ pub use engine::port;
 pub use engine::{BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use error::Error;
 pub use host::Host;
+pub use poll::{Events, Interest, Poll, Registry, Token, Waker, event};
 pub use stack::{
     BbrInfo, Config, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, Keepalive, ListPlace,
     RouteMetrics, SettingError, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo,

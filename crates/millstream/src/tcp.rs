@@ -58,7 +58,7 @@ impl TcpStream {
         &self.stream.socket
     }
 
-    fn socket(&self) -> &TcpSocket {
+    pub(crate) fn socket(&self) -> &TcpSocket {
         &self.stream.socket
     }
 
@@ -526,7 +526,6 @@ impl TcpListener {
         Ok(None)
     }
 
-    #[cfg(any(feature = "futures", feature = "tokio"))]
     pub(crate) fn socket(&self) -> &TcpListenerSocket {
         &self.listener.socket
     }

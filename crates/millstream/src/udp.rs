@@ -155,7 +155,7 @@ impl UdpSocket {
         })
     }
 
-    fn socket(&self) -> &UdpHandle {
+    pub(crate) fn socket(&self) -> &UdpHandle {
         &self.inner.socket
     }
 
