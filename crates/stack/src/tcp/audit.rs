@@ -162,8 +162,9 @@ impl Tcp {
                 tcb.timer.is_some(),
                 "unacknowledged or blocked data without a timer",
             )?;
+            let waits = |act: &Active| act.paced && tcb.outstanding() == 0;
             must(
-                act.is_none_or(|act| act.rto_at != Instant::FAR),
+                act.is_none_or(|act| act.rto_at != Instant::FAR || waits(act)),
                 "neither the retransmission nor the persist timer runs",
             )?;
         }

@@ -506,10 +506,12 @@ impl Conn<'_> {
         1
     }
 
-    /// RFC 9293 3.8.6.1: data or a FIN waits, nothing is in flight to bring an ACK: the persist timer runs.
+    /// RFC 9293 3.8.6.1: data or a FIN waits, nothing is in flight to bring an ACK: the persist timer runs. What waits for its pace
+    /// has a timer.
     fn arm_persist(&mut self, now: Instant) {
         if (!self.act.unsent.is_empty() || self.fin_due())
             && self.tcb.outstanding() == 0
+            && !self.act.paced
             && self.act.rto_at == Instant::FAR
         {
             self.act.rto_at = now + self.rto();

@@ -51,6 +51,34 @@ fn a_socket_is_paced_as_it_asks() {
 }
 
 #[test]
+fn what_waits_for_its_pace_is_nobodys_silence() {
+    // TCP_USER_TIMEOUT is about peers that do not answer, and so are timeouts.
+    let mut rig = Rig::new();
+    let options = TcpOptions {
+        max_pacing_rate: 100,
+        user_timeout: Some(Duration::from_secs(5)),
+        ..TcpOptions::default()
+    };
+    let mut open = measured(&mut rig, &options, 100);
+    let end = open.host + 3 * MSS;
+    rig.write(&open, &[1; 3 * 1460]);
+    for _ in 0..3 {
+        let at = rig.now;
+        while rig.now - at < Duration::from_secs(16) {
+            rig.ms(10);
+            if let Some(seg) = rig.next() {
+                open.host = seg.seq + seg.data.len() as u32;
+                rig.send(open.peer, open.host, ACK, &[]);
+                break;
+            }
+        }
+        let info = rig.host.tcp_info(open.socket).unwrap();
+        assert_eq!((info.unacknowledged, info.backoff), (0, 0));
+    }
+    assert_eq!(open.host, end, "all of it was sent");
+}
+
+#[test]
 fn pacing_follows_window_and_round_trip() {
     // Twice the window each round trip in slow start: ten segments in half of 100 ms.
     let mut rig = Rig::new();
