@@ -315,7 +315,8 @@ impl Checker {
                 ..Said::default()
             };
         }
-        said.mss = options.mss.unwrap_or(536);
+        // It may change between a SYN and the same again: which of them the peer went by is not known.
+        said.mss = said.mss.max(options.mss.unwrap_or(536));
         said.stamps = options.timestamps.is_some();
         said.scaling = options.window_scale.is_some();
         said.shift = options.window_scale.unwrap_or(0);

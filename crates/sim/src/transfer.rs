@@ -49,6 +49,8 @@ struct End {
     received: u64,
     shut: bool,
     ended: bool,
+    /// Up to where the peer might send when the buffer was last changed.
+    granted: u64,
 }
 
 /// Writes, plainly when too many ends of records wait. Returns how it did.
@@ -166,6 +168,7 @@ impl Scenario {
             received: 0,
             shut: false,
             ended: false,
+            granted: 0,
         };
         self.ends.insert((node, socket), end);
     }
@@ -234,6 +237,8 @@ impl Scenario {
                 let stream = *self.waiting.get(&peer).ok_or("a connection nobody made")?;
                 let Stream { up, down } = self.streams[stream];
                 self.add(node, socket, stream, false, down, up);
+                // The listener's buffer may have changed since its SYN-ACK.
+                self.grant(world);
                 self.work(world, node, socket)?;
             }
             return Ok(());
@@ -248,27 +253,47 @@ impl Scenario {
             }
             return Ok(());
         }
-        Self::keeps_its_buffer(world, node, event.socket)?;
+        self.keeps_its_buffer(world, node, event.socket)?;
         self.urgent_ends_where_it_was_said(world, node, event.socket)?;
         self.work(world, node, event.socket)
     }
 
-    /// What is unread and what may still come is no more than the buffer, and a sixteenth for the window's rounding.
-    fn keeps_its_buffer(world: &mut World, node: NodeId, socket: SocketId) -> Result<(), String> {
-        let Ok(info) = world.host(node).tcp_info(socket) else {
+    /// What is unread and what may still come is no more than the buffer, and a sixteenth for the window's rounding; but what was
+    /// granted is not taken back when the buffer becomes smaller.
+    fn keeps_its_buffer(
+        &self,
+        world: &mut World,
+        node: NodeId,
+        socket: SocketId,
+    ) -> Result<(), String> {
+        let (Ok(info), Some(end)) = (
+            world.host(node).tcp_info(socket),
+            self.ends.get(&(node, socket)),
+        ) else {
             return Ok(());
         };
         let most = world.host(node).tcp_receive_limit(socket).unwrap_or(0);
         if info.state == State::Closed {
             return Ok(()); // what was granted is nobody's any more
         }
-        let held = info.unread + info.receive_window;
-        if u64::from(held) <= u64::from(most) + u64::from(most / 16) {
+        let held = u64::from(info.unread + info.receive_window);
+        let most = u64::from(most) + u64::from(most / 16);
+        if held <= most || end.received + held <= end.granted {
             Ok(())
         } else {
             Err(format!(
                 "{held} bytes granted or unread in a buffer of {most}"
             ))
+        }
+    }
+
+    /// Takes note of what peers may send: before a change of buffers.
+    pub fn grant(&mut self, world: &mut World) {
+        for (&(node, socket), end) in &mut self.ends {
+            if let Ok(info) = world.host(node).tcp_info(socket) {
+                let held = u64::from(info.unread + info.receive_window);
+                end.granted = end.granted.max(end.received + held);
+            }
         }
     }
 
@@ -443,9 +468,7 @@ impl Scenario {
     /// As [`Scenario::run`].
     pub fn wake(&mut self, world: &mut World) -> Result<(), String> {
         self.resting = false;
-        let mut ends: Vec<_> = self.ends.keys().copied().collect();
-        ends.sort_unstable();
-        for (node, socket) in ends {
+        for (node, socket) in self.sockets() {
             self.work(world, node, socket)?;
         }
         Ok(())
@@ -470,6 +493,14 @@ impl Scenario {
     /// Whether all connections were accepted, and none has ended.
     pub fn is_open(&self) -> bool {
         self.ends.len() == 2 * self.streams.len()
+    }
+
+    /// The sockets there are: the listener, and the ends of streams that have not ended.
+    pub fn sockets(&self) -> Vec<(NodeId, SocketId)> {
+        let mut all: Vec<_> = self.ends.keys().copied().collect();
+        all.sort_unstable();
+        all.insert(0, (self.server, self.listener));
+        all
     }
 
     /// Bytes that readers have taken so far, on all streams.

@@ -54,6 +54,8 @@ struct Direction {
     latest: Option<Latest>,
     /// The highest acknowledgment that came along.
     acked: Option<u32>,
+    /// Below this some of what came may have been dropped, for too many ranges were kept.
+    dropped: u32,
 }
 
 /// All directions, by who sends.
@@ -99,6 +101,9 @@ impl Received {
             direction.twice.add(start, end);
         }
         direction.once.add(start, end);
+        if let (true, Some((_, last))) = (direction.once.0.len() >= KEPT, direction.once.0.last()) {
+            direction.dropped = *last;
+        }
         let fits = edge.is_some_and(|edge| end <= edge.wrapping_sub(direction.first));
         // An old acknowledgment may have it refused (RFC 5961 5.2).
         direction.latest = tcp
@@ -147,7 +152,7 @@ impl Received {
         let echo = options.timestamps.map_or(0, |(_, echo)| echo);
         let newest = direction
             .latest
-            .filter(|_| direction.once.0.len() < KEPT && !self.refused)
+            .filter(|_| ack >= direction.dropped && !self.refused)
             .filter(|l| !held && l.start > ack && l.tsval.wrapping_sub(echo) as i32 >= 0);
         match newest {
             Some(Latest { start, .. })

@@ -2,6 +2,7 @@
 //!
 //! Reads `SIM_FIRST` and `SIM_SEEDS`; with `SIM_TRACE` the frames of a failure are printed. A plain `cargo test` runs a few hundred. Seeds that failed once (regressions.txt) run first.
 
+mod changes;
 mod draw;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +10,7 @@ use core::time::Duration;
 use std::panic::catch_unwind;
 
 use base::Rng;
+use changes::Change;
 use draw::{Incident, pick};
 use sim::transfer::{Habits, Scenario, Stream};
 use sim::{Faults, LinkConfig, Loss, NodeId, World};
@@ -205,6 +207,8 @@ struct Run {
     options: TcpOptions,
     streams: Vec<Stream>,
     scenario: Scenario,
+    /// What is still to be changed, the next last.
+    changes: Vec<Change>,
 }
 
 impl Run {
@@ -262,38 +266,65 @@ impl Run {
             options,
             streams,
             scenario,
+            changes: changes::draw(seed).into_iter().rev().collect(),
         })
     }
 
-    /// Lets something happen on the way; what is not finished yet is no error.
+    /// Runs for some time, and changes what is to be changed meanwhile; what is not finished then is no error.
+    fn pass(&mut self, time: Duration) -> Result<(), String> {
+        let until = self.world.now() + time;
+        while let Some(change) = self.changes.last_mut() {
+            let left = until - self.world.now();
+            if change.after > left {
+                change.after -= left;
+                break;
+            }
+            let after = change.after;
+            if self.scenario.run(&mut self.world, after).is_ok() {
+                self.changes.clear();
+                break;
+            }
+            if let Some(change) = self.changes.pop() {
+                change.make(&mut self.world, &mut self.scenario, &mut self.options)?;
+            }
+        }
+        let left = until - self.world.now();
+        let _ = self.scenario.run(&mut self.world, left);
+        Ok(())
+    }
+
+    /// Lets something happen on the way.
     fn disturb(&mut self, seed: u64) -> Result<(), String> {
-        let (world, scenario) = (&mut self.world, &mut self.scenario);
         let (incident, after, lasting) = draw::incident(seed, self.link.mtu);
         if incident == Incident::Nothing {
             return Ok(());
         }
-        let _ = scenario.run(world, after);
+        self.pass(after)?;
         match incident {
             Incident::Nothing => {}
             Incident::Partition => {
-                world.partition(World::CABLE);
-                let _ = scenario.run(world, lasting);
-                world.heal(World::CABLE);
+                self.world.partition(World::CABLE);
+                self.pass(lasting)?;
+                self.world.heal(World::CABLE);
             }
             Incident::Rest => {
-                scenario.resting = true;
-                let _ = scenario.run(world, lasting * 4);
-                scenario.wake(world)?;
+                self.scenario.resting = true;
+                self.pass(lasting * 4)?;
+                self.scenario.wake(&mut self.world)?;
             }
-            Incident::Narrow(mtu) => world.narrow(World::CABLE, mtu),
+            Incident::Narrow(mtu) => self.world.narrow(World::CABLE, mtu),
             // Not while connections open: what a SYN-ACK offers is reckoned by the link of that time.
-            Incident::Shrink(mtu) if scenario.is_open() => world.set_mtu(World::CABLE, mtu),
-            Incident::Shrink(mtu) => world.narrow(World::CABLE, mtu),
+            Incident::Shrink(mtu) if self.scenario.is_open() => {
+                self.world.set_mtu(World::CABLE, mtu);
+            }
+            Incident::Shrink(mtu) => self.world.narrow(World::CABLE, mtu),
         }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<u64, String> {
+        let left = self.changes.iter().map(|change| change.after).sum();
+        self.pass(left)?;
         let world = &mut self.world;
         let total = self.streams.iter().map(|s| s.up + s.down).sum();
         let bound = bound(&self.link, &self.options, &self.scenario.habits, total);
@@ -332,9 +363,9 @@ fn run(seed: u64) -> Result<u64, String> {
         }
         let tuned = draw::tune(seed, &Config::default()).map(|config| config.tcp);
         let incident = draw::incident(seed, run.link.mtu);
-        let routes = draw::routes(seed, false);
+        let (routes, changes) = (draw::routes(seed, false), changes::draw(seed));
         format!(
-            "{why}\n{:?}\n{:?}\n{:?}\n{:?}\n{incident:?}\n{routes:?}\n{tuned:?}",
+            "{why}\n{:?}\n{:?}\n{:?}\n{:?}\n{incident:?}\n{routes:?}\n{tuned:?}\n{changes:#?}",
             run.link, run.options, run.streams, run.scenario.habits
         )
     })
