@@ -330,7 +330,8 @@ impl Run {
         let bound = bound(&self.link, &self.options, &self.scenario.habits, total);
         let outcome = self.scenario.run(world, Duration::from_secs(6 * 3600))?;
         // Under heavy loss a connection may honestly be given up; nothing else may fail.
-        let hopeless = !matches!(self.link.faults.loss, Loss::None);
+        let faults = &self.link.faults;
+        let hopeless = !matches!(faults.loss, Loss::None) || faults.corrupt > 0.01;
         if !outcome.failed.is_empty() && !hopeless {
             return Err(format!("{:?}", outcome.failed));
         }
