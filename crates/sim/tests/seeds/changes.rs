@@ -85,10 +85,12 @@ fn option(rng: &mut Rng) -> What {
     }
 }
 
-/// A setting and a value for it. As on Linux what an answer to a SYN means is read by the settings of the moment: those are left
-/// alone.
+/// A setting and a value for it.
 fn setting(rng: &mut Rng) -> What {
-    const SETTINGS: [(&str, &[i64]); 24] = [
+    const SETTINGS: [(&str, &[i64]); 27] = [
+        ("timestamps", &[0, 1]),
+        ("sack", &[0, 1]),
+        ("window_scaling", &[0, 1]),
         ("notsent_lowat", &[u32::MAX as i64, 1, 16_384]),
         ("wmem_default", &[1 << 20, 16_384]),
         ("wmem_max", &[4 << 20, 4_096, 100_000]),
@@ -99,8 +101,8 @@ fn setting(rng: &mut Rng) -> What {
         ("slow_start_after_idle", &[0, 1]),
         ("early_retrans", &[0, 3]),
         ("hystart", &[0, 1, 2]),
-        ("pacing_ss_ratio", &[1, 100, 200, 1_000]),
-        ("pacing_ca_ratio", &[1, 100, 120, 1_000]),
+        ("pacing_ss_ratio", &[30, 100, 200, 1_000]),
+        ("pacing_ca_ratio", &[30, 100, 120, 1_000]),
         ("min_tso_segs", &[1, 2, 255]),
         ("invalid_ratelimit", &[0, 500, 60_000]),
         ("comp_sack_delay_ns", &[0, 1_000_000, 1_000_000_000]),
