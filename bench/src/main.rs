@@ -2,12 +2,14 @@
 //!
 //! - `tap`: bulk and request-response over a TAP device against the kernel, beside smoltcp and the kernel with itself.
 //! - `rings`: two hosts joined by rings in memory, one per core; and one host whose peers are simulated.
+//! - `handles`: what a socket costs on the shard and from another thread, over the bare stack.
 //! - `lossy`: bulk transfers over links with loss and disorder, beside Linux over the same links.
 //! - `tables`: the cost of a lookup, a timer and a block at 1 k to 10 M entries.
 //!
 //! What does not live here: pass or fail. Rates on a shared machine say little; ratios of one run say more.
 #![forbid(unsafe_code)]
 
+mod handles;
 mod lossy;
 mod measure;
 mod peers;
@@ -55,6 +57,8 @@ impl Args {
 
 #[derive(Subcommand, Clone)]
 enum What {
+    /// A host that talks to itself: the bare stack, an application on the shard, handles in another thread.
+    Handles,
     /// Bulk transfers over links with loss and disorder, beside Linux over the same links.
     Lossy(lossy::Choice),
     /// Two hosts joined by rings in memory, one per core: requests, whole lives, idle cost.
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match &args.what {
+        What::Handles => handles::run(&args),
         What::Lossy(choice) => lossy::run(&args, choice),
         What::Rings => rings::run(&args),
         What::Tap(choice) => tap::run(&args, *choice),
