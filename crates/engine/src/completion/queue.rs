@@ -169,8 +169,22 @@ impl CompletionQueue {
     /// # Errors
     /// The queue is full, or the host has stopped; the operation comes back.
     pub fn submit(&self, op: Op) -> Result<(), SubmitError> {
-        let mut ops = [Some(op)];
-        self.submit_some(&mut ops)
+        let mut op = op;
+        read_first(&mut op);
+        let shared = self.shared();
+        let mut state = shared.state();
+        if state.stopped {
+            return Err(SubmitError::Stopped(op));
+        }
+        let count = op.count();
+        if state.outstanding + count > shared.capacity {
+            return Err(SubmitError::Full(op));
+        }
+        state.outstanding += count;
+        state.submitted.push(Passed::Op(op));
+        drop(state);
+        shared.notice();
+        Ok(())
     }
 
     /// Hands in many operations, for one crossing. What was taken is taken out of `ops`.
@@ -178,43 +192,29 @@ impl CompletionQueue {
     /// # Errors
     /// As [`CompletionQueue::submit`], of the first that was not taken; those before it were.
     pub fn submit_all(&self, ops: &mut Vec<Op>) -> Result<(), SubmitError> {
-        let mut slots: Vec<Option<Op>> = ops.drain(..).map(Some).collect();
-        let result = self.submit_some(&mut slots);
-        ops.extend(slots.into_iter().flatten());
-        result
-    }
-
-    fn submit_some(&self, ops: &mut [Option<Op>]) -> Result<(), SubmitError> {
-        for op in ops.iter_mut().flatten() {
-            // Reading a file may take long: before the lock.
-            if let What::SendFile { part, .. } = &mut op.what {
-                part.read();
-            }
-        }
+        // Reading files may take long: before the lock.
+        ops.iter_mut().for_each(read_first);
         let shared = self.shared();
-        let mut refused = None;
         let mut state = shared.state();
+        let mut room = shared.capacity - state.outstanding;
+        let fits = ops.iter().take_while(|op| {
+            let left = room.checked_sub(op.count());
+            room = left.unwrap_or(room);
+            left.is_some()
+        });
+        let n = if state.stopped { 0 } else { fits.count() };
         let stopped = state.stopped;
-        for slot in ops {
-            let Some(op) = slot.take() else { continue };
-            let count = op.count();
-            if stopped {
-                refused = Some(SubmitError::Stopped(op));
-                break;
-            }
-            if state.outstanding + count > shared.capacity {
-                refused = Some(SubmitError::Full(op));
-                break;
-            }
-            state.outstanding += count;
-            state.submitted.push(Passed::Op(op));
-        }
-        let any = !state.submitted.is_empty();
+        state.submitted.extend(ops.drain(..n).map(Passed::Op));
+        state.outstanding = shared.capacity - room;
         drop(state);
-        if any {
+        if n > 0 {
             shared.notice();
         }
-        refused.map_or(Ok(()), Err)
+        match ops.is_empty() {
+            true => Ok(()),
+            false if stopped => Err(SubmitError::Stopped(ops.remove(0))),
+            false => Err(SubmitError::Full(ops.remove(0))),
+        }
     }
 
     /// Puts a completion in, from any thread: what other work has to tell the same loop. `result` and both words are the caller's.
@@ -333,6 +333,13 @@ impl CompletionQueue {
 
 struct Taken {
     n: usize,
+}
+
+/// Reads the first part of a file that is to be sent.
+fn read_first(op: &mut Op) {
+    if let What::SendFile { part, .. } = &mut op.what {
+        part.read();
+    }
 }
 
 /// Reads the files that are to be sent on, and passes them back.

@@ -61,6 +61,8 @@ enum Named {
 #[derive(Debug)]
 pub(super) struct QueueEntry {
     shared: Arc<QueueShared>,
+    /// What was taken from it, between two looks empty.
+    taken: Vec<Passed>,
     done: Vec<Completion>,
     reads: Vec<(u64, Op)>,
     /// It is on the list of those to be handed over.
@@ -130,6 +132,7 @@ impl QueueEntry {
     pub(super) fn new(shared: Arc<QueueShared>) -> Self {
         Self {
             shared,
+            taken: Vec::new(),
             done: Vec::new(),
             reads: Vec::new(),
             dirty: false,
@@ -172,8 +175,9 @@ impl Driver {
         let Some(entry) = self.queue(token) else {
             return;
         };
+        let mut submitted = std::mem::take(&mut entry.taken);
         let mut state = entry.shared.state();
-        let submitted = std::mem::take(&mut state.submitted);
+        std::mem::swap(&mut submitted, &mut state.submitted);
         let closed = state.closed;
         drop(state);
         entry.room = true;
@@ -181,11 +185,14 @@ impl Driver {
         if closed {
             return self.close_queue(cx, token);
         }
-        for passed in submitted {
+        for passed in submitted.drain(..) {
             match passed {
-                Passed::Op(op) => self.desk.work.push_back((token, op)),
+                Passed::Op(op) => self.start(cx, token, op),
                 Passed::File(socket, op) => self.file_read(cx, (token, socket), op),
             }
+        }
+        if let Some(entry) = self.queue(token) {
+            entry.taken = submitted;
         }
         self.resume(cx, paused);
     }
