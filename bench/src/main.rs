@@ -4,11 +4,13 @@
 //! - `rings`: two hosts joined by rings in memory, one per core; and one host whose peers are simulated.
 //! - `handles`: what a socket costs on the shard and from another thread, over the bare stack.
 //! - `lossy`: bulk transfers over links with loss and disorder, beside Linux over the same links.
+//! - `events`: what waiting costs as a set of sources grows: epoll, and Poll over the sockets of a host.
 //! - `tables`: the cost of a lookup, a timer and a block at 1 k to 10 M entries.
 //!
 //! What does not live here: pass or fail. Rates on a shared machine say little; ratios of one run say more.
 #![forbid(unsafe_code)]
 
+mod events;
 mod handles;
 mod lossy;
 mod measure;
@@ -57,6 +59,8 @@ impl Args {
 
 #[derive(Subcommand, Clone)]
 enum What {
+    /// Waiting for 100 active sources among a million, beside 100 in all.
+    Events,
     /// A host that talks to itself: the bare stack, an application on the shard, handles in another thread.
     Handles,
     /// Bulk transfers over links with loss and disorder, beside Linux over the same links.
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match &args.what {
+        What::Events => events::run(&args),
         What::Handles => handles::run(&args),
         What::Lossy(choice) => lossy::run(&args, choice),
         What::Rings => rings::run(&args),
