@@ -88,12 +88,12 @@ fn tls_server() {
     );
 }
 
-/// The pool keeps its connection for the second request.
+/// The pool keeps a connection for more requests: which one depends on how soon it has it back.
 #[test]
 fn hyper_client() {
     let client = env!("CARGO_BIN_EXE_hyper_client");
     serves(client, "was asked: 200 OK, connection 1, request 1");
-    serves(client, "was asked: 200 OK, connection 1, request 2");
+    serves(client, ", request 2");
 }
 
 #[test]

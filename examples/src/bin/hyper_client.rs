@@ -1,5 +1,5 @@
 //! An HTTP client: hyper-util's, with its pool of connections, and a connector of Millstream's. It asks a server on the kernel's
-//! side, twice.
+//! side, four times.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, IoSlice, Write as _};
@@ -94,18 +94,24 @@ fn kernels_server() -> io::Result<()> {
     let listener = TcpListener::bind((examples::KERNEL, 80))?;
     std::thread::spawn(move || -> io::Result<()> {
         for (connection, stream) in listener.incoming().enumerate() {
-            let mut stream = stream?;
-            let lines = BufReader::new(stream.try_clone()?).lines();
-            // The empty line ends a request.
-            let asked = lines.take_while(Result::is_ok).flatten();
-            for (request, _) in asked.filter(String::is_empty).enumerate() {
-                let body = format!("connection {}, request {}", connection + 1, request + 1);
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-                stream.write_all((head + &body).as_bytes())?;
-            }
+            let stream = stream?;
+            std::thread::spawn(move || answer(stream, connection + 1));
         }
         Ok(())
     });
+    Ok(())
+}
+
+/// The pool may open a connection before it has got the last one back: each is answered, whatever the others do.
+fn answer(mut stream: std::net::TcpStream, connection: usize) -> io::Result<()> {
+    let lines = BufReader::new(stream.try_clone()?).lines();
+    // The empty line ends a request.
+    let asked = lines.take_while(Result::is_ok).flatten();
+    for (request, _) in asked.filter(String::is_empty).enumerate() {
+        let body = format!("connection {connection}, request {}", request + 1);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes())?;
+    }
     Ok(())
 }
 
@@ -115,7 +121,7 @@ async fn ask(stage: examples::Stage) -> Result<(), Box<dyn Error>> {
     }
     let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(Connector);
     let page: Uri = format!("http://{}/", examples::KERNEL).parse()?;
-    for _ in 0..2 {
+    for _ in 0..4 {
         let answer = client.get(page.clone()).await?;
         let status = answer.status();
         let body = to_bytes(Body::new(answer.into_body()), 1 << 20).await?;
