@@ -175,7 +175,6 @@ fn host(tap: Tap) -> Host {
         accept_router_advertisements: false,
         tcp: TcpTunables {
             syn_retries: SYN_RETRIES,
-            syn_linear_timeouts: 0,
             ..TcpTunables::default()
         },
         ..Config::default()

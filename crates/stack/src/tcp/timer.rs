@@ -18,7 +18,7 @@ use super::Tcp;
 use super::conn::{Conn, Outcome};
 use super::profile::TcpOptions;
 use super::record::{Active, NONE, State, Tcb, flag};
-use super::rtt::RTO_MAX;
+use super::rtt::{RTO_INITIAL, RTO_MAX};
 use super::tunables::TcpTunables;
 
 /// R2 of connections nobody owns any more, unless `orphan_retries` says another.
@@ -63,9 +63,10 @@ impl Tcb {
 
     /// R2 of RFC 9293 3.8.3 (MUST-20): timeouts in a row before a connection is given up.
     fn retries(&self, tunables: &TcpTunables, options: &TcpOptions) -> u8 {
-        let syn = options.syn_retries.map_or(tunables.syn_retries, u32::from);
         let most = match self.state {
-            State::SynSent | State::SynReceived => syn + tunables.syn_linear_timeouts,
+            State::SynSent | State::SynReceived => {
+                options.syn_retries(tunables) + tunables.syn_linear_timeouts
+            }
             _ if !self.has(flag::ORPHAN) => tunables.retries2,
             _ if tunables.orphan_retries == 0 => RETRIES_ORPHAN,
             _ => tunables.orphan_retries,
@@ -87,6 +88,20 @@ impl Tcb {
 }
 
 impl TcpOptions {
+    /// How often a SYN is sent again, beside those at its first pace.
+    fn syn_retries(&self, tunables: &TcpTunables) -> u32 {
+        self.syn_retries.map_or(tunables.syn_retries, u32::from)
+    }
+
+    /// When a SYN is given up whatever came of its retries: the time these would take if all of them doubled (Linux's
+    /// `tcp_model_timeout`), so that a few retries are some seconds though the first ones do not double.
+    fn syn_time(&self, tunables: &TcpTunables) -> Duration {
+        let (retries, most) = (self.syn_retries(tunables), self.rto_max());
+        let doubled = retries.min((most.as_secs() / RTO_INITIAL.as_secs()).max(1).ilog2());
+        let doubling = RTO_INITIAL.saturating_mul((2 << doubled) - 1);
+        doubling.saturating_add(most.saturating_mul(retries - doubled))
+    }
+
     /// How long FIN-WAIT-2 lasts once nobody can read.
     pub(super) fn fin_timeout(&self, tunables: &TcpTunables) -> Duration {
         let host = tunables.fin_timeout();
@@ -304,7 +319,9 @@ impl Conn<'_> {
         let most = self.tcb.retries(&core.tcp, &self.profile.options);
         let orphan = self.tcb.has(flag::ORPHAN);
         if matches!(self.tcb.state, State::SynSent | State::SynReceived) {
-            self.tcb.backoff >= most
+            let options = &self.profile.options;
+            let began = self.act.stuck_since != Instant::FAR;
+            self.tcb.backoff >= most || (began && stuck >= options.syn_time(&core.tcp))
         } else if self.tcb.outstanding() > 0 {
             // A peer that closed its window on what is in flight, and says so, is alive too.
             let silent = (now.millis() as u32).wrapping_sub(self.tcb.last_received);

@@ -47,6 +47,18 @@ fn the_first_timeouts_of_a_syn_are_not_doubled() {
     assert_eq!(rig.host.take_error(socket), Some(SocketError::TimedOut));
 }
 
+/// The first timeouts are not doubled, but few retries last as long as if they were: Linux 6.18 sends so many, too.
+#[test]
+fn few_retries_of_a_syn_are_bounded_by_their_time() {
+    for (retries, sent, over) in [(1, &[1, 2][..], 3), (2, &[1, 2, 3, 4, 5], 7)] {
+        let mut rig = Rig::new();
+        tune(&mut rig, |tcp| tcp.syn_retries = retries);
+        let (socket, _) = rig.connect(&TcpOptions::default());
+        assert_eq!(seconds(&mut rig, over + 1), sent, "{retries}");
+        assert_eq!(rig.host.take_error(socket), Some(SocketError::TimedOut));
+    }
+}
+
 /// TCP_SYNCNT bounds SYNs and SYN-ACKs of one socket.
 #[test]
 fn the_retries_of_a_handshake_are_the_sockets() {
