@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use base::Tally;
 use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
-use stack::{Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpTunables, UdpOptions};
+use stack::{
+    Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpOptions, TcpTunables,
+    UdpOptions,
+};
 
 use crate::builder::Builder;
 use crate::completion::{CompletionQueue, QueueOptions};
@@ -116,6 +119,57 @@ impl Host {
         each(addr, |addr| {
             let opening = self.sockets().tcp_listen(addr, backlog)?;
             Ok(TcpListener::new(opening.wait()?))
+        })
+    }
+
+    /// As [`Host::tcp_listen_backlog`], with options from the beginning, which accepted connections begin with too: what is
+    /// announced in the handshake ([`TcpOptions::max_segment`], [`TcpOptions::receive_buffer`]) and whether `[::]` takes IPv4
+    /// ([`TcpOptions::only_v6`]) is settled here.
+    ///
+    /// ```no_run
+    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let mut options = host.tcp_options();
+    /// options.only_v6 = true;
+    /// let listener = host.tcp_listen_with("[::]:80", 1024, &options)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Host::tcp_listen`].
+    pub fn tcp_listen_with(
+        &self,
+        addr: impl ToSocketAddrs,
+        backlog: usize,
+        options: &TcpOptions,
+    ) -> io::Result<TcpListener> {
+        each(addr, |addr| {
+            let sockets = self.sockets();
+            let opening = sockets.tcp_listen_with(addr, backlog, options.clone())?;
+            Ok(TcpListener::new(opening.wait()?))
+        })
+    }
+
+    /// The options TCP sockets of this host begin with.
+    pub fn tcp_options(&self) -> TcpOptions {
+        self.sockets().tcp_options()
+    }
+
+    /// As [`Host::tcp_connect`], with options from the first segment on, and from the address `local` if one is given (port 0:
+    /// any).
+    ///
+    /// # Errors
+    /// As [`Host::tcp_connect`]; `AddrNotAvailable` when `local` is not the host's, `AddrInUse` when it has such a connection.
+    pub fn tcp_connect_with(
+        &self,
+        addr: impl ToSocketAddrs,
+        local: Option<SocketAddr>,
+        options: &TcpOptions,
+    ) -> io::Result<TcpStream> {
+        each(addr, |addr| {
+            let sockets = self.sockets();
+            let socket = sockets.tcp_connect_with(addr, local, options.clone())?;
+            TcpStream::connecting(socket, None)
         })
     }
 

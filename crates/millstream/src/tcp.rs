@@ -67,7 +67,11 @@ impl TcpStream {
         addr: SocketAddr,
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
-        let socket = sockets.tcp_connect(addr, None)?;
+        Self::connecting(sockets.tcp_connect(addr, None)?, timeout)
+    }
+
+    /// Waits until the connection is decided.
+    pub(crate) fn connecting(socket: TcpSocket, timeout: Option<Duration>) -> io::Result<Self> {
         let until = deadline(timeout);
         loop {
             if let Some(decided) = socket.connected() {
@@ -397,7 +401,20 @@ struct Listener {
     waiting: Waiting,
 }
 
-/// A TCP listener, as [`std::net::TcpListener`]. Made by [`Host::tcp_listen`](crate::Host::tcp_listen).
+/// A TCP listener, as [`std::net::TcpListener`]. Made by [`Host::tcp_listen`](crate::Host::tcp_listen) and
+/// [`TcpListener::bind`]; the last clone that is dropped closes it, and resets the connections nobody accepted.
+///
+/// ```no_run
+/// use std::io::Write;
+///
+/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+/// let listener = host.tcp_listen("0.0.0.0:13")?;
+/// for stream in listener.incoming() {
+///     stream?.write_all(b"it is late\r\n")?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpListener {
     listener: Arc<Listener>,

@@ -286,6 +286,32 @@ fn options_and_info() {
     assert!(client.take_error().unwrap().is_none());
 }
 
+/// Options that must be there before the first segment, and a listener that leaves IPv4 to another.
+#[test]
+fn options_from_the_beginning() {
+    let (a, b) = hosts();
+    let mut options = b.tcp_options();
+    options.only_v6 = true;
+    options.nodelay = true;
+    let six = b.tcp_listen_with("[::]:80", 16, &options).unwrap();
+    let refused = a.tcp_connect((B, 80)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let four = b.tcp_listen("0.0.0.0:80").unwrap();
+    let mut options = a.tcp_options();
+    options.max_segment = Some(600);
+    let own: SocketAddr = format!("{A}:4000").parse().unwrap();
+    let client = a.tcp_connect_with((B, 80), Some(own), &options).unwrap();
+    assert_eq!(four.accept().unwrap().1, own);
+    assert!(client.info().unwrap().mss <= 600);
+    let again = a.tcp_connect_with((B, 80), Some(own), &options);
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AddrInUse);
+    let foreign: SocketAddr = format!("{B}:0").parse().unwrap();
+    let foreign = a.tcp_connect_with((B, 80), Some(foreign), &options);
+    assert_eq!(foreign.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+    let _client = a.tcp_connect("[fd77::2]:80").unwrap();
+    assert!(six.accept().unwrap().0.nodelay().unwrap());
+}
+
 #[test]
 fn udp_echo_peek_connect_and_refusal() {
     let (a, b) = hosts();

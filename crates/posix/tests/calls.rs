@@ -56,6 +56,20 @@ fn an_ipv6_listener_takes_ipv4_unless_told_not_to() {
     assert!(accept(world, listener, 0).is_ok());
     let (level, only) = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
     assert_eq!(set(world, listener, level, only, 1), Err(Errno::INVAL));
+    // Told not to, it leaves IPv4 to another.
+    let six = socket(world, V6, STREAM, 0).unwrap();
+    set(world, six, level, only, 1).unwrap();
+    bind(world, six, &sockaddr("[::]:81")).unwrap();
+    listen(world, six, 1).unwrap();
+    let refused = socket(world, V4, STREAM, 0).unwrap();
+    let refused = connect(world, refused, &sockaddr("127.0.0.1:81"));
+    assert_eq!(refused, Err(Errno::CONNREFUSED));
+    let four = socket(world, V4, STREAM, 0).unwrap();
+    bind(world, four, &sockaddr("0.0.0.0:81")).unwrap();
+    listen(world, four, 1).unwrap();
+    let client = socket(world, V4, STREAM, 0).unwrap();
+    connect(world, client, &sockaddr("127.0.0.1:81")).unwrap();
+    assert!(accept(world, four, 0).is_ok());
 }
 
 #[test]

@@ -353,7 +353,7 @@ impl Host {
     }
 
     /// Opens a listener, for port 0 on an ephemeral port that no listener has: [`Host::local_addr`] tells which. The
-    /// unspecified IPv6 address serves IPv4 too, as on Linux.
+    /// unspecified IPv6 address serves IPv4 too, as on Linux, unless [`TcpOptions::only_v6`] says otherwise.
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `NoBuffers`.
@@ -369,7 +369,7 @@ impl Host {
         if !options.freebind && !addr.is_unspecified() && !self.net.is_local(&addr) {
             return Err(SocketError::AddrNotAvailable);
         }
-        let dual = addr == Addr::UNSPECIFIED_V6;
+        let dual = addr == Addr::UNSPECIFIED_V6 && !options.only_v6;
         let backlog = self.bounded(backlog);
         let local = (addr, local.port());
         self.tcp

@@ -18,6 +18,18 @@ use crate::host::unresolved;
 use crate::tcp::stream_options;
 
 /// A TCP connection for tasks of any runtime. The last clone that is dropped closes it.
+///
+/// ```no_run
+/// use futures_util::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
+/// let mut stream = millstream::futures::TcpStream::connect_on(&host, "10.77.0.1:80").await?;
+/// stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+/// let mut page = String::new();
+/// stream.read_to_string(&mut page).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct TcpStream {
     socket: Arc<TcpSocket>,

@@ -15,7 +15,19 @@ use crate::Host;
 /// Connections that may wait to be accepted: tokio's default.
 const BACKLOG: usize = 1024;
 
-/// A TCP listener, as tokio's.
+/// A TCP listener, as tokio's. Dropping it closes it, and resets the connections nobody accepted.
+///
+/// ```no_run
+/// use tokio::io::AsyncWriteExt;
+///
+/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
+/// let listener = millstream::tokio::TcpListener::bind_on(&host, "0.0.0.0:13").await?;
+/// loop {
+///     let (mut stream, _peer) = listener.accept().await?;
+///     tokio::spawn(async move { stream.write_all(b"it is late\r\n").await });
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpListener {
     listener: crate::TcpListener,

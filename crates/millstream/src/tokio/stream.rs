@@ -24,6 +24,18 @@ use crate::tcp::stream_options;
 const READ_MAX: usize = 64 * 1024;
 
 /// A TCP connection, as tokio's. Dropping it closes the connection.
+///
+/// ```no_run
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
+/// let mut stream = millstream::tokio::TcpStream::connect_on(&host, "10.77.0.1:80").await?;
+/// stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+/// let mut page = String::new();
+/// stream.read_to_string(&mut page).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpStream {
     pub(super) socket: Arc<TcpSocket>,

@@ -190,6 +190,7 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
     };
     let mut options = socket.tcp;
     options.freebind = socket.network.freebind;
+    options.only_v6 = socket.v6 && socket.only_v6;
     let id = world.host().tcp_listen(now, local, backlog, &options)?;
     own(world, fd, id)?;
     world.table().get_mut(fd)?.state = State::Listening(id);

@@ -75,6 +75,8 @@ pub struct TcpOptions {
     pub linger: Option<Duration>,
     /// On a listener: its address need not be this host's (IP_FREEBIND).
     pub freebind: bool,
+    /// On a listener: the unspecified IPv6 address serves no IPv4 (IPV6_V6ONLY).
+    pub only_v6: bool,
     /// Every ICMP error is told, and at once, not only as the reason of a timeout (IP_RECVERR, IPV6_RECVERR).
     pub receive_errors: bool,
     /// Time to live or hop limit; the host's or the router's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
@@ -214,6 +216,7 @@ impl Default for TcpOptions {
             linger2: None,
             linger: None,
             freebind: false,
+            only_v6: false,
             receive_errors: false,
             ttl: None,
             tos: 0,

@@ -468,6 +468,15 @@ fn two_listeners_cannot_share_a_port() {
         Err(SocketError::AddrNotAvailable)
     );
     assert!(listen(&mut rig, "0.0.0.0:81").is_ok());
+    // Unless one of them leaves the other's family alone.
+    let only_v6 = TcpOptions {
+        only_v6: true,
+        ..TcpOptions::default()
+    };
+    let six = "[::]:81".parse().unwrap();
+    assert!(rig.host.tcp_listen(rig.now, six, 8, &only_v6).is_ok());
+    let again = rig.host.tcp_listen(rig.now, six, 8, &only_v6);
+    assert_eq!(again, Err(SocketError::AddrInUse));
 }
 
 /// Closed while the SYNs crossed: the FIN follows when the open is complete (RFC 9293 3.10.4).
