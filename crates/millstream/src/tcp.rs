@@ -347,33 +347,36 @@ impl Read for TcpStream {
 }
 
 impl Write for &TcpStream {
-    /// Takes all of `buf` before it returns, as a blocking kernel socket does, unless there is an error, the time is up or
-    /// the stream is non-blocking; then it tells how much it took, if any.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let socket = self.socket();
-        let mut taken = 0;
-        loop {
-            let rest = [IoSlice::new(&buf[taken..])];
-            match self.stream.waiting.writing(
-                || socket.try_write(&rest),
-                |until| socket.wait_writable(until),
-            ) {
-                Ok(n) => taken += n,
-                Err(_) if taken > 0 => return Ok(taken),
-                Err(error) => return Err(error),
-            }
-            if taken == buf.len() || self.stream.waiting.nonblocking() {
-                return Ok(taken);
-            }
-        }
+        self.write_vectored(&[IoSlice::new(buf)])
     }
 
+    /// Takes all of `bufs` before it returns, as a blocking kernel socket does, unless there is an error, the time is up or
+    /// the stream is non-blocking; then it tells how much it took, if any.
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let socket = self.socket();
-        self.stream.waiting.writing(
+        let Stream { socket, waiting } = &*self.stream;
+        let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let mut taken = waiting.writing(
             || socket.try_write(bufs),
             |until| socket.wait_writable(until),
-        )
+        )?;
+        if taken == wanted || waiting.nonblocking() {
+            return Ok(taken);
+        }
+        let mut rest = bufs.to_vec();
+        let mut rest = &mut rest[..];
+        IoSlice::advance_slices(&mut rest, taken);
+        while taken < wanted {
+            let more = waiting.writing(
+                || socket.try_write_on(rest),
+                |until| socket.wait_writable(until),
+            );
+            // Why there is no more is told to the next call.
+            let Ok(n) = more else { break };
+            taken += n;
+            IoSlice::advance_slices(&mut rest, n);
+        }
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {

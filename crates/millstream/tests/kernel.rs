@@ -171,6 +171,28 @@ macro_rules! tcp_program {
         log.push(("gone", told(left.read(&mut [0; 10]))));
         log.push(("answer", told(left.write(b"x"))));
 
+        // A reset in the midst of a write is told to the call after it.
+        let most = vec![0; 32 << 20];
+        for next in ["write", "read"] {
+            let (mut client, server) = pair();
+            let resetting = thread::spawn(move || {
+                while server.peek(&mut [0; 1]).unwrap() == 0 {}
+                settle();
+                drop(server);
+            });
+            log.push((
+                "cut short",
+                told(client.write(&most).map(|n| n < most.len())),
+            ));
+            resetting.join().unwrap();
+            if next == "write" {
+                log.push(("the next", told(client.write(b"x"))));
+                log.push(("the one after", told(client.write(b"x"))));
+            }
+            log.push(("reading then", told(client.read(&mut [0; 4]))));
+            log.push(("and again", told(client.read(&mut [0; 4]))));
+        }
+
         let any = format!("0.0.0.0:{}", target.port());
         let here = $connect(&any);
         log.push((

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -284,6 +284,44 @@ fn options_and_info() {
     assert!(client.keepalive().unwrap().is_some());
     assert_eq!(client.info().unwrap().state, millstream::State::Established);
     assert!(client.take_error().unwrap().is_none());
+}
+
+/// A call that blocks takes everything, of several buffers, too; with a time limit, what it took until then.
+#[test]
+fn a_blocking_write_takes_all_its_buffers() {
+    let (a, b) = hosts();
+    let (mut client, mut server) = connection(&a, &b);
+    let pieces = [0, 700_000, 5, 0, 2_000_000].map(|len| pattern(len, len));
+    let whole = pieces.concat();
+    let expected = whole.clone();
+    let writer = thread::spawn(move || {
+        let bufs: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let taken = client.write_vectored(&bufs).unwrap();
+        client
+            .set_write_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        let mut more = Vec::new();
+        let late = loop {
+            match client.write_vectored(&bufs) {
+                Ok(n) => more.push(n),
+                Err(error) => break error,
+            }
+        };
+        (taken, more, late.kind(), client)
+    });
+    let mut got = vec![0; whole.len()];
+    server.read_exact(&mut got).unwrap();
+    assert!(got == expected);
+    let (taken, more, late, _client) = writer.join().unwrap();
+    assert_eq!((taken, late), (whole.len(), ErrorKind::WouldBlock));
+    // A call whose time was up told of what it had taken: nothing is lost.
+    for taken in more {
+        server.read_exact(&mut got[..taken]).unwrap();
+        assert!(got[..taken] == expected[..taken]);
+    }
+    server.set_nonblocking(true).unwrap();
+    let none = server.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
 }
 
 /// Options that must be there before the first segment, and a listener that leaves IPv4 to another.

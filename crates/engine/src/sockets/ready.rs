@@ -73,7 +73,7 @@ impl TcpState {
             (Ready::READ_CLOSED, read_closed),
             (Ready::WRITE_CLOSED, over || self.write_shut),
             (Ready::HUP, over || (read_closed && self.write_shut)),
-            (Ready::ERROR, self.error.is_some()),
+            (Ready::ERROR, self.error.or(self.unsent).is_some()),
         ])
     }
 }

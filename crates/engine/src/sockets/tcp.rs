@@ -55,6 +55,10 @@ pub(crate) struct TcpState {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) remote: SocketAddr,
     pub(crate) error: Option<SocketError>,
+    /// Why nothing can be sent any more, while there is something to receive before that is told to who reads.
+    pub(crate) unsent: Option<SocketError>,
+    /// Who sends has been told: the error is not told again.
+    pub(crate) unsent_told: bool,
     /// The host has stopped: every call says so.
     pub(crate) stopped: bool,
     /// The shard has let go of this socket: it reads notices about it no more.
@@ -134,6 +138,8 @@ impl TcpShared {
                 local,
                 remote,
                 error: None,
+                unsent: None,
+                unsent_told: false,
                 stopped: false,
                 gone: false,
                 rx: ByteQueue::default(),
@@ -179,9 +185,12 @@ impl TcpShared {
     }
 
     /// Nothing can be sent any more, though there is still something to receive.
-    pub(crate) fn fail_sending(&self) {
+    pub(crate) fn fail_sending(&self, error: Option<SocketError>) {
         let mut state = self.state();
         state.phase = Phase::Dead;
+        if !state.unsent_told {
+            state.unsent = state.unsent.or(error);
+        }
         state.tx.clear(&self.door.chunks);
         state.tx_len = 0;
         let writers = state.writers.take();
@@ -195,7 +204,9 @@ impl TcpShared {
     pub(crate) fn fail(&self, error: Option<SocketError>) {
         let mut state = self.state();
         state.phase = Phase::Dead;
-        state.error = state.error.or(error);
+        let untold = error.filter(|_| !state.unsent_told);
+        state.error = state.error.or(untold);
+        state.unsent = None;
         state.rx_end = true;
         state.gone = true;
         state.tx.clear(&self.door.chunks);
@@ -233,11 +244,18 @@ impl TcpShared {
 impl TcpState {
     /// The pending error, once; or that the host has stopped, always.
     fn take_error(&mut self) -> Option<io::Error> {
-        match self.error.take() {
+        match self.take_pending() {
             Some(error) => Some(io_error(error)),
             None if self.stopped => Some(stopped()),
             None => None,
         }
+    }
+
+    /// The pending error, once, for who does not read.
+    fn take_pending(&mut self) -> Option<SocketError> {
+        self.unsent_told |= self.unsent.is_some();
+        let unsent = self.unsent.take();
+        self.error.take().or(unsent)
     }
 
     /// There is room to write: for the sets of those who found none.
@@ -358,12 +376,32 @@ impl TcpSocket {
     ///
     /// Errors: `WouldBlock`; `BrokenPipe` after a shutdown or when the connection is over; the connection's error, once.
     pub fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut state = self.shared.state();
+        match state.take_error() {
+            Some(error) => Err(error),
+            None => self.write(state, bufs),
+        }
+    }
+
+    /// As [`TcpSocket::try_write`], for what follows bytes that were taken already: a call that took any tells how many, and the
+    /// connection's error stays for the next.
+    ///
+    /// Errors: `WouldBlock`; `BrokenPipe` for whatever ends the call.
+    pub fn try_write_on(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let state = self.shared.state();
+        if state.error.or(state.unsent).is_some() || state.stopped {
+            return Err(io_error(SocketError::BrokenPipe));
+        }
+        self.write(state, bufs)
+    }
+
+    fn write<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, TcpState>,
+        bufs: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         let door = &self.shared.door;
         let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let mut state = self.shared.state();
-        if let Some(error) = state.take_error() {
-            return Err(error);
-        }
         match state.phase {
             Phase::Connecting => return Err(io_error(SocketError::WouldBlock)),
             Phase::Dead => return Err(io_error(SocketError::BrokenPipe)),
@@ -499,7 +537,7 @@ impl TcpSocket {
 
     /// The pending error, as SO_ERROR: reported once.
     pub fn take_error(&self) -> Option<io::Error> {
-        self.shared.state().error.take().map(io_error)
+        self.shared.state().take_pending().map(io_error)
     }
 
     /// All options as they are.

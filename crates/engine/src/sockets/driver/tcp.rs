@@ -253,7 +253,7 @@ impl TcpEntry {
         }
         if self.over.is_some() {
             self.tx.clear(&tools.door.chunks);
-            self.shared.fail_sending();
+            self.shared.fail_sending(self.over.flatten());
             return;
         }
         let mut drained = self.tx.is_empty();
@@ -319,7 +319,15 @@ impl TcpEntry {
 
     /// Moves received bytes to the record, as many as it has room for.
     fn receive(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>, room: usize) {
-        let Received { mut bytes, n, end } = self.read_stack(cx, tools, room);
+        let Received {
+            mut bytes,
+            n,
+            mut end,
+        } = self.read_stack(cx, tools, room);
+        if let (End::Fin, Some(Some(error))) = (end, self.over) {
+            // Sending met the error first, and the stack tells it once: this is no FIN of the peer's.
+            end = End::Over(Some(error));
+        }
         let limit = tools.door.limits.receive;
         let mut state = self.shared.state();
         if n > 0 && n <= SMALL {
@@ -348,7 +356,7 @@ impl TcpEntry {
         self.rx_ready = end == End::Full;
         if let End::Over(error) = end {
             self.over = self.over.or(Some(error));
-            self.shared.fail_sending();
+            self.shared.fail_sending(self.over.flatten());
         }
         bytes.clear(&tools.door.chunks);
         if again {
@@ -406,7 +414,7 @@ impl TcpEntry {
         if error.is_some() || ready.contains(Ready::HUP) {
             self.over = Some(error);
             self.tx = ByteQueue::default();
-            self.shared.fail_sending();
+            self.shared.fail_sending(error);
         }
     }
 }
