@@ -20,7 +20,7 @@ enum Source {
 
 use Source::{Count as C, Drop as D};
 
-const SOURCES: [(&str, Source); 28] = [
+const SOURCES: [(&str, Source); 30] = [
     ("SyncookiesSent", C(Count::TcpSynCookiesSent)),
     ("SyncookiesRecv", C(Count::TcpSynCookiesReceived)),
     ("SyncookiesFailed", C(Count::TcpSynCookiesFailed)),
@@ -30,6 +30,8 @@ const SOURCES: [(&str, Source); 28] = [
     ("TCPRcvQDrop", D(Drop::TcpReceiveQueueFull)),
     ("TCPZeroWindowDrop", D(Drop::TcpZeroWindow)),
     ("ListenOverflows", C(Count::TcpListenOverflows)),
+    ("TCPMigrateReqSuccess", C(Count::TcpMigrateReqSuccess)),
+    ("TCPMigrateReqFailure", C(Count::TcpMigrateReqFailure)),
     ("ListenDrops", C(Count::TcpListenDrops)),
     ("TCPTimeouts", C(Count::TcpTimeouts)),
     ("TCPLossProbes", C(Count::TcpLossProbes)),

@@ -581,6 +581,24 @@ pub(crate) unsafe fn read_option(
     done(result)
 }
 
+/// The instructions that a `struct sock_fprog` points to.
+///
+/// # Safety
+/// It is one, or of another size.
+unsafe fn program<'a>(value: &[u8]) -> Result<&'a [u8], Errno> {
+    if value.len() != size_of::<libc::sock_fprog>() {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: it has the size, and any bytes are one.
+    let named = unsafe { value.as_ptr().cast::<libc::sock_fprog>().read_unaligned() };
+    if named.len == 0 {
+        return Err(Errno::INVAL);
+    }
+    let len = usize::from(named.len) * size_of::<libc::sock_filter>();
+    // SAFETY: the caller's program.
+    unsafe { bytes(named.filter.cast(), len) }
+}
+
 /// As its namesake in C.
 ///
 /// # Safety
@@ -595,7 +613,11 @@ unsafe extern "C" fn setsockopt(
 ) -> c_int {
     let len = i32::try_from(len).map_err(|_| Errno::INVAL);
     // SAFETY: the caller's value.
-    let value = len.and_then(|len| unsafe { bytes(at, len as usize) });
+    let mut value = len.and_then(|len| unsafe { bytes(at, len as usize) });
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF) {
+        // SAFETY: the caller's program.
+        value = value.and_then(|value| unsafe { program(value) });
+    }
     let mut call = set().call();
     if level == libc::IPPROTO_TCP && name == libc::TCP_FASTOPEN_CONNECT {
         call.mirror(); // whether there is Fast Open

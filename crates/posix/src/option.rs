@@ -4,6 +4,7 @@
 //! ENOPROTOOPT here; nothing is taken and forgotten.
 
 pub(crate) mod network;
+pub(crate) mod reuseport;
 
 use core::time::Duration;
 
@@ -127,6 +128,9 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
             return Ok(());
         }
         _ => {}
+    }
+    if let Some(result) = reuseport::set(world, fd, name, value) {
+        return result;
     }
     let number = integer(value)?;
     let on = number != 0;

@@ -9,6 +9,7 @@ use base::epoll::SourceId;
 
 use crate::notice::Notices;
 use crate::option::network::Network;
+use crate::option::reuseport::Waiting;
 use stack::{FastOpenKeys, Keepalive, SocketId, TcpOptions, UdpOptions};
 
 /// SOCK_STREAM or SOCK_DGRAM.
@@ -60,6 +61,8 @@ pub(crate) struct Socket {
     pub(crate) only_v6: bool,
     pub(crate) reuse_addr: bool,
     pub(crate) reuse_port: bool,
+    /// Chooses in its group, once there is one (SO_ATTACH_REUSEPORT_CBPF).
+    pub(crate) filter: Waiting,
     /// TCP_CORK.
     pub(crate) cork: bool,
     /// TCP_FASTOPEN_KEY, once set.
@@ -116,6 +119,7 @@ impl Socket {
             only_v6: false,
             reuse_addr: false,
             reuse_port: false,
+            filter: None,
             cork: false,
             fast_open_keys: None,
             inq: false,

@@ -34,8 +34,12 @@ pub enum SocketError {
     NetworkUnreachable,
     /// A table, queue or the packet pool is full (ENOBUFS).
     NoBuffers,
+    /// There is no memory for it (ENOMEM).
+    NoMemory,
     /// The socket is not connected (ENOTCONN).
     NotConnected,
+    /// There is no such thing (ENOENT).
+    NotFound,
     /// This host does not do that (EOPNOTSUPP).
     NotSupported,
     /// Broadcast without permission (EACCES).
@@ -63,7 +67,9 @@ impl fmt::Display for SocketError {
             Self::MessageTooLong => "message too long",
             Self::NetworkUnreachable => "network is unreachable",
             Self::NoBuffers => "no buffer space available",
+            Self::NoMemory => "out of memory",
             Self::NotConnected => "socket is not connected",
+            Self::NotFound => "there is no such thing",
             Self::NotSupported => "operation not supported",
             Self::PermissionDenied => "permission denied (broadcast needs the option)",
             Self::TimedOut => "connection timed out",

@@ -22,6 +22,7 @@ mod error;
 mod host;
 mod net;
 mod reports;
+mod reuseport;
 mod socket;
 mod stats;
 mod tcp;
@@ -38,6 +39,7 @@ pub use net::{
     RouteMetrics, RouteOrigin,
 };
 pub use reports::ErrorReport;
+pub use reuseport::{BadFilter, Filter, Instruction, Program, Selector, Tuple};
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{

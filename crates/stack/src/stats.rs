@@ -250,6 +250,10 @@ counters! {
         TcpListenDrops => "tcp-listen-drops",
         /// Those of them that found the accept queue full (Linux's ListenOverflows).
         TcpListenOverflows => "tcp-listen-overflows",
+        /// What waited at a listener that was closed, and went to another that shares its address (Linux's TCPMigrateReqSuccess).
+        TcpMigrateReqSuccess => "tcp-migrate-req-success",
+        /// What did not, because none of them had room (TCPMigrateReqFailure).
+        TcpMigrateReqFailure => "tcp-migrate-req-failure",
         /// SYNs answered with a cookie.
         TcpSynCookiesSent => "tcp-syncookies-sent",
         /// Cookies that came back and were good.

@@ -10,6 +10,7 @@ use stack::{Ready, SocketError, SocketId, State as TcpState, TcpOptions};
 use super::{Patience, persist};
 use crate::address::{Destination, parse, plain};
 use crate::errno::{Errno, Result};
+use crate::option::reuseport;
 use crate::socket::{Kind, Socket, State};
 use crate::world::World;
 
@@ -151,6 +152,7 @@ pub(super) fn bind_datagram<W: World>(
     let id = world.host().udp_bind(now, local, &options)?;
     own(world, fd, id)?;
     world.table().get_mut(fd)?.state = State::Datagram(id);
+    reuseport::bound(world, fd, id)?;
     Ok(id)
 }
 
@@ -191,9 +193,11 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
     let mut options = socket.tcp;
     options.freebind = socket.network.freebind;
     options.only_v6 = socket.v6 && socket.only_v6;
+    options.reuse_port = socket.reuse_port;
     let id = world.host().tcp_listen(now, local, backlog, &options)?;
     own(world, fd, id)?;
     world.table().get_mut(fd)?.state = State::Listening(id);
+    reuseport::bound(world, fd, id)?;
     if let Some(keys) = socket.fast_open_keys {
         world.host().set_tcp_fast_open_keys(Some(id), keys)?;
     }

@@ -453,7 +453,7 @@ impl Tcp {
             "the flow table names records that are gone",
         )?;
         must(
-            self.ports.len() == self.listeners.len(),
+            self.ports.len() == self.addresses_listened(),
             "the table of listeners is not who listens",
         )?;
         let actives = self.conns.iter().filter(|(_, tcb)| !tcb.is_idle()).count();

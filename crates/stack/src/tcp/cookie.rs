@@ -20,6 +20,7 @@ use crate::stats::{Count, Drop};
 
 use super::record::{HalfOpen, half};
 use super::segment::{Segment, flow_bytes};
+use super::share::Caller;
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Known, Tcp, flow_index};
 
 /// Payload sizes a cookie can name, by family. The largest that is no more than what the client takes is used. Linux names four
@@ -122,7 +123,7 @@ impl Tcp {
     fn cookie_of(&self, now: Instant, listener: u32, seg: &Segment) -> Option<HalfOpen> {
         self.listeners
             .at(listener)
-            .filter(|l| now < l.cookies_until)?;
+            .filter(|l| now < self.cookies_until(l))?;
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let (irs, iss) = (
             Seq(seg.seq.0.wrapping_sub(1)),
@@ -172,7 +173,7 @@ impl Tcp {
         let expected = self
             .listeners
             .at(listener)
-            .is_some_and(|l| core.now < l.cookies_until);
+            .is_some_and(|l| core.now < self.cookies_until(l));
         let found = if seg.has(Flags::SYN) {
             None
         } else {
@@ -244,7 +245,8 @@ impl Tcp {
         (seq, ack): (Seq, Seq),
     ) -> Option<Known> {
         let flow = flow_bytes(&remote, remote_port, &local, local_port);
-        let found = self.flows.find(self.flows.hash(&flow), |entry| {
+        let hash = self.flows.hash(&flow);
+        let found = self.flows.find(hash, |entry| {
             self.matches(entry, &remote, remote_port, &local, local_port)
         });
         if let Some(entry) = found {
@@ -254,10 +256,15 @@ impl Tcp {
                 _ => Known::TimeWait,
             });
         }
-        let listener = self.listener_for(&local, local_port)?;
+        let listener = self.listener_for(&Caller {
+            remote: (remote, remote_port),
+            local: (local, local_port),
+            hash,
+            data: None,
+        })?;
         self.listeners
             .at(listener)
-            .filter(|l| now < l.cookies_until)?;
+            .filter(|l| now < self.cookies_until(l))?;
         let (irs, iss) = (Seq(seq.0.wrapping_sub(1)), Seq(ack.0.wrapping_sub(1)));
         let cookie = self.cookies.check(&flow, irs, now, iss);
         cookie.map(|_| Known::Cookie)

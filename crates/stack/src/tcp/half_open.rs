@@ -147,8 +147,8 @@ impl Tcp {
         listener: u32,
         seg: &Segment,
     ) -> Result<(), Drop> {
-        let l = self.listeners.at_mut(listener).ok_or(Drop::TcpNoSocket)?;
-        l.cookies_until = core.now + cookie::VALID;
+        self.expect_cookies(listener, core.now + cookie::VALID);
+        let l = self.listeners.at(listener).ok_or(Drop::TcpNoSocket)?;
         let profile = self.profiles.acquire(
             seg.dst,
             &l.options.begun(&core.tcp, net, (&seg.src, &seg.dst)),

@@ -24,6 +24,7 @@ use super::fast_open::{Answer, Pending, allow};
 use super::profile::TcpOptions;
 use super::record::{NONE, flag};
 use super::segment::Segment;
+use super::share::Caller;
 use super::{List, Tcp};
 
 /// One listener.
@@ -47,6 +48,8 @@ pub(crate) struct Listener {
     token: u64,
     pub(super) ready_link: u32,
     pub(super) ready_queued: bool,
+    /// Those it shares its address with (SO_REUSEPORT).
+    pub(super) share: u32,
 }
 
 fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
@@ -83,11 +86,17 @@ impl Tcp {
             port => port,
         };
         // Only a port that somebody listens on is worth a look at who does.
-        let overlaps = |l: &Listener| l.port == port && collide((&l.local, l.dual), (&local, dual));
+        let shares = options.reuse_port;
+        let overlaps = |l: &Listener| {
+            // A wildcard of both families and one of IPv6 only would be found by the same entry.
+            let alike = l.local != local || l.dual == dual;
+            let shared = shares && l.options.reuse_port && alike;
+            !shared && l.port == port && collide((&l.local, l.dual), (&local, dual))
+        };
         if self.local_ports.listens(port) && self.listeners.iter().any(|(_, l)| overlaps(l)) {
             return Err(SocketError::AddrInUse);
         }
-        let hash = self.ports.hash(&port_bytes(&local, port));
+        let found = self.listener_at(&local, port).map(|(index, _)| index);
         let listener = Listener {
             local,
             port,
@@ -103,19 +112,37 @@ impl Tcp {
             token: 0,
             ready_link: NONE,
             ready_queued: false,
+            share: NONE,
         };
         let saves = listener.options.save_syn;
         let key = self
             .listeners
             .insert(listener)
             .ok_or(SocketError::NoBuffers)?;
-        if self.ports.insert(hash, key.index).is_err() {
+        if let Err(error) = self.enter_listener(key.index, found) {
+            self.leave_share(key.index);
             self.listeners.remove(key);
-            return Err(SocketError::NoBuffers);
+            return Err(error);
         }
         self.local_ports.add_listener(port);
         self.saved.listener(0, saves);
         Ok(SocketId::new(SocketKind::Listener, key))
+    }
+
+    /// Lets a listener be found: by itself, or with those that share its address, of whom one is `found`.
+    fn enter_listener(&mut self, index: u32, found: Option<u32>) -> Result<(), SocketError> {
+        let l = self.listeners.at(index).ok_or(SocketError::BadSocket)?;
+        let hash = self.ports.hash(&port_bytes(&l.local, l.port));
+        if l.options.reuse_port {
+            self.join_share(index, found)?;
+        }
+        match found {
+            Some(_) => Ok(()),
+            None => {
+                let entered = self.ports.insert(hash, index);
+                entered.map_err(|_| SocketError::NoBuffers)
+            }
+        }
     }
 
     /// An ephemeral port that no listener has, as a listener on port 0 gets one.
@@ -134,8 +161,9 @@ impl Tcp {
     ) -> Result<(), SocketError> {
         let index = self.listener_index(id)?;
         let listener = self.listeners.at_mut(index).ok_or(SocketError::BadSocket)?;
-        let before = listener.options.save_syn;
+        let (before, reuse_port) = (listener.options.save_syn, listener.options.reuse_port);
         change(&mut listener.options, &mut listener.backlog);
+        listener.options.reuse_port = reuse_port; // settled when it was opened
         listener.options.bound();
         self.saved.listener(before, listener.options.save_syn);
         Ok(())
@@ -176,8 +204,10 @@ impl Tcp {
         Ok(())
     }
 
-    /// Finds the listener for a destination: exact address first, then the wildcard of its family, then a dual one.
-    pub(super) fn listener_for(&self, dst: &Addr, port: u16) -> Option<u32> {
+    /// Finds the listener for a destination: exact address first, then the wildcard of its family, then a dual one. Of those that
+    /// share the address it is one.
+    pub(super) fn listener_for(&self, caller: &Caller<'_>) -> Option<u32> {
+        let (dst, port) = (&caller.local.0, caller.local.1);
         let wildcard = if dst.is_v4() {
             Addr::UNSPECIFIED_V4
         } else {
@@ -189,7 +219,7 @@ impl Tcp {
                 self.listener_at(&Addr::UNSPECIFIED_V6, port)
                     .filter(|(_, l)| dst.is_v4() && l.dual)
             })
-            .map(|(index, _)| index)
+            .map(|(index, _)| self.one_of(index, caller))
     }
 
     /// The listener bound to exactly this.
@@ -212,7 +242,7 @@ impl Tcp {
         seg: &Segment,
         data: Chain,
     ) {
-        let Some(index) = self.listener_for(&seg.dst, seg.dst_port) else {
+        let Some(index) = self.listener_for(&Caller::of(core, seg, &data)) else {
             core.drop_packet(data, Drop::TcpNoSocket);
             return self.send_reset(core, net, seg);
         };
@@ -374,7 +404,7 @@ impl Tcp {
         self.id_of(index).ok_or(SocketError::BadSocket)
     }
 
-    fn pop_accept(&mut self, listener: u32) -> Option<u32> {
+    pub(super) fn pop_accept(&mut self, listener: u32) -> Option<u32> {
         let l = self.listeners.at_mut(listener)?;
         let index = l.queue.head;
         let tcb = self.conns.at_mut(index)?;
@@ -389,7 +419,8 @@ impl Tcp {
         Some(index)
     }
 
-    /// Closes a listener: connections nobody accepted are reset, half-open ones forgotten.
+    /// Closes a listener: connections nobody accepted are reset, half-open ones forgotten. But others that share its address
+    /// inherit both, unless `migrate_req` says otherwise.
     pub(crate) fn close_listener(
         &mut self,
         core: &mut Core,
@@ -397,24 +428,20 @@ impl Tcp {
         id: SocketId,
     ) -> Result<(), SocketError> {
         let listener = self.listener_index(id)?;
-        while let Some(index) = self.pop_accept(listener) {
-            self.abort_at(core, net, index);
+        let heir = self.leave_share(listener);
+        if let Some(heir) = heir.filter(|_| core.tcp.migrate_req != 0) {
+            self.migrate(core, listener, heir);
         }
-        // Closing a listener is rare; the half-open table is small and bounded.
-        let mine: Vec<u32> = self
-            .halves
-            .iter()
-            .filter(|(_, h)| u32::from(h.listener) == listener)
-            .map(|(k, _)| k.index)
-            .collect();
-        for index in mine {
-            self.forget_half_open(core, index);
-        }
+        self.refuse_waiting(core, net, listener);
         self.unlink_ready_listener(listener);
         if let Some(l) = self.listeners.remove_at(listener) {
             self.close_pending(&l);
             let hash = self.ports.hash(&port_bytes(&l.local, l.port));
-            self.ports.remove(hash, listener);
+            match heir {
+                // Whether it was the one by which they are found or not.
+                Some(heir) => _ = self.ports.replace(hash, listener, heir),
+                None => _ = self.ports.remove(hash, listener),
+            }
             self.local_ports.remove_listener(l.port);
             self.saved.listener(l.options.save_syn, 0);
         }

@@ -68,6 +68,7 @@ mod rtt;
 mod saved_syn;
 mod segment;
 mod sent;
+mod share;
 mod syn;
 mod synchronise;
 mod time_wait;
@@ -171,6 +172,7 @@ pub(crate) struct Tcp {
     fasts: Slab<fast_open::Fast>,
     inflows: inflow::Inflows,
     listeners: Slab<Listener>,
+    shares: Slab<share::Share>,
     flows: FlowTable,
     /// Listeners by local address and port.
     ports: FlowTable,
@@ -238,6 +240,7 @@ impl Tcp {
             fasts: Slab::with_capacity(config.tcp_fast_open.min(u32::from(fast_open::NO_FAST))),
             inflows: inflow::Inflows::new(config.tcp_active),
             listeners: Slab::with_capacity(config.tcp_listeners),
+            shares: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
             profiles: Profiles::default(),

@@ -73,6 +73,9 @@ pub struct TcpOptions {
     pub linger2: Option<Duration>,
     /// SO_LINGER: `Some(0)` resets on close; other values close as `None` does, without waiting.
     pub linger: Option<Duration>,
+    /// On a listener: share the address with others that say the same, as [`Host::reuseport_select`](crate::Host::reuseport_select)
+    /// says (SO_REUSEPORT). Settled when it is opened.
+    pub reuse_port: bool,
     /// On a listener: its address need not be this host's (IP_FREEBIND).
     pub freebind: bool,
     /// On a listener: the unspecified IPv6 address serves no IPv4 (IPV6_V6ONLY).
@@ -215,6 +218,7 @@ impl Default for TcpOptions {
             save_syn: 0,
             linger2: None,
             linger: None,
+            reuse_port: false,
             freebind: false,
             only_v6: false,
             receive_errors: false,

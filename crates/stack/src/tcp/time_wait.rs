@@ -19,6 +19,7 @@ use super::acc_ecn::{AccEcn, ECT_0};
 use super::output::Marks;
 use super::record::{NONE, TimeWait, flag};
 use super::segment::{Segment, flow_bytes};
+use super::share::Caller;
 use super::{KIND_CONNECTION, KIND_TIME_WAIT, List, Tcp, flow_index};
 
 /// Marks, in `link`'s top bit, that timestamps are in use.
@@ -305,7 +306,7 @@ impl Tcp {
         let plain = seg.has(Flags::SYN) && !seg.has(Flags::ACK) && !seg.has(Flags::FIN);
         let opens = plain && !paws && (seg.seq.gt(w.rcv_nxt) || newer.is_some_and(|d| d > 0));
         let first = w.snd_nxt + MARGIN;
-        if opens && let Some(listener) = self.listener_for(&seg.dst, seg.dst_port) {
+        if opens && let Some(listener) = self.listener_for(&Caller::of(core, seg, &data)) {
             if self.answer_syn(core, net, listener, (seg, data), Some(first)) {
                 self.retire_wait(now, index);
             }

@@ -109,6 +109,8 @@ settings! {
     fastopen_blackhole_timeout_sec = 0, 0..=1 << 24;
     /// 1: a handshake that ends when the accept queue is full is reset. 0: its ACK is dropped, and the client tries again.
     abort_on_overflow = 0, 0..=1;
+    /// 1: what waits at a listener that is closed goes to others that share its address (Linux: 0).
+    migrate_req = 1, 0..=1;
     /// Half-open connections of one listener, when there are no SYN cookies: the last quarter is left to nobody.
     max_syn_backlog = 4_096, 1..=1 << 30;
     /// The longest backlog a listener gets.

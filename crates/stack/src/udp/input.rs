@@ -31,7 +31,13 @@ impl Udp {
         if datagram.group && !net.is_local(&datagram.dst) {
             return self.deliver_group(core, datagram, &tuple);
         }
-        let Some(at) = self.ports.lookup(&self.sockets, &tuple) else {
+        let first = core.pool.first(&datagram.chain);
+        let header = usize::from(datagram.l4) + HEADER_LEN;
+        let data = (
+            first.get(header..).unwrap_or_default(),
+            datagram.chain.len() - header,
+        );
+        let Some(at) = self.ports.lookup(&self.sockets, &tuple, Some(data)) else {
             // RFC 1122 4.1.3.1; never for what came by broadcast (3.2.2).
             if !datagram.group {
                 net.send_error(core, ErrorKind::PortUnreachable, &datagram);
@@ -113,7 +119,7 @@ impl Udp {
             local_port: port(0),
             remote_port: port(2),
         };
-        let Some(at) = self.ports.lookup(&self.sockets, &tuple) else {
+        let Some(at) = self.ports.lookup(&self.sockets, &tuple, None) else {
             return core.count(Count::UdpReportIgnored);
         };
         let Some(socket) = self.sockets.at_mut(at) else {

@@ -11,6 +11,8 @@ mod output;
 mod ports;
 mod queue;
 mod ready;
+#[cfg(test)]
+mod share_tests;
 mod socket;
 #[cfg(test)]
 mod tests;

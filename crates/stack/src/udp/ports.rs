@@ -14,6 +14,7 @@ use wire::Addr;
 
 use super::{NONE, Socket, UdpOptions};
 use crate::SocketError;
+use crate::reuseport::{self, View};
 
 /// Sockets with the same local address and port: how many, and the unconnected ones in order of binding.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ struct Group {
     port: u16,
     tally: Tally,
     members: Vec<u32>,
+    /// Those of them that share with SO_REUSEPORT, if any did.
+    share: Option<Box<reuseport::Group>>,
 }
 
 /// How many sockets there are, by what they said of sharing when they were bound.
@@ -141,6 +144,13 @@ impl Tuple {
         key
     }
 
+    fn ends(&self) -> reuseport::Tuple {
+        reuseport::Tuple {
+            local: (self.local.to_ip(), self.local_port).into(),
+            remote: (self.remote.to_ip(), self.remote_port).into(),
+        }
+    }
+
     fn of(socket: &Socket) -> Self {
         Self {
             local: socket.local,
@@ -240,11 +250,11 @@ impl Ports {
         if let Some(used) = self.uses.at_mut(*slot) {
             used.sockets += 1;
         }
-        if self.join(sockets, at) {
-            return Ok(());
+        let joined = self.join(sockets, at);
+        if joined.is_err() {
+            self.remove(sockets, at);
         }
-        self.remove(sockets, at);
-        Err(SocketError::NoBuffers)
+        joined
     }
 
     /// Takes a socket out of everything.
@@ -262,19 +272,16 @@ impl Ports {
         }
     }
 
-    /// Enters the lookup tables by the socket's present addresses: connected or by local address. False when a table has no
-    /// place; the socket is then found by nobody until it joins again or is removed.
-    #[must_use]
-    pub(super) fn join(&mut self, sockets: &mut Slab<Socket>, at: u32) -> bool {
-        let Some(socket) = sockets.at_mut(at) else {
-            return false;
-        };
-        let Some(used) = self
+    /// Enters the lookup tables by the socket's present addresses: connected or by local address.
+    ///
+    /// # Errors
+    /// A table has no place; the socket is then found by nobody until it joins again or is removed.
+    pub(super) fn join(&mut self, sockets: &mut Slab<Socket>, at: u32) -> Result<(), SocketError> {
+        let socket = sockets.at_mut(at).ok_or(SocketError::BadSocket)?;
+        let used = self
             .uses
             .at_mut(self.by_port[usize::from(socket.local_port)])
-        else {
-            return false;
-        };
+            .ok_or(SocketError::BadSocket)?;
         let hash = self
             .specific
             .hash(&local_key(&socket.local, socket.local_port));
@@ -288,20 +295,20 @@ impl Ports {
         let slot = match found {
             Some(slot) => slot,
             None => {
-                let Some(key) = self.groups.insert(Group {
+                let fresh = self.groups.insert(Group {
                     addr: socket.local,
                     port: socket.local_port,
                     tally: Tally::default(),
                     members: Vec::new(),
-                }) else {
-                    return false;
-                };
+                    share: None,
+                });
+                let key = fresh.ok_or(SocketError::NoBuffers)?;
                 match used.wild(socket) {
                     Some(slot) => *slot = key.index,
                     None if self.specific.insert(hash, key.index).is_ok() => used.specific += 1,
                     None => {
                         self.groups.remove(key);
-                        return false;
+                        return Err(SocketError::NoBuffers);
                     }
                 }
                 key.index
@@ -316,14 +323,18 @@ impl Ports {
             group.tally.0[kind] += 1;
             if !socket.connected() {
                 group.members.push(at);
+                if socket.options.reuse_port {
+                    group.share.get_or_insert_default().join(at)?;
+                }
             }
         }
         if !socket.connected() {
-            return true;
+            return Ok(());
         }
         used.connected += 1;
         let hash = self.connected.hash(&Tuple::of(socket).key());
-        self.connected.insert(hash, at).is_ok()
+        let entered = self.connected.insert(hash, at);
+        entered.map_err(|_| SocketError::NoBuffers)
     }
 
     /// Leaves the lookup tables; to be called before the socket's addresses change.
@@ -347,6 +358,9 @@ impl Ports {
                 .remove(self.connected.hash(&Tuple::of(socket).key()), at);
         } else {
             group.members.retain(|&member| member != at);
+            if let Some(share) = &mut group.share {
+                share.leave(at);
+            }
         }
         let kind = sharing(&socket.options);
         if let Some(family) = used.family(socket) {
@@ -367,14 +381,20 @@ impl Ports {
         self.groups.remove_at(slot);
     }
 
-    /// The socket a unicast datagram is for: connected to its sender first, then of its address, then of any address.
-    pub(super) fn lookup(&self, sockets: &Slab<Socket>, tuple: &Tuple) -> Option<u32> {
+    /// The socket a unicast datagram is for: connected to its sender first, then of its address, then of any address. `data` is
+    /// what is at hand of its payload and how much there is of that; `None` for what only is about a datagram.
+    pub(super) fn lookup(
+        &self,
+        sockets: &Slab<Socket>,
+        tuple: &Tuple,
+        data: Option<(&[u8], usize)>,
+    ) -> Option<u32> {
         let used = self.uses.at(self.by_port[usize::from(tuple.local_port)])?;
         if let Some(at) = self.connected_to(sockets, used, tuple) {
             return Some(at);
         }
         self.groups_for(used, &tuple.local)
-            .find_map(|group| self.select(sockets, group, tuple))
+            .find_map(|group| self.select(sockets, group, (tuple, data)))
     }
 
     /// Calls `f` with every socket that a broadcast or multicast datagram is for.
@@ -428,20 +448,33 @@ impl Ports {
         slots.filter_map(|slot| self.groups.at(slot))
     }
 
-    /// One of a group: by flow when they share with SO_REUSEPORT, else the one bound last, as Linux has it.
-    fn select(&self, sockets: &Slab<Socket>, group: &Group, tuple: &Tuple) -> Option<u32> {
+    /// One of a group: as those choose that share with SO_REUSEPORT, else the one bound last, as Linux has it.
+    fn select(
+        &self,
+        sockets: &Slab<Socket>,
+        group: &Group,
+        (tuple, data): (&Tuple, Option<(&[u8], usize)>),
+    ) -> Option<u32> {
         let last = *group.members.last()?;
-        if group.members.len() == 1 || !sockets.at(last)?.options.reuse_port {
-            return Some(last);
+        match &group.share {
+            Some(share) if group.members.len() > 1 && sockets.at(last)?.options.reuse_port => share
+                .pick(&View {
+                    tuple: tuple.ends(),
+                    hash: self.connected.hash(&tuple.key()),
+                    data,
+                    core: 0,
+                }),
+            _ => Some(last),
         }
-        let hash = self.connected.hash(&tuple.key()) as u32;
-        let pick = (u64::from(hash) * group.members.len() as u64) >> 32;
-        let at = group.members[pick as usize];
-        Some(if sockets.at(at)?.options.reuse_port {
-            at
-        } else {
-            last
-        })
+    }
+
+    /// The sockets that share an address with this one by SO_REUSEPORT.
+    pub(super) fn share(&mut self, socket: &Socket) -> Option<&mut reuseport::Group> {
+        let group = self.groups.at_mut(socket.group)?;
+        group
+            .share
+            .as_deref_mut()
+            .filter(|_| socket.options.reuse_port)
     }
 
     /// Records in use: ports, groups, groups of one address, connected sockets.

@@ -10,6 +10,7 @@ use super::{MEMBERSHIPS, NONE, Received, Socket, Udp, UdpInfo, UdpOptions};
 use crate::SocketError;
 use crate::context::Core;
 use crate::net::{InterfaceId, Net};
+use crate::reuseport::Group;
 use crate::socket::{Ready, SocketId, SocketKind};
 
 /// The link a socket address speaks of: zone 0 is none, zone n the interface n - 1.
@@ -136,11 +137,11 @@ impl Udp {
             socket.scope = Some(path.interface);
         }
         socket.path = Some((dst, path));
-        if self.ports.join(&mut self.sockets, at) {
-            return Ok(());
+        let joined = self.ports.join(&mut self.sockets, at);
+        if joined.is_err() {
+            self.disconnect(id)?;
         }
-        self.disconnect(id)?;
-        Err(SocketError::NoBuffers)
+        joined
     }
 
     /// Forgets the peer: the socket hears everybody again, at the address it was bound to (connect to AF_UNSPEC).
@@ -151,11 +152,7 @@ impl Udp {
         socket.local = socket.bound;
         socket.remote_port = 0;
         socket.path = None;
-        if self.ports.join(&mut self.sockets, at) {
-            Ok(())
-        } else {
-            Err(SocketError::NoBuffers)
-        }
+        self.ports.join(&mut self.sockets, at)
     }
 
     /// Checks where a socket wants to send, and gives the address.
@@ -305,6 +302,16 @@ impl Udp {
             .swap_remove(place.ok_or(SocketError::AddrNotAvailable)?);
         net.leave_group(core, interface, group);
         Ok(())
+    }
+
+    /// The sockets that share an address with this one by SO_REUSEPORT.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it was not bound with that option, or is connected.
+    pub(crate) fn share(&mut self, id: SocketId) -> Result<&mut Group, SocketError> {
+        let at = self.at(id)?;
+        let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
+        self.ports.share(socket).ok_or(SocketError::InvalidInput)
     }
 
     /// Readiness now.

@@ -84,7 +84,7 @@ impl Table {
             }
             None => (socket.bound, 0),
         };
-        assert!(self.ports.join(&mut self.sockets, key.index));
+        self.ports.join(&mut self.sockets, key.index).unwrap();
     }
 
     fn close(&mut self, key: Key) {
@@ -207,8 +207,8 @@ fn sharing() {
             local_port: 53,
             remote_port: 1000,
         };
-        let at = t.ports.lookup(&t.sockets, &tuple).unwrap();
-        assert_eq!(t.ports.lookup(&t.sockets, &tuple), Some(at));
+        let at = t.ports.lookup(&t.sockets, &tuple, None).unwrap();
+        assert_eq!(t.ports.lookup(&t.sockets, &tuple, None), Some(at));
         hits[keys.iter().position(|k| k.index == at).unwrap()] += 1;
     }
     assert!(hits.iter().all(|&n| (350..650).contains(&n)), "{hits:?}");
@@ -221,7 +221,7 @@ fn sharing() {
         local_port: 53,
         remote_port: 1,
     };
-    assert_eq!(t.ports.lookup(&t.sockets, &tuple), Some(last.index));
+    assert_eq!(t.ports.lookup(&t.sockets, &tuple, None), Some(last.index));
 }
 
 const ADDRS: [&str; 6] = [
@@ -329,7 +329,7 @@ proptest! {
                 Op::Lookup(a, b, local_port, remote_port) => {
                     let tuple = Tuple { local: locals[a], remote: remotes[b], local_port, remote_port };
                     let best = live.iter().filter_map(|&k| score(t.sockets.get(k).unwrap(), &tuple)).max();
-                    let found = t.ports.lookup(&t.sockets, &tuple);
+                    let found = t.ports.lookup(&t.sockets, &tuple, None);
                     prop_assert_eq!(found.map(|at| score(t.sockets.at(at).unwrap(), &tuple).unwrap()), best);
                     let mut all = Vec::new();
                     t.ports.each(&t.sockets, &tuple, |at| all.push(at));

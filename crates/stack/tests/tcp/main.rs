@@ -27,6 +27,7 @@ mod open;
 mod pacing;
 mod recovery;
 mod requirements;
+mod reuseport;
 mod rig;
 mod robust;
 mod routes;

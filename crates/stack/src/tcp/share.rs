@@ -1,0 +1,266 @@
+//! Listeners that share an address and port (SO_REUSEPORT): which of them a segment is for, and who inherits what waits at one
+//! that is closed (Linux's `tcp_migrate_req`).
+//!
+//! What does not live here: the ways to choose (`reuseport`), what a listener does with a segment (`listen`).
+//!
+//! Invariant: the table of listeners has one entry for each address and port: the group's, by one of its members.
+
+use base::Chain;
+use base::Instant;
+use wire::Addr;
+
+use crate::context::Core;
+use crate::error::SocketError;
+use crate::net::Net;
+use crate::reuseport::{Group, Tuple, View};
+use crate::socket::SocketId;
+use crate::stats::Count;
+
+use super::Tcp;
+use super::listen::Listener;
+use super::record::{NONE, flag};
+use super::segment::{Segment, flow_bytes};
+
+/// Listeners with one address and port.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    group: Group,
+    /// Until then an ACK may carry a cookie of one of them.
+    cookies_until: Instant,
+}
+
+/// A segment as far as it says which listener it is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) remote: (Addr, u16),
+    pub(super) local: (Addr, u16),
+    /// Of the tuple.
+    pub(super) hash: u64,
+    /// What is at hand of the payload, and how much there is of it; `None` for what is no segment.
+    pub(super) data: Option<(&'a [u8], usize)>,
+}
+
+impl<'a> Caller<'a> {
+    pub(super) fn of(core: &'a Core, seg: &Segment, data: &Chain) -> Self {
+        let headers = usize::from(seg.headers);
+        let payload = core.pool.first(data).get(headers..).unwrap_or_default();
+        Self {
+            remote: (seg.src, seg.src_port),
+            local: (seg.dst, seg.dst_port),
+            hash: seg.hash,
+            data: Some((payload, seg.len as usize)),
+        }
+    }
+
+    fn view(&self) -> View<'a> {
+        let ends = |(addr, port): (Addr, u16)| (addr.to_ip(), port).into();
+        View {
+            tuple: Tuple {
+                local: ends(self.local),
+                remote: ends(self.remote),
+            },
+            hash: self.hash,
+            data: self.data,
+            core: 0,
+        }
+    }
+}
+
+impl Tcp {
+    /// Of the listeners that share an address with `listener` the one a segment is for.
+    #[inline]
+    pub(super) fn one_of(&self, listener: u32, caller: &Caller<'_>) -> u32 {
+        match self.listeners.at(listener) {
+            Some(l) if l.share != NONE => self.member_of(l.share, caller).unwrap_or(listener),
+            _ => listener,
+        }
+    }
+
+    #[cold]
+    fn member_of(&self, share: u32, caller: &Caller<'_>) -> Option<u32> {
+        self.shares.at(share)?.group.pick(&caller.view())
+    }
+
+    /// Enters a new listener into the group of `found`, which has its address and port, or makes one.
+    ///
+    /// # Errors
+    /// `NoMemory` when the group is full.
+    pub(super) fn join_share(&mut self, index: u32, found: Option<u32>) -> Result<(), SocketError> {
+        let found = found.and_then(|other| self.listeners.at(other));
+        let share = match found {
+            Some(other) => other.share,
+            None => {
+                let fresh = self.shares.insert(Share::default());
+                fresh.ok_or(SocketError::NoBuffers)?.index
+            }
+        };
+        let record = self.shares.at_mut(share).ok_or(SocketError::AddrInUse)?;
+        record.group.join(index)?;
+        if let Some(l) = self.listeners.at_mut(index) {
+            l.share = share;
+        }
+        Ok(())
+    }
+
+    /// Takes a listener out of its group; one of those that stay, if any does.
+    pub(super) fn leave_share(&mut self, index: u32) -> Option<u32> {
+        let share = self.listeners.at_mut(index)?;
+        let share = core::mem::replace(&mut share.share, NONE);
+        let record = self.shares.at_mut(share)?;
+        record.group.leave(index);
+        let stays = record.group.any();
+        if stays.is_none() {
+            self.shares.remove_at(share);
+        }
+        stays
+    }
+
+    /// The group of a listener.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it was opened without the option, `BadSocket`.
+    pub(crate) fn share(&mut self, id: SocketId) -> Result<&mut Group, SocketError> {
+        let share = self.listener(id)?.share;
+        let record = self.shares.at_mut(share);
+        record
+            .map(|record| &mut record.group)
+            .ok_or(SocketError::InvalidInput)
+    }
+
+    /// Until when an ACK for a listener may carry a cookie: any of its group may have sent it.
+    pub(super) fn cookies_until(&self, l: &Listener) -> Instant {
+        let shared = self.shares.at(l.share);
+        shared.map_or(l.cookies_until, |s| s.cookies_until.max(l.cookies_until))
+    }
+
+    /// A cookie was sent that is good until then.
+    pub(super) fn expect_cookies(&mut self, listener: u32, until: Instant) {
+        let Some(l) = self.listeners.at_mut(listener) else {
+            return;
+        };
+        l.cookies_until = until;
+        if let Some(shared) = self.shares.at_mut(l.share) {
+            shared.cookies_until = until;
+        }
+    }
+
+    /// Moves what waits at a listener that goes to those of `heir`'s group, by the tuple, or to any that has room: established
+    /// connections, and half-open ones. What finds no room stays.
+    pub(super) fn migrate(&mut self, core: &mut Core, listener: u32, heir: u32) {
+        let mut left = self.listeners.at(listener).map_or(0, |l| l.queued);
+        while left > 0 {
+            left -= 1;
+            let Some(index) = self.pop_accept(listener) else {
+                break;
+            };
+            let room = |l: &Listener| l.queued <= l.backlog;
+            let to = self.heir_of_connection(index, heir, room);
+            core.count(moved(to.is_some()));
+            let to = to.unwrap_or(listener);
+            if let Some(tcb) = self.conns.at_mut(index) {
+                tcb.flags |= flag::UNACCEPTED;
+                tcb.token = u64::from(to);
+            }
+            self.enqueue_accept(to, index);
+        }
+        let mine = self.halves.iter();
+        let mine = mine.filter(|(_, h)| u32::from(h.listener) == listener);
+        let mine: Vec<u32> = mine.map(|(key, _)| key.index).collect();
+        for index in mine {
+            let room = |l: &Listener| l.half_open <= l.backlog;
+            let to = self.heir_of_half_open(index, heir, room);
+            core.count(moved(to.is_some()));
+            let (Some(to), Some(h)) = (to, self.halves.at_mut(index)) else {
+                continue;
+            };
+            h.listener = to as u16;
+            let young = u32::from(h.retries == 0);
+            if let Some(l) = self.listeners.at_mut(to) {
+                l.half_open += 1;
+                l.young += young;
+            }
+            if let Some(l) = self.listeners.at_mut(listener) {
+                l.half_open = l.half_open.saturating_sub(1);
+                l.young = l.young.saturating_sub(young);
+            }
+        }
+    }
+
+    fn heir_of_connection(
+        &self,
+        index: u32,
+        heir: u32,
+        room: impl Fn(&Listener) -> bool,
+    ) -> Option<u32> {
+        let tcb = self.conns.at(index)?;
+        let local = self.profiles.get(tcb.profile).local;
+        let remote = (tcb.remote, tcb.remote_port);
+        self.heir_of(remote, (local, tcb.local_port), heir, room)
+    }
+
+    fn heir_of_half_open(
+        &self,
+        index: u32,
+        heir: u32,
+        room: impl Fn(&Listener) -> bool,
+    ) -> Option<u32> {
+        let h = self.halves.at(index)?;
+        let local = self.profiles.get(h.profile).local;
+        let remote = (h.remote, h.remote_port);
+        self.heir_of(remote, (local, h.local_port), heir, room)
+    }
+
+    /// The listener of `heir`'s group that a tuple belongs to, or another that has room.
+    fn heir_of(
+        &self,
+        remote: (Addr, u16),
+        local: (Addr, u16),
+        heir: u32,
+        room: impl Fn(&Listener) -> bool,
+    ) -> Option<u32> {
+        let flow = flow_bytes(&remote.0, remote.1, &local.0, local.1);
+        let caller = Caller {
+            remote,
+            local,
+            hash: self.flows.hash(&flow),
+            data: None,
+        };
+        let has_room = |at: &u32| self.listeners.at(*at).is_some_and(&room);
+        let named = self.one_of(heir, &caller);
+        if has_room(&named) {
+            return Some(named);
+        }
+        let share = self.shares.at(self.listeners.at(heir)?.share)?;
+        share.group.members().find(has_room)
+    }
+
+    /// Resets the connections that wait at a listener, and forgets the half-open ones.
+    pub(super) fn refuse_waiting(&mut self, core: &mut Core, net: &mut Net, listener: u32) {
+        while let Some(index) = self.pop_accept(listener) {
+            self.abort_at(core, net, index);
+        }
+        // Closing a listener is rare; the half-open table is small and bounded.
+        let mine: Vec<u32> = self
+            .halves
+            .iter()
+            .filter(|(_, h)| u32::from(h.listener) == listener)
+            .map(|(k, _)| k.index)
+            .collect();
+        for index in mine {
+            self.forget_half_open(core, index);
+        }
+    }
+
+    /// Listeners less those that are found by way of another, for the audit.
+    pub(super) fn addresses_listened(&self) -> u32 {
+        let alone = self.listeners.iter().filter(|(_, l)| l.share == NONE);
+        alone.count() as u32 + self.shares.len()
+    }
+}
+
+fn moved(moved: bool) -> Count {
+    match moved {
+        true => Count::TcpMigrateReqSuccess,
+        false => Count::TcpMigrateReqFailure,
+    }
+}

@@ -1,0 +1,256 @@
+//! Listeners that share an address and port (SO_REUSEPORT).
+
+use stack::{Count, Filter, Instruction, Selector, SocketError, SocketId, TcpOptions, TcpTunables};
+use wire::tcp::Options;
+
+use crate::rig::{ACK, LOCAL, RST, Rig, SYN, Seg, config};
+
+fn sharing() -> TcpOptions {
+    TcpOptions {
+        reuse_port: true,
+        ..TcpOptions::default()
+    }
+}
+
+fn group(rig: &mut Rig, members: usize, backlog: usize) -> Vec<SocketId> {
+    (0..members)
+        .map(|_| rig.listen(backlog, &sharing()))
+        .collect()
+}
+
+fn count(rig: &Rig, what: Count) -> u64 {
+    rig.host.stats().counts.get(what)
+}
+
+fn syn(rig: &mut Rig, port: u16) -> Seg {
+    rig.peer_port = port;
+    rig.send(999, 0, SYN, &[]);
+    rig.expect()
+}
+
+/// A connection from this port, established and not accepted.
+fn connect(rig: &mut Rig, port: u16) -> Seg {
+    let answer = syn(rig, port);
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    answer
+}
+
+/// The peer's ports that each listener accepts.
+fn taken(rig: &mut Rig, listeners: &[SocketId]) -> Vec<Vec<u16>> {
+    let mut all = Vec::new();
+    for &listener in listeners {
+        let mut ports = Vec::new();
+        while let Ok((socket, peer)) = rig.host.tcp_accept(rig.now, listener) {
+            ports.push(peer.port());
+            rig.host.abort(rig.now, socket).unwrap();
+            rig.pump();
+            while rig.next().is_some() {}
+        }
+        all.push(ports);
+    }
+    rig.host.audit().unwrap();
+    all
+}
+
+#[test]
+fn only_who_says_so_shares() {
+    let mut rig = Rig::new();
+    let local = LOCAL.parse().unwrap();
+    let any = "0.0.0.0:80".parse().unwrap();
+    let plain = TcpOptions::default();
+    let listen =
+        |rig: &mut Rig, at, options: &TcpOptions| rig.host.tcp_listen(rig.now, at, 1, options);
+    let first = listen(&mut rig, local, &sharing()).unwrap();
+    assert_eq!(listen(&mut rig, local, &plain), Err(SocketError::AddrInUse));
+    assert_eq!(listen(&mut rig, any, &plain), Err(SocketError::AddrInUse));
+    let second = listen(&mut rig, local, &sharing()).unwrap();
+    let third = listen(&mut rig, any, &sharing()).unwrap();
+    assert_eq!(
+        rig.host.reuseport_members(first),
+        Ok(2),
+        "not those of another address"
+    );
+    for listener in [first, second, third] {
+        rig.host.close(rig.now, listener).unwrap();
+        rig.host.audit().unwrap();
+    }
+    let alone = listen(&mut rig, local, &plain).unwrap();
+    assert_eq!(
+        listen(&mut rig, local, &sharing()),
+        Err(SocketError::AddrInUse)
+    );
+    let refused = rig.host.reuseport_select(alone, Selector::Standby);
+    assert_eq!(refused, Err(SocketError::InvalidInput));
+}
+
+/// Each tuple has its member; who goes takes no tuple of the others along.
+#[test]
+fn tuples_are_divided_and_stay() {
+    let mut rig = Rig::new();
+    let mut listeners = group(&mut rig, 4, 200);
+    let all = |rig: &mut Rig, listeners: &[SocketId]| {
+        (1..=400).for_each(|port| drop(connect(rig, port)));
+        taken(rig, listeners)
+    };
+    let before = all(&mut rig, &listeners);
+    assert!(before.iter().all(|ports| (60..140).contains(&ports.len())));
+    assert_eq!(all(&mut rig, &listeners), before);
+    rig.host.close(rig.now, listeners.remove(1)).unwrap();
+    let after = all(&mut rig, &listeners);
+    for (stayed, has) in [0, 2, 3].into_iter().zip(&after) {
+        assert!(before[stayed].iter().all(|port| has.contains(port)));
+    }
+    assert_eq!(after.iter().map(Vec::len).sum::<usize>(), 400);
+}
+
+#[test]
+fn the_next_takes_over_when_the_first_goes() {
+    let mut rig = Rig::new();
+    let listeners = group(&mut rig, 3, 8);
+    rig.host
+        .reuseport_select(listeners[2], Selector::Standby)
+        .unwrap();
+    for first in 0..3 {
+        (1..5).for_each(|port| drop(connect(&mut rig, port)));
+        let counts: Vec<usize> = taken(&mut rig, &listeners).iter().map(Vec::len).collect();
+        let mut expected = vec![0; 3];
+        expected[first] = 4;
+        assert_eq!(counts, expected);
+        rig.host.close(rig.now, listeners[first]).unwrap();
+    }
+    rig.send(999, 0, SYN, &[]);
+    assert!(rig.expect().is(RST | ACK));
+}
+
+/// What a program says: here by the peer's port, and by the first byte, of which a SYN has none (so 0).
+#[test]
+fn programs_choose() {
+    let mut rig = Rig::new();
+    let listeners = group(&mut rig, 3, 8);
+    let by_port = Selector::Program(Box::new(|tuple, _| usize::from(tuple.remote.port()) % 3));
+    rig.host.reuseport_select(listeners[0], by_port).unwrap();
+    (1..=6).for_each(|port| drop(connect(&mut rig, port)));
+    let ports = taken(&mut rig, &listeners);
+    assert_eq!(ports, [vec![3, 6], vec![1, 4], vec![2, 5]]);
+    let op = |code, k| Instruction {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let last = Filter::new(&[op(0x06, 2)]).unwrap();
+    rig.host
+        .reuseport_select(listeners[0], Selector::Filter(last))
+        .unwrap();
+    (1..=3).for_each(|port| drop(connect(&mut rig, port)));
+    assert_eq!(taken(&mut rig, &listeners)[2], [1, 2, 3]);
+    let first_byte = Filter::new(&[op(0x30, 0), op(0x16, 0)]).unwrap();
+    rig.host
+        .reuseport_select(listeners[0], Selector::Filter(first_byte))
+        .unwrap();
+    (1..=3).for_each(|port| drop(connect(&mut rig, port)));
+    assert_eq!(taken(&mut rig, &listeners)[0], [1, 2, 3]);
+    assert_eq!(rig.host.reuseport_forget_program(listeners[1]), Ok(()));
+    let none = rig.host.reuseport_forget_program(listeners[1]);
+    assert_eq!(none, Err(SocketError::NotFound));
+}
+
+/// Linux's tcp_migrate_req: established and half-open connections of a listener that is closed go to the others.
+#[test]
+fn what_waits_at_a_closed_listener_migrates() {
+    let mut rig = Rig::new();
+    let listeners = group(&mut rig, 2, 64);
+    rig.host
+        .reuseport_select(listeners[0], Selector::Standby)
+        .unwrap();
+    (1..=10).for_each(|port| drop(connect(&mut rig, port)));
+    let half = syn(&mut rig, 50);
+    assert_eq!(rig.host.tcp_occupancy().half_open, 1);
+    rig.host.close(rig.now, listeners[0]).unwrap();
+    rig.host.audit().unwrap();
+    rig.pump();
+    rig.silence();
+    rig.peer_port = 50;
+    rig.send(1000, half.seq + 1, ACK, b"hello");
+    assert!(rig.expect().is(ACK));
+    let ports = taken(&mut rig, &listeners[1..]);
+    assert_eq!(ports[0], (1..=10).chain([50]).collect::<Vec<u16>>());
+    assert_eq!(count(&rig, Count::TcpMigrateReqSuccess), 11);
+    assert_eq!(count(&rig, Count::TcpMigrateReqFailure), 0);
+    rig.host.close(rig.now, listeners[1]).unwrap();
+    rig.assert_empty();
+}
+
+/// Nobody gets more than its backlog: what finds no room is reset, as at a listener without others.
+#[test]
+fn what_finds_no_room_does_not_migrate() {
+    let mut rig = Rig::new();
+    let first = rig.listen(8, &sharing());
+    let second = rig.listen(2, &sharing());
+    rig.host.reuseport_select(first, Selector::Standby).unwrap();
+    (1..=5).for_each(|port| drop(connect(&mut rig, port)));
+    rig.host.close(rig.now, first).unwrap();
+    rig.pump();
+    let resets: Vec<Seg> = core::iter::from_fn(|| rig.next()).collect();
+    assert!(resets.len() == 2 && resets.iter().all(|seg| seg.has(RST)));
+    assert_eq!(count(&rig, Count::TcpMigrateReqFailure), 2);
+    assert_eq!(taken(&mut rig, &[second]), [[1, 2, 3]]);
+}
+
+#[test]
+fn without_migrate_req_they_are_reset() {
+    let mut config = config();
+    config.tcp = TcpTunables {
+        migrate_req: 0,
+        ..config.tcp
+    };
+    let mut rig = Rig::with(config);
+    let listeners = group(&mut rig, 2, 8);
+    rig.host
+        .reuseport_select(listeners[0], Selector::Standby)
+        .unwrap();
+    connect(&mut rig, 1);
+    rig.host.close(rig.now, listeners[0]).unwrap();
+    rig.pump();
+    assert!(rig.expect().has(RST));
+    assert_eq!(taken(&mut rig, &listeners[1..]), [[0_u16; 0]]);
+}
+
+/// A cookie of a listener that is gone is good at the one that has its tuples now.
+#[test]
+fn a_cookie_finds_who_has_the_tuple_now() {
+    let mut config = config();
+    config.tcp.syncookies = 2;
+    let mut rig = Rig::with(config);
+    let listeners = group(&mut rig, 2, 8);
+    rig.host
+        .reuseport_select(listeners[0], Selector::Standby)
+        .unwrap();
+    let answer = syn(&mut rig, 7);
+    assert_eq!(rig.host.tcp_occupancy().half_open, 0);
+    rig.host.close(rig.now, listeners[0]).unwrap();
+    rig.send(1000, answer.seq + 1, ACK, &[]);
+    rig.silence();
+    assert_eq!(taken(&mut rig, &listeners[1..]), [[7]]);
+}
+
+/// Each member's own options hold for what it takes: TCP_MAXSEG, and how many may wait.
+#[test]
+fn members_have_options_of_their_own() {
+    let mut rig = Rig::new();
+    let small = TcpOptions {
+        max_segment: Some(500),
+        ..sharing()
+    };
+    let listeners = [rig.listen(8, &sharing()), rig.listen(1, &small)];
+    let by_port = Selector::Program(Box::new(|tuple, _| usize::from(tuple.remote.port()) % 2));
+    rig.host.reuseport_select(listeners[0], by_port).unwrap();
+    let mss = |seg: &Seg| seg.options.mss;
+    let (even, odd) = (connect(&mut rig, 2), connect(&mut rig, 1));
+    assert_eq!((mss(&even), mss(&odd)), (Some(1460), Some(500)));
+    connect(&mut rig, 3);
+    rig.peer_port = 5;
+    rig.send_with(999, 0, SYN, &[], Options::default());
+    rig.silence();
+    assert_eq!(taken(&mut rig, &listeners), [vec![2], vec![1, 3]]);
+}
