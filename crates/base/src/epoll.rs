@@ -16,6 +16,7 @@
 //! Invariant: what raising and waiting cost does not depend on items that are idle; neither allocates.
 //! Invariant: sets nest without loops, and at most [`MAX_NESTS`] deep, so that recursion ends.
 
+mod call;
 mod nest;
 #[cfg(test)]
 mod tests;
@@ -180,6 +181,13 @@ struct Set {
     /// Callers that wait for it, and those of them that were woken.
     waiting: u32,
     woken: u32,
+    /// Its owner asks to hear when it was told something ([`Epoll::report`]).
+    reports: bool,
+    /// It is on the list of those that were, and who comes behind it.
+    called: bool,
+    behind: u32,
+    /// It watches more than is here, which its owner knows by this word.
+    outside: Option<u64>,
     /// Which search of sets saw it last, and how deep it was found to be.
     checked: u32,
     depth: u8,
@@ -261,6 +269,8 @@ pub struct Epoll {
     items: Slab<Item>,
     /// Items by set, source and tag.
     index: FlowTable,
+    /// Sets that were told something, and report it.
+    called: Ends,
     /// Searches of sets so far.
     searches: u32,
 }
@@ -278,6 +288,7 @@ impl Epoll {
             sources: Slab::with_capacity(sets.saturating_add(items).saturating_add(1)),
             items: Slab::with_capacity(items),
             index: FlowTable::with_capacity(items, key),
+            called: Ends::EMPTY,
             searches: 0,
         }
     }
@@ -298,6 +309,10 @@ impl Epoll {
             nested: Ends::EMPTY,
             waiting: 0,
             woken: 0,
+            reports: false,
+            called: false,
+            behind: NONE,
+            outside: None,
             checked: 0,
             depth: 0,
         })?;
@@ -323,6 +338,7 @@ impl Epoll {
             }
             self.remove(first);
         }
+        self.uncall(set.0.index);
         self.forget_watchers(source);
         self.sources.remove_at(source);
         self.sets.remove(set.0);
@@ -601,6 +617,11 @@ impl Epoll {
     }
 
     fn level_of_set(&mut self, set: u32, poll: &mut dyn FnMut(u64) -> u32) -> u32 {
+        if let Some(word) = self.sets.at(set).and_then(|set| set.outside)
+            && poll(word) & EPOLLIN != 0
+        {
+            return EPOLLIN | EPOLLRDNORM;
+        }
         while let Some(first) = self.sets.at(set).map(|set| set.ready.first)
             && first != NONE
         {
@@ -652,7 +673,10 @@ impl Epoll {
             record.waiting -= 1;
             record.woken += 1;
         }
-        let source = record.source;
+        let (source, reports) = (record.source, record.reports);
+        if reports {
+            self.call(set);
+        }
         if self.is_watched(source) {
             self.wake(source, EPOLLIN);
         }

@@ -5,7 +5,7 @@
 //!
 //! What does not live here: protocols (`stack`), devices (`port`), the faces of std and tokio (`millstream`).
 //!
-//! Invariant: a shard is never shared between threads; handles reach it through its mailbox.
+//! Invariant: one thread at a time has a shard; handles reach it through its mailbox.
 //! Invariant: `now` is read once a turn.
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,7 @@ pub use app::{App, ShardCx};
 pub use clock::Clock;
 pub use mailbox::PostError;
 pub use reply::Reply;
-pub use shard::{BusyPoll, Shard, ShardError, ShardOptions, random_seed};
+pub use shard::{Bed, BusyPoll, Shard, ShardError, ShardOptions, random_seed};
 pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use sockets::{
     Bell, Driver, Limits, Notice, Opening, Selector, Sockets, TcpListenerSocket, TcpSocket,

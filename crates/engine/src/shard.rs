@@ -10,13 +10,14 @@
 //! Invariant: a port gives at most one batch a turn, so every port, message and timer gets its share.
 //! Invariant: nothing here sleeps while a port, the mailbox, the send lists or the application have work.
 
+mod lent;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{BATCH, Batch, Instant};
 use port::Port;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use stack::{Config, ConfigError, Host, InterfaceConfig, InterfaceId};
@@ -28,6 +29,8 @@ use crate::reply::Sender;
 use crate::snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 use crate::sockets::{Driver, Limits, Notice, Sockets};
 use crate::thread::ShardHandle;
+
+pub use lent::Bed;
 
 /// Events given to the application in one turn; what is beyond waits for the next.
 const EVENTS_A_TURN: usize = 4 * BATCH;
@@ -354,15 +357,7 @@ impl<A: App> Shard<A> {
 
     /// Runs one turn; whether it found anything to do. For callers with a loop of their own: sleep is [`Shard::rest`]'s.
     pub fn turn(&mut self) -> bool {
-        let before = self.now;
-        self.now = self.clock.now();
-        // A turn is charged when the next one begins, so that one reading of the clock serves both.
-        let meter = if self.worked {
-            &mut self.meters.busy
-        } else {
-            &mut self.meters.idle
-        };
-        *meter += self.now - before;
+        self.read_clock();
         self.meters.turns += 1;
         self.within = None;
         let mut work = self.receive();
@@ -380,6 +375,19 @@ impl<A: App> Shard<A> {
             self.meters.idle_turns += 1;
         }
         work
+    }
+
+    /// What passed since is charged to the last turn.
+    fn read_clock(&mut self) {
+        let before = self.now;
+        self.now = self.clock.now();
+        // So one reading of the clock serves the end of a turn and the beginning of the next.
+        let meter = if self.worked {
+            &mut self.meters.busy
+        } else {
+            &mut self.meters.idle
+        };
+        *meter += self.now - before;
     }
 
     /// Takes what the ports have, in rounds over all of them, until a round brings little. Timers come after: an ACK that
@@ -481,38 +489,30 @@ impl<A: App> Shard<A> {
 
     fn sleep(&mut self, longest: Duration) {
         let started = self.clock.now();
-        let mut time = self.within.map_or(longest, |within| within.min(longest));
-        if let Some(deadline) = self.host.next_deadline() {
-            time = time.min(deadline - started);
-        }
-        let mut fds = Vec::with_capacity(self.ports.len() + 1);
-        fds.push(PollFd::from_borrowed_fd(
-            self.inbox.mailbox().wake().fd(),
-            PollFlags::IN,
-        ));
-        for slot in self.ports.iter().filter(|slot| !slot.failed) {
-            match slot.port.sleep_fd() {
-                Some(fd) => fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-                None => time = time.min(LOOK_AGAIN),
-            }
-            if !slot.tx.is_empty() {
-                time = time.min(LOOK_AGAIN);
-            }
-        }
-        let timeout = Timespec {
-            tv_sec: time.as_secs() as i64,
-            tv_nsec: time.subsec_nanos().into(),
-        };
-        // An interrupted sleep is a short sleep.
-        let _ = poll(&mut fds, Some(&timeout));
-        if fds[0].revents().contains(PollFlags::IN) {
-            self.inbox.mailbox().wake().drain();
-        }
-        drop(fds);
+        let time = self.time_to_sleep(longest, started);
+        let live = self.ports.iter().filter(|slot| !slot.failed);
+        lent::sleep(
+            self.inbox.mailbox().wake(),
+            live.filter_map(|slot| slot.port.sleep_fd()),
+            time,
+        );
         self.meters.sleeps += 1;
         self.meters.busy += started - self.now;
         self.now = self.clock.now();
         self.meters.idle += self.now - started;
+    }
+
+    fn time_to_sleep(&self, longest: Duration, now: Instant) -> Duration {
+        let mut time = self.within.map_or(longest, |within| within.min(longest));
+        if let Some(deadline) = self.host.next_deadline() {
+            time = time.min(deadline - now);
+        }
+        for slot in self.ports.iter().filter(|slot| !slot.failed) {
+            if slot.port.sleep_fd().is_none() || !slot.tx.is_empty() {
+                time = time.min(LOOK_AGAIN);
+            }
+        }
+        time
     }
 
     /// Takes failed ports out of the sleep; an error when none is left.

@@ -77,6 +77,11 @@ impl<C> ShardHandle<C> {
     pub fn stop(&self) {
         self.mailbox.stop();
     }
+
+    /// Wakes the shard's thread if it sleeps: there is something for it in the host.
+    pub fn nudge(&self) {
+        self.mailbox.wake().notify();
+    }
 }
 
 /// A shard that runs in its own thread. Dropping it stops the shard and waits for it.

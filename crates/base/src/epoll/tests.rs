@@ -650,3 +650,77 @@ fn random_programs_end_as_in_the_model() {
         assert!(ended.is_ok(), "seed {seed}");
     }
 }
+
+#[test]
+fn who_sleeps_elsewhere_hears_once_of_each_set() {
+    let (mut epoll, set, sources, levels) = watching(2, EPOLLIN);
+    let silent = epoll.create().unwrap();
+    for which in [set, silent] {
+        let _ = epoll.add(
+            which,
+            (sources[0], 9),
+            wanted(EPOLLIN, 9),
+            &mut levels.poll(),
+        );
+    }
+    epoll.raise(sources[0], EPOLLIN);
+    assert_eq!(epoll.next_called(), None, "nobody asked");
+    epoll.report(set);
+    for source in &sources {
+        epoll.raise(*source, EPOLLIN);
+    }
+    assert_eq!(epoll.next_called(), Some(set));
+    assert_eq!(epoll.next_called(), None);
+    // One that ends is called no more, wherever it stands.
+    let others: Vec<SetId> = (0..3).map(|_| epoll.create().unwrap()).collect();
+    for other in &others {
+        epoll.report(*other);
+        epoll
+            .add(
+                *other,
+                (sources[1], 9),
+                wanted(EPOLLIN, 9),
+                &mut levels.poll(),
+            )
+            .unwrap();
+    }
+    for (gone, other) in others.iter().enumerate() {
+        epoll.raise(sources[1], EPOLLIN);
+        epoll.destroy(*other);
+        let called = std::iter::from_fn(|| epoll.next_called()).count();
+        assert_eq!(called, 3 - gone, "the first set, and those that are left");
+    }
+}
+
+#[test]
+fn what_a_set_watches_elsewhere_is_told_by_sets_around_it() {
+    let (mut epoll, inner, _, levels) = watching(1, EPOLLIN);
+    let outer = epoll.create().unwrap();
+    let source = epoll.source_of(inner).unwrap();
+    let as_item = wanted(EPOLLIN, 5);
+    epoll
+        .add(outer, (source, 5), as_item, &mut levels.poll())
+        .unwrap();
+    assert_eq!(epoll.watchers(source).collect::<Vec<_>>(), [outer]);
+    // Leaf 0 plays the part of what is elsewhere.
+    epoll.set_outside(inner, 0);
+    levels.set(0, EPOLLIN);
+    assert_eq!(
+        take(&mut epoll, outer, 9, &levels),
+        [],
+        "nobody has said so"
+    );
+    epoll.raise_in(outer, (source, 5), EPOLLIN);
+    for _ in 0..2 {
+        assert_eq!(take(&mut epoll, outer, 9, &levels), [(EPOLLIN, 5)]);
+    }
+    assert_eq!(
+        take(&mut epoll, inner, 9, &levels),
+        [],
+        "its owner's affair"
+    );
+    levels.set(0, 0);
+    assert_eq!(take(&mut epoll, outer, 9, &levels), []);
+    epoll.raise_in(outer, (source, 6), EPOLLIN);
+    assert!(!epoll.may_be_ready(outer), "no such item");
+}
