@@ -42,6 +42,7 @@ numbers! {
     FAULT = EFAULT: "bad address",
     HOSTUNREACH = EHOSTUNREACH: "no route to host",
     INPROGRESS = EINPROGRESS: "operation now in progress",
+    INTR = EINTR: "interrupted system call",
     INVAL = EINVAL: "invalid argument",
     ISCONN = EISCONN: "transport endpoint is already connected",
     LOOP = ELOOP: "too many levels of symbolic links",
@@ -95,6 +96,12 @@ impl From<SocketError> for Errno {
             // The enum may grow: what has no number of its own is an argument that makes no sense.
             _ => Self::INVAL,
         }
+    }
+}
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self(error.raw_os_error())
     }
 }
 

@@ -89,6 +89,8 @@ pub(crate) struct Socket {
     pub(crate) notices: Notices,
     /// What concerns the layers below.
     pub(crate) network: Network,
+    /// Tells it from others that have, or had, its descriptor.
+    pub(crate) serial: u64,
     /// As which sets watch it, if any does.
     pub(crate) watched: Option<SourceId>,
     /// A fresh stream looks as if its peer had ended, too: it was shut, or its attempt failed and nobody has connected it since.
@@ -134,6 +136,7 @@ impl Socket {
             receive_buffer: None,
             notices: Notices::default(),
             network: Network::default(),
+            serial: 0,
             watched: None,
             looks_ended: false,
             shut_read: false,

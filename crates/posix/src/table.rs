@@ -1,16 +1,18 @@
 //! The descriptors: which socket each stands for.
 //!
-//! Every descriptor is a real one of the kernel's (an eventfd that nobody signals; for a set of `epoll_create` an empty one of the
-//! kernel's, where files of the kernel's will be), so that numbers cannot collide with those of files, whatever closes or polls
-//! them.
+//! Every descriptor is a real one of the kernel's (an eventfd that nobody signals; for a set of `epoll_create` one of the kernel's,
+//! where the kernel's own descriptors are), so that numbers cannot collide with those of files, whatever closes or polls them.
 //!
-//! What does not live here: what sockets do; what sets are (`base::epoll`).
+//! What does not live here: what sockets do; what sets are (`base::epoll`), and how both their sides go together (`sides`).
 //!
 //! Invariant: an address is in `ports` exactly while the socket bound or connected from it is in `sockets`.
+
+mod sides;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
 
 use base::SipKey;
 use base::epoll::{EPOLLERR, Epoll, RAISED_IN, RAISED_OUT, SetId};
@@ -18,7 +20,10 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use stack::{Event, Keepalive, Ready, SocketId};
 
 use crate::errno::{Errno, Result};
+use crate::foreign::is_open;
+use crate::joined::Joined;
 use crate::socket::{Kind, Socket, State};
+use crate::waiters::Waiters;
 
 /// Sets there may be, and descriptors in all of them together.
 const SETS: u32 = 1 << 16;
@@ -33,11 +38,30 @@ pub(crate) enum Place {
     Elsewhere,
 }
 
+/// What is known of a set besides what it watches.
+#[derive(Debug)]
+struct Watcher {
+    /// The epoll of the kernel's that the descriptor is.
+    place: OwnedFd,
+    id: SetId,
+    serial: u64,
+    /// It has, or had, descriptors of the kernel's; sets that have, at any depth.
+    kernel: bool,
+    inner: bool,
+    joined: Option<Arc<Joined>>,
+    alternate: bool,
+}
+
 /// The sockets of a process by descriptor.
 #[derive(Debug, Default)]
 pub struct Table {
     sockets: HashMap<i32, (OwnedFd, Socket)>,
-    set_of: HashMap<i32, (OwnedFd, SetId)>,
+    set_of: HashMap<i32, Watcher>,
+    fd_of: HashMap<SetId, i32>,
+    /// Who waits, in worlds where threads sleep.
+    pub(crate) waiters: Waiters,
+    /// Sockets and sets there have been.
+    serials: u64,
     /// The sets themselves, once there was one; elsewhere while they ask sockets what they are ready for.
     pub(crate) sets: Option<Box<Epoll>>,
     /// Port and descriptor of streams that are bound or connected.
@@ -82,6 +106,8 @@ impl Table {
         let Ok(fd) = i32::try_from(event.token) else {
             return;
         };
+        // Also who waits for the end of one that is closed.
+        self.waiters.ring(fd);
         if self.get(fd).ok().and_then(Socket::id) != Some(event.socket) {
             return;
         }
@@ -104,6 +130,16 @@ impl Table {
         let watched = self.get(fd).ok().and_then(|socket| socket.watched);
         if let (Some(source), Some(sets)) = (watched, &mut self.sets) {
             sets.raise(source, key);
+            self.announce();
+        }
+        self.waiters.ring(fd);
+    }
+
+    /// Tells a socket or a set from others that have, or had, the same descriptor; `None` when it is none of ours.
+    pub(crate) fn serial(&self, fd: i32) -> Option<u64> {
+        match self.sockets.get(&fd) {
+            Some((_, socket)) => Some(socket.serial),
+            None => self.set_of.get(&fd).map(|watcher| watcher.serial),
         }
     }
 
@@ -123,8 +159,8 @@ impl Table {
             return Ok(Place::Socket);
         }
         match self.set_of.get(&fd) {
-            Some((_, set)) => Ok(Place::Set(*set)),
-            None if fd >= 0 && is_open(fd) => Ok(Place::Elsewhere),
+            Some(watcher) => Ok(Place::Set(watcher.id)),
+            None if is_open(fd) => Ok(Place::Elsewhere),
             None => Err(Errno::BADF),
         }
     }
@@ -158,15 +194,17 @@ impl Table {
     }
 
     /// Gives a socket the lowest free descriptor.
-    pub(crate) fn insert(&mut self, socket: Socket, cloexec: bool) -> Result<i32> {
+    pub(crate) fn insert(&mut self, mut socket: Socket, cloexec: bool) -> Result<i32> {
         let flags = if cloexec {
             EventfdFlags::CLOEXEC
         } else {
             EventfdFlags::empty()
         };
-        let place = eventfd(0, flags).map_err(|e| Errno(e.raw_os_error()))?;
+        let place = eventfd(0, flags)?;
         let fd = place.as_raw_fd();
         self.forget_stale(fd);
+        self.serials += 1;
+        socket.serial = self.serials;
         self.sockets.insert(fd, (place, socket));
         Ok(fd)
     }
@@ -178,7 +216,7 @@ impl Table {
         } else {
             epoll::CreateFlags::empty()
         };
-        let place = epoll::create(flags).map_err(|e| Errno(e.raw_os_error()))?;
+        let place = epoll::create(flags)?;
         let fd = place.as_raw_fd();
         self.forget_stale(fd);
         // Its keys are the program's own: who would make them collide?
@@ -186,7 +224,18 @@ impl Table {
             .sets
             .get_or_insert_with(|| Box::new(Epoll::with_capacity(SETS, WATCHED, SipKey([0; 16]))));
         let set = sets.create().ok_or(Errno::NFILE)?;
-        self.set_of.insert(fd, (place, set));
+        self.fd_of.insert(set, fd);
+        self.serials += 1;
+        let watcher = Watcher {
+            place,
+            id: set,
+            serial: self.serials,
+            kernel: false,
+            inner: false,
+            joined: None,
+            alternate: false,
+        };
+        self.set_of.insert(fd, watcher);
         Ok(fd)
     }
 
@@ -196,9 +245,9 @@ impl Table {
             let _ = stale.into_raw_fd();
             self.release(&socket, fd);
         }
-        if let Some((stale, set)) = self.set_of.remove(&fd) {
-            let _ = stale.into_raw_fd();
-            self.end_set(set);
+        if let Some(stale) = self.set_of.remove(&fd) {
+            self.end_set(fd, &stale);
+            let _ = stale.place.into_raw_fd();
         }
     }
 
@@ -213,19 +262,25 @@ impl Table {
     /// Ends a set; whether there was one.
     pub(crate) fn remove_set(&mut self, fd: i32) -> bool {
         let removed = self.set_of.remove(&fd);
-        if let Some((_, set)) = &removed {
-            self.end_set(*set);
+        if let Some(watcher) = &removed {
+            self.end_set(fd, watcher);
         }
         removed.is_some()
     }
 
-    fn end_set(&mut self, set: SetId) {
+    fn end_set(&mut self, fd: i32, watcher: &Watcher) {
+        self.fd_of.remove(&watcher.id);
         if let Some(sets) = &mut self.sets {
-            sets.destroy(set);
+            sets.destroy(watcher.id);
         }
+        if let Some(joined) = &watcher.joined {
+            joined.end();
+        }
+        self.waiters.ring(fd);
     }
 
     fn release(&mut self, socket: &Socket, fd: i32) {
+        self.waiters.ring(fd);
         if let (Some(source), Some(sets)) = (socket.watched, &mut self.sets) {
             sets.close(source);
         }
@@ -288,11 +343,6 @@ impl Table {
         }
         Ok(())
     }
-}
-
-/// Whether a descriptor is one of the kernel's.
-fn is_open(fd: i32) -> bool {
-    std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok()
 }
 
 /// Whether two bound addresses have a packet in common.

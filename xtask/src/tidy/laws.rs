@@ -111,11 +111,12 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "posix",
         folder: "crates/posix",
-        uses: &["base", "stack"],
-        tests_use: &["interop"],
+        // The engine for the world of a host that runs. Descriptors of the program's are numbers, which the kernel is given as such.
+        uses: &["base", "engine", "stack"],
+        tests_use: &["interop", "wire"],
         borrows: Some(&["libc", "rustix"]),
         pure: false,
-        unsafe_in: &[],
+        unsafe_in: &["foreign"],
     },
     // C symbols over posix: nothing but an edge, and the clock behind it. Its test calls it as C would.
     Room {

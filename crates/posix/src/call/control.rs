@@ -92,7 +92,7 @@ pub fn close<W: World>(world: &mut W, fd: i32) -> Result<()> {
             let _ = world.host().tcp_set_cork(now, id, false);
         }
         if let (Kind::Stream, Some(time)) = (socket.kind, socket.tcp.linger) {
-            linger(world, id, time)?;
+            linger(world, fd, id, time)?;
         }
         let now = world.now();
         // It may have ended meanwhile.
@@ -104,7 +104,7 @@ pub fn close<W: World>(world: &mut W, fd: i32) -> Result<()> {
 
 /// SO_LINGER: waits until the peer has acknowledged all that was written and the end, whether or not the socket blocks. Unread
 /// data makes closing a reset, for which nobody waits.
-fn linger<W: World>(world: &mut W, id: SocketId, time: Duration) -> Result<()> {
+fn linger<W: World>(world: &mut W, fd: i32, id: SocketId, time: Duration) -> Result<()> {
     let unread = world.host().tcp_info(id).map_or(0, |info| info.unread);
     if time.is_zero() || unread > 0 {
         return Ok(());
@@ -114,9 +114,11 @@ fn linger<W: World>(world: &mut W, id: SocketId, time: Duration) -> Result<()> {
         return Ok(());
     }
     let patience = Patience::Until(now + time);
-    let waited = persist(world, patience, |world| match world.host().tcp_state(id) {
-        Ok(TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck) => Err(Errno::AGAIN),
-        _ => Ok(()),
+    let waited = persist(world, fd, patience, |world| {
+        match world.host().tcp_state(id) {
+            Ok(TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck) => Err(Errno::AGAIN),
+            _ => Ok(()),
+        }
     });
     match waited {
         Err(Errno::AGAIN) => Ok(()),

@@ -1,16 +1,24 @@
 //! epoll_create, epoll_ctl, epoll_wait and their relatives.
 //!
-//! What does not live here: sets (`base::epoll`), what sockets are ready for (`ready`), what raises them (`table`).
+//! The kernel's own descriptors are watched by the epoll of the kernel's that a set's descriptor is. What is ready on both sides is
+//! told in shares: each side in the order in which it became ready, and neither gets more than the other while both have enough.
+//!
+//! What does not live here: sets (`base::epoll`), their other side (`table::sides`), what sockets are ready for (`ready`), what
+//! raises them (`table`).
 
 use core::time::Duration;
 
 use base::Instant;
 use base::epoll::{Epoll, EpollEvent, Refused, SetId};
 
-use super::{Patience, persist, ready};
+use rustix::event::epoll::{self as kernel, EventData, EventFlags};
+use rustix::fs::{FileType, fstat};
+
+use super::{Patience, persist_on, ready};
 use crate::errno::{Errno, Result};
+use crate::foreign::{self, SignalMask};
 use crate::table::Place;
-use crate::world::World;
+use crate::world::{Awaited, Wait, World};
 
 /// Most events one call may ask for: their bytes are counted by an int.
 const MOST_EVENTS: usize = i32::MAX as usize / size_of::<libc::epoll_event>();
@@ -53,8 +61,9 @@ pub fn epoll_create1<W: World>(world: &mut W, flags: i32) -> Result<i32> {
 /// Adds a descriptor to a set, changes what is wanted of it, or takes it out, which needs no `event`.
 ///
 /// # Errors
-/// In this order: EFAULT (no event), EBADF, EPERM (a descriptor that is none of ours), EINVAL (`set` is none, or is `fd`; unknown
-/// operation; EPOLLEXCLUSIVE where it may not be), ELOOP, EEXIST or ENOENT, ENOSPC.
+/// In this order: EFAULT (no event), EBADF, EPERM (a file, which is always ready), EINVAL (`set` is none of ours, or is `fd`; unknown
+/// operation; EPOLLEXCLUSIVE where it may not be), ELOOP, EEXIST or ENOENT, ENOSPC. EMFILE and ENFILE when there are no descriptors
+/// left to join both sides of a set.
 pub fn epoll_ctl<W: World>(
     world: &mut W,
     set: i32,
@@ -68,8 +77,7 @@ pub fn epoll_ctl<W: World>(
     };
     let watcher = world.table().place(set)?;
     let source = match world.table().place(fd)? {
-        // The kernel's own find their place here when sets mix with them.
-        Place::Elsewhere => return Err(Errno::PERM),
+        Place::Elsewhere => return control_kernel(world, (set, watcher), operation, fd, wanted),
         Place::Set(inner) => world.table().epoll().and_then(|e| e.source_of(inner)),
         Place::Socket => world.table().get(fd)?.watched,
     };
@@ -77,8 +85,8 @@ pub fn epoll_ctl<W: World>(
         return Err(Errno::INVAL);
     };
     let tag = fd as u32;
-    with(world, |epoll, world| {
-        let poll = &mut |fd| ready::level(world, fd as i32).unwrap_or(0);
+    let controlled = with(world, |epoll, world| {
+        let poll = &mut |word| level_of(world, word);
         match operation {
             libc::EPOLL_CTL_ADD => {
                 let source = epoll.source(source, u64::from(tag)).ok_or(Errno::NOSPC)?;
@@ -93,7 +101,61 @@ pub fn epoll_ctl<W: World>(
             _ => return Err(Errno::INVAL),
         }
         Ok(())
-    })
+    });
+    let table = world.table();
+    table.announce();
+    controlled?;
+    match operation {
+        libc::EPOLL_CTL_ADD if table.is_mixed(fd) => {
+            let connected = table.connect(set, fd);
+            if let (Err(_), Some(epoll)) = (connected, table.epoll()) {
+                epoll.delete(watcher, source, tag)?;
+            }
+            connected
+        }
+        libc::EPOLL_CTL_DEL => {
+            table.disconnect(set, fd);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// epoll_ctl for one of the kernel's descriptors: the kernel's affair, and its order of checks.
+fn control_kernel<W: World>(
+    world: &mut W,
+    (set, place): (i32, Place),
+    operation: i32,
+    fd: i32,
+    wanted: EpollEvent,
+) -> Result<()> {
+    let file = foreign::borrow(fd).ok_or(Errno::BADF)?;
+    let Place::Set(_) = place else {
+        let kind = FileType::from_raw_mode(fstat(file)?.st_mode);
+        return Err(match kind {
+            FileType::RegularFile | FileType::Directory => Errno::PERM,
+            _ => Errno::INVAL,
+        });
+    };
+    let own = foreign::borrow(set).ok_or(Errno::BADF)?;
+    let data = EventData::new_u64(wanted.data);
+    let flags = EventFlags::from_bits_retain(wanted.events);
+    match operation {
+        libc::EPOLL_CTL_ADD => {
+            world.table().mix(set)?;
+            kernel::add(own, file, data, flags)?;
+        }
+        libc::EPOLL_CTL_MOD => kernel::modify(own, file, data, flags)?,
+        libc::EPOLL_CTL_DEL => kernel::delete(own, file)?,
+        _ => return Err(Errno::INVAL),
+    }
+    Ok(())
+}
+
+/// What the owner of a word is ready for: a socket, or a set's other side.
+fn level_of<W: World>(world: &mut W, word: u64) -> u32 {
+    let fd = word as i32;
+    ready::level(world, fd).unwrap_or_else(|| world.table().kernel_level(fd))
 }
 
 /// Waits until something in a set is ready, for `timeout_ms` at most, for ever if that is negative. How many of `events` were
@@ -108,18 +170,20 @@ pub fn epoll_wait<W: World>(
     timeout_ms: i32,
 ) -> Result<usize> {
     let timeout = u64::try_from(timeout_ms).ok();
-    epoll_pwait2(world, set, events, timeout.map(Duration::from_millis))
+    let timeout = timeout.map(Duration::from_millis);
+    epoll_pwait2(world, set, events, timeout, None)
 }
 
-/// As [`epoll_wait`], to the nanosecond; without a timeout for ever. Signals are the caller's affair.
+/// As [`epoll_wait`], to the nanosecond; without a timeout for ever. `mask` blocks signals while it sleeps, and no others.
 ///
 /// # Errors
-/// As [`epoll_wait`].
+/// As [`epoll_wait`]; EINTR when a signal ended the sleep; EMFILE and ENFILE when there are no descriptors left to sleep on.
 pub fn epoll_pwait2<W: World>(
     world: &mut W,
     set: i32,
     events: &mut [EpollEvent],
     timeout: Option<Duration>,
+    mask: Option<SignalMask>,
 ) -> Result<usize> {
     let place = world.table().place(set)?;
     let Place::Set(id) = place else {
@@ -133,12 +197,18 @@ pub fn epoll_pwait2<W: World>(
         Some(timeout) => Patience::Until(world.now() + timeout),
         None => Patience::Until(Instant::FAR),
     };
-    match take(world, id, events) {
+    match take(world, (set, id), events) {
         Err(Errno::AGAIN) => {}
         taken => return taken,
     }
     count_waiter(world, id, true);
-    let taken = persist(world, patience, |world| take(world, id, events));
+    let taken = persist_on(
+        world,
+        patience,
+        events,
+        |world, events| take(world, (set, id), events),
+        |_, _| Wait(Awaited::Set { fd: set, id, mask }),
+    );
     count_waiter(world, id, false);
     match taken {
         Err(Errno::AGAIN) => Ok(0),
@@ -157,13 +227,55 @@ fn count_waiter<W: World>(world: &mut W, set: SetId, begins: bool) {
 }
 
 /// Fills `events` with what is ready; EAGAIN when nothing is.
-fn take<W: World>(world: &mut W, set: SetId, events: &mut [EpollEvent]) -> Result<usize> {
+fn take<W: World>(
+    world: &mut W,
+    (fd, set): (i32, SetId),
+    events: &mut [EpollEvent],
+) -> Result<usize> {
     let epoll = world.table().epoll().ok_or(Errno::BADF)?;
-    if !epoll.may_be_ready(set) && epoll.source_of(set).is_some() {
-        return Err(Errno::AGAIN);
+    epoll.source_of(set).ok_or(Errno::BADF)?;
+    let taken = match world.table().is_mixed(fd) {
+        true => take_both(world, (fd, set), events)?,
+        false => take_ours(world, set, events)?,
+    };
+    world.table().pass_on(fd);
+    match taken {
+        0 => Err(Errno::AGAIN),
+        taken => Ok(taken),
+    }
+}
+
+/// From both sides. Neither is asked twice, for it would tell twice what stays ready.
+fn take_both<W: World>(
+    world: &mut W,
+    (fd, set): (i32, SetId),
+    events: &mut [EpollEvent],
+) -> Result<usize> {
+    let room = events.len();
+    let table = world.table();
+    table.drain(fd);
+    let ours = table.epoll().is_some_and(|epoll| epoll.may_be_ready(set));
+    let share = match ours {
+        false => room,
+        true if table.alternate(fd) => room.div_ceil(2),
+        true => room / 2,
+    };
+    let told = table.take_kernel(fd, &mut events[..share]);
+    let taken = told + take_ours(world, set, &mut events[told..])?;
+    match taken {
+        // What seemed ready was not: the kernel's side has it all.
+        0 if share < room => Ok(world.table().take_kernel(fd, events)),
+        taken => Ok(taken),
+    }
+}
+
+fn take_ours<W: World>(world: &mut W, set: SetId, events: &mut [EpollEvent]) -> Result<usize> {
+    let epoll = world.table().epoll().ok_or(Errno::BADF)?;
+    if events.is_empty() || !epoll.may_be_ready(set) {
+        return Ok(0);
     }
     with(world, |epoll, world| {
-        let poll = &mut |fd| ready::level(world, fd as i32).unwrap_or(0);
+        let poll = &mut |word| level_of(world, word);
         let room = events.len();
         let mut places = events.iter_mut();
         let give = &mut |event| {
@@ -171,10 +283,7 @@ fn take<W: World>(world: &mut W, set: SetId, events: &mut [EpollEvent]) -> Resul
                 *place = event;
             }
         };
-        match epoll.take(set, room, poll, give)? {
-            0 => Err(Errno::AGAIN),
-            taken => Ok(taken),
-        }
+        Ok(epoll.take(set, room, poll, give)?)
     })
 }
 
@@ -182,11 +291,14 @@ fn take<W: World>(world: &mut W, set: SetId, events: &mut [EpollEvent]) -> Resul
 pub(super) fn level<W: World>(world: &mut W, fd: i32) -> Option<u32> {
     match world.table().place(fd).ok()? {
         Place::Socket => ready::level(world, fd),
-        Place::Set(set) => with(world, |epoll, world| {
-            let poll = &mut |fd| ready::level(world, fd as i32).unwrap_or(0);
-            Ok(epoll.ready(set, poll))
-        })
-        .ok(),
+        Place::Set(set) => {
+            world.table().drain(fd);
+            let ready = with(world, |epoll, world| {
+                let poll = &mut |word| level_of(world, word);
+                Ok(epoll.ready(set, poll))
+            });
+            ready.ok()
+        }
         Place::Elsewhere => None,
     }
 }

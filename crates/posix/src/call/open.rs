@@ -220,7 +220,7 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
     }
     let (nonblocking, timeout) = (socket.nonblocking, socket.receive_timeout);
     let patience = Patience::new(world, nonblocking, timeout);
-    persist(world, patience, |world| {
+    persist(world, fd, patience, |world| {
         let listener = world.table().get(fd)?.clone();
         let State::Listening(id) = listener.state else {
             return Err(Errno::INVAL);
@@ -297,7 +297,7 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         }
     }
     let patience = Patience::new(world, socket.nonblocking, socket.send_timeout);
-    match persist(world, patience, |world| conclude(world, fd)) {
+    match persist(world, fd, patience, |world| conclude(world, fd)) {
         Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
         ended => ended,
     }

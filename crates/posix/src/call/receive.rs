@@ -77,7 +77,7 @@ pub fn receive<W: World>(
         target: target.max(1),
         copied: 0,
     };
-    let result = persist(world, patience, |world| reader.step(world, fd));
+    let result = persist(world, fd, patience, |world| reader.step(world, fd));
     match result {
         Err(_) if reader.copied > 0 => {}
         Err(error) => return Err(error),
@@ -265,7 +265,7 @@ fn receive_datagram<W: World>(
             0
         }
     ];
-    let received = persist(world, patience, |world| {
+    let received = persist(world, fd, patience, |world| {
         let out = match pieces {
             [one] => &mut one[..],
             _ => &mut scratch[..],

@@ -94,7 +94,7 @@ pub fn send_message<W: World>(
         failed: false,
     };
     let result = match writer.open(world, fd, (flags, to), patience) {
-        Ok(()) => persist(world, patience, |world| writer.step(world, fd)),
+        Ok(()) => persist(world, fd, patience, |world| writer.step(world, fd)),
         Err(error) => Err(error),
     };
     if writer.sent > 0 {
@@ -161,7 +161,9 @@ impl Writer<'_, '_> {
             Ok(()) | Err(Errno::AGAIN) => {}
             refused => return refused,
         }
-        let ended = persist(world, patience, |world| super::open::conclude(world, fd));
+        let ended = persist(world, fd, patience, |world| {
+            super::open::conclude(world, fd)
+        });
         match ended {
             Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
             Err(error) => {
@@ -336,7 +338,7 @@ fn send_datagram<W: World>(
     let mut once = usual;
     once.ttl = ancillary.ttl.or(usual.ttl);
     once.tos = ancillary.tos.unwrap_or(usual.tos);
-    persist(world, patience, |world| {
+    persist(world, fd, patience, |world| {
         let (now, from) = (world.now(), ancillary.from);
         if once != usual {
             world

@@ -1,0 +1,385 @@
+//! A world of a running host: any thread of a process may call, and the clock is the machine's.
+//!
+//! The host, on a shard of the engine's, and the table of descriptors are behind one lock. A call takes it, does its work in the
+//! caller's thread, sends what came of that and gives it back; a thread of its own makes the shard's turns under the same lock, and
+//! sleeps on the ports without it. Not by messages to that thread, because a call works on the caller's memory (no copy, no
+//! lifetime to extend), answers without two changes of thread, and is the same code as over virtual time; the price is that calls
+//! of many threads take turns, as sockets of one shard do anyway.
+//!
+//! A caller that must wait leaves its alarm with the descriptor and sleeps without the lock: plain calls on a condition, poll and
+//! epoll in the kernel, for what they wait for there. Whoever makes something happen, a turn or another's call, rings the alarms of
+//! those concerned, and nobody else's.
+//!
+//! What does not live here: what calls do (`call`), turns (`engine`), alarms (`waiters`, `joined`).
+//!
+//! Invariant: between the last look at what a call waits for and its alarm being known the lock is held: no wake-up is lost.
+//! Invariant: a thread that holds the lock sleeps nowhere.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::time::Duration;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base::Instant;
+use engine::{App, Bed, Shard, ShardCx, ShardError, ShardHandle, ShardOptions};
+use stack::{Config, Event, Host};
+
+use crate::errno::{Errno, Result};
+use crate::foreign;
+use crate::table::Table;
+use crate::waiters::Alarm;
+use crate::world::{Awaited, Wait, World};
+
+/// The application of the shard: the table, which hears of events.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    table: Table,
+}
+
+impl App for Sockets {
+    type Command = ();
+
+    fn on_event(&mut self, _: &mut ShardCx<'_>, event: Event) {
+        self.table.hear(&event);
+    }
+
+    fn on_stop(&mut self, cx: &mut ShardCx<'_>) {
+        let left: Vec<i32> = self.table.descriptors().collect();
+        for fd in left {
+            if let Some(id) = self.table.remove(fd).and_then(|socket| socket.id()) {
+                let _ = cx.host.close(cx.now, id);
+            }
+        }
+    }
+}
+
+struct Inner {
+    shard: Shard<Sockets>,
+    /// Until when the shard's thread sleeps, if it does.
+    asleep: Option<Instant>,
+}
+
+struct Shared {
+    inner: Mutex<Inner>,
+    handle: ShardHandle<()>,
+    /// Callers that want the lock, to whom the shard's thread gives way.
+    wanting: AtomicU32,
+    stop: AtomicBool,
+    /// The shard's thread has panicked.
+    broken: AtomicBool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Who panicked in a call has told its program so; what it left is a host between two commands.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_for_call(&self) -> MutexGuard<'_, Inner> {
+        self.wanting.fetch_add(1, Ordering::Relaxed);
+        let inner = self.lock();
+        self.wanting.fetch_sub(1, Ordering::Relaxed);
+        inner
+    }
+
+    fn run(&self, bed: &mut Bed<()>) {
+        while !self.stop.load(Ordering::Acquire) {
+            let mut inner = self.lock();
+            let worked = inner.shard.turn();
+            let nap = if worked {
+                None
+            } else {
+                inner.shard.may_sleep(bed)
+            };
+            inner.asleep = nap.map(|time| inner.shard.now() + time);
+            drop(inner);
+            match nap {
+                // Whoever says so later wakes it.
+                Some(_) if self.stop.load(Ordering::Relaxed) => {}
+                Some(time) => bed.sleep(time),
+                None if self.wanting.load(Ordering::Relaxed) > 0 => thread::yield_now(),
+                None => {}
+            }
+        }
+        self.lock().shard.end();
+    }
+}
+
+/// If the shard's thread panics nobody waits for it.
+struct Alive<'a>(&'a Shared);
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.broken.store(true, Ordering::Release);
+            self.0.lock().shard.app().table.ring_all();
+        }
+    }
+}
+
+/// A host that runs, and its descriptors. Threads share it by reference; when it is dropped what was written is sent, for as long as
+/// [`ShardOptions::drain`] says.
+///
+/// ```no_run
+/// # fn port() -> Box<dyn engine::port::Port + Send> { unimplemented!() }
+/// use posix::Live;
+///
+/// let live = Live::start(Default::default(), engine::random_seed()?, Default::default(), |shard| {
+///     let interface = shard.add_port(port())?;
+///     let now = shard.now();
+///     shard.host().add_address(now, interface, "192.0.2.1/24".parse().expect("an address"))?;
+///     Ok(())
+/// })?;
+/// let socket = posix::socket(&mut live.call(), libc::AF_INET, libc::SOCK_STREAM, 0);
+/// # Ok::<(), engine::ShardError>(())
+/// ```
+pub struct Live {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl core::fmt::Debug for Live {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Live").finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    /// Starts a host. `set_up` gives it ports, at least one, and addresses.
+    ///
+    /// # Errors
+    /// As [`Shard::new`], as `set_up`, or there can be no thread.
+    pub fn start(
+        config: Config,
+        seed: u64,
+        options: ShardOptions,
+        set_up: impl FnOnce(&mut Shard<Sockets>) -> core::result::Result<(), ShardError>,
+    ) -> core::result::Result<Self, ShardError> {
+        let name = options.name.clone();
+        let mut shard = Shard::new(config, seed, Sockets::default(), options)?;
+        set_up(&mut shard)?;
+        let mut bed = shard
+            .bed()
+            .map_err(|error| ShardError::System("cannot sleep on the ports", error))?;
+        shard.begin();
+        let shared = Arc::new(Shared {
+            handle: shard.handle(),
+            inner: Mutex::new(Inner {
+                shard,
+                asleep: None,
+            }),
+            wanting: AtomicU32::new(0),
+            stop: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        });
+        let own = shared.clone();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let _alive = Alive(&own);
+            own.run(&mut bed);
+        });
+        let thread = thread
+            .map_err(|error| ShardError::System("cannot start a thread; see `ulimit -u`", error))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// For one call. It holds the lock until it is dropped, except while the call waits.
+    pub fn call(&self) -> Call<'_> {
+        Call {
+            shared: &self.shared,
+            inner: Some(self.shared.lock_for_call()),
+            touched: false,
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.handle.nudge();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One call into a host that runs.
+pub struct Call<'a> {
+    shared: &'a Shared,
+    /// Always there, but while the call waits.
+    inner: Option<MutexGuard<'a, Inner>>,
+    /// The host was used since it was settled.
+    touched: bool,
+}
+
+impl core::fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+fn readable(fd: i32) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    }
+}
+
+impl<'a> Call<'a> {
+    fn inner(&mut self) -> &mut Inner {
+        let shared = self.shared;
+        self.inner.get_or_insert_with(|| shared.lock_for_call())
+    }
+
+    /// Gives the lock away to sleep.
+    fn release(&mut self) -> MutexGuard<'a, Inner> {
+        let shared = self.shared;
+        self.inner.take().unwrap_or_else(|| shared.lock_for_call())
+    }
+
+    /// Lets what was done take effect; whether sockets became ready. The shard's thread wakes if it has to do something before it
+    /// would.
+    fn settle(&mut self) -> bool {
+        if !core::mem::take(&mut self.touched) {
+            return false;
+        }
+        let inner = self.inner();
+        let (heard, more) = inner.shard.settle();
+        if let Some(until) = inner.asleep {
+            let due = inner.shard.host().next_deadline();
+            if more || due.is_some_and(|due| due < until) {
+                inner.asleep = None;
+                self.shared.handle.nudge();
+            }
+        }
+        heard
+    }
+
+    /// Sleeps on a condition that whoever does something to `fd` signals.
+    fn wait_for_socket(&mut self, fd: i32, time: Option<Duration>) {
+        let alarm = Arc::new(Alarm::Condvar(Condvar::new()));
+        let Alarm::Condvar(condvar) = &*alarm else {
+            return;
+        };
+        let mut inner = self.release();
+        inner.shard.app().table.waiters.add(fd, &alarm);
+        let inner = match time {
+            Some(time) => condvar
+                .wait_timeout(inner, time)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(inner, _)| inner),
+            None => condvar.wait(inner).unwrap_or_else(PoisonError::into_inner),
+        };
+        self.inner
+            .insert(inner)
+            .shard
+            .app()
+            .table
+            .waiters
+            .remove(fd, &alarm);
+    }
+
+    /// Sleeps in the kernel, for some of its descriptors and a bell.
+    fn wait_for_any(
+        &mut self,
+        ours: &[i32],
+        kernel: &mut Vec<libc::pollfd>,
+        (time, mask): (Option<Duration>, Option<foreign::SignalMask>),
+    ) -> Result<()> {
+        let bell = self.table().waiters.bell()?;
+        let Alarm::Bell(fd) = &*bell else {
+            return Ok(());
+        };
+        kernel.push(readable(fd.as_raw_fd()));
+        let mut inner = self.release();
+        for fd in ours {
+            inner.shard.app().table.waiters.add(*fd, &bell);
+        }
+        drop(inner);
+        let slept = foreign::poll(kernel, time, mask);
+        let waiters = &mut self.table().waiters;
+        for fd in ours {
+            waiters.remove(*fd, &bell);
+        }
+        waiters.give_back(bell);
+        slept.map(|_| ())
+    }
+}
+
+impl World for Call<'_> {
+    fn now(&mut self) -> Instant {
+        self.inner().shard.clock()
+    }
+
+    fn wall(&mut self, at: Instant) -> Duration {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let ago = self.now() - at;
+        since.unwrap_or_default().saturating_sub(ago)
+    }
+
+    fn host(&mut self) -> &mut Host {
+        self.touched = true;
+        self.inner().shard.host()
+    }
+
+    fn table(&mut self) -> &mut Table {
+        &mut self.inner().shard.app().table
+    }
+
+    fn changed(&mut self) -> bool {
+        self.settle()
+    }
+
+    fn wait(&mut self, deadline: Instant) {
+        // For who does not say what it waits for.
+        let _ = self.wait_on(&mut Wait(Awaited::Socket(-1)), deadline);
+    }
+
+    fn wait_on(&mut self, wait: &mut Wait, deadline: Instant) -> Result<()> {
+        assert!(
+            !self.shared.broken.load(Ordering::Acquire),
+            "the shard's thread panicked: this is a bug, please report it"
+        );
+        if self.settle() {
+            return Ok(());
+        }
+        let time = (deadline != Instant::FAR).then(|| deadline - self.now());
+        match &mut wait.0 {
+            Awaited::Socket(fd) => {
+                self.wait_for_socket(*fd, time);
+                Ok(())
+            }
+            Awaited::Any {
+                ours,
+                kernel,
+                within,
+                mask,
+            } => {
+                kernel.extend(within.iter().map(|joined| readable(joined.number())));
+                self.wait_for_any(ours, kernel, (time, *mask))
+            }
+            Awaited::Set { fd, id, mask } => {
+                let joined = self.table().join(*fd)?;
+                joined.sleepers.fetch_add(1, Ordering::Relaxed);
+                drop(self.release());
+                let slept = joined.sleep(time, *mask);
+                joined.sleepers.fetch_sub(1, Ordering::Relaxed);
+                self.table().stir(*id, slept.as_deref().unwrap_or(&[]));
+                match slept {
+                    Err(Errno::INTR) => Err(Errno::INTR),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
