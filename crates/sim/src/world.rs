@@ -105,6 +105,8 @@ pub struct World {
     /// Frames of the trace, when it is kept.
     trace: Option<Vec<Frame>>,
     batch: Batch,
+    steps: u64,
+    audit_every: u64,
     /// Frames a host is handed at once, if as many arrive at one moment.
     together: usize,
 }
@@ -124,6 +126,8 @@ impl World {
             checker: Checker::default(),
             trace: None,
             batch: Batch::new(),
+            steps: 0,
+            audit_every: 1,
             together: 1,
         }
     }
@@ -154,6 +158,12 @@ impl World {
     /// Hands hosts up to so many frames at once that arrive at one moment: 1 to [`base::BATCH`]; at first 1.
     pub fn set_batch(&mut self, frames: usize) {
         self.together = frames.clamp(1, base::BATCH);
+    }
+
+    /// Looks into the hosts ([`Host::audit`]) after every so many steps only; at first after each. For scenarios with so much in
+    /// them that nothing else would happen.
+    pub fn set_audit(&mut self, every: u64) {
+        self.audit_every = every.max(1);
     }
 
     /// The time.
@@ -378,7 +388,10 @@ impl World {
             }
         }
         self.flush();
-        self.audit();
+        self.steps += 1;
+        if self.steps.is_multiple_of(self.audit_every) {
+            self.audit();
+        }
         true
     }
 

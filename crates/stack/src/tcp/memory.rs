@@ -2,7 +2,7 @@
 //! TCP goes easy on it.
 //!
 //! - Above `pressure` the host is under pressure until no more than `low` is held: buffers do not grow, one that is more than half
-//!   full offers a few segments only, and send buffers are those of a fresh connection.
+//!   full offers a few segments only, and send buffers hold a window, not two.
 //! - Above `max` what is new is refused: a write waits, data out of order are dropped, and data in order, too, where the reader has
 //!   left some, and what waits out of order behind them has gone first; the window is closed then. An orphan with much to send is
 //!   reset.

@@ -69,7 +69,8 @@ pub(crate) struct Space {
 }
 
 /// The send buffer: what the application set, or what the window needs (Linux's tcp_sndbuf_expand). After a loss `ssthresh` tells
-/// of the window before. Under pressure it is what Linux reckons for the first window.
+/// of the window before. Under pressure it is what is in flight of a whole window, and no more is held ready behind it; at least what
+/// Linux reckons for the first window.
 pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions, core: &Core) -> u32 {
     if let Some(set) = options.send_buffer {
         return set;
@@ -84,7 +85,8 @@ pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions, core: &Core) -> u32 {
     let window = tcb.cwnd.max(finite.unwrap_or(0)) / mss;
     let each = (mss + SEGMENT_HEADERS).next_power_of_two() + SEGMENT_RECORD;
     if pressure {
-        return first.min(2 * LEAST_WINDOW * each);
+        let fresh = first.min(2 * LEAST_WINDOW * each);
+        return window.saturating_mul(each).clamp(fresh, most.max(fresh));
     }
     let grown = window
         .max(LEAST_WINDOW)

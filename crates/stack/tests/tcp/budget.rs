@@ -145,7 +145,7 @@ fn windows_are_small_under_pressure() {
     assert!((5_838..=5_842).contains(&offered[1]), "{offered:?}");
 }
 
-/// A send buffer that nobody has set is that of a fresh connection under pressure, whatever it had grown to.
+/// A send buffer that nobody has set holds one window under pressure, not two.
 #[test]
 fn send_buffers_do_not_grow_under_pressure() {
     let mut rig = rig([10, 20, 400]);
@@ -154,7 +154,10 @@ fn send_buffers_do_not_grow_under_pressure() {
     assert_eq!(rig.write(&open, &[7; 100_000]), 100_000);
     assert!(rig.host.tcp_memory().pressure);
     let under = rig.host.tcp_send_buffer(open.socket).unwrap();
-    assert!(before >= 1 << 20 && under == 87_040, "{before}, {under}");
+    assert!(
+        before >= 1 << 20 && under <= before / 2,
+        "{before}, {under}"
+    );
     assert!(!rig.host.ready(open.socket).contains(Ready::WRITABLE));
     let rest = rig.write(&open, &[7; 100_000]);
     assert!(rest < 65_536, "no more than ends the super-frame: {rest}");
