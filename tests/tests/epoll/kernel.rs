@@ -11,6 +11,7 @@ use rustix::net::{
     self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
 };
 
+use crate::counts::{self, Counts};
 use crate::program::{Outcome, SETS, SOCKETS, Step};
 
 const NOW: Timespec = Timespec {
@@ -25,6 +26,7 @@ pub(crate) struct Kernel {
     port: u16,
     sockets: [Option<OwnedFd>; SOCKETS as usize],
     sets: [Option<OwnedFd>; SETS as usize],
+    counts: Counts,
 }
 
 fn outcome<T>(result: Result<T, Errno>, number: impl FnOnce(T) -> usize) -> Outcome {
@@ -34,12 +36,24 @@ fn outcome<T>(result: Result<T, Errno>, number: impl FnOnce(T) -> usize) -> Outc
     }
 }
 
+fn control(set: &OwnedFd, how: i32, fd: &OwnedFd, word: u64, events: u32) -> Outcome {
+    let data = epoll::EventData::new_u64(word);
+    let events = epoll::EventFlags::from_bits_retain(events);
+    let done = match how {
+        libc::EPOLL_CTL_ADD => epoll::add(set, fd, data, events),
+        libc::EPOLL_CTL_MOD => epoll::modify(set, fd, data, events),
+        _ => epoll::delete(set, fd),
+    };
+    outcome(done, |()| 0)
+}
+
 impl Kernel {
     pub(crate) fn new(port: u16) -> Self {
         Self {
             port,
             sockets: Default::default(),
             sets: Default::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -58,6 +72,21 @@ impl Kernel {
                 Some(_) => Outcome::Done(0),
                 None => Outcome::Absent,
             },
+            Step::Count { .. }
+            | Step::Signal { .. }
+            | Step::Read { .. }
+            | Step::CloseCount { .. } => self.counts.play(step),
+            Step::ControlCount {
+                set,
+                how,
+                at,
+                events,
+            } => {
+                let (Some(set), Some(fd)) = (&self.sets[set as usize], self.counts.get(at)) else {
+                    return Outcome::Absent;
+                };
+                control(set, how, fd, u64::from(at) | counts::WORD, events)
+            }
             Step::Control { set, .. } => self.control(step, set),
             Step::Wait { set, most } => {
                 let Some(set) = &self.sets[set as usize] else {
@@ -129,14 +158,7 @@ impl Kernel {
         let (Some(set), Some(fd)) = (&self.sets[set as usize], &places[at as usize]) else {
             return Outcome::Absent;
         };
-        let data = epoll::EventData::new_u64(u64::from(at) | u64::from(nests) << 32);
-        let events = epoll::EventFlags::from_bits_retain(events);
-        let done = match how {
-            libc::EPOLL_CTL_ADD => epoll::add(set, fd, data, events),
-            libc::EPOLL_CTL_MOD => epoll::modify(set, fd, data, events),
-            _ => epoll::delete(set, fd),
-        };
-        outcome(done, |()| 0)
+        control(set, how, fd, u64::from(at) | u64::from(nests) << 32, events)
     }
 
     /// Does something with a socket, and puts it back unless that ends it.

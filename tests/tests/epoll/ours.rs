@@ -1,6 +1,7 @@
 //! A program on a Millstream host that talks to itself, on virtual time.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use base::Instant;
@@ -8,6 +9,7 @@ use interop::alone::{self, Alone, address};
 use posix::{EpollEvent, Errno, PollFd};
 use stack::Config;
 
+use crate::counts::{self, Counts};
 use crate::program::{Outcome, SETS, SOCKETS, Step};
 
 pub(crate) struct Ours {
@@ -15,6 +17,7 @@ pub(crate) struct Ours {
     port: u16,
     sockets: [Option<i32>; SOCKETS as usize],
     sets: [Option<i32>; SETS as usize],
+    counts: Counts,
 }
 
 fn outcome<T>(result: Result<T, Errno>, number: impl FnOnce(T) -> usize) -> Outcome {
@@ -35,6 +38,7 @@ impl Ours {
             port,
             sockets: [None; SOCKETS as usize],
             sets: [None; SETS as usize],
+            counts: Counts::default(),
         }
     }
 
@@ -62,6 +66,24 @@ impl Ours {
                 Some(fd) => outcome(posix::close(&mut self.world, fd), |()| 0),
                 None => Outcome::Absent,
             },
+            Step::Count { .. }
+            | Step::Signal { .. }
+            | Step::Read { .. }
+            | Step::CloseCount { .. } => self.counts.play(step),
+            Step::ControlCount {
+                set,
+                how,
+                at,
+                events,
+            } => {
+                let (Some(set), Some(fd)) = (self.sets[set as usize], self.counts.get(at)) else {
+                    return Outcome::Absent;
+                };
+                let data = u64::from(at) | counts::WORD;
+                let event = Some(EpollEvent { events, data });
+                let done = posix::epoll_ctl(&mut self.world, set, how, fd.as_raw_fd(), event);
+                outcome(done, |()| 0)
+            }
             Step::Control {
                 set,
                 how,

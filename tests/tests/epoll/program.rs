@@ -7,6 +7,7 @@ use base::Rng;
 /// Sockets and sets a program has places for.
 pub(crate) const SOCKETS: u32 = 6;
 pub(crate) const SETS: u32 = 3;
+pub(crate) const COUNTS: u32 = 3;
 const STEPS: u32 = 60;
 
 /// One step. Numbers are places, ports count from the program's first.
@@ -72,6 +73,25 @@ pub(crate) enum Step {
     Poll {
         at: u32,
     },
+    /// An eventfd: it is made, signalled, read, closed; added to a set, modified, deleted.
+    Count {
+        at: u32,
+    },
+    Signal {
+        at: u32,
+    },
+    Read {
+        at: u32,
+    },
+    CloseCount {
+        at: u32,
+    },
+    ControlCount {
+        set: u32,
+        how: i32,
+        at: u32,
+        events: u32,
+    },
 }
 
 impl Step {
@@ -125,6 +145,46 @@ pub(crate) fn write(seed: u64) -> Vec<Step> {
     ];
     for _ in 0..STEPS {
         step(&mut rng, &mut program);
+    }
+    program
+}
+
+/// A program with eventfds besides. What is ready is always told as a whole, for the order of both kinds is not the same.
+pub(crate) fn write_mixed(seed: u64) -> Vec<Step> {
+    let mut rng = Rng::from_seed(!seed);
+    let mut program = Vec::new();
+    for mut step in write(seed) {
+        match &mut step {
+            Step::Wait { most, .. } => *most = 64,
+            // docs/linux-differences.md: edges of sets within.
+            Step::Control {
+                nests: true,
+                events,
+                ..
+            } => *events &= !(libc::EPOLLET as u32),
+            _ => {}
+        }
+        program.push(step);
+        let at = rng.below(COUNTS);
+        program.push(match rng.below(12) {
+            0 => Step::Count { at },
+            1..=3 => Step::Signal { at },
+            4 => Step::Read { at },
+            5 if rng.below(4) == 0 => Step::CloseCount { at },
+            6..=9 => match control(&mut rng, 0, at) {
+                Step::Control { how, events, .. } => Step::ControlCount {
+                    set: rng.below(SETS),
+                    how,
+                    at,
+                    events,
+                },
+                step => step,
+            },
+            _ => Step::Wait {
+                set: rng.below(SETS),
+                most: 64,
+            },
+        });
     }
     program
 }
