@@ -76,6 +76,12 @@ pub use stack::{
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
+/// Sockets that share one address and port (SO_REUSEPORT): how they divide what comes, see [`TcpListener::share_by`] and
+/// [`UdpSocket::share_by`].
+pub mod reuseport {
+    pub use stack::{BadFilter, Filter, Instruction, Program, ReusePort, Tuple};
+}
+
 /// Applications that live on the shard: run to completion, without a crossing of threads.
 ///
 /// [`Builder::build_with`] makes a shard of an [`App`](shard::App); run it in your thread or

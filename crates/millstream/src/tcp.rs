@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Sockets, TcpListenerSocket, TcpSocket, deadline, io_error};
-use stack::{Keepalive, SocketError, TcpInfo, TcpOptions};
+use stack::{Keepalive, ReusePort, SocketError, TcpInfo, TcpOptions};
 
 use crate::family;
 use crate::host::Host;
@@ -536,6 +536,26 @@ impl TcpListener {
     /// `InvalidInput` for a time to live of nought; the host has stopped.
     pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
         self.listener.socket.set_options(change)
+    }
+
+    /// Sets how this listener and those that share its address ([`TcpOptions::reuse_port`]) divide connections: for all of them, from
+    /// the shard's next turn on.
+    ///
+    /// ```no_run
+    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let mut options = host.tcp_options();
+    /// options.reuse_port = true;
+    /// let first = host.tcp_listen_with("0.0.0.0:80", 128, &options)?;
+    /// let standby = host.tcp_listen_with("0.0.0.0:80", 128, &options)?;
+    /// first.share_by(millstream::reuseport::ReusePort::Standby)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` when it shares with nobody; the host has stopped.
+    pub fn share_by(&self, how: ReusePort) -> io::Result<()> {
+        self.listener.socket.share_by(how)
     }
 
     /// The listener's pending error, which it clears. There never is one.

@@ -362,6 +362,15 @@ macro_rules! udp_options {
                 answered(self.socket().membership(false, (*group).into(), via).wait())
             }
 
+            /// Sets how this socket and those that share its address ([`UdpOptions::reuse_port`]) divide datagrams: for all of
+            /// them, from the shard's next turn on.
+            ///
+            /// # Errors
+            /// `InvalidInput` when it shares with nobody; the host has stopped.
+            pub fn share_by(&self, how: stack::ReusePort) -> io::Result<()> {
+                self.socket().share_by(how)
+            }
+
             /// All options at once.
             pub fn options(&self) -> UdpOptions {
                 self.socket().options()

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{A, B, config, hosts, hosts_with, pattern};
+use millstream::reuseport::ReusePort;
 use millstream::{Host, Limits, State, TcpStream};
 
 /// Waits until `host` has so many connections in this state.
@@ -51,6 +52,32 @@ fn a_listener_that_goes_resets_whom_nobody_accepted() {
             let reset = client.read(&mut [0; 1]).unwrap_err();
             assert_eq!(reset.kind(), ErrorKind::ConnectionReset, "stop {stop}");
         }
+    }
+}
+
+/// Linux's tcp_migrate_req, also for what the shard has accepted already.
+#[test]
+fn whom_nobody_accepted_goes_to_who_shares_the_address() {
+    let (a, b) = hosts();
+    let mut options = b.tcp_options();
+    let alone = b.tcp_listen((B, 81)).unwrap();
+    let refused = alone.share_by(ReusePort::Standby).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    options.reuse_port = true;
+    let listen = || b.tcp_listen_with((B, 80), 8, &options).unwrap();
+    let (first, second) = (listen(), listen());
+    first.share_by(ReusePort::Standby).unwrap();
+    let mut clients: Vec<_> = (0..12).map(|_| a.tcp_connect((B, 80)).unwrap()).collect();
+    await_established(&b, 12);
+    drop(first);
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    for _ in 0..12 {
+        let (mut server, _) = second.accept().unwrap();
+        let mut byte = [0];
+        server.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"x");
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 
 use common::{A, B, hosts, pattern};
+use millstream::reuseport::{ReusePort, Tuple};
 use millstream::{UdpOptions, UdpSocket};
 use stack::Count;
 
@@ -200,4 +201,25 @@ fn a_flood_is_held_back() {
     }
     let mut buffer = [0; 2_000];
     assert_eq!(sink.recv_from(&mut buffer).unwrap().0, 1_000);
+}
+
+/// Who shares an address divides datagrams as a closure says.
+#[test]
+fn a_closure_divides_datagrams() {
+    let (a, b) = hosts();
+    let options = UdpOptions {
+        reuse_port: true,
+        ..UdpOptions::default()
+    };
+    let bind = || b.udp_bind_with((B, 53), &options).unwrap();
+    let group = [bind(), bind(), bind()];
+    let by_byte = Box::new(|_: &Tuple, data: &[u8]| data.first().map_or(0, |&b| b.into()));
+    group[0].share_by(ReusePort::Program(by_byte)).unwrap();
+    b.snapshot().unwrap(); // a turn has passed
+    let client = a.udp_bind((A, 0)).unwrap();
+    for n in [2, 0, 1] {
+        client.send_to(&[n], (B, 53)).unwrap();
+        let taken = group[usize::from(n)].recv_from(&mut [0; 9]).unwrap();
+        assert_eq!(taken, (1, client.local_addr().unwrap()));
+    }
 }

@@ -39,7 +39,7 @@ pub use net::{
     RouteMetrics, RouteOrigin,
 };
 pub use reports::ErrorReport;
-pub use reuseport::{BadFilter, Filter, Instruction, Program, Selector, Tuple};
+pub use reuseport::{BadFilter, Filter, Instruction, Program, ReusePort, Tuple};
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{

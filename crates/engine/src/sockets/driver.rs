@@ -24,7 +24,7 @@ use crate::app::{App, ShardCx};
 use crate::mailbox::Mailbox;
 use crate::shard::Message;
 use completion::{Desk, OpSocket, QueueEntry};
-use listener::ListenerEntry;
+use listener::{Found, ListenerEntry, Unclaimed};
 use tcp::TcpEntry;
 use udp::UdpEntry;
 
@@ -136,11 +136,11 @@ impl Driver {
             door: &self.door,
             scratch: &mut self.scratch,
         };
-        let mut accepted = Vec::new();
+        let mut found = Found::default();
         let fate = match self.entries.get_mut(key) {
             Some(Entry::Tcp(entry)) => entry.look(cx, tools, ready),
             Some(Entry::Udp(entry)) => entry.look(cx, tools, ready),
-            Some(Entry::Listener(entry)) => entry.look(cx, &mut accepted),
+            Some(Entry::Listener(entry)) => entry.look(cx, &mut found),
             Some(Entry::Queue(_)) => return self.look_at_queue(cx, token),
             Some(Entry::Op(_)) => return self.look_at_op_socket(cx, token, ready),
             None => return,
@@ -153,9 +153,28 @@ impl Driver {
         {
             self.connections -= 1;
         }
-        if !accepted.is_empty() {
-            self.adopt(cx, key, accepted);
+        if !found.accepted.is_empty() {
+            self.adopt(cx, key, found.accepted);
         }
+        if let Some((heir, unclaimed)) = found.left {
+            self.bequeath(cx, heir, unclaimed);
+        }
+    }
+
+    /// Hands connections that were accepted, and nobody asked for before their listener was closed, to others that share its address.
+    fn bequeath(&self, cx: &ShardCx<'_>, heir: SocketId, unclaimed: Unclaimed) {
+        let mut refused = Unclaimed::new();
+        for (socket, remote) in unclaimed {
+            let local = socket.local_addr().ok();
+            let token = local.and_then(|local| cx.host.reuseport_member(heir, local, remote));
+            match token.and_then(|token| self.entries.get(key_of(token))) {
+                Some(Entry::Listener(entry)) if entry.shared().inherits() => {
+                    entry.shared().hand_over(vec![(socket, remote)]);
+                }
+                _ => refused.push_back((socket, remote)),
+            }
+        }
+        super::listener::reset(refused);
     }
 
     /// Gives accepted connections their records and hands them to the listener's queue.

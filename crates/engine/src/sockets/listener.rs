@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use base::epoll::RAISED_IN;
-use stack::{SocketError, TcpOptions};
+use stack::{ReusePort, SocketError, TcpOptions};
 
 use super::error::{io_error, stopped};
 use super::tcp::TcpSocket;
@@ -25,7 +25,7 @@ use crate::mailbox::lock;
 const ACCEPT_AHEAD: usize = 128;
 
 /// As close(2) of a listener: the peers of connections nobody accepted get a reset.
-fn reset(unclaimed: VecDeque<(TcpSocket, SocketAddr)>) {
+pub(super) fn reset(unclaimed: VecDeque<(TcpSocket, SocketAddr)>) {
     for (socket, _) in unclaimed {
         socket.reset();
     }
@@ -44,6 +44,8 @@ pub(crate) struct ListenerState {
     /// The shard holds back because of the bound and wants to hear when there is room.
     pub(crate) paused: bool,
     pub(crate) options: TcpOptions,
+    /// How its group is to choose, until the shard has heard of it.
+    pub(crate) share: Option<ReusePort>,
     pub(crate) closed: bool,
     pub(crate) acceptors: Waiters,
     pub(crate) watches: Watches,
@@ -138,6 +140,17 @@ impl ListenerShared {
         reset(unclaimed);
     }
 
+    /// Takes what nobody has accepted yet.
+    pub(crate) fn unclaimed(&self) -> VecDeque<(TcpSocket, SocketAddr)> {
+        std::mem::take(&mut self.state().accepted)
+    }
+
+    /// Whether it may inherit one more connection: as many as may wait.
+    pub(crate) fn inherits(&self) -> bool {
+        let state = self.state();
+        !state.closed && state.accepted.len() <= self.backlog
+    }
+
     /// Queues accepted connections for the application.
     pub(crate) fn hand_over(&self, handles: Vec<(TcpSocket, SocketAddr)>) {
         let mut state = self.state();
@@ -163,7 +176,8 @@ impl ListenerShared {
     }
 }
 
-/// A TCP listener, used from any thread. Dropping it closes it and resets the connections nobody accepted.
+/// A TCP listener, used from any thread. Dropping it closes it and resets the connections nobody accepted; but others that share its
+/// address inherit them.
 #[derive(Debug)]
 pub struct TcpListenerSocket {
     pub(super) shared: Arc<ListenerShared>,
@@ -238,7 +252,25 @@ impl TcpListenerSocket {
         if options.ttl == Some(0) {
             return Err(io_error(SocketError::InvalidInput));
         }
+        options.reuse_port = state.options.reuse_port;
         state.options = options;
+        Ok(())
+    }
+
+    /// Sets how it and those that share its address divide what comes.
+    ///
+    /// Errors: `InvalidInput` without [`TcpOptions::reuse_port`]; the host has stopped.
+    pub fn share_by(&self, how: ReusePort) -> io::Result<()> {
+        let mut state = self.shared.state();
+        if state.stopped {
+            return Err(stopped());
+        }
+        if !state.options.reuse_port {
+            return Err(io_error(SocketError::InvalidInput));
+        }
+        state.share = Some(how);
+        drop(state);
+        self.shared.notice();
         Ok(())
     }
 }
@@ -248,7 +280,10 @@ impl Drop for TcpListenerSocket {
         let mut state = self.shared.state();
         state.closed = true;
         let dead = state.dead;
-        let unclaimed = std::mem::take(&mut state.accepted);
+        let unclaimed = match state.options.reuse_port && !dead {
+            true => VecDeque::new(), // the shard knows who inherits them
+            false => std::mem::take(&mut state.accepted),
+        };
         let watches = std::mem::take(&mut state.watches);
         drop(state);
         watches.leave();

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use base::epoll::RAISED_OUT;
 use rustix::io::Errno;
-use stack::{SocketError, UdpOptions};
+use stack::{ReusePort, SocketError, UdpOptions};
 
 use super::error::{io_error, stopped};
 use super::waiters::{Waiters, block_until, poll_until};
@@ -62,6 +62,7 @@ pub enum Via {
 pub(crate) enum Order {
     Send(Datagram),
     Set(UdpOptions),
+    Share(ReusePort),
     Connect(SocketAddr, Answer),
     Group {
         join: bool,
@@ -454,6 +455,23 @@ impl UdpHandle {
             Some(Order::Set(last)) => *last = options,
             _ => self.order(state, Order::Set(options)),
         }
+        Ok(())
+    }
+}
+
+impl UdpHandle {
+    /// Sets how it and those that share its address divide what comes.
+    ///
+    /// Errors: `InvalidInput` without [`UdpOptions::reuse_port`]; the host has stopped.
+    pub fn share_by(&self, how: ReusePort) -> io::Result<()> {
+        let state = self.shared.state();
+        if state.stopped {
+            return Err(stopped());
+        }
+        if !state.options.reuse_port {
+            return Err(io_error(SocketError::InvalidInput));
+        }
+        self.order(state, Order::Share(how));
         Ok(())
     }
 }

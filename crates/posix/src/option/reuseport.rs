@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use stack::{Filter, Instruction, Selector, SocketError, SocketId};
+use stack::{Filter, Instruction, ReusePort, SocketError, SocketId};
 
 use super::integer;
 use crate::errno::{Errno, Result};
@@ -48,7 +48,7 @@ fn attach<W: World>(world: &mut W, fd: i32, value: &[u8]) -> Result<()> {
     match grouped(socket) {
         Some(id) => Ok(world
             .host()
-            .reuseport_select(id, Selector::Filter(filter))?),
+            .reuseport_select(id, ReusePort::Filter(filter))?),
         None if socket.reuse_port => {
             socket.filter = Some(program);
             Ok(())
@@ -82,7 +82,7 @@ pub(crate) fn bound<W: World>(world: &mut W, fd: i32, id: SocketId) -> Result<()
     {
         world
             .host()
-            .reuseport_select(id, Selector::Filter(filter))?;
+            .reuseport_select(id, ReusePort::Filter(filter))?;
     }
     Ok(())
 }

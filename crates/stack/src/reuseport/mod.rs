@@ -34,7 +34,7 @@ pub struct Tuple {
 
 /// How a group of sockets that share their address (SO_REUSEPORT) divides what comes.
 #[derive(Default)]
-pub enum Selector {
+pub enum ReusePort {
     /// By the tuple: each has its member, and whoever comes or goes moves the tuples of no other.
     #[default]
     Hash,
@@ -52,7 +52,7 @@ pub enum Selector {
 /// A closure that says the number of a packet's member.
 pub type Program = Box<dyn Fn(&Tuple, &[u8]) -> usize + Send + Sync>;
 
-impl fmt::Debug for Selector {
+impl fmt::Debug for ReusePort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hash => "Hash",
@@ -85,7 +85,7 @@ pub(crate) struct Group {
     /// The number of who came first.
     first: usize,
     came: u64,
-    selector: Selector,
+    selector: ReusePort,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +109,7 @@ impl Group {
     }
 
     /// Sets how it chooses.
-    pub(crate) fn select_by(&mut self, selector: Selector) {
+    pub(crate) fn select_by(&mut self, selector: ReusePort) {
         self.selector = selector;
     }
 
@@ -119,8 +119,8 @@ impl Group {
     /// `NotFound` when none did.
     pub(crate) fn forget_program(&mut self) -> Result<(), SocketError> {
         match self.selector {
-            Selector::Filter(_) | Selector::Program(_) => {
-                self.selector = Selector::Hash;
+            ReusePort::Filter(_) | ReusePort::Program(_) => {
+                self.selector = ReusePort::Hash;
                 Ok(())
             }
             _ => Err(SocketError::NotFound),
@@ -153,10 +153,10 @@ impl Group {
     /// The member a packet is for. `None` without members.
     pub(crate) fn pick(&self, view: &View<'_>) -> Option<u32> {
         let number = match (&self.selector, view.data) {
-            (Selector::Hash, _) => None,
-            (Selector::Standby, _) => Some(self.first),
-            (Selector::Core, _) => Some(view.core),
-            (Selector::Filter(filter), Some((data, len))) => {
+            (ReusePort::Hash, _) => None,
+            (ReusePort::Standby, _) => Some(self.first),
+            (ReusePort::Core, _) => Some(view.core),
+            (ReusePort::Filter(filter), Some((data, len))) => {
                 let facts = Facts {
                     len: len as u32,
                     cpu: view.core as u32,
@@ -164,8 +164,8 @@ impl Group {
                 };
                 Some(filter.run(data, &facts) as usize)
             }
-            (Selector::Program(program), Some((data, _))) => Some(program(&view.tuple, data)),
-            (Selector::Filter(_) | Selector::Program(_), None) => None,
+            (ReusePort::Program(program), Some((data, _))) => Some(program(&view.tuple, data)),
+            (ReusePort::Filter(_) | ReusePort::Program(_), None) => None,
         };
         let named = number.and_then(|number| self.members.get(number));
         let member = match named {
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn standby_takes_over_in_order() {
         let mut group = group(4);
-        group.select_by(Selector::Standby);
+        group.select_by(ReusePort::Standby);
         for first in 100..104 {
             for hash in 0..50 {
                 assert_eq!(group.pick(&view(hash, &[], 0)), Some(first));
@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn a_core_has_its_member_and_one_too_many_the_tuples() {
         let mut group = group(3);
-        group.select_by(Selector::Core);
+        group.select_by(ReusePort::Core);
         for core in 0..3 {
             assert_eq!(group.pick(&view(9, &[], core)), Some(100 + core as u32));
         }
         let by_tuple = group.pick(&view(9, &[], 3));
-        group.select_by(Selector::Hash);
+        group.select_by(ReusePort::Hash);
         assert_eq!(group.pick(&view(9, &[], 3)), by_tuple);
     }
 
@@ -242,8 +242,8 @@ mod tests {
         };
         let programs: [fn() -> Program; 1] =
             [|| Box::new(|_, data: &[u8]| data.first().map_or(0, |&b| b.into()))];
-        let filter = Selector::Filter(Filter::new(&[first_byte, ret]).unwrap());
-        for selector in [filter, Selector::Program(programs[0]())] {
+        let filter = ReusePort::Filter(Filter::new(&[first_byte, ret]).unwrap());
+        for selector in [filter, ReusePort::Program(programs[0]())] {
             group.select_by(selector);
             for n in 0..3 {
                 assert_eq!(group.pick(&view(5, &[n], 0)), Some(100 + u32::from(n)));

@@ -45,7 +45,7 @@ pub(crate) struct Listener {
     pub(super) young: u32,
     /// Until then an ACK may carry a cookie.
     pub(super) cookies_until: Instant,
-    token: u64,
+    pub(super) token: u64,
     pub(super) ready_link: u32,
     pub(super) ready_queued: bool,
     /// Those it shares its address with (SO_REUSEPORT).

@@ -13,7 +13,7 @@ use crate::context::Core;
 use crate::error::SocketError;
 use crate::net::Net;
 use crate::reuseport::{Group, Tuple, View};
-use crate::socket::SocketId;
+use crate::socket::{SocketId, SocketKind};
 use crate::stats::Count;
 
 use super::Tcp;
@@ -125,6 +125,26 @@ impl Tcp {
         record
             .map(|record| &mut record.group)
             .ok_or(SocketError::InvalidInput)
+    }
+
+    /// Another listener of the group of `id`.
+    pub(crate) fn another(&self, id: SocketId) -> Option<SocketId> {
+        let share = self.shares.at(self.listener(id).ok()?.share)?;
+        let other = share.group.members().find(|at| *at != id.index())?;
+        let key = self.listeners.key_of(other)?;
+        Some(SocketId::new(SocketKind::Listener, key))
+    }
+
+    /// What events carry of the listener in the group of `id` that a connection belongs to.
+    pub(crate) fn token_of_member(
+        &self,
+        id: SocketId,
+        remote: (Addr, u16),
+        local: (Addr, u16),
+    ) -> Option<u64> {
+        self.listener(id).ok()?;
+        let member = self.heir_of(remote, local, id.index(), |_| true)?;
+        self.listeners.at(member).map(|l| l.token)
     }
 
     /// Until when an ACK for a listener may carry a cookie: any of its group may have sent it.

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use base::Instant;
 
 use super::UdpOptions;
-use crate::reuseport::{Filter, Instruction, Selector};
+use crate::reuseport::{Filter, Instruction, ReusePort};
 use crate::socket::SocketId;
 use crate::{Config, Host, SocketError};
 
@@ -64,7 +64,7 @@ fn a_byte_of_the_payload_chooses() {
     let by_tuple = taker(&mut host, &sockets);
     assert!(by_tuple.is_some());
     let second_byte = Filter::new(&[op(0x30, 1), op(0x16, 0)]).unwrap();
-    host.reuseport_select(sockets[1], Selector::Filter(second_byte))
+    host.reuseport_select(sockets[1], ReusePort::Filter(second_byte))
         .unwrap();
     for n in 0..3 {
         send(&mut host, client, &[9, n]);
@@ -78,7 +78,7 @@ fn a_byte_of_the_payload_chooses() {
     );
     send(&mut host, client, &[9]);
     assert_eq!(taker(&mut host, &sockets), Some(0), "beyond the payload");
-    let closure = Selector::Program(Box::new(|tuple, data| {
+    let closure = ReusePort::Program(Box::new(|tuple, data| {
         assert_eq!(tuple.remote.port(), 9);
         data.len()
     }));
@@ -96,7 +96,7 @@ fn a_byte_of_the_payload_chooses() {
 fn a_connected_socket_comes_first() {
     let mut host = host();
     let sockets = group(&mut host, 2);
-    host.reuseport_select(sockets[0], Selector::Standby)
+    host.reuseport_select(sockets[0], ReusePort::Standby)
         .unwrap();
     let client = host.udp_bind(NOW, at("127.0.0.1:9"), &UdpOptions::default());
     let client = client.unwrap();

@@ -1,6 +1,8 @@
 //! Listeners that share an address and port (SO_REUSEPORT).
 
-use stack::{Count, Filter, Instruction, Selector, SocketError, SocketId, TcpOptions, TcpTunables};
+use stack::{
+    Count, Filter, Instruction, ReusePort, SocketError, SocketId, TcpOptions, TcpTunables,
+};
 use wire::tcp::Options;
 
 use crate::rig::{ACK, LOCAL, RST, Rig, SYN, Seg, config};
@@ -79,7 +81,7 @@ fn only_who_says_so_shares() {
         listen(&mut rig, local, &sharing()),
         Err(SocketError::AddrInUse)
     );
-    let refused = rig.host.reuseport_select(alone, Selector::Standby);
+    let refused = rig.host.reuseport_select(alone, ReusePort::Standby);
     assert_eq!(refused, Err(SocketError::InvalidInput));
 }
 
@@ -108,7 +110,7 @@ fn the_next_takes_over_when_the_first_goes() {
     let mut rig = Rig::new();
     let listeners = group(&mut rig, 3, 8);
     rig.host
-        .reuseport_select(listeners[2], Selector::Standby)
+        .reuseport_select(listeners[2], ReusePort::Standby)
         .unwrap();
     for first in 0..3 {
         (1..5).for_each(|port| drop(connect(&mut rig, port)));
@@ -127,7 +129,7 @@ fn the_next_takes_over_when_the_first_goes() {
 fn programs_choose() {
     let mut rig = Rig::new();
     let listeners = group(&mut rig, 3, 8);
-    let by_port = Selector::Program(Box::new(|tuple, _| usize::from(tuple.remote.port()) % 3));
+    let by_port = ReusePort::Program(Box::new(|tuple, _| usize::from(tuple.remote.port()) % 3));
     rig.host.reuseport_select(listeners[0], by_port).unwrap();
     (1..=6).for_each(|port| drop(connect(&mut rig, port)));
     let ports = taken(&mut rig, &listeners);
@@ -140,13 +142,13 @@ fn programs_choose() {
     };
     let last = Filter::new(&[op(0x06, 2)]).unwrap();
     rig.host
-        .reuseport_select(listeners[0], Selector::Filter(last))
+        .reuseport_select(listeners[0], ReusePort::Filter(last))
         .unwrap();
     (1..=3).for_each(|port| drop(connect(&mut rig, port)));
     assert_eq!(taken(&mut rig, &listeners)[2], [1, 2, 3]);
     let first_byte = Filter::new(&[op(0x30, 0), op(0x16, 0)]).unwrap();
     rig.host
-        .reuseport_select(listeners[0], Selector::Filter(first_byte))
+        .reuseport_select(listeners[0], ReusePort::Filter(first_byte))
         .unwrap();
     (1..=3).for_each(|port| drop(connect(&mut rig, port)));
     assert_eq!(taken(&mut rig, &listeners)[0], [1, 2, 3]);
@@ -161,7 +163,7 @@ fn what_waits_at_a_closed_listener_migrates() {
     let mut rig = Rig::new();
     let listeners = group(&mut rig, 2, 64);
     rig.host
-        .reuseport_select(listeners[0], Selector::Standby)
+        .reuseport_select(listeners[0], ReusePort::Standby)
         .unwrap();
     (1..=10).for_each(|port| drop(connect(&mut rig, port)));
     let half = syn(&mut rig, 50);
@@ -187,7 +189,9 @@ fn what_finds_no_room_does_not_migrate() {
     let mut rig = Rig::new();
     let first = rig.listen(8, &sharing());
     let second = rig.listen(2, &sharing());
-    rig.host.reuseport_select(first, Selector::Standby).unwrap();
+    rig.host
+        .reuseport_select(first, ReusePort::Standby)
+        .unwrap();
     (1..=5).for_each(|port| drop(connect(&mut rig, port)));
     rig.host.close(rig.now, first).unwrap();
     rig.pump();
@@ -207,7 +211,7 @@ fn without_migrate_req_they_are_reset() {
     let mut rig = Rig::with(config);
     let listeners = group(&mut rig, 2, 8);
     rig.host
-        .reuseport_select(listeners[0], Selector::Standby)
+        .reuseport_select(listeners[0], ReusePort::Standby)
         .unwrap();
     connect(&mut rig, 1);
     rig.host.close(rig.now, listeners[0]).unwrap();
@@ -224,7 +228,7 @@ fn a_cookie_finds_who_has_the_tuple_now() {
     let mut rig = Rig::with(config);
     let listeners = group(&mut rig, 2, 8);
     rig.host
-        .reuseport_select(listeners[0], Selector::Standby)
+        .reuseport_select(listeners[0], ReusePort::Standby)
         .unwrap();
     let answer = syn(&mut rig, 7);
     assert_eq!(rig.host.tcp_occupancy().half_open, 0);
@@ -243,7 +247,7 @@ fn members_have_options_of_their_own() {
         ..sharing()
     };
     let listeners = [rig.listen(8, &sharing()), rig.listen(1, &small)];
-    let by_port = Selector::Program(Box::new(|tuple, _| usize::from(tuple.remote.port()) % 2));
+    let by_port = ReusePort::Program(Box::new(|tuple, _| usize::from(tuple.remote.port()) % 2));
     rig.host.reuseport_select(listeners[0], by_port).unwrap();
     let mss = |seg: &Seg| seg.options.mss;
     let (even, odd) = (connect(&mut rig, 2), connect(&mut rig, 1));

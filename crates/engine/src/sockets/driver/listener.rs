@@ -1,5 +1,6 @@
 //! One TCP listener between its record and the stack.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,10 +8,22 @@ use stack::{SocketError, SocketId, TcpOptions};
 
 use super::Fate;
 use crate::app::ShardCx;
+use crate::sockets::TcpSocket;
 use crate::sockets::listener::ListenerShared;
 
 /// A connection the stack gave, and where it comes from.
 pub(super) type Accepted = (SocketId, SocketAddr);
+
+/// Connections that nobody accepted, and where they come from.
+pub(super) type Unclaimed = VecDeque<(TcpSocket, SocketAddr)>;
+
+/// What a look at a listener brings up.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) accepted: Vec<Accepted>,
+    /// Connections that nobody accepted before it was closed, and another listener that shares its address.
+    pub(super) left: Option<(SocketId, Unclaimed)>,
+}
 
 /// The driver's part of a listener.
 #[derive(Debug)]
@@ -53,22 +66,28 @@ impl ListenerEntry {
         (options, changed)
     }
 
-    /// Accepts what there is room for into `accepted`.
-    pub(super) fn look(&mut self, cx: &mut ShardCx<'_>, accepted: &mut Vec<Accepted>) -> Fate {
-        let state = self.shared.state();
+    /// Accepts what there is room for.
+    pub(super) fn look(&mut self, cx: &mut ShardCx<'_>, found: &mut Found) -> Fate {
+        let mut state = self.shared.state();
+        let (share, stopped) = (state.share.take(), state.stopped);
         let (closed, room) = (
             state.closed,
             self.shared.ahead().saturating_sub(state.accepted.len()),
         );
         drop(state);
+        if let Some(how) = share {
+            let _ = cx.host.reuseport_select(self.id, how);
+        }
         if closed {
+            let heir = cx.host.reuseport_heir(self.id).filter(|_| !stopped);
+            found.left = heir.map(|heir| (heir, self.shared.unclaimed()));
             let _ = cx.host.close(cx.now, self.id);
             self.shared.fail();
             return Fate::Gone;
         }
-        while accepted.len() < room {
+        while found.accepted.len() < room {
             match cx.host.tcp_accept(cx.now, self.id) {
-                Ok(next) => accepted.push(next),
+                Ok(next) => found.accepted.push(next),
                 Err(_) => return Fate::Lives,
             }
         }

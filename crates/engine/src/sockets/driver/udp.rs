@@ -143,6 +143,9 @@ impl UdpEntry {
             Order::Set(options) => {
                 let _ = cx.host.udp_set_options(self.id, |old| *old = options);
             }
+            Order::Share(how) => {
+                let _ = cx.host.reuseport_select(self.id, how);
+            }
             Order::Connect(peer, answer) => {
                 let connected = cx.host.udp_connect(cx.now, self.id, peer);
                 if connected.is_ok() {
