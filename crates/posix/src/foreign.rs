@@ -27,11 +27,25 @@ pub(crate) fn is_open(fd: i32) -> bool {
     borrow(fd).is_some_and(|fd| fcntl_getfd(fd).is_ok())
 }
 
-/// ppoll(2): how many have something; without a timeout it sleeps for ever.
+/// ppoll(2): how many have something; without a timeout it sleeps for ever, with one of no time it does not, whatever signals come.
 ///
 /// # Errors
-/// EINTR, EINVAL (more than there may be descriptors), ENOMEM.
+/// EINTR, if it sleeps; EINVAL (more than there may be descriptors), ENOMEM.
 pub(crate) fn poll(
+    fds: &mut [libc::pollfd],
+    timeout: Option<Duration>,
+    mask: Option<SignalMask>,
+) -> Result<usize> {
+    loop {
+        match ppoll(fds, timeout, mask) {
+            // The kernel says so of a mere look, too.
+            Err(Errno::INTR) if timeout == Some(Duration::ZERO) => {}
+            found => return found,
+        }
+    }
+}
+
+fn ppoll(
     fds: &mut [libc::pollfd],
     timeout: Option<Duration>,
     mask: Option<SignalMask>,

@@ -116,7 +116,7 @@ pub(super) const ROOMS: &[Room] = &[
         tests_use: &["interop", "wire"],
         borrows: Some(&["libc", "rustix"]),
         pure: false,
-        unsafe_in: &["foreign"],
+        unsafe_in: &["foreign", "tests/signals"],
     },
     // C symbols over posix: nothing but an edge, and the clock behind it. Its test calls it as C would.
     Room {
