@@ -186,7 +186,7 @@ impl<M: Send + 'static> Inbox<M> {
         &self.mailbox
     }
 
-    /// Moves all waiting messages into `into`: no lock while the lanes suffice.
+    /// Moves waiting messages into `into`, of each thread as many as there is room for: no lock while the lanes suffice.
     pub(crate) fn drain(&mut self, into: &mut Vec<M>) {
         if !self.mailbox.has_messages() {
             return;
@@ -194,7 +194,8 @@ impl<M: Send + 'static> Inbox<M> {
         let pending = self.mailbox.pending.swap(0, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if self.mailbox.waiting.load(Ordering::Relaxed) == 0 {
-            self.take(pending, &[usize::MAX; LANES], into);
+            // No more than there was room for: who leaves messages as fast as they are taken must not hold the shard up.
+            self.take(pending, &[lane::ROOM; LANES], into);
         } else {
             self.take_all(pending, into);
         }

@@ -84,6 +84,28 @@ fn nothing_is_left_behind_by_a_race_with_the_end() {
     }
 }
 
+/// Whoever leaves messages as fast as they are taken does not hold the shard up.
+#[test]
+fn a_drain_is_bounded() {
+    let (mailbox, mut inbox) = Mailbox::new(lane::ROOM).unwrap();
+    let sender = thread::spawn(move || {
+        for n in 0..40_000u64 {
+            while mailbox.post(n).is_err() {
+                thread::yield_now();
+            }
+        }
+    });
+    let (mut got, mut total) = (Vec::new(), 0);
+    while total < 40_000 {
+        inbox.drain(&mut got);
+        // What was in the lane, and what was in the queue.
+        assert!(got.len() <= 2 * lane::ROOM, "{}", got.len());
+        total += got.len();
+        got.clear();
+    }
+    sender.join().unwrap();
+}
+
 /// More threads than lanes, more messages than room, threads that come and go: all arrives once, in each thread's order.
 #[test]
 fn each_thread_s_messages_arrive_in_order() {
