@@ -281,7 +281,10 @@ fn a_host_tells_what_becomes_of_its_device() {
         let file = folder.path().join("host.toml");
         let port = "[[port]]\nname = \"lan\"\nkind = \"packet\"\ndevice = \"far\"\naddresses = [\"fd78::2/64\"]\n";
         std::fs::write(&file, port).expect("the file can be written");
-        let mut up = Running::start(&["up", "-c", file.to_str().expect("UTF-8")]);
+        // A folder of its own: the usual one may be somebody else's, of which a line would tell.
+        let runtime = folder.path().join("run");
+        let args = ["up", "-c", file.to_str().expect("UTF-8")];
+        let mut up = Running::start_with(&args, |command| command.env(RUNTIME, &runtime));
         let mut out = BufReader::new(up.0.stdout.take().expect("piped"));
         up.read_to(&mut out, "is up until Ctrl-C")
             .expect("it starts");
