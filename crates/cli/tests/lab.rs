@@ -44,7 +44,8 @@ impl Running {
 
     /// Ends it as Ctrl-C does; what it says went through.
     fn end(mut self) -> Value {
-        kill_process(Pid::from_child(&self.0), Signal::INT).expect("it runs");
+        // Not SIGINT: who runs tests in the background has them ignore it.
+        kill_process(Pid::from_child(&self.0), Signal::TERM).expect("it runs");
         let mut out = String::new();
         let stdout = self.0.stdout.as_mut().expect("piped");
         stdout.read_to_string(&mut out).expect("readable");
