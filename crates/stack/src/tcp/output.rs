@@ -293,7 +293,7 @@ impl Conn<'_> {
             mss
         };
         let len = unsent.min(allowed).min(most);
-        let whole = len - len % mss;
+        let whole = if len < mss { 0 } else { len - len % mss };
         if len == unsent && (len == whole || middle || self.may_send_partial()) {
             return len;
         }

@@ -95,6 +95,26 @@ pub(crate) fn send_limit(tcb: &Tcb, options: &TcpOptions, core: &Core) -> u32 {
     grown.min(most).max(first)
 }
 
+/// Bytes that may be unsent.
+fn lowat(options: &TcpOptions, core: &Core) -> u32 {
+    match options.notsent_lowat {
+        0 => core.tcp.notsent_lowat,
+        own => own,
+    }
+}
+
+/// Room there is at least, without the divisions that the exact figure takes: most writes are small, and find the queues near empty.
+fn least_room(act: &Active, options: &TcpOptions, core: &Core) -> u32 {
+    if options.charge_frames || core.memory.pressure() {
+        return 0;
+    }
+    let (sent, unsent) = (act.sent.len() as u32, act.unsent.len() as u32);
+    // No limit that grows with the window is less than the first one.
+    let limit = options.send_buffer.unwrap_or(core.tcp.wmem_default);
+    let free = limit.saturating_sub(sent.saturating_add(unsent));
+    free.min(lowat(options, core).saturating_sub(unsent))
+}
+
 impl Space {
     pub(crate) fn of(tcb: &Tcb, act: &Active, options: &TcpOptions, core: &Core) -> Self {
         let limit = send_limit(tcb, options, core);
@@ -107,17 +127,16 @@ impl Space {
         } else {
             (unit.min(limit).max(1), 0)
         };
-        let units = sent.div_ceil(unit) + unsent.div_ceil(unit);
+        let charges = if charge > 0 {
+            (sent.div_ceil(unit) + unsent.div_ceil(unit)).saturating_mul(charge)
+        } else {
+            0
+        };
         Self {
             limit,
-            used: sent
-                .saturating_add(unsent)
-                .saturating_add(units.saturating_mul(charge)),
+            used: sent.saturating_add(unsent).saturating_add(charges),
             unsent,
-            lowat: match options.notsent_lowat {
-                0 => core.tcp.notsent_lowat,
-                own => own,
-            },
+            lowat: lowat(options, core),
             unit,
             charge,
             refused: core.memory.room(act.to_send()) == 0,
@@ -166,9 +185,14 @@ impl Conn<'_> {
         Space::of(self.tcb, self.act, options, core).is_writable()
     }
 
-    /// Bytes a write may add now, and whether that is because some of them are to leave before more are taken.
-    fn room(&self, core: &Core) -> (u32, bool) {
+    /// Bytes that a write of `wanted` may add now, and whether they are fewer because some of them are to leave before more are taken.
+    fn room(&self, core: &Core, wanted: usize) -> (u32, bool) {
         let options = &self.profile.options;
+        let least = least_room(self.act, options, core);
+        if wanted <= least as usize {
+            debug_assert!(Space::of(self.tcb, self.act, options, core).room() >= least);
+            return (least, false);
+        }
         let space = Space::of(self.tcb, self.act, options, core);
         let room = space.room();
         if !options.charge_frames || room == 0 || space.unsent >= space.unit {
@@ -256,7 +280,7 @@ impl Tcp {
         if how.needs_edges() && !conn.edges.capacity_left() {
             return Err(SocketError::NoBuffers);
         }
-        let (room, leaves) = conn.room(core);
+        let (room, leaves) = conn.room(core, bytes.len().min(memory));
         let part = leaves && (room as usize) < bytes.len().min(memory);
         let room = (room as usize).min(bytes.len()).min(memory);
         let room = if conn.tcb.deferred() {
