@@ -3,6 +3,7 @@
 //! - `tap`: bulk and request-response over a TAP device against the kernel, beside smoltcp and the kernel with itself.
 //! - `rings`: two hosts joined by rings in memory, one per core; and one host whose peers are simulated.
 //! - `handles`: what a socket costs on the shard and from another thread, over the bare stack.
+//! - `http`: wrk against Millstream over a TAP device three ways, beside the kernel's epoll over veth.
 //! - `lossy`: bulk transfers over links with loss and disorder, beside Linux over the same links.
 //! - `events`: what waiting costs as a set of sources grows: epoll, and Poll over the sockets of a host.
 //! - `tables`: the cost of a lookup, a timer and a block at 1 k to 10 M entries.
@@ -12,6 +13,7 @@
 
 mod events;
 mod handles;
+mod http;
 mod lossy;
 mod measure;
 mod peers;
@@ -63,6 +65,8 @@ enum What {
     Events,
     /// A host that talks to itself: the bare stack, an application on the shard, handles in another thread.
     Handles,
+    /// Answers to wrk over a TAP device, on the shard and from other threads, beside the kernel as an epoll loop.
+    Http,
     /// Bulk transfers over links with loss and disorder, beside Linux over the same links.
     Lossy(lossy::Choice),
     /// Two hosts joined by rings in memory, one per core: requests, whole lives, idle cost.
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
     let result = match &args.what {
         What::Events => events::run(&args),
         What::Handles => handles::run(&args),
+        What::Http => http::run(&args),
         What::Lossy(choice) => lossy::run(&args, choice),
         What::Rings => rings::run(&args),
         What::Tap(choice) => tap::run(&args, *choice),

@@ -14,6 +14,11 @@ pub(crate) fn thread_cpu() -> f64 {
     seconds(ClockId::ThreadCPUTime)
 }
 
+/// CPU time of this process, seconds; its children's is not in it.
+pub(crate) fn process_cpu() -> f64 {
+    seconds(ClockId::ProcessCPUTime)
+}
+
 /// The wall clock, seconds from some start.
 pub(crate) fn wall() -> f64 {
     seconds(ClockId::Monotonic)

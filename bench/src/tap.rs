@@ -244,22 +244,24 @@ fn machine() -> String {
 }
 
 /// The namespaces, and what is where.
-struct World {
+pub(crate) struct World {
     /// The far end of the veth pairs.
-    far: Namespace,
+    pub(crate) far: Namespace,
     /// The core of the side measured, and that of its peer.
-    measured: usize,
-    other: usize,
+    pub(crate) measured: usize,
+    pub(crate) other: usize,
     /// Why there is no TAP device.
-    no_tap: Option<String>,
+    pub(crate) no_tap: Option<String>,
 }
 
-const MILL: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 1, 1), Ipv4Addr::new(10, 78, 1, 2)];
+/// The kernel's address and Millstream's.
+pub(crate) const MILL: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 1, 1), Ipv4Addr::new(10, 78, 1, 2)];
 const SMOL: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 2, 1), Ipv4Addr::new(10, 78, 2, 2)];
-const VETH: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 3, 1), Ipv4Addr::new(10, 78, 3, 2)];
+/// The addresses of the veth pair, the far one last.
+pub(crate) const VETH: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 3, 1), Ipv4Addr::new(10, 78, 3, 2)];
 
 impl World {
-    fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let far = Namespace::new().map_err(|e| e.to_string())?;
         forget();
         far.run(forget).map_err(|e| e.to_string())?;
@@ -302,14 +304,7 @@ impl World {
             let peer = against(job, own, self.here(self.peer_core(job)));
             return session(job, seconds, subject, peer).map_err(context);
         }
-        let veth = link::Veth::new("mill0", "kern0").far(&self.far);
-        veth.create().map_err(|e| e.to_string())?;
-        let inside = self.far.run(|| kernel_end_down("kern0", kernel));
-        inside.map_err(|e| e.to_string())??;
-        // It gets no address: what arrives there is Millstream's.
-        let _ = link::disable_ipv6("mill0");
-        let up = link::set_up("mill0").and_then(|()| link::wait_running("mill0"));
-        up.map_err(|e| e.to_string())?;
+        self.lay_cable(kernel)?;
         let subject = |gauge: &Gauge| {
             mine.settle()?;
             let socket = PacketSocket::new("mill0", &PacketOptions::default());
@@ -322,6 +317,19 @@ impl World {
         let result = session(job, seconds, subject, against(job, own, there)).map_err(context);
         link::delete("mill0").map_err(|e| e.to_string())?;
         result
+    }
+
+    /// Where there is no TAP: a veth pair, `mill0` for a packet socket of Millstream's, the other end the kernel's in the far namespace.
+    /// Whoever laid it takes `mill0` away.
+    pub(crate) fn lay_cable(&self, kernel: Ipv4Addr) -> Result<(), String> {
+        let veth = link::Veth::new("mill0", "kern0").far(&self.far);
+        veth.create().map_err(|e| e.to_string())?;
+        let inside = self.far.run(|| kernel_end_down("kern0", kernel));
+        inside.map_err(|e| e.to_string())??;
+        // It gets no address: what arrives there is Millstream's.
+        let _ = link::disable_ipv6("mill0");
+        let up = link::set_up("mill0").and_then(|()| link::wait_running("mill0"));
+        up.map_err(|e| e.to_string())
     }
 
     fn smoltcp(&self, job: Job, seconds: f64) -> Result<Figures, String> {
@@ -392,7 +400,7 @@ fn against<'a>(
 }
 
 /// Gives the kernel's end of a link its address and switches it on.
-fn kernel_end(name: &str, address: Ipv4Addr) -> Result<(), String> {
+pub(crate) fn kernel_end(name: &str, address: Ipv4Addr) -> Result<(), String> {
     kernel_end_down(name, address)?;
     link::wait_running(name).map_err(|e| e.to_string())
 }
