@@ -552,6 +552,27 @@ fn workers_keep_to_their_number() {
     assert!(most.into_inner() <= 2);
 }
 
+/// A worker that may take nothing more is not woken in place of a thread that may.
+#[test]
+fn workers_that_rest_keep_nobody_waiting() {
+    let bench = Bench::new();
+    let queue = bench.a.completion_queue(16, 1).unwrap();
+    let mut busy = queue.worker();
+    queue.post(1, 0, 0).unwrap();
+    assert_eq!(busy.wait(&mut Vec::new(), 1, LONG).unwrap(), 1);
+    std::thread::scope(|scope| {
+        let resting = scope.spawn(|| queue.worker().wait(&mut Vec::new(), 1, LONG).unwrap());
+        std::thread::sleep(SHORT.unwrap());
+        let other = scope.spawn(|| next(&queue).token);
+        std::thread::sleep(SHORT.unwrap());
+        queue.post(2, 0, 0).unwrap();
+        assert_eq!(other.join().unwrap(), 2);
+        queue.post(3, 0, 0).unwrap();
+        drop(busy);
+        assert_eq!(resting.join().unwrap(), 1);
+    });
+}
+
 #[test]
 fn everything_ends_when_the_host_does() {
     let mut bench = Bench::new();

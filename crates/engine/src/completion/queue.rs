@@ -66,8 +66,9 @@ pub(crate) struct QueueState {
     outstanding: usize,
     /// The shard holds back what would come of multishot operations, and wants to hear when there is room.
     paused: bool,
-    /// Threads that sleep, and workers that have something in hand.
-    waiting: usize,
+    /// Threads that sleep, and workers that do.
+    asleep: [usize; 2],
+    /// Workers that have something in hand.
     active: usize,
     pub(crate) closed: bool,
     stopped: bool,
@@ -77,7 +78,8 @@ pub(crate) struct QueueState {
 #[derive(Debug)]
 pub(crate) struct QueueShared {
     state: Mutex<QueueState>,
-    arrived: Condvar,
+    /// What they sleep on: workers, who may not always take what there is, must not be woken in place of others.
+    arrived: [Condvar; 2],
     pub(crate) noticed: AtomicBool,
     pub(crate) token: AtomicU64,
     pub(crate) door: Arc<Door>,
@@ -99,12 +101,40 @@ impl QueueShared {
         state.done.extend(done.drain(..).map(Done::Completion));
         let room = state.done.len() < self.capacity;
         state.paused = !room;
-        let wakes = state.waiting.min(state.done.len());
-        drop(state);
-        for _ in 0..wakes {
-            self.arrived.notify_one();
-        }
+        self.wake(state, usize::MAX);
         room
+    }
+
+    /// Lets go of the state, and wakes who sleeps for what there is, at most `most` of them.
+    fn wake(&self, state: MutexGuard<'_, QueueState>, most: usize) {
+        let things = state.done.len().min(most);
+        let threads = state.asleep[0].min(things);
+        let may_work = self.concurrency.saturating_sub(state.active);
+        let workers = state.asleep[1].min(things - threads).min(may_work);
+        drop(state);
+        for (arrived, count) in self.arrived.iter().zip([threads, workers]) {
+            (0..count).for_each(|_| arrived.notify_one());
+        }
+    }
+
+    fn sleep<'a>(
+        &self,
+        mut state: MutexGuard<'a, QueueState>,
+        works: bool,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, QueueState> {
+        let kind = usize::from(works);
+        let arrived = &self.arrived[kind];
+        state.asleep[kind] += 1;
+        state = match left {
+            None => arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => {
+                let woken = arrived.wait_timeout(state, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.asleep[kind] -= 1;
+        state
     }
 
     /// Completions it holds before multishot operations pause.
@@ -115,7 +145,7 @@ impl QueueShared {
     /// The host is gone, or about to: nothing is taken any more.
     pub(crate) fn fail_stopped(&self) {
         self.state().stopped = true;
-        self.arrived.notify_all();
+        self.arrived.iter().for_each(Condvar::notify_all);
     }
 }
 
@@ -148,7 +178,7 @@ impl CompletionQueue {
     pub(crate) fn new(door: Arc<Door>, capacity: usize, concurrency: usize) -> Self {
         let shared = QueueShared {
             state: Mutex::new(QueueState::default()),
-            arrived: Condvar::new(),
+            arrived: [Condvar::new(), Condvar::new()],
             noticed: AtomicBool::new(false),
             token: AtomicU64::new(TOKEN_NONE),
             door,
@@ -240,11 +270,7 @@ impl CompletionQueue {
             address: None,
             more: false,
         }));
-        let wake = state.waiting > 0;
-        drop(state);
-        if wake {
-            shared.arrived.notify_one();
-        }
+        shared.wake(state, 1);
         Ok(())
     }
 
@@ -259,8 +285,7 @@ impl CompletionQueue {
         most: usize,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
-        self.take(into, most, timeout, usize::MAX)
-            .map(|taken| taken.n)
+        self.take(into, most, timeout, false).map(|taken| taken.n)
     }
 
     /// A thread's part in the queue, whose [`Worker::wait`] keeps to the queue's limit of workers that are at work.
@@ -276,9 +301,14 @@ impl CompletionQueue {
         into: &mut Vec<Completion>,
         most: usize,
         timeout: Option<Duration>,
-        concurrency: usize,
+        works: bool,
     ) -> io::Result<Taken> {
         let shared = self.shared();
+        let concurrency = if works {
+            shared.concurrency
+        } else {
+            usize::MAX
+        };
         let until = deadline(timeout);
         let mut state = shared.state();
         loop {
@@ -286,14 +316,10 @@ impl CompletionQueue {
                 let (n, reads) = state.pop(into, most);
                 let resume = state.paused && state.done.len() <= shared.capacity / 2;
                 state.paused &= !resume;
-                if n > 0 && concurrency != usize::MAX {
+                if n > 0 && works {
                     state.active += 1;
                 }
-                let others = state.waiting > 0 && !state.done.is_empty();
-                drop(state);
-                if others {
-                    shared.arrived.notify_one();
-                }
+                shared.wake(state, 1);
                 let read = !reads.is_empty();
                 read_on(shared, reads);
                 if resume || read {
@@ -312,21 +338,7 @@ impl CompletionQueue {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(Taken { n: 0 });
             }
-            state.waiting += 1;
-            state = match left {
-                None => shared
-                    .arrived
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) => {
-                    shared
-                        .arrived
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
-            state.waiting -= 1;
+            state = shared.sleep(state, works, left);
         }
     }
 }
@@ -390,8 +402,7 @@ impl Worker {
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
         self.rest();
-        let concurrency = self.queue.shared().concurrency;
-        let taken = self.queue.take(into, most, timeout, concurrency)?;
+        let taken = self.queue.take(into, most, timeout, true)?;
         self.active = taken.n > 0;
         Ok(taken.n)
     }
@@ -404,11 +415,7 @@ impl Worker {
         let shared = self.queue.shared();
         let mut state = shared.state();
         state.active -= 1;
-        let wake = state.waiting > 0 && !state.done.is_empty();
-        drop(state);
-        if wake {
-            shared.arrived.notify_one();
-        }
+        shared.wake(state, 1);
     }
 }
 
