@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Sockets, TcpListenerSocket, TcpSocket, deadline, io_error};
+use engine::{Sockets, TcpListenerSocket, TcpSocket, answered, deadline, io_error};
 use stack::{Keepalive, ReusePort, SocketError, TcpInfo, TcpOptions};
 
 use crate::family;
@@ -538,8 +538,8 @@ impl TcpListener {
         self.listener.socket.set_options(change)
     }
 
-    /// Sets how this listener and those that share its address ([`TcpOptions::reuse_port`]) divide connections: for all of them, from
-    /// the shard's next turn on.
+    /// Sets how this listener and those that share its address ([`TcpOptions::reuse_port`]) divide connections: for all of them, and
+    /// for whatever comes once this has returned.
     ///
     /// ```no_run
     /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
@@ -555,7 +555,7 @@ impl TcpListener {
     /// # Errors
     /// `InvalidInput` when it shares with nobody; the host has stopped.
     pub fn share_by(&self, how: ReusePort) -> io::Result<()> {
-        self.listener.socket.share_by(how)
+        answered(self.listener.socket.share_by(how).wait())
     }
 
     /// The listener's pending error, which it clears. There never is one.

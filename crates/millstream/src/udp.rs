@@ -363,12 +363,12 @@ macro_rules! udp_options {
             }
 
             /// Sets how this socket and those that share its address ([`UdpOptions::reuse_port`]) divide datagrams: for all of
-            /// them, from the shard's next turn on.
+            /// them, and for whatever comes once this has returned.
             ///
             /// # Errors
             /// `InvalidInput` when it shares with nobody; the host has stopped.
             pub fn share_by(&self, how: stack::ReusePort) -> io::Result<()> {
-                self.socket().share_by(how)
+                answered(self.socket().share_by(how).wait())
             }
 
             /// All options at once.

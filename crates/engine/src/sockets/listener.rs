@@ -20,6 +20,7 @@ use super::waiters::{Waiters, block_until, poll_until};
 use super::watch::Watches;
 use super::{Answer, Door, TOKEN_NONE};
 use crate::mailbox::lock;
+use crate::reply::{Reply, reply};
 
 /// Connections the shard accepts before the application asks, at most.
 const ACCEPT_AHEAD: usize = 128;
@@ -44,8 +45,8 @@ pub(crate) struct ListenerState {
     /// The shard holds back because of the bound and wants to hear when there is room.
     pub(crate) paused: bool,
     pub(crate) options: TcpOptions,
-    /// How its group is to choose, until the shard has heard of it.
-    pub(crate) share: Option<ReusePort>,
+    /// How its group is to choose, and who waits to hear that it does, until the shard has heard of it.
+    pub(crate) share: Vec<(ReusePort, Answer)>,
     pub(crate) closed: bool,
     pub(crate) acceptors: Waiters,
     pub(crate) watches: Watches,
@@ -130,7 +131,7 @@ impl ListenerShared {
     pub(crate) fn fail(&self) {
         let mut state = self.state();
         state.dead = true;
-        let _unanswered = state.opened.take();
+        let _unanswered = (state.opened.take(), std::mem::take(&mut state.share));
         let unclaimed = std::mem::take(&mut state.accepted);
         let acceptors = state.acceptors.take();
         let raised = state.watches.raise(0);
@@ -257,21 +258,18 @@ impl TcpListenerSocket {
         Ok(())
     }
 
-    /// Sets how it and those that share its address divide what comes.
+    /// Sets how it and those that share its address divide what comes: what comes after the answer.
     ///
-    /// Errors: `InvalidInput` without [`TcpOptions::reuse_port`]; the host has stopped.
-    pub fn share_by(&self, how: ReusePort) -> io::Result<()> {
+    /// Errors: `InvalidInput` without [`TcpOptions::reuse_port`].
+    pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
+        let (sender, answer) = reply();
         let mut state = self.shared.state();
-        if state.stopped {
-            return Err(stopped());
+        if !state.dead {
+            state.share.push((how, sender));
+            drop(state);
+            self.shared.notice();
         }
-        if !state.options.reuse_port {
-            return Err(io_error(SocketError::InvalidInput));
-        }
-        state.share = Some(how);
-        drop(state);
-        self.shared.notice();
-        Ok(())
+        answer
     }
 }
 

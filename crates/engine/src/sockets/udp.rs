@@ -62,7 +62,7 @@ pub enum Via {
 pub(crate) enum Order {
     Send(Datagram),
     Set(UdpOptions),
-    Share(ReusePort),
+    Share(ReusePort, Answer),
     Connect(SocketAddr, Answer),
     Group {
         join: bool,
@@ -380,6 +380,13 @@ impl UdpHandle {
         }
     }
 
+    /// Sets how it and those that share its address divide what comes: what comes after the answer.
+    ///
+    /// Errors: `InvalidInput` without [`UdpOptions::reuse_port`], or connected.
+    pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
+        self.ask(|answer| Order::Share(how, answer))
+    }
+
     /// Joins a multicast group, or leaves it.
     ///
     /// Errors: EINVAL for an address that is no group, EADDRINUSE when joined already, ENOBUFS after 20 groups,
@@ -455,23 +462,6 @@ impl UdpHandle {
             Some(Order::Set(last)) => *last = options,
             _ => self.order(state, Order::Set(options)),
         }
-        Ok(())
-    }
-}
-
-impl UdpHandle {
-    /// Sets how it and those that share its address divide what comes.
-    ///
-    /// Errors: `InvalidInput` without [`UdpOptions::reuse_port`]; the host has stopped.
-    pub fn share_by(&self, how: ReusePort) -> io::Result<()> {
-        let state = self.shared.state();
-        if state.stopped {
-            return Err(stopped());
-        }
-        if !state.options.reuse_port {
-            return Err(io_error(SocketError::InvalidInput));
-        }
-        self.order(state, Order::Share(how));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use stack::{SocketError, SocketId, TcpOptions};
 use super::Fate;
 use crate::app::ShardCx;
 use crate::sockets::TcpSocket;
+use crate::sockets::error::io_error;
 use crate::sockets::listener::ListenerShared;
 
 /// A connection the stack gave, and where it comes from.
@@ -69,14 +70,15 @@ impl ListenerEntry {
     /// Accepts what there is room for.
     pub(super) fn look(&mut self, cx: &mut ShardCx<'_>, found: &mut Found) -> Fate {
         let mut state = self.shared.state();
-        let (share, stopped) = (state.share.take(), state.stopped);
+        let (shares, stopped) = (std::mem::take(&mut state.share), state.stopped);
         let (closed, room) = (
             state.closed,
             self.shared.ahead().saturating_sub(state.accepted.len()),
         );
         drop(state);
-        if let Some(how) = share {
-            let _ = cx.host.reuseport_select(self.id, how);
+        for (how, answer) in shares {
+            let set = cx.host.reuseport_select(self.id, how);
+            answer.send(set.map_err(io_error));
         }
         if closed {
             let heir = cx.host.reuseport_heir(self.id).filter(|_| !stopped);

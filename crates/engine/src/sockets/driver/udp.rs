@@ -143,8 +143,9 @@ impl UdpEntry {
             Order::Set(options) => {
                 let _ = cx.host.udp_set_options(self.id, |old| *old = options);
             }
-            Order::Share(how) => {
-                let _ = cx.host.reuseport_select(self.id, how);
+            Order::Share(how, answer) => {
+                let set = cx.host.reuseport_select(self.id, how);
+                answer.send(set.map_err(io_error));
             }
             Order::Connect(peer, answer) => {
                 let connected = cx.host.udp_connect(cx.now, self.id, peer);
