@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 mod arguments;
 mod fuzz;
+mod loom;
 mod sim;
 mod tidy;
 
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   fuzz --list                    name the targets
   fuzz TARGET --replay FILE      run one input again, such as one that crashed
   sim [--seeds N] [--first S]    run the simulation over N seeds (default 1000) from S (default 0)
+  loom                           check the models of rings, mailboxes and wake-ups in every order of steps
   help                           this text
 ";
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "tidy" => arguments::none(rest).and_then(|()| tidy::run(&root())),
         "fuzz" => fuzz::run(&root(), rest),
+        "loom" => arguments::none(rest).and_then(|()| loom::run(&root())),
         "sim" => sim::run(&root(), rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -12,15 +12,18 @@
 //! side load-acquires.
 
 mod frames;
+#[cfg(all(test, loom))]
+mod models;
 mod spsc;
+mod sync;
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests;
 
 pub use frames::{FrameRx, FrameTx, frames};
 pub use spsc::{Consumer, Producer, spsc};
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::Arc;
+use sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 
 /// A value on cache lines of its own: two, since processors fetch them in pairs.
 #[repr(align(128))]

@@ -17,6 +17,7 @@ mod reply;
 mod shard;
 mod snapshot;
 mod sockets;
+mod sync;
 mod thread;
 mod wake;
 

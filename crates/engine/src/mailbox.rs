@@ -22,14 +22,18 @@
 //! `closed`, and drains the lanes itself.
 
 mod lane;
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use base::Consumer;
 
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, fence};
 use crate::wake::Wake;
 
 /// Lanes a mailbox has: bits of a word.
@@ -81,7 +85,7 @@ pub(crate) struct Inbox<M: Send + 'static> {
 }
 
 /// A lock that does not care whether another holder panicked: the data is valid between any two statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -90,7 +94,7 @@ impl<M: Send + 'static> Mailbox<M> {
     ///
     /// Errors: no descriptors are left.
     pub(crate) fn new(limit: usize) -> std::io::Result<(Arc<Self>, Inbox<M>)> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let mailbox = Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             pending: AtomicU64::new(0),
@@ -144,12 +148,12 @@ impl<M: Send + 'static> Mailbox<M> {
             self.wake.notify();
         }
         if self.closed.load(Ordering::Relaxed) {
-            self.bury(lock(&self.queue));
+            self.bury(self.queue());
         }
     }
 
     fn enqueue(&self, message: M, limit: usize) -> Result<(), (M, PostError)> {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue();
         if queue.closed {
             return Err((message, PostError::Closed));
         }
@@ -207,7 +211,7 @@ impl<M: Send + 'static> Inbox<M> {
             let number = pending.trailing_zeros() as usize;
             pending &= pending - 1;
             if self.lanes[number].is_none() {
-                let opened = std::mem::take(&mut lock(&self.mailbox.queue).lanes);
+                let opened = std::mem::take(&mut self.mailbox.queue().lanes);
                 self.meet(opened);
             }
             let Some(lane) = &mut self.lanes[number] else {
@@ -224,7 +228,7 @@ impl<M: Send + 'static> Inbox<M> {
             let empty = lane.is_empty();
             if over && empty {
                 self.lanes[number] = None;
-                lock(&self.mailbox.queue).free |= 1 << number;
+                self.mailbox.queue().free |= 1 << number;
             } else if !empty {
                 // Its thread takes the bit as set.
                 self.mailbox.pending.fetch_or(1 << number, Ordering::SeqCst);
@@ -236,7 +240,7 @@ impl<M: Send + 'static> Inbox<M> {
     /// lane before these were taken, so what is in the lanes when the queue is taken is what comes before it.
     fn take_all(&mut self, pending: u64, into: &mut Vec<M>) {
         let mailbox = self.mailbox.clone();
-        let mut queue = lock(&mailbox.queue);
+        let mut queue = mailbox.queue();
         let opened = std::mem::take(&mut queue.lanes);
         self.meet(opened);
         let mut most = [0; LANES];
@@ -263,7 +267,7 @@ impl<M: Send + 'static> Inbox<M> {
     pub(crate) fn close(&mut self) {
         self.mailbox.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let mut queue = lock(&self.mailbox.queue);
+        let mut queue = self.mailbox.queue();
         queue.closed = true;
         let lanes = self.lanes.iter_mut().enumerate();
         queue
@@ -280,6 +284,11 @@ impl<M: Send + 'static> Drop for Inbox<M> {
 }
 
 impl<M> Mailbox<M> {
+    /// What is behind the lock, whether or not another holder panicked.
+    fn queue(&self) -> MutexGuard<'_, Queue<M>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the shard has a reason not to sleep. To be asked between [`Wake::prepare`] and the sleep.
     pub(crate) fn has_work(&self) -> bool {
         self.has_messages() || self.stop.load(Ordering::Relaxed)

@@ -7,29 +7,28 @@
 //!
 //! Why: `notify` is (write X; full fence; read `sleeping`), the shard's way to sleep is (write `sleeping`; full fence; read
 //! X). Both fences are sequentially consistent, so they have one order. If the notifier's comes first, the shard's read
-//! sees X and it does not sleep. If the shard's comes first, the notifier's read sees `sleeping` and, as the only one whose
-//! swap turns it off, it writes the eventfd; eventfds count, so a write before the poll(2) ends that poll at once.
+//! sees X and it does not sleep. If the shard's comes first, the notifier's read sees `sleeping` and, as the only one who
+//! turns it off, it writes the eventfd; eventfds count, so a write before the poll(2) ends that poll at once.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 
-use rustix::event::{EventfdFlags, eventfd};
+use crate::sync::{AtomicBool, AtomicU64, Event, fence};
 
 /// The sleeping flag and the eventfd of one shard.
 #[derive(Debug)]
 pub(crate) struct Wake {
     sleeping: AtomicBool,
-    event: OwnedFd,
+    event: Event,
     written: AtomicU64,
 }
 
 impl Wake {
     /// Errors: what eventfd(2) gives, i.e. no descriptors or memory left.
     pub(crate) fn new() -> std::io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             sleeping: AtomicBool::new(false),
-            event,
+            event: Event::new()?,
             written: AtomicU64::new(0),
         })
     }
@@ -37,11 +36,15 @@ impl Wake {
     /// Wakes the shard if it sleeps or is about to. Call after the reason to wake has been made visible.
     pub(crate) fn notify(&self) {
         fence(Ordering::SeqCst);
-        // The plain load keeps the line shared while the shard is awake; the swap elects one writer.
-        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
+        // The plain load keeps the line shared while the shard is awake; the exchange elects one writer.
+        let sleeping = &self.sleeping;
+        if sleeping.load(Ordering::Relaxed)
+            && sleeping
+                .compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
             self.written.fetch_add(1, Ordering::Relaxed);
-            // Fails only when the counter is at its maximum, and then the fd is readable already.
-            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+            self.event.ring();
         }
     }
 
@@ -60,13 +63,19 @@ impl Wake {
 
     /// Takes the eventfd's count, so that it is not readable any more.
     pub(crate) fn drain(&self) {
-        let mut count = [0u8; 8];
-        let _ = rustix::io::read(&self.event, &mut count);
+        self.event.drain();
     }
 
     /// What to poll(2) for readability.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+        self.event.fd()
+    }
+
+    /// The sleep of a shard without ports.
+    #[cfg(all(test, loom))]
+    pub(crate) fn sleep(&self) {
+        self.event.wait();
+        self.drain();
     }
 
     /// How often the eventfd was written: system calls paid by foreign threads.

@@ -2,11 +2,10 @@
 //!
 //! Invariant: a slot is a header and then `slot_size` bytes, from a cache line of its own on.
 
-use super::{Reader, Writer, sides};
+use super::{Ordering, Reader, Writer, sides};
 use crate::packet::Facts;
 use crate::pool::{Line, Section};
 use core::fmt;
-use core::sync::atomic::Ordering;
 
 /// What precedes a frame's bytes.
 #[derive(Clone, Copy)]

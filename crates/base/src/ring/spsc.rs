@@ -1,9 +1,8 @@
 //! A queue of values from one thread to another.
 
-use super::{Reader, Writer, sides};
-use core::cell::UnsafeCell;
+use super::sync::UnsafeCell;
+use super::{Ordering, Reader, Writer, sides};
 use core::fmt;
-use core::sync::atomic::Ordering;
 
 /// What is left in them is dropped with them.
 struct Slots<T>(Box<[UnsafeCell<Option<T>>]>);
@@ -43,9 +42,11 @@ impl<T> Producer<T> {
         let Some(slot) = self.0.slot() else {
             return Err(value);
         };
-        // SAFETY: the slot is the writer's until it tells of it, and this reference ends before that.
-        let slot = unsafe { &mut *self.0.shared.slots.0[slot].get() };
-        *slot = Some(value);
+        self.0.shared.slots.0[slot].with_mut(|slot| {
+            // SAFETY: the slot is the writer's until it tells of it, and this reference ends before that.
+            let slot = unsafe { &mut *slot };
+            *slot = Some(value);
+        });
         self.0.advance();
         Ok(())
     }
@@ -82,9 +83,11 @@ impl<T> Consumer<T> {
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let slot = self.0.slot()?;
-        // SAFETY: the slot is the reader's until it tells of it, and this reference ends before that.
-        let slot = unsafe { &mut *self.0.shared.slots.0[slot].get() };
-        let value = slot.take();
+        let value = self.0.shared.slots.0[slot].with_mut(|slot| {
+            // SAFETY: the slot is the reader's until it tells of it, and this reference ends before that.
+            let slot = unsafe { &mut *slot };
+            slot.take()
+        });
         self.0.advance();
         value
     }

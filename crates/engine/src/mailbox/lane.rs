@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 
 use base::{Producer, spsc};
 
-use super::{Mailbox, lock};
+use super::Mailbox;
 
 /// Messages a lane has room for.
 pub(super) const ROOM: usize = 256;
@@ -42,9 +42,16 @@ impl<M: Send + 'static> AnyLane for Lane<M> {
     }
 }
 
+/// By the mailbox's number.
+type Lanes = RefCell<Vec<(u64, Box<dyn AnyLane>)>>;
+
+#[cfg(not(loom))]
 thread_local! {
-    /// By the mailbox's number.
-    static MINE: RefCell<Vec<(u64, Box<dyn AnyLane>)>> = const { RefCell::new(Vec::new()) };
+    static MINE: Lanes = const { RefCell::new(Vec::new()) };
+}
+#[cfg(loom)]
+loom::thread_local! {
+    static MINE: Lanes = RefCell::new(Vec::new());
 }
 
 /// Leaves a message in the calling thread's lane to `mailbox`: its number. The message comes back if the queue must take it.
@@ -74,7 +81,7 @@ pub(super) fn push<M: Send + 'static>(mailbox: &Arc<Mailbox<M>>, message: M) -> 
 impl<M: Send + 'static> Lane<M> {
     /// A new lane, if the mailbox has one left.
     fn open(mailbox: &Arc<Mailbox<M>>) -> Option<Self> {
-        let mut queue = lock(&mailbox.queue);
+        let mut queue = mailbox.queue();
         if queue.closed || queue.free == 0 {
             return None;
         }

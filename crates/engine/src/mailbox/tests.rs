@@ -144,7 +144,7 @@ fn each_thread_s_messages_arrive_in_order() {
     }
     inbox.drain(&mut got);
     assert!(got.is_empty());
-    assert_eq!(lock(&mailbox.queue).free, u64::MAX, "lanes are given back");
+    assert_eq!(mailbox.queue().free, u64::MAX, "lanes are given back");
 }
 
 #[test]
