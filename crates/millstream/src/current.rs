@@ -21,10 +21,9 @@ impl Host {
     /// use std::io::Read;
     ///
     /// use millstream::{Host, TcpListener};
-    /// # fn port() -> millstream::port::tap::Tap { unimplemented!() }
     ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let host = Host::builder().port(port()).address("10.77.0.2/24").start()?;
+    /// # fn example(port: millstream::port::tap::Tap) -> Result<(), Box<dyn std::error::Error>> {
+    /// let host = Host::builder().port(port).address("10.77.0.2/24").start()?;
     /// host.make_default();
     /// // From here on as with `std::net`.
     /// let listener = TcpListener::bind("0.0.0.0:80")?;
