@@ -516,13 +516,13 @@ impl TcpListener {
         Err(io_error(SocketError::InvalidInput))
     }
 
-    /// Whether a listener on `[::]` leaves IPv4 alone: it never does.
+    /// Whether a listener on `[::]` leaves IPv4 alone: only if it was made so ([`Host::tcp_listen_with`]).
     ///
     /// # Errors
     /// EOPNOTSUPP of an IPv4 listener.
     #[deprecated(note = "this option can only be set before the socket is bound")]
     pub fn only_v6(&self) -> io::Result<bool> {
-        family::gets_v6(self.local_addr()?).map(|()| false)
+        family::gets_v6(self.local_addr()?).map(|()| self.options().only_v6)
     }
 
     /// The options accepted connections begin with.
@@ -530,7 +530,8 @@ impl TcpListener {
         self.listener.socket.options()
     }
 
-    /// Changes any options accepted connections begin with.
+    /// Changes any options accepted connections begin with. How the listener shares its address, and whether it takes IPv4, was
+    /// settled when it was made.
     ///
     /// # Errors
     /// `InvalidInput` for a time to live of nought; the host has stopped.

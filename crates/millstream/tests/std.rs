@@ -334,6 +334,11 @@ fn options_from_the_beginning() {
     let six = b.tcp_listen_with("[::]:80", 16, &options).unwrap();
     let refused = a.tcp_connect((B, 80)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    #[allow(deprecated)]
+    let alone = |listener: &TcpListener| listener.only_v6().unwrap();
+    assert!(alone(&six) && !alone(&b.tcp_listen("[::]:81").unwrap()));
+    six.set_options(|options| options.only_v6 = false).unwrap();
+    assert!(alone(&six), "that was settled when it was made");
     let four = b.tcp_listen("0.0.0.0:80").unwrap();
     let mut options = a.tcp_options();
     options.max_segment = Some(600);

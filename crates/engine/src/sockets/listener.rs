@@ -254,6 +254,7 @@ impl TcpListenerSocket {
             return Err(io_error(SocketError::InvalidInput));
         }
         options.reuse_port = state.options.reuse_port;
+        options.only_v6 = state.options.only_v6;
         state.options = options;
         Ok(())
     }
