@@ -26,16 +26,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use engine::TcpListenerSocket;
 use futures_core::Stream;
 
 use crate::Host;
-use crate::host::unresolved;
+use crate::tasks::listener_calls;
 
 pub use stream::TcpStream;
 pub use udp::UdpSocket;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: usize = 1024;
 
 /// Repeats `call` until it gives anything but `WouldBlock`; registers the task with `wait` in between.
 fn attempt<T>(
@@ -51,86 +49,41 @@ fn attempt<T>(
     }
 }
 
-/// A TCP listener for tasks of any runtime.
+/// The addresses of `addr`. Names are looked up by the system's resolver, which blocks.
+async fn addresses<A: ToSocketAddrs>(addr: A) -> io::Result<Vec<SocketAddr>> {
+    Ok(addr.to_socket_addrs()?.collect())
+}
+
+/// A TCP listener for tasks of any runtime. The last clone that is dropped closes it, and resets the connections nobody accepted.
+///
+/// ```no_run
+/// use futures_util::io::AsyncWriteExt;
+///
+/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
+/// let listener = millstream::futures::TcpListener::bind_on(&host, "0.0.0.0:13").await?;
+/// loop {
+///     let (mut stream, _peer) = listener.accept().await?;
+///     stream.write_all(b"it is late\r\n").await?;
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct TcpListener {
     listener: std::sync::Arc<crate::TcpListener>,
 }
 
 impl TcpListener {
-    /// Listens on the default host ([`Host::make_default`]). Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_listen`]; `NetworkDown` without a default host.
-    pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        Self::bind_on(&Host::current()?, addr).await
-    }
-
-    /// Listens on `addr` of `host`. Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_listen`].
-    pub async fn bind_on<A: ToSocketAddrs>(host: &Host, addr: A) -> io::Result<Self> {
-        let addrs: Vec<SocketAddr> = addr.to_socket_addrs()?.collect();
-        let mut last = unresolved();
-        for addr in addrs {
-            let opening = host.sockets().tcp_listen(addr, BACKLOG)?;
-            match opening.opened().await {
-                Ok(socket) => return Ok(crate::TcpListener::new(socket).into()),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// The next connection and where it comes from.
-    ///
-    /// # Errors
-    /// The host has stopped.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|cx| self.poll_accept(cx)).await
-    }
-
-    /// As [`TcpListener::accept`], for a poll function.
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let socket = self.listener.socket();
-        let accepted = ready!(attempt(
-            cx,
-            || socket.try_accept(),
-            |cx| socket.poll_acceptable(cx)
-        ));
-        Poll::Ready(accepted.map(|(socket, peer)| (TcpStream::new(socket), peer)))
+    fn from_socket(socket: TcpListenerSocket) -> Self {
+        crate::TcpListener::new(socket).into()
     }
 
     /// Connections as they come, as a [`Stream`] that never ends.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
-
-    /// The address it listens on, with the real port.
-    ///
-    /// # Errors
-    /// None; the result is that of the method elsewhere.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// The time to live (hop limit) of connections accepted from now on: 1 to 255.
-    ///
-    /// # Errors
-    /// `InvalidInput` for other values; the host has stopped.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.listener.set_ttl(ttl)
-    }
-
-    /// The time to live (hop limit) of accepted connections.
-    ///
-    /// # Errors
-    /// None; the result is that of the method elsewhere.
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.listener.ttl()
-    }
 }
+
+listener_calls!(TcpListener);
 
 /// The same listener; clones of the one with std's face go on beside it.
 impl From<crate::TcpListener> for TcpListener {

@@ -31,9 +31,9 @@
 //! # }
 //! ```
 //!
-//! With the feature `tokio`, [`mod@tokio`] has the same sockets with tokio's traits, on which hyper and axum run; with `futures`,
-//! [`mod@futures`] has them with those of futures-io, for any runtime. With
-//! [`shard`], an application lives on the stack's own thread and pays no crossing at all.
+//! With the feature `tokio`, `millstream::tokio` has the same sockets with tokio's traits, on which hyper and axum run; with
+//! `futures`, `millstream::futures` has them with those of futures-io, for any runtime. With [`shard`], an application lives on
+//! the stack's own thread and pays no crossing at all.
 //!
 //! With [`Poll`], one thread waits for many sockets as with mio and epoll.
 //!
@@ -56,6 +56,8 @@ mod host;
 pub mod poll;
 #[cfg(feature = "tokio")]
 mod reserve;
+#[cfg(any(feature = "futures", feature = "tokio"))]
+mod tasks;
 mod tcp;
 #[cfg(feature = "tokio")]
 pub mod tokio;

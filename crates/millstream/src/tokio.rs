@@ -50,8 +50,6 @@ use std::task::{Context, Poll, ready};
 use ::tokio::net::ToSocketAddrs;
 use ::tokio::task::coop;
 
-use crate::host::unresolved as none;
-
 pub use listener::TcpListener;
 pub use socket::TcpSocket;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};

@@ -12,9 +12,9 @@ use engine::TcpSocket;
 use futures_io::{AsyncRead, AsyncWrite};
 use stack::{Keepalive, TcpOptions};
 
-use super::attempt;
+use super::{addresses, attempt};
 use crate::Host;
-use crate::host::unresolved;
+use crate::tasks::{end_writing, stream_calls};
 use crate::tcp::stream_options;
 
 /// A TCP connection for tasks of any runtime. The last clone that is dropped closes it.
@@ -36,96 +36,12 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    pub(super) fn new(socket: TcpSocket) -> Self {
-        Self {
-            socket: Arc::new(socket),
-        }
-    }
-
-    fn socket(&self) -> &TcpSocket {
-        &self.socket
-    }
-
-    /// Connects the default host ([`Host::make_default`]) to `addr`: to the first address that can be connected to.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_connect`]; `NetworkDown` without a default host.
-    pub async fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        Self::connect_on(&Host::current()?, addr).await
-    }
-
-    /// Connects `host` to `addr`.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_connect`].
-    pub async fn connect_on<A: ToSocketAddrs>(host: &Host, addr: A) -> io::Result<Self> {
-        let addrs: Vec<SocketAddr> = addr.to_socket_addrs()?.collect();
-        let mut last = unresolved();
-        for addr in addrs {
-            let socket = host.sockets().tcp_connect(addr, None)?;
-            let decided = loop {
-                match socket.connected() {
-                    Some(decided) => break decided,
-                    None => poll_fn(|cx| socket.poll_writable(cx)).await,
-                }
-            };
-            match decided {
-                Ok(()) => return Ok(Self::new(socket)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// This end's address.
-    ///
-    /// # Errors
-    /// None once connected.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// The other end's address.
-    ///
-    /// # Errors
-    /// `NotConnected` when the connection is over.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()
-    }
-
     /// Ends reading, writing or both.
     ///
     /// # Errors
     /// `NotConnected` when the connection is over.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.socket.shutdown(how)
-    }
-
-    /// Reads without taking: the next read gives the same bytes.
-    ///
-    /// # Errors
-    /// As reading.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let socket = self.socket();
-        poll_fn(|cx| attempt(cx, || socket.try_peek(buf), |cx| socket.poll_readable(cx))).await
-    }
-
-    /// Waits until there may be something to read.
-    ///
-    /// # Errors
-    /// None: errors are those of the read that follows.
-    pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_readable(cx)).await;
-        Ok(())
-    }
-
-    /// Waits until there may be room to write.
-    ///
-    /// # Errors
-    /// None: errors are those of the write that follows.
-    pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_writable(cx)).await;
-        Ok(())
     }
 
     fn poll_read(
@@ -141,16 +57,9 @@ impl TcpStream {
         let socket = self.socket();
         attempt(cx, || socket.try_write(bufs), |cx| socket.poll_writable(cx))
     }
-
-    fn close(&self) -> io::Result<()> {
-        match self.socket.shutdown(Shutdown::Write) {
-            // The peer was first: there is nothing left to end.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            done => done,
-        }
-    }
 }
 
+stream_calls!(TcpStream);
 stream_options!(TcpStream, socket);
 
 /// The same connection; clones of the one with std's face go on beside it.
@@ -212,7 +121,7 @@ macro_rules! traits {
 
             /// Sends the FIN; reading goes on.
             fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Poll::Ready(self.close())
+                Poll::Ready(end_writing(self.socket()))
             }
         }
     )+};

@@ -9,7 +9,8 @@ use super::Token;
 use super::sealed::Watched;
 use crate::{TcpListener, TcpStream, UdpSocket};
 
-/// What can be registered with a [`Poll`](crate::Poll): [`TcpListener`], [`TcpStream`] and [`UdpSocket`]. Nothing else can.
+/// What can be registered with a [`Poll`](crate::Poll): [`TcpListener`], [`TcpStream`] and [`UdpSocket`], and those of the faces for
+/// async runtimes. Nothing else can.
 pub trait Source: Watched {}
 
 macro_rules! sources {
@@ -25,6 +26,18 @@ macro_rules! sources {
 }
 
 sources!(TcpListener, TcpStream, UdpSocket);
+#[cfg(feature = "tokio")]
+sources!(
+    crate::tokio::TcpListener,
+    crate::tokio::TcpStream,
+    crate::tokio::UdpSocket
+);
+#[cfg(feature = "futures")]
+sources!(
+    crate::futures::TcpListener,
+    crate::futures::TcpStream,
+    crate::futures::UdpSocket
+);
 
 impl<S: Source + ?Sized> Watched for Box<S> {
     fn watched(&self) -> WatchedSocket {

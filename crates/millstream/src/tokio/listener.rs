@@ -3,17 +3,15 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use ::tokio::net::ToSocketAddrs;
 use engine::TcpListenerSocket;
 
 use super::stream::TcpStream;
-use super::{addresses, attempt, none};
+use super::{addresses, attempt};
 use crate::Host;
-
-/// Connections that may wait to be accepted: tokio's default.
-const BACKLOG: usize = 1024;
+use crate::tasks::listener_calls;
 
 /// A TCP listener, as tokio's. Dropping it closes it, and resets the connections nobody accepted.
 ///
@@ -34,34 +32,6 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the default host ([`Host::make_default`]). Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_listen`]; `NetworkDown` without a default host.
-    pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        Self::bind_on(&Host::current()?, addr).await
-    }
-
-    /// Listens on `addr` of `host`. Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_listen`].
-    pub async fn bind_on<A: ToSocketAddrs>(host: &Host, addr: A) -> io::Result<Self> {
-        let mut last = none();
-        for addr in addresses(addr).await? {
-            match Self::bind_one(host, addr).await {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn bind_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
-        let opening = host.sockets().tcp_listen(addr, BACKLOG)?;
-        Ok(Self::from_socket(opening.opened().await?))
-    }
-
     pub(super) fn from_socket(socket: TcpListenerSocket) -> Self {
         Self {
             listener: crate::TcpListener::new(socket),
@@ -85,25 +55,6 @@ impl TcpListener {
         Ok(self.listener)
     }
 
-    /// The next connection and where it comes from.
-    ///
-    /// # Errors
-    /// The host has stopped.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|cx| self.poll_accept(cx)).await
-    }
-
-    /// As [`TcpListener::accept`], for a poll function.
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let socket = self.listener.socket();
-        let accepted = ready!(attempt(
-            cx,
-            || socket.try_accept(),
-            |cx| socket.poll_acceptable(cx)
-        ));
-        Poll::Ready(accepted.map(|(socket, peer)| (TcpStream::from_socket(socket), peer)))
-    }
-
     /// As [`TcpListener::accept`], but never fails: when the host has stopped, it waits for ever. What servers with an
     /// infallible accept loop need, such as axum's `Listener`.
     pub async fn accept_forever(&self) -> (TcpStream, SocketAddr) {
@@ -113,31 +64,9 @@ impl TcpListener {
             Err(_) => std::future::pending().await,
         }
     }
-
-    /// The address it listens on, with the real port.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// The time to live (hop limit) of connections accepted from now on: 1 to 255.
-    ///
-    /// # Errors
-    /// `InvalidInput` for other values; the host has stopped.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.listener.set_ttl(ttl)
-    }
-
-    /// The time to live (hop limit) of accepted connections.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.listener.ttl()
-    }
 }
+
+listener_calls!(TcpListener);
 
 impl TryFrom<crate::TcpListener> for TcpListener {
     type Error = io::Error;

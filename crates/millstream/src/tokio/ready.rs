@@ -75,3 +75,54 @@ pub(super) async fn retry<T>(
     })
     .await
 }
+
+/// Readiness of a socket that is there as `socket()`, in tokio's words.
+macro_rules! readiness {
+    ($type:ty) => {
+        impl $type {
+            /// Waits until the socket is ready for any of `interest`; what of it. Readiness is a level: it is told again as long as
+            /// it lasts, and may be over when it is acted on.
+            ///
+            /// # Errors
+            /// None; the result is that of tokio's method.
+            pub async fn ready(
+                &self,
+                interest: ::tokio::io::Interest,
+            ) -> io::Result<::tokio::io::Ready> {
+                let wanted = super::ready::wanted(interest);
+                let ready = poll_fn(|cx| self.socket().poll_ready(cx, wanted)).await;
+                Ok(super::ready::told(ready, interest))
+            }
+
+            /// Calls `f` if the socket is ready for any of `interest`. `f` gives `WouldBlock` when it finds that it was not.
+            ///
+            /// # Errors
+            /// `WouldBlock`; as `f`.
+            pub fn try_io<R>(
+                &self,
+                interest: ::tokio::io::Interest,
+                f: impl FnOnce() -> io::Result<R>,
+            ) -> io::Result<R> {
+                let ready = self.socket().readiness() & super::ready::wanted(interest);
+                if ready.is_empty() {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                f()
+            }
+
+            /// Calls `f` whenever the socket is ready for any of `interest`, until it gives anything but `WouldBlock`.
+            ///
+            /// # Errors
+            /// As `f`.
+            pub async fn async_io<R>(
+                &self,
+                interest: ::tokio::io::Interest,
+                f: impl FnMut() -> io::Result<R>,
+            ) -> io::Result<R> {
+                let wanted = super::ready::wanted(interest);
+                super::ready::retry(f, |cx| self.socket().poll_ready(cx, wanted)).await
+            }
+        }
+    };
+}
+pub(super) use readiness;

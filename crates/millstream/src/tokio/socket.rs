@@ -14,6 +14,7 @@ use stack::{Keepalive, SocketError, TcpOptions};
 use super::listener::TcpListener;
 use super::stream::TcpStream;
 use crate::reserve::Reserved;
+use crate::tasks::connected;
 use crate::{Host, family};
 
 /// What bind(2) and connect(2) say of an address of the other family.
@@ -111,8 +112,8 @@ impl TcpSocket {
     ///
     /// # Errors
     /// `AddrNotAvailable` for an address that is not the host's; `AddrInUse` when a listener has it, or another such socket
-    /// (unless both have [`TcpSocket::set_reuseaddr`]); `InvalidInput` when bound already; EAFNOSUPPORT or
-    /// `InvalidInput` for one of the other family; the host has stopped.
+    /// (unless both have [`TcpSocket::set_reuseaddr`], or both [`TcpSocket::set_reuseport`]); `InvalidInput` when bound already;
+    /// EAFNOSUPPORT or `InvalidInput` for one of the other family; the host has stopped.
     pub fn bind(&self, addr: SocketAddr) -> io::Result<()> {
         match (self.v6, addr) {
             (false, SocketAddr::V6(_)) => return Err(io::Error::from_raw_os_error(EAFNOSUPPORT)),

@@ -2,22 +2,23 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use ::tokio::net::ToSocketAddrs;
 use bytes::BufMut;
 use engine::TcpSocket;
-use stack::{Keepalive, TcpInfo, TcpOptions};
+use stack::{Keepalive, TcpOptions};
 
-use super::ready::{retry, told, wanted};
+use super::ready::readiness;
 use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use super::{addresses, attempt, fill, none};
+use super::{addresses, attempt, fill};
 use crate::Host;
+use crate::tasks::{end_writing, stream_calls};
 use crate::tcp::stream_options;
 
 /// Bytes read at once into a buffer that is not initialised.
@@ -42,53 +43,6 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    pub(super) fn from_socket(socket: TcpSocket) -> Self {
-        Self {
-            socket: Arc::new(socket),
-        }
-    }
-
-    fn socket(&self) -> &TcpSocket {
-        &self.socket
-    }
-
-    /// Connects the default host ([`Host::make_default`]) to `addr`: to the first address that can be connected to.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_connect`]; `NetworkDown` without a default host.
-    pub async fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        Self::connect_on(&Host::current()?, addr).await
-    }
-
-    /// Connects `host` to `addr`.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_connect`].
-    pub async fn connect_on<A: ToSocketAddrs>(host: &Host, addr: A) -> io::Result<Self> {
-        let mut last = none();
-        for addr in addresses(addr).await? {
-            match Self::connect_one(host, addr).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn connect_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
-        Self::connecting(host.sockets().tcp_connect(addr, None)?).await
-    }
-
-    /// Waits until the connection is decided.
-    pub(super) async fn connecting(socket: TcpSocket) -> io::Result<Self> {
-        loop {
-            if let Some(decided) = socket.connected() {
-                return decided.map(|()| Self::from_socket(socket));
-            }
-            poll_fn(|cx| socket.poll_writable(cx)).await;
-        }
-    }
-
     /// Makes an async stream of a blocking one. Clones of that one go on beside it.
     ///
     /// # Errors
@@ -109,58 +63,6 @@ impl TcpStream {
         Ok(stream)
     }
 
-    /// This end's address.
-    ///
-    /// # Errors
-    /// None once connected.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// The other end's address.
-    ///
-    /// # Errors
-    /// `NotConnected` when the connection is over.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()
-    }
-
-    /// The connection's pending error (SO_ERROR), which it clears.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.socket.take_error())
-    }
-
-    /// Waits until the connection is ready for any of `interest`; what of it. Readiness is a level: it is told again as long as it
-    /// lasts, and may be over when it is acted on.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        let ready = poll_fn(|cx| self.socket.poll_ready(cx, wanted(interest))).await;
-        Ok(told(ready, interest))
-    }
-
-    /// Waits until there may be something to read.
-    ///
-    /// # Errors
-    /// None: errors are those of the read that follows.
-    pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_readable(cx)).await;
-        Ok(())
-    }
-
-    /// Waits until there may be room to write.
-    ///
-    /// # Errors
-    /// None: errors are those of the write that follows.
-    pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_writable(cx)).await;
-        Ok(())
-    }
-
     /// Reads what is there.
     ///
     /// # Errors
@@ -175,21 +77,6 @@ impl TcpStream {
     /// `WouldBlock` when there is none; as writing.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
         self.socket.try_write(&[IoSlice::new(buf)])
-    }
-
-    /// Reads without taking: the next read gives the same bytes.
-    ///
-    /// # Errors
-    /// As reading.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|cx| {
-            attempt(
-                cx,
-                || self.socket.try_peek(buf),
-                |cx| self.socket.poll_readable(cx),
-            )
-        })
-        .await
     }
 
     /// As [`TcpStream::peek`], for a poll function: how many bytes were added to `buf`.
@@ -235,33 +122,6 @@ impl TcpStream {
         fill(buf, READ_MAX, |memory| Ok((self.try_read(memory)?, ()))).map(|(n, ())| n)
     }
 
-    /// Calls `f` if the connection is ready for any of `interest`. `f` gives `WouldBlock` when it finds that it was not.
-    ///
-    /// # Errors
-    /// `WouldBlock`; as `f`.
-    pub fn try_io<R>(
-        &self,
-        interest: Interest,
-        f: impl FnOnce() -> io::Result<R>,
-    ) -> io::Result<R> {
-        if (self.socket.readiness() & wanted(interest)).is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        f()
-    }
-
-    /// Calls `f` whenever the connection is ready for any of `interest`, until it gives anything but `WouldBlock`.
-    ///
-    /// # Errors
-    /// As `f`.
-    pub async fn async_io<R>(
-        &self,
-        interest: Interest,
-        f: impl FnMut() -> io::Result<R>,
-    ) -> io::Result<R> {
-        retry(f, |cx| self.socket.poll_ready(cx, wanted(interest))).await
-    }
-
     /// Writes what there is room for from several buffers.
     ///
     /// # Errors
@@ -276,17 +136,6 @@ impl TcpStream {
     /// The host has stopped.
     pub fn set_zero_linger(&self) -> io::Result<()> {
         self.set_linger(Some(Duration::ZERO))
-    }
-
-    /// What TCP knows of the connection (TCP_INFO).
-    ///
-    /// # Errors
-    /// `NotConnected` when the connection is over.
-    pub async fn info(&self) -> io::Result<TcpInfo> {
-        self.socket
-            .info()
-            .await
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Two halves that borrow the stream, for use in one task.
@@ -326,14 +175,12 @@ impl TcpStream {
     }
 
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
-        match self.socket.shutdown(Shutdown::Write) {
-            // The peer was first: there is nothing left to end.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            done => done,
-        }
+        end_writing(&self.socket)
     }
 }
 
+stream_calls!(TcpStream);
+readiness!(TcpStream);
 stream_options!(TcpStream, socket);
 
 impl AsRef<TcpStream> for TcpStream {

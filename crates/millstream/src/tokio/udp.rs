@@ -6,15 +6,16 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use ::tokio::io::{Interest, ReadBuf, Ready};
+use ::tokio::io::ReadBuf;
 use ::tokio::net::ToSocketAddrs;
 use bytes::BufMut;
 use engine::{UdpHandle, Via, answered};
 use stack::UdpOptions;
 
-use super::ready::{retry, told, wanted};
+use super::ready::readiness;
 use super::socket::byte;
-use super::{addresses, attempt, fill, none};
+use super::{addresses, attempt, fill};
+use crate::tasks::datagram_calls;
 use crate::udp::udp_options;
 use crate::{Host, family};
 
@@ -39,40 +40,6 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    fn socket(&self) -> &UdpHandle {
-        &self.socket
-    }
-
-    /// Binds to `addr` of the default host ([`Host::make_default`]). Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::udp_bind`]; `NetworkDown` without a default host.
-    pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        Self::bind_on(&Host::current()?, addr).await
-    }
-
-    /// Binds to `addr` of `host`. Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::udp_bind`].
-    pub async fn bind_on<A: ToSocketAddrs>(host: &Host, addr: A) -> io::Result<Self> {
-        let mut last = none();
-        for addr in addresses(addr).await? {
-            match Self::bind_one(host, addr).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn bind_one(host: &Host, addr: SocketAddr) -> io::Result<Self> {
-        let opening = host.sockets().udp_bind(addr, UdpOptions::default())?;
-        Ok(Self {
-            socket: Arc::new(opening.opened().await?),
-        })
-    }
-
     /// Makes an async socket of a blocking one. Clones of that one go on beside it.
     ///
     /// # Errors
@@ -91,104 +58,6 @@ impl UdpSocket {
         let socket = crate::UdpSocket::from_shared(self.socket);
         socket.set_nonblocking(true)?;
         Ok(socket)
-    }
-
-    /// Sets the peer.
-    ///
-    /// # Errors
-    /// As [`crate::UdpSocket::connect`].
-    pub async fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
-        let mut last = none();
-        for addr in addresses(addr).await? {
-            match answered(self.socket.connect(addr).await) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// Sends a datagram to `addr`.
-    ///
-    /// # Errors
-    /// As [`crate::UdpSocket::send_to`].
-    pub async fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
-        let addr = *addresses(addr).await?.first().ok_or_else(nobody)?;
-        poll_fn(|cx| self.poll_send_to(cx, buf, addr)).await
-    }
-
-    /// As [`UdpSocket::send_to`], for a poll function.
-    pub fn poll_send_to(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-        addr: SocketAddr,
-    ) -> Poll<io::Result<usize>> {
-        attempt(
-            cx,
-            || self.socket.try_send(buf, Some(addr)),
-            |cx| self.socket.poll_writable(cx),
-        )
-    }
-
-    /// Sends a datagram to the connected peer.
-    ///
-    /// # Errors
-    /// As [`crate::UdpSocket::send`].
-    pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_send(cx, buf)).await
-    }
-
-    /// As [`UdpSocket::send`], for a poll function.
-    pub fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        attempt(
-            cx,
-            || self.socket.try_send(buf, None),
-            |cx| self.socket.poll_writable(cx),
-        )
-    }
-
-    /// Receives a datagram: its length and sender.
-    ///
-    /// # Errors
-    /// As [`crate::UdpSocket::recv_from`].
-    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.receive(buf, false).await
-    }
-
-    /// As [`UdpSocket::recv_from`], and the datagram stays to be received again.
-    ///
-    /// # Errors
-    /// As [`crate::UdpSocket::recv_from`].
-    pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.receive(buf, true).await
-    }
-
-    /// Receives a datagram from the connected peer: its length.
-    ///
-    /// # Errors
-    /// As [`crate::UdpSocket::recv_from`].
-    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.receive(buf, false).await.map(|(n, _)| n)
-    }
-
-    /// As [`UdpSocket::recv`], and the datagram stays to be received again.
-    ///
-    /// # Errors
-    /// As [`crate::UdpSocket::recv_from`].
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.receive(buf, true).await.map(|(n, _)| n)
-    }
-
-    async fn receive(&self, buf: &mut [u8], peek: bool) -> io::Result<(usize, SocketAddr)> {
-        poll_fn(|cx| {
-            attempt(
-                cx,
-                || self.socket.try_recv(buf, peek),
-                |cx| self.socket.poll_readable(cx),
-            )
-        })
-        .await
     }
 
     /// As [`UdpSocket::recv_from`], for a poll function.
@@ -346,16 +215,6 @@ impl UdpSocket {
         self.socket.try_recv(buf, false)
     }
 
-    /// Waits until the socket is ready for any of `interest`; what of it. Readiness is a level: it is told again as long as it
-    /// lasts, and may be over when it is acted on.
-    ///
-    /// # Errors
-    /// None; the result is that of tokio's method.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        let ready = poll_fn(|cx| self.socket.poll_ready(cx, wanted(interest))).await;
-        Ok(told(ready, interest))
-    }
-
     /// Ready when there may be a datagram; else the task is woken then.
     pub fn poll_recv_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_readable(cx).map(Ok)
@@ -365,53 +224,10 @@ impl UdpSocket {
     pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_writable(cx).map(Ok)
     }
-
-    /// Calls `f` if the socket is ready for any of `interest`. `f` gives `WouldBlock` when it finds that it was not.
-    ///
-    /// # Errors
-    /// `WouldBlock`; as `f`.
-    pub fn try_io<R>(
-        &self,
-        interest: Interest,
-        f: impl FnOnce() -> io::Result<R>,
-    ) -> io::Result<R> {
-        if (self.socket.readiness() & wanted(interest)).is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        f()
-    }
-
-    /// Calls `f` whenever the socket is ready for any of `interest`, until it gives anything but `WouldBlock`.
-    ///
-    /// # Errors
-    /// As `f`.
-    pub async fn async_io<R>(
-        &self,
-        interest: Interest,
-        f: impl FnMut() -> io::Result<R>,
-    ) -> io::Result<R> {
-        retry(f, |cx| self.socket.poll_ready(cx, wanted(interest))).await
-    }
-
-    /// Waits until there may be a datagram.
-    ///
-    /// # Errors
-    /// None: errors are those of the call that follows.
-    pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_readable(cx)).await;
-        Ok(())
-    }
-
-    /// Waits until there may be room to send.
-    ///
-    /// # Errors
-    /// None: errors are those of the call that follows.
-    pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_writable(cx)).await;
-        Ok(())
-    }
 }
 
+datagram_calls!(UdpSocket);
+readiness!(UdpSocket);
 udp_options!(UdpSocket, Ipv4Addr);
 
 impl UdpSocket {
@@ -476,8 +292,4 @@ impl TryFrom<crate::UdpSocket> for UdpSocket {
     fn try_from(socket: crate::UdpSocket) -> io::Result<Self> {
         Self::from_std(socket)
     }
-}
-
-fn nobody() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to")
 }
