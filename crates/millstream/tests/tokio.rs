@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{A, B, config, hosts, hosts_with, pattern};
+use millstream::reuseport::ReusePort;
 use millstream::tokio::{
     OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpSocket, TcpStream, UdpSocket,
 };
-use millstream::{Limits, State};
+use millstream::{Config, Events, Interest as Watch, Limits, Poll, State, Token};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
 use tokio::time::timeout;
 
@@ -607,4 +608,93 @@ async fn a_socket_before_it_connects_or_listens() {
         TcpSocket::new_v4().unwrap_err().kind(),
         ErrorKind::NetworkDown
     );
+}
+
+/// Whoever asks for any port gets one that nobody was promised, as long as there is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_was_promised_is_not_promised_again() {
+    let config = Config {
+        ephemeral_ports: (50_000, 50_003),
+        ..config()
+    };
+    let (_a, b) = hosts_with(config, Limits::default());
+    let any: SocketAddr = format!("{B}:0").parse().unwrap();
+    let bound: Vec<_> = (0..4)
+        .map(|_| {
+            let socket = TcpSocket::new_v4_on(&b);
+            socket.bind(any).unwrap();
+            socket
+        })
+        .collect();
+    let none = TcpSocket::new_v4_on(&b).bind(any).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::AddrInUse);
+    drop(bound);
+    TcpSocket::new_v4_on(&b).bind(any).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_for_ipv6_alone_leaves_ipv4_to_another() {
+    let (_a, b) = hosts();
+    let six = TcpSocket::new_v6_on(&b);
+    six.set_options(|options| options.only_v6 = true);
+    six.bind("[::]:80".parse().unwrap()).unwrap();
+    let four = TcpSocket::new_v4_on(&b);
+    four.bind("0.0.0.0:80".parse().unwrap()).unwrap();
+    let _both = (six.listen(1).unwrap(), four.listen(1).unwrap());
+}
+
+/// Two workers listen on one address; the one that is there first takes all, and when it goes the other does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_that_say_so_share_an_address() {
+    let (a, b) = hosts();
+    let target: SocketAddr = format!("{B}:80").parse().unwrap();
+    let [first, second] = [(); 2].map(|()| {
+        let socket = TcpSocket::new_v4_on(&b);
+        assert!(!socket.reuseport().unwrap());
+        socket.set_reuseport(true).unwrap();
+        socket.bind(target).unwrap();
+        socket
+    });
+    let alone = TcpSocket::new_v4_on(&b).bind(target).unwrap_err();
+    assert_eq!(alone.kind(), ErrorKind::AddrInUse);
+    let (first, second) = (first.listen(16).unwrap(), second.listen(16).unwrap());
+    first.share_by(ReusePort::Standby).unwrap();
+    for _ in 0..8 {
+        let client = TcpStream::connect_on(&a, target).await.unwrap();
+        let (_, peer) = first.accept().await.unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+    }
+    drop(first);
+    b.snapshot_async(0).await.unwrap();
+    let client = TcpStream::connect_on(&a, target).await.unwrap();
+    let (_, peer) = second.accept().await.unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    let plain = TcpListener::bind_on(&b, (B, 81)).await.unwrap();
+    let refused = plain.share_by(ReusePort::Standby).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+}
+
+/// Sockets of this face are sources of a poll, as those of std's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_watches_sockets_of_tasks() {
+    let (a, b) = hosts();
+    let (mut client, server) = connection(&a, &b).await;
+    let udp = UdpSocket::bind_on(&b, (B, 7)).await.unwrap();
+    let listener = TcpListener::bind_on(&b, (B, 90)).await.unwrap();
+    let mut poll = Poll::new().unwrap();
+    let registry = poll.registry();
+    let readable = Watch::READABLE;
+    registry.register(&server, Token(1), readable).unwrap();
+    registry.register(&udp, Token(2), readable).unwrap();
+    registry.register(&listener, Token(3), readable).unwrap();
+    client.write_all(b"hello").await.unwrap();
+    a.udp_bind((A, 0)).unwrap().send_to(b"x", (B, 7)).unwrap();
+    let _visitor = TcpStream::connect_on(&a, (B, 90)).await.unwrap();
+    let mut told = std::collections::BTreeSet::new();
+    let mut events = Events::with_capacity(8);
+    while told.len() < 3 {
+        poll.poll(&mut events, None).unwrap();
+        told.extend(events.iter().map(|event| event.token()));
+    }
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), [1, 2, 3].map(Token));
 }

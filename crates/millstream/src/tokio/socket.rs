@@ -141,9 +141,9 @@ impl TcpSocket {
         let sockets = self.host.sockets();
         let socket = sockets.tcp_connect_with(addr, local, options)?;
         // The promise holds until the stack has the port, or has refused.
-        let connecting = TcpStream::connecting(socket).await;
+        let connected = connected(socket).await;
         drop(bound);
-        connecting
+        connected.map(TcpStream::from_socket)
     }
 
     /// Listens, with room for `backlog` connections that wait to be accepted. Waits for the shard's next turn.
@@ -222,6 +222,37 @@ impl TcpSocket {
     /// None; the result is that of tokio's method.
     pub fn reuseaddr(&self) -> io::Result<bool> {
         Ok(self.state().reuse_addr)
+    }
+
+    /// Shares the address it will be bound to with other sockets and listeners that say so, too (SO_REUSEPORT):
+    /// [`TcpListener::share_by`] says how listeners divide what comes. Say it before [`TcpSocket::bind`].
+    ///
+    /// ```no_run
+    /// use millstream::tokio::TcpSocket;
+    ///
+    /// # fn example(addr: std::net::SocketAddr) -> std::io::Result<()> {
+    /// for _worker in 0..4 {
+    ///     let socket = TcpSocket::new_v4()?;
+    ///     socket.set_reuseport(true)?;
+    ///     socket.bind(addr)?;
+    ///     let listener = socket.listen(1024)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn set_reuseport(&self, reuseport: bool) -> io::Result<()> {
+        self.set(|options| options.reuse_port = reuseport)
+    }
+
+    /// Whether SO_REUSEPORT is set.
+    ///
+    /// # Errors
+    /// None; the result is that of tokio's method.
+    pub fn reuseport(&self) -> io::Result<bool> {
+        Ok(self.options().reuse_port)
     }
 
     /// Bytes a connection may hold to be sent (SO_SNDBUF); unless said, its buffer grows with the window.

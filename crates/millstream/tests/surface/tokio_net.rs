@@ -8,6 +8,23 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
+/// Compiles a table of methods against the type that stands here under its name.
+macro_rules! has {
+    (
+        $type:ident:
+        $($name:ident: $signature:ty,)*
+        ; async $($aname:ident: ($($argument:ty),*) -> $output:ty,)*
+    ) => {
+        #[allow(dead_code)]
+        type Std<T> = <T as super::Std>::Of;
+        $(const _: $signature = $type::$name;)*
+        $(const _: () = {
+            const fn check(_: &impl AsyncFn($($argument),*) -> $output) {}
+            check(&$type::$aname)
+        };)*
+    };
+}
+
 /// Compiles the same table of methods of `$type` against tokio's types and against ours: plain functions first, then async
 /// ones.
 macro_rules! surface {
@@ -21,25 +38,13 @@ macro_rules! surface {
             use super::*;
             use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
             use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
-            #[allow(dead_code)]
-            type Std<T> = <T as super::Std>::Of;
-            $(const _: $signature = $type::$name;)*
-            $(const _: () = {
-                const fn check(_: &impl AsyncFn($($argument),*) -> $output) {}
-                check(&$type::$aname)
-            };)*
+            has!($type: $($name: $signature,)* ; async $($aname: ($($argument),*) -> $output,)*);
         }
         mod $ours {
             use super::*;
             use millstream::tokio::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
             use millstream::tokio::{TcpListener, TcpSocket, TcpStream, UdpSocket};
-            #[allow(dead_code)]
-            type Std<T> = <T as super::Std>::Of;
-            $(const _: $signature = $type::$name;)*
-            $(const _: () = {
-                const fn check(_: &impl AsyncFn($($argument),*) -> $output) {}
-                check(&$type::$aname)
-            };)*
+            has!($type: $($name: $signature,)* ; async $($aname: ($($argument),*) -> $output,)*);
         }
     };
 }
@@ -171,6 +176,8 @@ surface!(SOCKET, socket_of_tokio, socket, TcpSocket:
     keepalive: fn(&TcpSocket) -> Result<bool>,
     set_reuseaddr: fn(&TcpSocket, bool) -> Result<()>,
     reuseaddr: fn(&TcpSocket) -> Result<bool>,
+    set_reuseport: fn(&TcpSocket, bool) -> Result<()>,
+    reuseport: fn(&TcpSocket) -> Result<bool>,
     set_send_buffer_size: fn(&TcpSocket, u32) -> Result<()>,
     send_buffer_size: fn(&TcpSocket) -> Result<u32>,
     set_recv_buffer_size: fn(&TcpSocket, u32) -> Result<()>,
