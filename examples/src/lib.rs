@@ -8,7 +8,8 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::process::ExitCode;
 
 use millstream::port::tap::{Tap, TapOptions};
@@ -101,6 +102,17 @@ pub fn run_async(serve: impl AsyncFnOnce(Stage) -> Result<(), Box<dyn Error>>) -
     })
 }
 
+/// A visitor who says this, and hears what is said until the server ends.
+pub fn says(what: &'static str) -> impl FnOnce(TcpStream) -> io::Result<String> {
+    move |mut stream| {
+        stream.write_all(what.as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
 impl Stage {
     /// Whether the kernel's side is a namespace of the example's own, in which it may do as it likes.
     pub fn is_own(&self) -> bool {
@@ -112,7 +124,7 @@ impl Stage {
     pub fn visit(
         self,
         port: u16,
-        visit: impl FnOnce(TcpStream) -> std::io::Result<String> + Send + 'static,
+        visit: impl FnOnce(TcpStream) -> io::Result<String> + Send + 'static,
     ) {
         println!("serving on {MILLSTREAM}:{port}; Ctrl-C ends it");
         if !self.own {

@@ -2,8 +2,6 @@
 //! filled is sent as it is.
 
 use std::error::Error;
-use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::process::ExitCode;
 
 use millstream::completion::{BufferGroup, Completion, Op, QueueOptions};
@@ -49,13 +47,7 @@ fn example() -> Result<(), Box<dyn Error>> {
     queue.submit(Op::listen(([0, 0, 0, 0], 7).into(), 1024, 0).token(LISTEN))?;
     let mut done = Vec::new();
     queue.wait(&mut done, 1, None)?;
-    stage.visit(7, |mut stream| {
-        stream.write_all(b"hello")?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
+    stage.visit(7, examples::says("hello"));
     loop {
         let mut ops = Vec::new();
         for completion in done.drain(..) {

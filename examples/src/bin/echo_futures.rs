@@ -1,8 +1,6 @@
 //! An echo server without a runtime: futures-io's traits, all connections in one thread, and an executor of a dozen lines.
 
 use std::error::Error;
-use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,13 +41,7 @@ fn example() -> Result<(), Box<dyn Error>> {
     let (stage, host) = examples::stage()?;
     let host = host.start()?;
     let listener = block_on(TcpListener::bind_on(&host, "0.0.0.0:7"))?;
-    stage.visit(7, |mut stream| {
-        stream.write_all(b"hello")?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
+    stage.visit(7, examples::says("hello"));
     block_on(
         listener
             .incoming()

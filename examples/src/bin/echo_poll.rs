@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::process::ExitCode;
 
 use millstream::{Events, Interest, Poll, TcpStream, Token};
@@ -44,13 +43,7 @@ fn example() -> Result<(), Box<dyn Error>> {
     let mut poll = Poll::new()?;
     poll.registry()
         .register(&listener, LISTENER, Interest::READABLE)?;
-    stage.visit(7, |mut stream| {
-        stream.write_all(b"hello")?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
+    stage.visit(7, examples::says("hello"));
     let mut clients: HashMap<Token, Client> = HashMap::new();
     let mut events = Events::with_capacity(256);
     let mut buffer = vec![0; 64 * 1024];

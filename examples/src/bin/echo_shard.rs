@@ -1,8 +1,6 @@
 //! An echo server that lives on the shard: no other thread, no queue, no wake-up between the stack and the application.
 
 use std::error::Error;
-use std::io::{Read, Write};
-use std::net::Shutdown as Direction;
 use std::process::ExitCode;
 
 use millstream::TcpOptions;
@@ -74,12 +72,6 @@ fn example() -> Result<(), Box<dyn Error>> {
     let mut shard = host.build_with(Echo {
         buffer: vec![0; 64 * 1024],
     })?;
-    stage.visit(7, |mut stream| {
-        stream.write_all(b"hello")?;
-        stream.shutdown(Direction::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
+    stage.visit(7, examples::says("hello"));
     Ok(shard.run()?)
 }

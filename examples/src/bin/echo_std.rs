@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::process::ExitCode;
 use std::thread;
 
@@ -26,13 +25,7 @@ fn example() -> Result<(), Box<dyn Error>> {
     let (stage, host) = examples::stage()?;
     let host = host.start()?;
     let listener = host.tcp_listen("0.0.0.0:7")?;
-    stage.visit(7, |mut stream| {
-        stream.write_all(b"hello")?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
+    stage.visit(7, examples::says("hello"));
     for stream in listener.incoming() {
         let stream = stream?;
         thread::spawn(move || {

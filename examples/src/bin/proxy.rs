@@ -1,8 +1,6 @@
 //! A proxy: whoever connects is joined to a server on the kernel's side, both ways, until both have ended.
 
 use std::error::Error;
-use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::process::ExitCode;
 use std::thread;
 
@@ -28,13 +26,7 @@ async fn serve(stage: examples::Stage) -> Result<(), Box<dyn Error>> {
         });
     }
     let listener = TcpListener::bind("0.0.0.0:8000").await?;
-    stage.visit(8000, |mut stream| {
-        stream.write_all(b"hello, through the proxy")?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
+    stage.visit(8000, examples::says("hello, through the proxy"));
     loop {
         let (client, from) = listener.accept().await?;
         tokio::spawn(async move {
