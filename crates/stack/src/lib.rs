@@ -47,4 +47,4 @@ pub use tcp::{
     FastOpenKeys, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError, State, TcpAccount,
     TcpInfo, TcpMemory, TcpOptions, TcpTunables, Urgent, Write,
 };
-pub use udp::{Received, UdpInfo, UdpOptions};
+pub use udp::{Outgoing, Received, UdpInfo, UdpOptions};

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 
 use base::Instant;
 use base::epoll::RAISED_OUT;
-use stack::{Ready, SocketError, SocketId, Write};
+use stack::{Outgoing, Ready, SocketError, SocketId, Write};
 
 use super::ancillary::Ancillary;
 use super::fragments::Fragments;
@@ -334,29 +334,22 @@ fn send_datagram<W: World>(
         world.table().get_mut(fd)?.held = Some(whole);
         return Ok(len);
     }
-    let usual = world.host().udp_options(id)?;
-    let mut once = usual;
-    once.ttl = ancillary.ttl.or(usual.ttl);
-    once.tos = ancillary.tos.unwrap_or(usual.tos);
+    let how = Outgoing {
+        to: whole.to,
+        from: ancillary.from,
+        ttl: ancillary.ttl,
+        tos: ancillary.tos,
+        segment: None,
+    };
     persist(world, fd, patience, |world| {
-        let (now, from) = (world.now(), ancillary.from);
-        if once != usual {
-            world
-                .host()
-                .udp_set_options(id, |options| *options = once)?;
-        }
-        let sent = world.host().udp_send_from(now, id, payload, from, whole.to);
+        let now = world.now();
+        let sent = world.host().udp_send(now, id, payload, &how);
         if sent.is_ok() {
             // As on Linux, where it leaves room behind when it leaves.
             world.table().raise(fd, RAISED_OUT);
         }
         if sent == Err(SocketError::MessageTooLong) {
             notice::too_long(world, fd, whole.to)?;
-        }
-        if once != usual {
-            world
-                .host()
-                .udp_set_options(id, |options| *options = usual)?;
         }
         Ok(sent?)
     })?;

@@ -9,7 +9,7 @@ use super::Host;
 use crate::error::{ConfigError, SocketError};
 use crate::net::{InterfaceId, NeighbourInfo};
 use crate::socket::SocketId;
-use crate::udp::{Received, UdpInfo, UdpOptions};
+use crate::udp::{Outgoing, Received, UdpInfo, UdpOptions};
 
 impl Host {
     /// Makes a UDP socket bound to `local`; port 0 means any free one. A wildcard IPv6 address takes IPv4 too, unless
@@ -53,8 +53,7 @@ impl Host {
     /// Sends one datagram to `to`, or to the peer when `None`; returns its length.
     ///
     /// # Errors
-    /// `MessageTooLong` for what a datagram, or with `dont_fragment` the path, cannot carry; `NotConnected`; `NoBuffers`; those
-    /// of [`Host::udp_connect`]; a pending error once.
+    /// As [`Host::udp_send`].
     pub fn udp_send_to(
         &mut self,
         now: Instant,
@@ -62,27 +61,30 @@ impl Host {
         payload: &[u8],
         to: Option<SocketAddr>,
     ) -> Result<usize, SocketError> {
-        self.udp_send_from(now, socket, payload, None, to)
+        let how = Outgoing {
+            to,
+            ..Outgoing::default()
+        };
+        self.udp_send(now, socket, payload, &how)
     }
 
-    /// As [`Host::udp_send_to`], from one of this host's addresses, as a server with several answers from the one it was asked
-    /// at: [`Received::to`] (IP_PKTINFO, IPV6_PKTINFO). A group's or the unspecified address leaves the choice to the host.
+    /// Sends a datagram, or with [`Outgoing::segment`] several: cut by the device if it can, else here. Returns the payload's length.
     ///
     /// # Errors
-    /// As [`Host::udp_send_to`]; `AddrNotAvailable` for an address that is not this host's.
-    pub fn udp_send_from(
+    /// `MessageTooLong` for what a datagram, or with `dont_fragment` or a segment size the path, cannot carry; `InvalidInput` for no
+    /// bytes a segment or more than 128 segments; `AddrNotAvailable` for a source that is not this host's; `NotConnected`;
+    /// `NoBuffers`; those of [`Host::udp_connect`]; a pending error once.
+    pub fn udp_send(
         &mut self,
         now: Instant,
         socket: SocketId,
         payload: &[u8],
-        from: Option<IpAddr>,
-        to: Option<SocketAddr>,
+        how: &Outgoing,
     ) -> Result<usize, SocketError> {
         self.core.now = now;
-        let from = from.map(Addr::from);
         let sent = self
             .udp
-            .send_to(&mut self.core, &mut self.net, socket, payload, from, to);
+            .send(&mut self.core, &mut self.net, socket, payload, how);
         // It may have been for this host itself.
         self.drain_internal();
         sent

@@ -32,6 +32,9 @@ use ready::ReadyList;
 
 const NONE: u32 = u32::MAX;
 
+/// Datagrams one call may be cut into (Linux's `UDP_MAX_SEGMENTS`).
+const SEGMENTS_MAX: usize = 128;
+
 /// Groups one socket may join (Linux's `igmp_max_memberships`).
 const MEMBERSHIPS: usize = 20;
 
@@ -84,6 +87,23 @@ impl Default for UdpOptions {
             receive_buffer: None,
         }
     }
+}
+
+/// Where a datagram goes, and what is said of it alone, in place of what the socket says of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Who gets it; the peer when `None`.
+    pub to: Option<core::net::SocketAddr>,
+    /// Which of this host's addresses it leaves from (IP_PKTINFO, IPV6_PKTINFO), as a server with several answers from the one it
+    /// was asked at: [`Received::to`]. `None`, a group's and the unspecified address leave the choice to the host.
+    pub from: Option<core::net::IpAddr>,
+    /// Time to live or hop limit, of multicasts, too.
+    pub ttl: Option<u8>,
+    /// DSCP and ECN bits.
+    pub tos: Option<u8>,
+    /// The payload is that of several datagrams, each of so many bytes but the last, which may be shorter (UDP_SEGMENT): at most
+    /// 128, and none longer than what the path takes whole.
+    pub segment: Option<u16>,
 }
 
 /// What is known of a datagram that was read.

@@ -2,16 +2,16 @@
 
 use core::net::SocketAddr;
 
-use base::{Chain, Checksum, Facts};
+use base::{Chain, Checksum, Facts, Gso, GsoKind};
 use wire::{Addr, checksum};
 
-use super::Udp;
 use super::socket::scope;
+use super::{Outgoing, SEGMENTS_MAX, Udp};
 use crate::SocketError;
 use crate::context::Core;
 use crate::net::{HEADROOM, InterfaceId, IpMeta, Net, Path, RouteError};
 use crate::socket::SocketId;
-use crate::stats::Count;
+use crate::stats::{Count, Drop};
 
 const HEADER_LEN: usize = wire::udp::HEADER_LEN;
 const PROTOCOL: u8 = 17;
@@ -31,74 +31,68 @@ pub(super) fn source(net: &Net, local: &Addr) -> Option<Addr> {
 }
 
 impl Udp {
-    /// Sends one datagram to `to`, or to the peer when connected; from `from`, or the socket's address, or the best. Returns its
-    /// length.
-    pub(crate) fn send_to(
+    /// Sends `payload` as one datagram, or as the datagrams that [`Outgoing::segment`] cuts it into. Returns its length.
+    pub(crate) fn send(
         &mut self,
         core: &mut Core,
         net: &mut Net,
         id: SocketId,
         payload: &[u8],
-        from: Option<Addr>,
-        to: Option<SocketAddr>,
+        how: &Outgoing,
     ) -> Result<usize, SocketError> {
         let at = self.at(id)?;
         let socket = self.sockets.at_mut(at).ok_or(SocketError::BadSocket)?;
         if let Some(error) = socket.error.take() {
             return Err(error);
         }
-        let (dst, port, interface) = self.target(net, at, to.as_ref())?;
-        let from = from.and_then(|from| source(net, &from));
+        let (dst, port, interface) = self.target(net, at, how.to.as_ref())?;
+        let from = how.from.and_then(|from| source(net, &Addr::from(from)));
         let path = self.path(core, net, at, from, dst, interface)?;
         let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
-        let (options, local_port) = (socket.options, socket.local_port);
+        let options = &socket.options;
+        let size = how.cut(payload.len())?;
         let (ip_header, longest) = if dst.is_v4() {
             (20, 65_535 - 20)
         } else {
             (40, 65_535)
         };
-        let length = payload.len() + HEADER_LEN;
-        let fits = length + ip_header <= usize::from(path.mtu);
-        if length > longest || (options.dont_fragment && !fits) {
+        let (whole, each) = (payload.len() + HEADER_LEN, size + HEADER_LEN);
+        let fits = each + ip_header <= usize::from(path.mtu);
+        // What was to be cut is not fragmented on top of it.
+        let whatever = !options.dont_fragment && how.segment.is_none();
+        if whole > longest || !(fits || whatever) {
             return Err(SocketError::MessageTooLong);
         }
-        let ports = wire::udp::Repr {
-            src_port: local_port,
-            dst_port: port,
-        };
-        let chain = build(core, &path.src, &dst, ports, payload).ok_or(SocketError::NoBuffers)?;
-        let ttl = match options.ttl {
-            _ if dst.is_multicast() => options.multicast_ttl,
+        let ttl = match how.ttl {
             Some(ttl) => ttl,
-            None => path.hop_limit,
+            None if dst.is_multicast() => options.multicast_ttl,
+            None => options.ttl.unwrap_or(path.hop_limit),
         };
-        let meta = IpMeta {
-            src: path.src,
-            dst,
-            protocol: PROTOCOL,
-            ttl,
-            tos: options.tos,
-            // As Linux's IP_PMTUDISC_WANT: whole datagrams probe the path, too large ones are fragmented here.
-            dont_fragment: fits && (options.dont_fragment || !path.locked),
-            ident: None,
-        };
-        let facts = Facts {
-            checksum: Checksum::Partial {
-                start: 0,
-                offset: 6,
+        let leaving = Leaving {
+            ports: wire::udp::Repr {
+                src_port: socket.local_port,
+                dst_port: port,
             },
-            ..Facts::default()
+            meta: IpMeta {
+                src: path.src,
+                dst,
+                protocol: PROTOCOL,
+                ttl,
+                tos: how.tos.unwrap_or(options.tos),
+                // As Linux's IP_PMTUDISC_WANT: whole datagrams probe the path, too large ones are fragmented here.
+                dont_fragment: fits && (options.dont_fragment || !path.locked),
+                ident: None,
+            },
+            // As on Linux this host hears what it says to a group it is in, and its own broadcasts.
+            heard: (options.multicast_loop || !dst.is_multicast()) && net.hears(&path, &dst),
+            path: &path,
         };
-        core.count(Count::UdpSent);
-        // As on Linux this host hears what it says to a group it is in, and its own broadcasts.
-        if net.hears(&path, &dst)
-            && (options.multicast_loop || !dst.is_multicast())
-            && let Some(copy) = build(core, &path.src, &dst, ports, payload)
-        {
-            net.send_to_self(core, &meta, copy, facts);
-        }
-        net.send(core, &path, &meta, chain, facts);
-        Ok(payload.len())
+        let sent = if size == payload.len() {
+            leaving.send(core, net, payload, 0)
+        } else {
+            leaving.send_train(core, net, payload, size)
+        };
+        sent.then_some(payload.len()).ok_or(SocketError::NoBuffers)
     }
 
     /// Where a datagram goes: address, port, and the link if the address names one.
@@ -149,21 +143,91 @@ impl Udp {
     }
 }
 
-/// A datagram with the sum of its pseudo-header in place of its checksum; `None` when the pool is empty.
-fn build(
-    core: &mut Core,
-    src: &Addr,
-    dst: &Addr,
+impl Outgoing {
+    /// Bytes of each datagram that `len` bytes are cut into: all of them when they are not.
+    fn cut(&self, len: usize) -> Result<usize, SocketError> {
+        match self.segment.map(usize::from) {
+            Some(0) => Err(SocketError::InvalidInput),
+            Some(size) if len > size * SEGMENTS_MAX => Err(SocketError::InvalidInput),
+            Some(size) => Ok(size.min(len)),
+            None => Ok(len),
+        }
+    }
+}
+
+/// What all datagrams of one call have in common.
+struct Leaving<'a> {
+    path: &'a Path,
+    meta: IpMeta,
     ports: wire::udp::Repr,
-    payload: &[u8],
-) -> Option<Chain> {
-    let chain = fill(core, payload)?;
-    let bytes = core.pool.first_mut(&chain);
-    ports.emit(&mut bytes[..HEADER_LEN], payload.len());
-    let length = (HEADER_LEN + payload.len()) as u32;
-    let sum = checksum::pseudo(src, dst, PROTOCOL, length).fold();
-    bytes[6..8].copy_from_slice(&sum.to_be_bytes());
-    Some(chain)
+    /// This host is among those who hear it.
+    heard: bool,
+}
+
+impl Leaving<'_> {
+    /// Sends a datagram; with `size` above 0 a super-frame, of which the device (or this host, to itself) makes datagrams of that
+    /// size. False when the pool is empty.
+    fn send(&self, core: &mut Core, net: &mut Net, payload: &[u8], size: usize) -> bool {
+        let Some(chain) = self.build(core, payload) else {
+            return false;
+        };
+        let mut facts = Facts {
+            checksum: Checksum::Partial {
+                start: 0,
+                offset: 6,
+            },
+            ..Facts::default()
+        };
+        if size > 0 {
+            facts.gso = Gso {
+                kind: GsoKind::Udp,
+                size: size as u16,
+                header_len: HEADER_LEN as u16,
+            };
+            let datagrams = payload.len().div_ceil(size) as u64;
+            core.stats.counts.add_n(Count::UdpSent, datagrams);
+        } else {
+            core.count(Count::UdpSent);
+        }
+        if self.heard
+            && let Some(copy) = self.build(core, payload)
+        {
+            net.send_to_self(core, &self.meta, copy, facts);
+        }
+        net.send(core, self.path, &self.meta, chain, facts);
+        true
+    }
+
+    /// Sends a payload in datagrams of `size` bytes, the last of which may be shorter: cut by the device if it can, else here.
+    /// False when the pool is empty; once one has left, the others are dropped instead.
+    #[cold]
+    fn send_train(&self, core: &mut Core, net: &mut Net, payload: &[u8], size: usize) -> bool {
+        let offloads = net.offloads(self.path.interface);
+        if offloads.uso && offloads.tx_checksum && !self.heard {
+            return self.send(core, net, payload, size);
+        }
+        for (n, piece) in payload.chunks(size).enumerate() {
+            if !self.send(core, net, piece, 0) {
+                let left = payload.len().div_ceil(size) - n;
+                if n > 0 {
+                    core.stats.drops.add_n(Drop::PoolEmpty, left as u64);
+                }
+                return n > 0;
+            }
+        }
+        true
+    }
+
+    /// A datagram with the sum of its pseudo-header in place of its checksum; `None` when the pool is empty.
+    fn build(&self, core: &mut Core, payload: &[u8]) -> Option<Chain> {
+        let chain = fill(core, payload)?;
+        let bytes = core.pool.first_mut(&chain);
+        self.ports.emit(&mut bytes[..HEADER_LEN], payload.len());
+        let length = (HEADER_LEN + payload.len()) as u32;
+        let sum = checksum::pseudo(&self.meta.src, &self.meta.dst, PROTOCOL, length).fold();
+        bytes[6..8].copy_from_slice(&sum.to_be_bytes());
+        Some(chain)
+    }
 }
 
 /// A chain of `payload` behind room for the UDP header, with headroom for the rest; `None` when the pool is empty.

@@ -11,7 +11,7 @@ use core::time::Duration;
 use base::{Batch, Checksum, Gso, GsoKind, Instant, Offloads, Packet};
 use wire::{Addr, Mac, checksum};
 
-use super::UdpOptions;
+use super::{Outgoing, UdpOptions};
 use crate::socket::{Ready, SocketId};
 use crate::stats::{Count, Drop};
 use crate::{Config, Host, InterfaceConfig, InterfaceId, SocketError};
@@ -37,6 +37,11 @@ fn at(text: &str) -> SocketAddr {
 
 impl Pair {
     fn new() -> Self {
+        Self::with(Offloads::NONE)
+    }
+
+    /// On devices that do this for their hosts.
+    fn with(offloads: Offloads) -> Self {
         let now = Instant::from_secs(1000);
         let config = Config {
             pool_blocks: 1024,
@@ -57,7 +62,7 @@ impl Pair {
                 name: "eth0".into(),
                 mac: Some(mac(n)),
                 mtu: 1500,
-                offloads: Offloads::NONE,
+                offloads,
             };
             assert_eq!(host.add_interface(now, link).unwrap(), IF);
             for cidr in [
@@ -92,7 +97,7 @@ impl Pair {
                     self.hosts[n].pool().copy_out(&packet.chain, 0, &mut bytes);
                     self.hosts[n].pool_mut().free(packet.chain);
                     if !self.cut {
-                        self.frame(1 - n, &bytes, |_| {});
+                        self.frame(1 - n, &bytes, |arrived| arrived.facts = packet.facts);
                         self.seen.push(bytes);
                     }
                 }
@@ -153,6 +158,18 @@ impl Pair {
     ) -> Result<usize, SocketError> {
         let to = (!to.is_empty()).then(|| at(to));
         let sent = self.hosts[host].udp_send_to(self.now, socket, payload, to);
+        self.pump();
+        sent
+    }
+
+    fn send_so(
+        &mut self,
+        host: usize,
+        socket: SocketId,
+        payload: &[u8],
+        how: Outgoing,
+    ) -> Result<usize, SocketError> {
+        let sent = self.hosts[host].udp_send(self.now, socket, payload, &how);
         self.pump();
         sent
     }

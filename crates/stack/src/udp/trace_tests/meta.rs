@@ -66,8 +66,12 @@ fn source_is_the_callers_choice() {
         let received = p.hosts[1].udp_recv(server, &mut [0; 9]).unwrap();
         assert_eq!(received.to, asked.ip());
         let mut answer = |from: Option<core::net::IpAddr>| {
-            let sent = p.hosts[1].udp_send_from(now, server, b"!", from, Some(received.from));
-            p.pump();
+            let how = Outgoing {
+                to: Some(received.from),
+                from,
+                ..Outgoing::default()
+            };
+            let sent = p.send_so(1, server, b"!", how);
             sent.map(|_| p.recv(0, client).unwrap().1)
         };
         assert_eq!(answer(Some(received.to)), Ok(asked));
@@ -103,5 +107,145 @@ fn ttl_and_tos() {
         p.send(0, client, b"x", &format!("{b}:7")).unwrap();
         let received = p.hosts[1].udp_recv(server, &mut [0; 9]).unwrap();
         assert_eq!((received.ttl, received.tos), (64, 0));
+    }
+}
+
+/// IP_TTL and IP_TOS as control messages: of one datagram, multicast or not, and none after it.
+#[test]
+fn one_datagram_has_a_ttl_and_tos_of_its_own() {
+    for (_, b, any) in ENDS {
+        let mut p = Pair::new();
+        let server = p.plain(1, &format!("{any}:7"));
+        let client = p.plain(0, &format!("{any}:0"));
+        let group = if any == "[::]" {
+            "[ff15::5]"
+        } else {
+            "239.1.2.3"
+        };
+        let now = p.now;
+        let ip = at(&format!("{group}:7")).ip();
+        p.hosts[1].udp_join(now, server, IF, ip).unwrap();
+        for (to, usual) in [(b, 64), (group, 1)] {
+            let how = Outgoing {
+                to: Some(at(&format!("{to}:7"))),
+                ttl: Some(9),
+                tos: Some(0xb9),
+                ..Outgoing::default()
+            };
+            assert_eq!(p.send_so(0, client, b"x", how), Ok(1));
+            p.send(0, client, b"x", &format!("{to}:7")).unwrap();
+            let told = [(); 2].map(|()| {
+                let received = p.hosts[1].udp_recv(server, &mut [0; 9]).unwrap();
+                (received.ttl, received.tos)
+            });
+            assert_eq!(told, [(9, 0xb9), (usual, 0)]);
+        }
+    }
+}
+
+/// The datagrams of a train, as a receiver gets them.
+fn train(p: &mut Pair, socket: SocketId) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| p.recv(1, socket).ok().map(|(bytes, _)| bytes)).collect()
+}
+
+/// UDP_SEGMENT: one call, many datagrams, whoever cuts them.
+#[test]
+fn a_payload_is_cut_into_datagrams() {
+    let uso = Offloads {
+        uso: true,
+        tx_checksum: true,
+        ..Offloads::NONE
+    };
+    for (offloads, frames) in [(Offloads::NONE, 11), (uso, 1)] {
+        for (_, b, any) in ENDS {
+            let mut p = Pair::with(offloads);
+            let server = p.plain(1, &format!("{any}:7"));
+            let client = p.plain(0, &format!("{any}:0"));
+            p.send(0, client, b"the neighbour is known now", &format!("{b}:7"))
+                .unwrap();
+            p.recv(1, server).unwrap();
+            p.seen.clear();
+            let payload: Vec<u8> = (0..10_500u32).map(|i| (i / 1000) as u8).collect();
+            let how = Outgoing {
+                to: Some(at(&format!("{b}:7"))),
+                tos: Some(2),
+                segment: Some(1000),
+                ..Outgoing::default()
+            };
+            assert_eq!(p.send_so(0, client, &payload, how), Ok(10_500));
+            assert_eq!(p.seen.len(), frames);
+            let first = p.hosts[1].udp_peek(server, &mut [0; 9]).unwrap();
+            assert_eq!((first.len, first.tos), (1000, 2));
+            let expected: Vec<Vec<u8>> = payload.chunks(1000).map(<[u8]>::to_vec).collect();
+            assert_eq!(train(&mut p, server), expected);
+            assert_eq!(p.hosts[0].stats().counts.get(Count::UdpSent), 12);
+            // What is not longer than a segment is one datagram.
+            assert_eq!(p.send_so(0, client, &payload[..999], how), Ok(999));
+            assert_eq!(p.send_so(0, client, &[], how), Ok(0));
+            assert_eq!(train(&mut p, server), [payload[..999].to_vec(), vec![]]);
+            p.empty();
+        }
+    }
+}
+
+/// A train to oneself, and to a group one is in.
+#[test]
+fn a_train_is_heard_at_home() {
+    let uso = Offloads {
+        uso: true,
+        tx_checksum: true,
+        ..Offloads::NONE
+    };
+    for to in ["127.0.0.1:7", "10.0.0.1:7", "239.1.2.3:7"] {
+        let mut p = Pair::with(uso);
+        let mine = p.plain(0, "0.0.0.0:7");
+        let now = p.now;
+        let group = "239.1.2.3".parse().unwrap();
+        p.hosts[0].udp_join(now, mine, IF, group).unwrap();
+        let how = Outgoing {
+            to: Some(at(to)),
+            segment: Some(100),
+            ..Outgoing::default()
+        };
+        assert_eq!(p.send_so(0, mine, &[7; 250], how), Ok(250));
+        let lengths: Vec<usize> =
+            std::iter::from_fn(|| p.recv(0, mine).ok().map(|(bytes, _)| bytes.len())).collect();
+        assert_eq!(lengths, [100, 100, 50], "{to}");
+    }
+}
+
+/// Linux's limits: 128 segments, none beyond the path's MTU, all together no more than a datagram.
+#[test]
+fn a_train_has_limits() {
+    for (_, b, any) in ENDS {
+        let mut p = Pair::new();
+        let server = p.plain(1, &format!("{any}:7"));
+        let client = p.plain(0, &format!("{any}:0"));
+        let fits = if any == "0.0.0.0" { 1472 } else { 1452 };
+        let most = if any == "0.0.0.0" { 65_507 } else { 65_527 };
+        p.send(0, client, b"the neighbour is known now", &format!("{b}:7"))
+            .unwrap();
+        p.recv(1, server).unwrap();
+        let mut send = |len: usize, size: u16| {
+            let how = Outgoing {
+                to: Some(at(&format!("{b}:7"))),
+                segment: Some(size),
+                ..Outgoing::default()
+            };
+            p.send_so(0, client, &vec![1; len], how)
+        };
+        assert_eq!(send(10, 0), Err(SocketError::InvalidInput));
+        assert_eq!(send(129, 1), Err(SocketError::InvalidInput));
+        assert_eq!(send(128, 1), Ok(128));
+        let too_long = Err(SocketError::MessageTooLong);
+        assert_eq!(send(3000, fits as u16 + 1), too_long);
+        assert_eq!(send(fits + 1, u16::MAX), too_long, "one is not fragmented");
+        assert_eq!(send(fits, u16::MAX), Ok(fits));
+        assert_eq!(send(most + 1, 1000), too_long);
+        assert_eq!(send(most, 1000), Ok(most));
+        let lengths: Vec<usize> = train(&mut p, server).iter().map(Vec::len).collect();
+        assert_eq!(lengths.len(), 128 + 1 + most.div_ceil(1000));
+        assert_eq!(lengths.iter().sum::<usize>(), 128 + fits + most);
+        p.empty();
     }
 }
