@@ -35,7 +35,7 @@ pub use error::io_error;
 pub(crate) use error::stopped;
 pub use listener::TcpListenerSocket;
 pub use tcp::TcpSocket;
-pub use udp::{UdpHandle, Via};
+pub use udp::{Ecn, RecvMeta, Transmit, UdpHandle, Via};
 pub use waiters::deadline;
 pub use watch::{Bell, Selector, WatchedSocket};
 

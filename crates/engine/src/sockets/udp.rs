@@ -8,6 +8,10 @@
 //! Invariant: a queue holds at most its limit in bytes, each entry counted with [`OVERHEAD`]; orders that are waited for may
 //! exceed it. When the receive queue is full, datagrams wait in the stack's own queue, which drops and counts what does not
 //! fit.
+//!
+//! What does not live here: many datagrams at once (`batch`).
+
+mod batch;
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +23,7 @@ use std::time::Instant;
 
 use base::epoll::RAISED_OUT;
 use rustix::io::Errno;
-use stack::{ReusePort, SocketError, UdpOptions};
+use stack::{InterfaceId, Outgoing, Received, ReusePort, SocketError, UdpOptions};
 
 use super::error::{io_error, stopped};
 use super::waiters::{Waiters, block_until, poll_until};
@@ -28,6 +32,8 @@ use super::{Answer, Door, TOKEN_NONE, meant};
 use crate::mailbox::lock;
 use crate::reply::{Reply, reply};
 
+pub use batch::{Ecn, RecvMeta, Transmit};
+
 /// What a queued datagram counts beside its bytes.
 pub(crate) const OVERHEAD: usize = 128;
 
@@ -35,14 +41,38 @@ pub(crate) const OVERHEAD: usize = 128;
 const PAYLOAD_MAX_V4: usize = 65_507;
 const PAYLOAD_MAX_V6: usize = 65_527;
 
-/// A datagram on its way, and where it came from or goes to.
+/// A datagram on its way out, or several that leave as one.
 #[derive(Debug)]
-pub(crate) struct Datagram {
+pub(crate) struct Departing {
     pub(crate) data: Box<[u8]>,
-    pub(crate) address: SocketAddr,
+    pub(crate) how: Outgoing,
 }
 
-impl Datagram {
+/// A datagram that came in, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) data: Box<[u8]>,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: IpAddr,
+    pub(crate) interface: InterfaceId,
+    pub(crate) ttl: u8,
+    pub(crate) tos: u8,
+    pub(crate) at: base::Instant,
+}
+
+impl Arrived {
+    pub(crate) fn new(data: Box<[u8]>, received: &Received) -> Self {
+        Self {
+            data,
+            from: received.from,
+            to: received.to,
+            interface: received.interface,
+            ttl: received.ttl,
+            tos: received.tos,
+            at: received.at,
+        }
+    }
+
     pub(crate) fn charge(&self) -> usize {
         self.data.len() + OVERHEAD
     }
@@ -60,7 +90,7 @@ pub enum Via {
 /// Something the shard is to do with the socket.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Send(Datagram),
+    Send(Departing),
     Set(UdpOptions),
     Share(ReusePort, Answer),
     Connect(SocketAddr, Answer),
@@ -75,7 +105,7 @@ pub(crate) enum Order {
 impl Order {
     pub(crate) fn charge(&self) -> usize {
         match self {
-            Order::Send(datagram) => datagram.charge(),
+            Order::Send(departing) => departing.data.len() + OVERHEAD,
             _ => OVERHEAD,
         }
     }
@@ -94,7 +124,7 @@ pub(crate) struct UdpState {
     pub(crate) unsent: Option<SocketError>,
     pub(crate) stopped: bool,
     pub(crate) dead: bool,
-    pub(crate) rx: VecDeque<Datagram>,
+    pub(crate) rx: VecDeque<Arrived>,
     pub(crate) rx_len: usize,
     pub(crate) rx_paused: bool,
     pub(crate) tx: VecDeque<Order>,
@@ -109,6 +139,11 @@ pub(crate) struct UdpState {
 }
 
 impl UdpState {
+    fn queue(&mut self, order: Order) {
+        self.tx_len += order.charge();
+        self.tx.push_back(order);
+    }
+
     fn failed(&self) -> bool {
         self.error.is_some() || self.stopped || self.dead
     }
@@ -125,6 +160,14 @@ impl UdpState {
 
     pub(super) fn write_ready(&self, limit: usize) -> bool {
         self.tx_len <= limit / 2 || self.unsent.is_some() || self.failed()
+    }
+
+    /// What a call that sends is told first.
+    fn take_send_error(&mut self) -> io::Result<()> {
+        match self.take_error() {
+            Some(error) => Err(error),
+            None => self.unsent.take().map_or(Ok(()), |why| Err(io_error(why))),
+        }
     }
 
     fn take_error(&mut self) -> Option<io::Error> {
@@ -233,12 +276,22 @@ impl UdpHandle {
     /// EAFNOSUPPORT for one that cannot be; an earlier datagram's error or the socket's, once.
     pub fn try_send(&self, data: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
         let mut state = self.shared.state();
-        if let Some(error) = state.take_error() {
-            return Err(error);
-        }
-        if let Some(unsent) = state.unsent.take() {
-            return Err(io_error(unsent));
-        }
+        state.take_send_error()?;
+        let how = self.admit(&mut state, data.len(), to)?;
+        let data = data.into();
+        let taken = Departing { data, how };
+        let n = taken.data.len();
+        self.order(state, Order::Send(taken));
+        Ok(n)
+    }
+
+    /// Whether a datagram of so many bytes can be taken for `to`, or for the connected peer, and how it leaves.
+    fn admit(
+        &self,
+        state: &mut UdpState,
+        len: usize,
+        to: Option<SocketAddr>,
+    ) -> io::Result<Outgoing> {
         let address = to.or(state.peer).ok_or(Errno::DESTADDRREQ)?;
         let address = self.destination(address)?;
         let longest = if address.ip().to_canonical().is_ipv4() {
@@ -246,21 +299,21 @@ impl UdpHandle {
         } else {
             PAYLOAD_MAX_V6
         };
-        if data.len() > longest {
+        if len > longest {
             return Err(io_error(SocketError::MessageTooLong));
         }
         let broadcast = matches!(address, SocketAddr::V4(v4) if v4.ip().is_broadcast());
         if broadcast && !state.options.broadcast {
             return Err(io_error(SocketError::PermissionDenied));
         }
-        let charge = data.len() + OVERHEAD;
-        if state.tx_len > 0 && state.tx_len + charge > self.shared.door.limits.send {
+        if state.tx_len > 0 && state.tx_len + len + OVERHEAD > self.shared.door.limits.send {
             state.nospace = true;
             return Err(io_error(SocketError::WouldBlock));
         }
-        let data = data.into();
-        self.order(state, Order::Send(Datagram { data, address }));
-        Ok(charge - OVERHEAD)
+        Ok(Outgoing {
+            to: Some(address),
+            ..Outgoing::default()
+        })
     }
 
     /// Who is meant by an address, and what sendto(2) and connect(2) say of it at a glance.
@@ -275,8 +328,7 @@ impl UdpHandle {
     }
 
     fn order(&self, mut state: MutexGuard<'_, UdpState>, order: Order) {
-        state.tx_len += order.charge();
-        state.tx.push_back(order);
+        state.queue(order);
         drop(state);
         self.shared.notice();
     }
@@ -305,21 +357,26 @@ impl UdpHandle {
         };
         let n = first.data.len().min(buf.len());
         buf[..n].copy_from_slice(&first.data[..n]);
-        let from = first.address;
+        let from = first.from;
         if peek {
             return Ok((n, from));
         }
         let charge = first.charge();
         let taken = state.rx.pop_front();
+        self.taken(state, charge);
+        drop(taken);
+        Ok((n, from))
+    }
+
+    /// So much was taken out of the queue: the shard may go on to fill it.
+    fn taken(&self, mut state: MutexGuard<'_, UdpState>, charge: usize) {
         state.rx_len = state.rx_len.saturating_sub(charge);
         let resume = state.rx_paused && state.rx_len <= self.shared.door.limits.receive / 2;
         state.rx_paused &= !resume;
         drop(state);
-        drop(taken);
         if resume {
             self.shared.notice();
         }
-        Ok((n, from))
     }
 
     /// Blocks until there may be a datagram or an error; false if `deadline` came first.

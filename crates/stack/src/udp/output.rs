@@ -153,6 +153,14 @@ impl Outgoing {
             None => Ok(len),
         }
     }
+
+    /// How many datagrams a payload of `len` bytes leaves as.
+    ///
+    /// # Errors
+    /// `InvalidInput` for segments of no bytes, or more than 128 of them.
+    pub fn datagrams(&self, len: usize) -> Result<usize, SocketError> {
+        Ok(len.div_ceil(self.cut(len)?.max(1)).max(1))
+    }
 }
 
 /// What all datagrams of one call have in common.

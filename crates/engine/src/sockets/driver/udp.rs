@@ -14,9 +14,9 @@ use wire::Addr;
 use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::error::io_error;
-use crate::sockets::udp::{Datagram, Order, UdpShared, Via};
+use crate::sockets::udp::{Arrived, Order, UdpShared, Via};
 
-/// Orders carried out in one look.
+/// Orders carried out, and datagrams sent, in one look.
 const ORDERS_A_LOOK: usize = 256;
 
 /// The driver's part of a UDP socket.
@@ -95,18 +95,23 @@ impl UdpEntry {
     /// Carries out orders, until the stack has no room for a datagram, and tells writers of the room.
     fn carry_out(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>) {
         let (mut done, mut unsent) = (0, None);
-        for n in 0.. {
+        let mut n = 0;
+        loop {
             if self.tx.is_empty() {
                 break;
             }
-            if n == ORDERS_A_LOOK {
+            if n >= ORDERS_A_LOOK {
                 // The rest when these are on their way, so that they do not overrun the interface's queue.
                 self.shared.notice();
                 break;
             }
-            if let Some(Order::Send(datagram)) = self.tx.front() {
-                let to = Some(datagram.address);
-                match cx.host.udp_send_to(cx.now, self.id, &datagram.data, to) {
+            n += 1;
+            if let Some(Order::Send(departing)) = self.tx.front() {
+                let (data, how) = (&departing.data, &departing.how);
+                n += how
+                    .datagrams(data.len())
+                    .map_or(0, |more| more.saturating_sub(1));
+                match cx.host.udp_send(cx.now, self.id, data, how) {
                     Ok(_) => {}
                     Err(SocketError::WouldBlock) => {
                         tools.stalled = true;
@@ -179,7 +184,7 @@ impl UdpEntry {
         let (mut datagrams, mut n, mut error) = (VecDeque::new(), 0, None);
         self.rx_ready = true;
         while used + n < limit {
-            let (len, from) = match cx.host.udp_recv_from(self.id, scratch.whole()) {
+            let received = match cx.host.udp_recv(self.id, scratch.whole()) {
                 Ok(received) => received,
                 Err(SocketError::WouldBlock | SocketError::BadSocket) => {
                     self.rx_ready = false;
@@ -190,10 +195,8 @@ impl UdpEntry {
                     continue;
                 }
             };
-            let datagram = Datagram {
-                data: scratch.whole()[..len].into(),
-                address: from,
-            };
+            let data = scratch.whole()[..received.copied].into();
+            let datagram = Arrived::new(data, &received);
             n += datagram.charge();
             datagrams.push_back(datagram);
         }

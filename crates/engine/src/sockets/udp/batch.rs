@@ -1,0 +1,316 @@
+//! Many datagrams in one call, and what is said and known of each: ECN, addresses, times, and trains that cross as one.
+//!
+//! A train is a run of datagrams of one length, but for the last, which may be shorter. One that is sent is cut by the device or the
+//! stack ([`Transmit::segment`], Linux's UDP_SEGMENT); those that come in are put behind one another into one buffer as far as it
+//! has room ([`RecvMeta::stride`], UDP_GRO).
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use stack::{Outgoing, SocketError};
+
+use super::{Arrived, Departing, Order, UdpHandle};
+use crate::clock::Clock;
+use crate::sockets::error::io_error;
+
+/// Explicit congestion notification (RFC 3168 section 5): the two lower bits of the type of service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ecn {
+    /// The sender does not understand it.
+    #[default]
+    NotEct = 0,
+    /// ECT(1): of a sender that answers marks at once (RFC 9331).
+    Ect1 = 1,
+    /// ECT(0).
+    Ect0 = 2,
+    /// A router on the way was congested.
+    Ce = 3,
+}
+
+impl Ecn {
+    /// Of a type of service or traffic class.
+    pub fn of(tos: u8) -> Self {
+        match tos & 3 {
+            1 => Self::Ect1,
+            2 => Self::Ect0,
+            3 => Self::Ce,
+            _ => Self::NotEct,
+        }
+    }
+}
+
+/// A datagram to be sent, or a train of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Transmit<'a> {
+    /// The bytes: at most 65,507, over IPv6 65,527, also of a train.
+    pub data: &'a [u8],
+    /// Who gets it; the connected peer when `None`.
+    pub to: Option<SocketAddr>,
+    /// Which of the host's addresses it leaves from (IP_PKTINFO): [`RecvMeta::to`] of what it answers. `None` and a group's address
+    /// leave the choice to the socket and the route.
+    pub from: Option<IpAddr>,
+    /// Its ECN bits; those of the socket's type of service when `None`.
+    pub ecn: Option<Ecn>,
+    /// It is a train of datagrams of so many bytes, the last of which may be shorter: at most 128, none longer than the path's MTU
+    /// takes whole.
+    pub segment: Option<u16>,
+}
+
+impl<'a> Transmit<'a> {
+    /// A datagram for the connected peer.
+    pub fn new(data: &'a [u8]) -> Self {
+        Self {
+            data,
+            ..Self::default()
+        }
+    }
+
+    /// A datagram for `addr`.
+    pub fn to(data: &'a [u8], addr: SocketAddr) -> Self {
+        Self {
+            to: Some(addr),
+            ..Self::new(data)
+        }
+    }
+}
+
+/// What is known of a datagram that was received, or of a train of them, which is alike in all of this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecvMeta {
+    /// Bytes in the buffer.
+    pub len: usize,
+    /// Bytes of each datagram in the buffer but the last, which may be shorter: `len` when there is one. See
+    /// [`RecvMeta::datagrams`].
+    pub stride: usize,
+    /// The datagram was longer than the buffer, and the rest is lost (MSG_TRUNC).
+    pub truncated: bool,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The host's address, or the group, that it was sent to (IP_PKTINFO).
+    pub to: IpAddr,
+    /// The port it came in by, numbered from 1 in the order they were given to the host; 256 is the host itself.
+    pub interface: u32,
+    /// Its time to live or hop limit when it arrived (IP_RECVTTL).
+    pub ttl: u8,
+    /// Its type of service or traffic class: DSCP and ECN (IP_RECVTOS).
+    pub tos: u8,
+    /// When the host took it in, to the turn (SO_TIMESTAMP); of a train the first.
+    pub at: Instant,
+}
+
+impl Default for RecvMeta {
+    /// A place for what is known of a datagram: nothing is.
+    fn default() -> Self {
+        Self {
+            len: 0,
+            stride: 0,
+            truncated: false,
+            from: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            to: Ipv4Addr::UNSPECIFIED.into(),
+            interface: 0,
+            ttl: 0,
+            tos: 0,
+            at: Instant::now(),
+        }
+    }
+}
+
+impl RecvMeta {
+    /// Its ECN bits.
+    pub fn ecn(&self) -> Ecn {
+        Ecn::of(self.tos)
+    }
+
+    /// The datagrams in `buf`, into which this was received. An empty one is one.
+    pub fn datagrams<'a>(&self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let whole = &buf[..self.len.min(buf.len())];
+        let empty = whole.is_empty().then_some(whole);
+        empty.into_iter().chain(whole.chunks(self.stride.max(1)))
+    }
+}
+
+impl Arrived {
+    /// Whether it and `next` may be one train, as far as they themselves go.
+    fn alike(&self, next: &Self) -> bool {
+        (self.from, self.to, self.interface, self.ttl, self.tos)
+            == (next.from, next.to, next.interface, next.ttl, next.tos)
+    }
+
+    fn meta(&self, room: usize, at: Instant) -> RecvMeta {
+        RecvMeta {
+            len: 0,
+            stride: self.data.len().min(room),
+            truncated: self.data.len() > room,
+            from: self.from,
+            to: self.to,
+            interface: u32::from(self.interface.0) + 1,
+            ttl: self.ttl,
+            tos: self.tos,
+            at,
+        }
+    }
+}
+
+/// How many datagrams at the head of a queue go into a buffer with so much room: one at least, if there is one.
+fn train<'a>(mut queue: impl Iterator<Item = &'a Arrived>, room: usize) -> usize {
+    let Some(first) = queue.next() else { return 0 };
+    let stride = first.data.len();
+    let (mut n, mut len) = (1, stride);
+    for next in queue {
+        let more = next.data.len();
+        // An empty datagram leaves no trace among others.
+        if more == 0 || more > stride || len + more > room || !first.alike(next) {
+            break;
+        }
+        (n, len) = (n + 1, len + more);
+        if more < stride {
+            break;
+        }
+    }
+    n
+}
+
+impl UdpHandle {
+    /// Queues datagrams, in their order, as many as there is room for: how many.
+    ///
+    /// Errors: those of [`UdpHandle::try_send`], and EINVAL for a train of no bytes a datagram or of more than 128, of the first;
+    /// when another fails there are fewer, and the next call tells why. What only routing knows is told to the next sender.
+    pub fn try_send_batch(&self, batch: &[Transmit<'_>]) -> io::Result<usize> {
+        let mut state = self.shared.state();
+        state.take_send_error()?;
+        let mut taken = 0;
+        for transmit in batch {
+            let len = transmit.data.len();
+            let admitted = self.admit(&mut state, len, transmit.to);
+            let how = admitted.and_then(|how| {
+                let socket = state.options.tos & !3;
+                let how = Outgoing {
+                    from: transmit.from,
+                    tos: transmit.ecn.map(|ecn| socket | ecn as u8),
+                    segment: transmit.segment,
+                    ..how
+                };
+                how.datagrams(len).map_err(io_error).map(|_| how)
+            });
+            match how {
+                Ok(how) => {
+                    let data = transmit.data.into();
+                    state.queue(Order::Send(Departing { data, how }));
+                    taken += 1;
+                }
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        drop(state);
+        if taken > 0 {
+            self.shared.notice();
+        }
+        Ok(taken)
+    }
+
+    /// Takes datagrams: one into each buffer, or a train where there are more that are alike and there is room for them. How many
+    /// buffers were filled; `meta` says of each what it holds.
+    ///
+    /// Errors: `WouldBlock`; the socket's error, once.
+    pub fn try_recv_batch(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        let most = bufs.len().min(meta.len());
+        let mut state = self.shared.state();
+        if let Some(error) = state.take_error() {
+            return Err(error);
+        }
+        if most == 0 {
+            return Ok(0);
+        }
+        let (mut n, mut charge) = (0, 0);
+        for buf in &bufs[..most] {
+            n += train(state.rx.range(n..), buf.len());
+        }
+        if n == 0 {
+            return Err(io_error(SocketError::WouldBlock));
+        }
+        let taken: Vec<Arrived> = state.rx.drain(..n).collect();
+        for datagram in &taken {
+            charge += datagram.charge();
+        }
+        // Copied without the lock: the shard goes on meanwhile.
+        self.taken(state, charge);
+        let clock = Clock::new();
+        let (mut rest, mut filled) = (&taken[..], 0);
+        for (buf, meta) in bufs[..most].iter_mut().zip(meta) {
+            let (run, left) = rest.split_at(train(rest.iter(), buf.len()));
+            let Some(first) = run.first() else { break };
+            *meta = first.meta(buf.len(), clock.system(first.at));
+            for datagram in run {
+                let n = datagram.data.len().min(buf.len() - meta.len);
+                buf[meta.len..meta.len + n].copy_from_slice(&datagram.data[..n]);
+                meta.len += n;
+            }
+            (rest, filled) = (left, filled + 1);
+        }
+        debug_assert!(rest.is_empty(), "it is the same walk as the first");
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrived(len: usize, tos: u8) -> Arrived {
+        Arrived {
+            data: vec![7; len].into(),
+            from: "10.0.0.1:7".parse().unwrap(),
+            to: "10.0.0.2".parse().unwrap(),
+            interface: stack::InterfaceId(0),
+            ttl: 64,
+            tos,
+            at: base::Instant::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn trains_are_of_one_length_but_for_the_last() {
+        let train = |lengths: &[usize], room| {
+            let queue: Vec<Arrived> = lengths.iter().map(|&len| arrived(len, 0)).collect();
+            super::train(queue.iter(), room)
+        };
+        assert_eq!(train(&[], 100), 0);
+        assert_eq!(train(&[10], 5), 1, "it is cut off");
+        assert_eq!(train(&[10, 10, 10, 5, 5], 100), 4);
+        assert_eq!(train(&[10, 10, 11], 100), 2);
+        assert_eq!(train(&[10, 10, 10], 29), 2);
+        assert_eq!(train(&[0, 0], 100), 1);
+        assert_eq!(train(&[10, 0, 10], 100), 1);
+        let marked = [arrived(10, 0), arrived(10, 0), arrived(10, 3)];
+        assert_eq!(super::train(marked.iter(), 100), 2, "they are not alike");
+    }
+
+    #[test]
+    fn a_buffer_falls_into_its_datagrams() {
+        let buf = [1, 1, 1, 2, 2, 2, 3, 9, 9];
+        let meta = |len, stride| RecvMeta {
+            len,
+            stride,
+            ..RecvMeta::default()
+        };
+        let of = |meta: RecvMeta| meta.datagrams(&buf).map(<[u8]>::len).collect::<Vec<_>>();
+        assert_eq!(of(meta(7, 3)), [3, 3, 1]);
+        assert_eq!(of(meta(3, 3)), [3]);
+        assert_eq!(of(meta(0, 0)), [0]);
+    }
+
+    #[test]
+    fn ecn_is_of_the_lower_bits() {
+        for ecn in [Ecn::NotEct, Ecn::Ect1, Ecn::Ect0, Ecn::Ce] {
+            assert_eq!(Ecn::of(0xb8 | ecn as u8), ecn);
+        }
+    }
+}
