@@ -48,6 +48,7 @@
 mod builder;
 pub mod completion;
 mod current;
+pub mod datagram;
 mod error;
 mod family;
 #[cfg(feature = "futures")]

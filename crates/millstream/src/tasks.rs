@@ -19,10 +19,7 @@ use crate::host::unresolved;
 const BACKLOG: usize = 1024;
 
 /// Tries the addresses in turn, as std does: the first success, or the last error.
-async fn each<T, F>(
-    addrs: Vec<SocketAddr>,
-    mut call: impl FnMut(SocketAddr) -> F,
-) -> io::Result<T>
+async fn each<T, F>(addrs: Vec<SocketAddr>, mut call: impl FnMut(SocketAddr) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {
@@ -151,11 +148,7 @@ macro_rules! listener_calls {
                 cx: &mut Context<'_>,
             ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
                 let socket = self.socket();
-                let accepted = attempt(
-                    cx,
-                    || socket.try_accept(),
-                    |cx| socket.poll_acceptable(cx),
-                );
+                let accepted = attempt(cx, || socket.try_accept(), |cx| socket.poll_acceptable(cx));
                 accepted.map_ok(|(socket, peer)| (TcpStream::from_socket(socket), peer))
             }
 
@@ -405,11 +398,77 @@ macro_rules! datagram_calls {
                 self.receive(buf, true).await.map(|(n, _)| n)
             }
 
-            async fn receive(
+            /// Sends datagrams, each with what is said of it alone: as many as there is room for, which is waited for if there is
+            /// none for the first. How many. See [`datagram`](crate::datagram).
+            ///
+            /// # Errors
+            /// As [`crate::UdpSocket::send_batch`].
+            pub async fn send_batch(&self, batch: &[engine::Transmit<'_>]) -> io::Result<usize> {
+                poll_fn(|cx| self.poll_send_batch(cx, batch)).await
+            }
+
+            /// As [`UdpSocket::send_batch`], for a poll function.
+            pub fn poll_send_batch(
                 &self,
-                buf: &mut [u8],
-                peek: bool,
-            ) -> io::Result<(usize, SocketAddr)> {
+                cx: &mut Context<'_>,
+                batch: &[engine::Transmit<'_>],
+            ) -> Poll<io::Result<usize>> {
+                attempt(
+                    cx,
+                    || self.socket.try_send_batch(batch),
+                    |cx| self.socket.poll_writable(cx),
+                )
+            }
+
+            /// As [`UdpSocket::send_batch`], if there is room.
+            ///
+            /// # Errors
+            /// `WouldBlock` when there is none; as sending.
+            pub fn try_send_batch(&self, batch: &[engine::Transmit<'_>]) -> io::Result<usize> {
+                self.socket.try_send_batch(batch)
+            }
+
+            /// Receives datagrams, as many as are there, and waits for the first: one into each buffer, or where there are more
+            /// that are alike and there is room for them a train. How many buffers were filled; `meta` says of each what is in
+            /// it. See [`datagram`](crate::datagram).
+            ///
+            /// # Errors
+            /// As [`crate::UdpSocket::recv_batch`].
+            pub async fn recv_batch(
+                &self,
+                bufs: &mut [io::IoSliceMut<'_>],
+                meta: &mut [engine::RecvMeta],
+            ) -> io::Result<usize> {
+                poll_fn(|cx| self.poll_recv_batch(cx, bufs, meta)).await
+            }
+
+            /// As [`UdpSocket::recv_batch`], for a poll function.
+            pub fn poll_recv_batch(
+                &self,
+                cx: &mut Context<'_>,
+                bufs: &mut [io::IoSliceMut<'_>],
+                meta: &mut [engine::RecvMeta],
+            ) -> Poll<io::Result<usize>> {
+                attempt(
+                    cx,
+                    || self.socket.try_recv_batch(bufs, meta),
+                    |cx| self.socket.poll_readable(cx),
+                )
+            }
+
+            /// As [`UdpSocket::recv_batch`], if there is a datagram.
+            ///
+            /// # Errors
+            /// `WouldBlock` when there is none; as receiving.
+            pub fn try_recv_batch(
+                &self,
+                bufs: &mut [io::IoSliceMut<'_>],
+                meta: &mut [engine::RecvMeta],
+            ) -> io::Result<usize> {
+                self.socket.try_recv_batch(bufs, meta)
+            }
+
+            async fn receive(&self, buf: &mut [u8], peek: bool) -> io::Result<(usize, SocketAddr)> {
                 let socket = self.socket();
                 poll_fn(|cx| {
                     attempt(

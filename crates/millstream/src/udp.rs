@@ -2,12 +2,12 @@
 //!
 //! What does not live here: queues and wake-ups (`engine`), UDP itself (`stack`).
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{UdpHandle, Via, answered};
+use engine::{RecvMeta, Transmit, UdpHandle, Via, answered};
 use stack::UdpOptions;
 
 use crate::host::{Host, each};
@@ -131,6 +131,41 @@ impl UdpSocket {
         let Inner { socket, waiting } = &*self.inner;
         waiting.reading(
             || socket.try_recv(buf, peek),
+            |until| socket.wait_readable(until),
+        )
+    }
+
+    /// Sends datagrams, each with what is said of it alone, in their order: as many as there is room for, which is waited for if
+    /// there is none for the first. How many. See [`datagram`](crate::datagram).
+    ///
+    /// # Errors
+    /// Of the first; when another fails there are fewer, and it may be tried again. Those of [`UdpSocket::send_to`]; `InvalidInput`
+    /// for a train of datagrams without bytes, or of more than 128. Told to the next call that sends: EMSGSIZE for a train whose
+    /// datagrams are longer than the path takes, `AddrNotAvailable` for a source that is not the host's.
+    pub fn send_batch(&self, batch: &[Transmit<'_>]) -> io::Result<usize> {
+        let Inner { socket, waiting } = &*self.inner;
+        waiting.writing(
+            || socket.try_send_batch(batch),
+            |until| socket.wait_writable(until),
+        )
+    }
+
+    /// Receives datagrams, as many as are there, and waits for the first: one into each buffer, or where there are more that are
+    /// alike and there is room for them a train. How many buffers were filled; `meta` says of each what is in it. See
+    /// [`datagram`](crate::datagram) for an example.
+    ///
+    /// What does not fit into a buffer by itself is lost, and [`RecvMeta::truncated`] says so.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv_from`].
+    pub fn recv_batch(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        let Inner { socket, waiting } = &*self.inner;
+        waiting.reading(
+            || socket.try_recv_batch(bufs, meta),
             |until| socket.wait_readable(until),
         )
     }

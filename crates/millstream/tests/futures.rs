@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
 use std::net::Shutdown;
 use std::thread;
 
@@ -11,6 +11,7 @@ use common::{A, B, hosts, pattern};
 use futures_util::future::{join, select};
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
 use futures_util::{FutureExt, StreamExt};
+use millstream::datagram::{RecvMeta, Transmit};
 use millstream::futures::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Builder;
 
@@ -123,6 +124,11 @@ fn datagrams() {
         server.send_to(b"back", from).await.unwrap();
         client.readable().await.unwrap();
         assert_eq!(client.recv(&mut buffer).await.unwrap(), 4);
+        client.send_batch(&[Transmit::new(b"three")]).await.unwrap();
+        let mut meta = [RecvMeta::default()];
+        let mut bufs = [IoSliceMut::new(&mut buffer)];
+        let received = server.recv_batch(&mut bufs, &mut meta).await.unwrap();
+        assert_eq!((received, meta[0].len, meta[0].from), (1, 5, from));
         let blocking = millstream::UdpSocket::from(client);
         assert_eq!(blocking.peer_addr().unwrap().port(), 7);
         let none = UdpSocket::bind("0.0.0.0:0").await.unwrap_err();

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{A, B, config, hosts, hosts_with, pattern};
+use millstream::datagram::{RecvMeta, Transmit};
 use millstream::reuseport::ReusePort;
 use millstream::tokio::{
     OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpSocket, TcpStream, UdpSocket,
@@ -697,4 +698,35 @@ async fn a_poll_watches_sockets_of_tasks() {
         told.extend(events.iter().map(|event| event.token()));
     }
     assert_eq!(told.into_iter().collect::<Vec<_>>(), [1, 2, 3].map(Token));
+}
+
+/// Batches of tasks: who waits for the first gets all that is there; what there is room for goes at once.
+#[tokio::test]
+async fn batches_of_datagrams() {
+    let (a, b) = hosts();
+    let server = UdpSocket::bind_on(&b, (B, 7)).await.unwrap();
+    let client = UdpSocket::bind_on(&a, (A, 0)).await.unwrap();
+    let mut memory = [[0; 2_048]; 4];
+    let mut bufs: Vec<_> = memory.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+    let mut meta = [RecvMeta::default(); 4];
+    let none = server.try_recv_batch(&mut bufs, &mut meta).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    let late = timeout(
+        Duration::from_millis(2),
+        server.recv_batch(&mut bufs, &mut meta),
+    );
+    assert!(late.await.is_err());
+    let data = pattern(0, 1_200);
+    let batch = [Transmit::to(&data, server.local_addr().unwrap()); 6];
+    assert_eq!(client.send_batch(&batch[..2]).await.unwrap(), 2);
+    assert_eq!(client.try_send_batch(&batch[2..]).unwrap(), 4);
+    let mut received = 0;
+    while received < 6 {
+        let n = server.recv_batch(&mut bufs, &mut meta).await.unwrap();
+        for (meta, buf) in meta[..n].iter().zip(&bufs) {
+            assert_eq!(meta.from, client.local_addr().unwrap());
+            received += meta.datagrams(buf).filter(|got| *got == data).count();
+        }
+    }
+    assert_eq!(received, 6);
 }

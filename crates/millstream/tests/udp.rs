@@ -3,13 +3,15 @@
 
 mod common;
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{ErrorKind, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
+use std::time::Instant;
 
 use common::{A, B, hosts, pattern};
+use millstream::datagram::{Ecn, RecvMeta, Transmit};
 use millstream::reuseport::{ReusePort, Tuple};
-use millstream::{UdpOptions, UdpSocket};
+use millstream::{Host, UdpOptions, UdpSocket};
 use stack::Count;
 
 fn text(socket: &UdpSocket) -> String {
@@ -221,4 +223,186 @@ fn a_closure_divides_datagrams() {
         let taken = group[usize::from(n)].recv_from(&mut [0; 9]).unwrap();
         assert_eq!(taken, (1, client.local_addr().unwrap()));
     }
+}
+
+/// Receives until so many datagrams are there: each with what is known of it.
+fn batches(socket: &UdpSocket, wanted: usize) -> Vec<(Vec<u8>, RecvMeta)> {
+    let mut memory = [[0; 4_000]; 4];
+    let mut meta = [RecvMeta::default(); 4];
+    let mut all = Vec::new();
+    while all.len() < wanted {
+        let mut bufs: Vec<_> = memory.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+        let n = socket.recv_batch(&mut bufs, &mut meta).unwrap();
+        for (meta, buf) in meta[..n].iter().zip(&bufs) {
+            all.extend(meta.datagrams(buf).map(|bytes| (bytes.to_vec(), *meta)));
+        }
+    }
+    all
+}
+
+/// Waits until so many datagrams are in the hands of the host's sockets.
+fn delivered(host: &Host, datagrams: u64) {
+    while host.snapshot().unwrap().counts.get(Count::UdpDelivered) < datagrams {
+        thread::yield_now();
+    }
+    host.snapshot().unwrap(); // whoever waits has been told
+}
+
+/// ECN, source and destination are said and known of each datagram of a batch, and when it came.
+#[test]
+fn a_batch_tells_of_each_datagram() {
+    for (own, peer) in [(A, B), ("fd77::1", "fd77::2")] {
+        let (a, b) = hosts();
+        let [own, peer]: [IpAddr; 2] = [own, peer].map(|ip| ip.parse().unwrap());
+        let server = b.udp_bind("[::]:7").unwrap();
+        let client = a.udp_bind("[::]:0").unwrap();
+        client.set_options(|options| options.tos = 0xb8).unwrap();
+        let before = Instant::now();
+        let said = [None, Some(Ecn::Ce), Some(Ecn::Ect1), Some(Ecn::Ect0)];
+        let data: Vec<_> = (0..said.len()).map(|n| pattern(n, 500 + n)).collect();
+        let batch: Vec<_> = (0..said.len())
+            .map(|n| Transmit {
+                from: Some(own),
+                ecn: said[n],
+                ..Transmit::to(&data[n], (peer, 7).into())
+            })
+            .collect();
+        assert_eq!(client.send_batch(&batch).unwrap(), said.len());
+        let got = batches(&server, said.len());
+        let after = Instant::now();
+        for (n, (bytes, meta)) in got.iter().enumerate() {
+            assert_eq!(*bytes, data[n]);
+            assert_eq!(meta.ecn(), said[n].unwrap_or(Ecn::NotEct));
+            assert_eq!((meta.tos & !3, meta.ttl, meta.interface), (0xb8, 64, 1));
+            assert_eq!((meta.from.ip().to_canonical(), meta.to), (own, peer));
+            assert_eq!(meta.from.port(), client.local_addr().unwrap().port());
+            assert!(before <= meta.at && meta.at <= after);
+            assert!(!meta.truncated);
+        }
+        // What a batch says is of its datagrams alone.
+        client.send_to(b"plain", (peer, 7)).unwrap();
+        assert_eq!(batches(&server, 1)[0].1.tos, 0xb8);
+    }
+}
+
+/// A payload that leaves as a train arrives as many datagrams, which one buffer takes at once if it has room.
+#[test]
+fn trains_cross_as_one() {
+    let (a, b) = hosts();
+    let server = b.udp_bind((B, 7)).unwrap();
+    let client = a.udp_bind((A, 0)).unwrap();
+    client.connect((B, 7)).unwrap();
+    client.send(b"the neighbour is known now").unwrap();
+    server.recv_from(&mut [0; 100]).unwrap();
+    let data = pattern(3, 10_500);
+    let train = Transmit {
+        segment: Some(1_000),
+        ..Transmit::new(&data)
+    };
+    let single = Transmit::new(&data[..700]);
+    assert_eq!(client.send_batch(&[train, single]).unwrap(), 2);
+    delivered(&b, 1 + 11 + 1);
+    // One datagram at a time for who asks for one.
+    let mut buf = [0; 1_500];
+    assert_eq!(server.recv_from(&mut buf).unwrap().0, 1_000);
+    assert!(buf[..1_000] == data[..1_000]);
+    let (mut one, mut two, mut three) = ([0; 4_500], [0; 65_536], [0; 65_536]);
+    let mut bufs = [&mut one[..], &mut two, &mut three].map(IoSliceMut::new);
+    let mut meta = [RecvMeta::default(); 4];
+    assert_eq!(server.recv_batch(&mut bufs, &mut meta).unwrap(), 3);
+    let told = meta.map(|meta| (meta.len, meta.stride));
+    assert_eq!(told[..3], [(4_000, 1_000), (5_500, 1_000), (700, 700)]);
+    assert!(bufs[0][..4_000] == data[1_000..5_000]);
+    assert!(bufs[1][..5_500] == data[5_000..]);
+    assert!(bufs[2][..700] == data[..700]);
+    server.set_nonblocking(true).unwrap();
+    let none = server.recv_batch(&mut bufs, &mut meta).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+}
+
+/// What is cut off, empty, too long or from elsewhere is told, as for one datagram.
+#[test]
+fn batches_are_refused_as_single_datagrams_are() {
+    let (a, b) = hosts();
+    let server = b.udp_bind((B, 7)).unwrap();
+    let client = a.udp_bind((A, 0)).unwrap();
+    let alone = client.send_batch(&[Transmit::new(b"x")]).unwrap_err();
+    assert_eq!(alone.raw_os_error(), Some(89), "EDESTADDRREQ");
+    client.connect((B, 7)).unwrap();
+    assert_eq!(client.send_batch(&[]).unwrap(), 0);
+    let long = vec![0; 65_508];
+    let segments = |data, segment| Transmit {
+        segment: Some(segment),
+        ..Transmit::new(data)
+    };
+    for (refused, why) in [
+        (segments(&long, 1_000), 90),
+        (segments(&long[..129], 1), 22),
+        (segments(&long[..5], 0), 22),
+        (Transmit::to(&[], "[fd77::2]:7".parse().unwrap()), 97),
+    ] {
+        let first = client.send_batch(&[refused, Transmit::new(b"x")]);
+        assert_eq!(first.unwrap_err().raw_os_error(), Some(why));
+        let second = client.send_batch(&[Transmit::new(b"taken"), refused]);
+        assert_eq!(second.unwrap(), 1);
+        assert_eq!(text(&server), "taken");
+    }
+    // What only routing knows is told to the next sender.
+    for (beyond, why) in [
+        (segments(&long[..4_000], 2_000), 90),
+        (
+            Transmit {
+                from: Some(B.parse().unwrap()),
+                ..Transmit::new(b"x")
+            },
+            99,
+        ),
+    ] {
+        assert_eq!(client.send_batch(&[beyond]).unwrap(), 1);
+        a.snapshot().unwrap();
+        let told = client.send_batch(&[Transmit::new(b"x")]).unwrap_err();
+        assert_eq!(told.raw_os_error(), Some(why));
+    }
+    client
+        .send_batch(&[Transmit::new(b""), Transmit::new(b"cut off")])
+        .unwrap();
+    delivered(&b, 4 + 2);
+    let (mut one, mut two) = ([0; 3], [0; 3]);
+    let mut bufs = [&mut one[..], &mut two].map(IoSliceMut::new);
+    let mut meta = [RecvMeta::default(); 2];
+    assert_eq!(server.recv_batch(&mut bufs, &mut []).unwrap(), 0);
+    assert_eq!(server.recv_batch(&mut bufs, &mut meta).unwrap(), 2);
+    assert_eq!((meta[0].len, meta[0].truncated), (0, false));
+    assert_eq!((meta[1].len, meta[1].truncated), (3, true));
+    assert_eq!(&two, b"cut");
+}
+
+/// Who does not wait is told how many datagrams there was room for, and all of those arrive.
+#[test]
+fn a_batch_takes_what_there_is_room_for() {
+    let (a, b) = hosts();
+    let server = b.udp_bind((B, 7)).unwrap();
+    let client = a.udp_bind((A, 0)).unwrap();
+    client.connect((B, 7)).unwrap();
+    client.send(b"the neighbour is known now").unwrap();
+    server.recv_from(&mut [0; 100]).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let data = pattern(0, 60_000);
+    let train = Transmit {
+        segment: Some(1_200),
+        ..Transmit::new(&data)
+    };
+    // More than the half megabyte that may wait.
+    let taken = client.send_batch(&[train; 16]).unwrap();
+    assert!((1..16).contains(&taken), "{taken}");
+    client.set_nonblocking(false).unwrap();
+    let mut left = 16;
+    while left > 0 {
+        left -= client.send_batch(&vec![train; left]).unwrap();
+    }
+    let sent = 1 + 50 * (taken as u64 + 16);
+    while a.snapshot().unwrap().counts.get(Count::UdpSent) < sent {
+        thread::yield_now();
+    }
+    assert!(client.take_error().unwrap().is_none());
 }
