@@ -119,13 +119,20 @@ impl Stage {
         self.own
     }
 
-    /// Pays the server a visit from the kernel's side in a thread of its own, says how others can come, and with `--once`
+    /// Pays the server a visit by TCP from the kernel's side in a thread of its own, says how others can come, and with `--once`
     /// ends the process afterwards.
     pub fn visit(
         self,
         port: u16,
         visit: impl FnOnce(TcpStream) -> io::Result<String> + Send + 'static,
     ) {
+        self.call(port, move || {
+            TcpStream::connect((MILLSTREAM, port)).and_then(visit)
+        });
+    }
+
+    /// As [`Stage::visit`], by any protocol.
+    pub fn call(self, port: u16, call: impl FnOnce() -> io::Result<String> + Send + 'static) {
         println!("serving on {MILLSTREAM}:{port}; Ctrl-C ends it");
         if !self.own {
             return;
@@ -138,7 +145,7 @@ impl Stage {
         };
         println!("come in with: nsenter --target {pid} {user}--net COMMAND");
         std::thread::spawn(move || {
-            let seen = TcpStream::connect((MILLSTREAM, port)).and_then(visit);
+            let seen = call();
             match &seen {
                 Ok(answer) => println!("a visitor from the kernel's side was told: {answer}"),
                 Err(error) => eprintln!("a visitor from the kernel's side failed: {error}"),

@@ -88,6 +88,14 @@ fn tls_server() {
     );
 }
 
+#[test]
+fn quic() {
+    serves(
+        env!("CARGO_BIN_EXE_quic"),
+        "was told: 4194304 bytes there and back over QUIC",
+    );
+}
+
 /// The pool keeps a connection for more requests: which one depends on how soon it has it back.
 #[test]
 fn hyper_client() {
