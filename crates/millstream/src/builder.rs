@@ -98,7 +98,7 @@ impl Builder {
         self
     }
 
-    /// Gives the last port an address with its prefix length, such as `"10.77.0.2/24"` or `"fd77::2/64"`.
+    /// Gives the last port an address with its prefix length, such as `"10.77.0.2/24"` or `"fd77::2/64"`. There may be many.
     pub fn address(self, address: impl ToString) -> Self {
         let what = "an address with a prefix length, such as 10.77.0.2/24 or fd77::2/64";
         self.with_port("an address", address.to_string(), what, |plan, text| {
@@ -181,6 +181,19 @@ impl Builder {
     }
 
     /// Sizes of tables and pools, and protocol defaults.
+    ///
+    /// ```no_run
+    /// use millstream::{Config, Host};
+    ///
+    /// # fn configure(tap: millstream::port::tap::Tap) {
+    /// let small = Config {
+    ///     pool_blocks: 4 * 1024, // of 2 KiB
+    ///     tcp_connections: 1_000,
+    ///     ..Config::default()
+    /// };
+    /// let host = Host::builder().port(tap).config(small);
+    /// # }
+    /// ```
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -192,25 +205,35 @@ impl Builder {
         self
     }
 
-    /// Bytes each socket may hold between the stack and the application.
+    /// Bytes each socket may hold between the stack and the application, each way; 512 KiB unless told, 192 KiB at least.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
     /// Spin instead of sleeping: latency for a core.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use millstream::{BusyPoll, Host};
+    ///
+    /// # fn configure(tap: millstream::port::tap::Tap) {
+    /// let host = Host::builder().port(tap).busy_poll(BusyPoll::For(Duration::from_micros(50))).cpu(3);
+    /// # }
+    /// ```
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
         self.options.busy_poll = busy_poll;
         self
     }
 
-    /// Runs the host's thread on this CPU only.
+    /// Runs the host's thread on this CPU only, numbered from 0. [`Builder::start`] fails where there is no such CPU.
     pub fn cpu(mut self, cpu: usize) -> Self {
         self.options.cpu = Some(cpu);
         self
     }
 
-    /// The name of the host's thread.
+    /// The name of the host's thread, which tools such as `top -H` show the first 15 bytes of; `millstream` unless told.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self

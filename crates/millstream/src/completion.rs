@@ -50,6 +50,7 @@
 //! [`Op::send_file`] has its file read by the threads that hand operations in and wait for completions, never by the shard: somebody
 //! must wait for it to go on.
 
+#[doc(inline)]
 pub use engine::completion::{
     Buffer, BufferGroup, Completion, CompletionQueue, GroupBuffer, Handle, Op, SubmitError, Worker,
 };

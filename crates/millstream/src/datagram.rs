@@ -34,4 +34,5 @@
 //!
 //! `examples/src/bin/quic.rs` puts quinn on them.
 
+#[doc(inline)]
 pub use engine::{Ecn, RecvMeta, Transmit};

@@ -110,7 +110,10 @@ impl Host {
         self.tcp_listen_backlog(addr, BACKLOG)
     }
 
-    /// As [`Host::tcp_listen`], with room for `backlog` connections that wait to be accepted.
+    /// As [`Host::tcp_listen`], with room for `backlog` connections that wait to be accepted; [`Host::tcp_listen`] has room for 128.
+    ///
+    /// # Errors
+    /// As [`Host::tcp_listen`].
     pub fn tcp_listen_backlog(
         &self,
         addr: impl ToSocketAddrs,
@@ -150,13 +153,22 @@ impl Host {
         })
     }
 
-    /// The options TCP sockets of this host begin with.
+    /// The options TCP sockets of this host begin with: those of its [`Config`](crate::Config).
     pub fn tcp_options(&self) -> TcpOptions {
         self.sockets().tcp_options()
     }
 
     /// As [`Host::tcp_connect`], with options from the first segment on, and from the address `local` if one is given (port 0:
     /// any).
+    ///
+    /// ```no_run
+    /// # fn example(host: &millstream::Host) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut options = host.tcp_options();
+    /// options.max_segment = Some(1_200);
+    /// let stream = host.tcp_connect_with("10.77.0.1:80", Some("10.77.0.2:0".parse()?), &options)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Host::tcp_connect`]; `AddrNotAvailable` when `local` is not the host's, `AddrInUse` when it has such a connection.
@@ -173,7 +185,16 @@ impl Host {
         })
     }
 
-    /// Connects, as [`std::net::TcpStream::connect`].
+    /// Connects, as [`std::net::TcpStream::connect`]: to the first address that can be connected to. Waits as long as TCP tries,
+    /// some two minutes unless the host is tuned otherwise.
+    ///
+    /// ```no_run
+    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let stream = host.tcp_connect("10.77.0.1:80")?;
+    /// println!("from {} to {}", stream.local_addr()?, stream.peer_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable` and what else a kernel socket gives; the
@@ -204,6 +225,14 @@ impl Host {
 
     /// Binds a UDP socket, as [`std::net::UdpSocket::bind`]. Port 0: one that is free.
     ///
+    /// ```no_run
+    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let socket = host.udp_bind("[::]:0")?;
+    /// socket.send_to(b"hello", "10.77.0.1:7")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Host::tcp_listen`].
     pub fn udp_bind(&self, addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
@@ -212,6 +241,16 @@ impl Host {
 
     /// As [`Host::udp_bind`], with options from the beginning: how the address is shared (SO_REUSEADDR, SO_REUSEPORT) and
     /// whether an IPv6 socket takes IPv4 (IPV6_V6ONLY) is settled here.
+    ///
+    /// ```no_run
+    /// use millstream::UdpOptions;
+    ///
+    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let shared = UdpOptions { reuse_addr: true, ..UdpOptions::default() };
+    /// let socket = host.udp_bind_with("0.0.0.0:5353", &shared)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Host::tcp_listen`].
@@ -226,7 +265,7 @@ impl Host {
         })
     }
 
-    /// A completion queue on this host.
+    /// A completion queue on this host: see [`completion`](crate::completion).
     ///
     /// # Errors
     /// ENOBUFS when more is asked of the host than it can take; the host has stopped.
@@ -244,6 +283,9 @@ impl Host {
     }
 
     /// As [`Host::snapshot`], with the first `connections` connections.
+    ///
+    /// # Errors
+    /// The host has stopped.
     pub fn snapshot_with(&self, connections: usize) -> io::Result<ShardSnapshot> {
         self.inner
             .shard
@@ -266,6 +308,22 @@ impl Host {
 
     /// A part of the list of all sockets, for tools: looks at `look_at` records from `place` on, some hundreds at a time. The
     /// list goes on at the page's `next`.
+    ///
+    /// ```no_run
+    /// use millstream::{ListPlace, SocketFilter};
+    ///
+    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let mut place = Some(ListPlace::default());
+    /// while let Some(from) = place {
+    ///     let page = host.list(SocketFilter::ALL, from, 256).await?;
+    ///     for row in page.rows {
+    ///         println!("{:?} {}", row.transport, row.socket.local);
+    ///     }
+    ///     place = page.next;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The host has stopped.
@@ -311,7 +369,15 @@ impl Host {
         self.inner.shard.call(tunables).await.ok_or_else(stopped)
     }
 
-    /// Tunes TCP while the host runs, for what begins from now on: `tune_tcp("congestion_control", "bbr")`, `tune_tcp("ecn", 1)`.
+    /// Tunes TCP while the host runs, for what begins from now on, by the names of Linux's `net.ipv4.tcp_*`.
+    ///
+    /// ```no_run
+    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// host.tune_tcp("congestion_control", "bbr").await?;
+    /// host.tune_tcp("ecn", 1).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// `InvalidInput` with the reason, and nothing has changed; the host has stopped.
@@ -341,7 +407,15 @@ impl Host {
     }
 
     /// Stops the host: what was written is sent (for [`Builder::drain`] at most), connections are closed, all calls of its
-    /// sockets fail from then on. Waits until its thread has ended.
+    /// sockets fail from then on. Waits until its thread has ended. Dropping the last clone of the host does the same.
+    ///
+    /// ```no_run
+    /// # fn example(host: millstream::Host) -> Result<(), millstream::Error> {
+    /// host.stop()?;
+    /// assert!(host.is_stopped());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Why it had ended before: all its ports had failed, or its thread panicked.

@@ -37,6 +37,8 @@
 //!
 //! With [`Poll`], one thread waits for many sockets as with mio and epoll.
 //!
+//! With [`datagram`], UDP sockets send and receive many datagrams in one call, with ECN, addresses and times of each.
+//!
 //! With [`completion`], operations are handed in with their buffers and come back done: the model of IOCP and io_uring.
 //!
 //! What does not live here: threads, turns and queues (`engine`), protocols (`stack`), devices (`port`).
@@ -67,30 +69,112 @@ mod waiting;
 
 pub use builder::Builder;
 pub use engine::port;
+#[doc(inline)]
 pub use engine::{BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use error::Error;
 pub use host::Host;
 pub use poll::{Events, Interest, Poll, Registry, Token, Waker, event};
+#[doc(inline)]
 pub use stack::{
-    BbrInfo, Config, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, Keepalive, ListPlace,
-    RouteMetrics, SettingError, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo,
-    TcpMemory, TcpOptions, TcpTunables, Transport, UdpOptions,
+    BbrInfo, Config, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, EcnCounters,
+    FastOpenFail, InterfaceId, Keepalive, ListPlace, Recovery, RouteMetrics, SettingError,
+    SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpMemory, TcpOptions,
+    TcpTunables, Transport, UdpOptions,
 };
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
+#[doc(inline)]
+pub use wire::Mac;
+
+/// What a host counts: frames and segments it dropped, each with a reason, and what else happens. See [`Host::counters`] and
+/// [`ShardSnapshot`].
+///
+/// ```no_run
+/// use millstream::counters::Count;
+///
+/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+/// let now = host.snapshot()?;
+/// println!("{} datagrams sent, {} frames dropped", now.counts.get(Count::UdpSent), now.drops.total());
+/// for (reason, frames) in now.drops.iter().filter(|(_, frames)| *frames > 0) {
+///     println!("{frames} because {}", reason.describe());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub mod counters {
+    #[doc(inline)]
+    pub use base::Tally;
+    #[doc(inline)]
+    pub use stack::{Count, Drop};
+}
 
 /// Sockets that share one address and port (SO_REUSEPORT): how they divide what comes, see [`TcpListener::share_by`] and
 /// [`UdpSocket::share_by`].
+///
+/// ```no_run
+/// use millstream::UdpOptions;
+/// use millstream::reuseport::ReusePort;
+///
+/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+/// let options = UdpOptions { reuse_port: true, ..UdpOptions::default() };
+/// let workers = [(); 4].map(|()| host.udp_bind_with("0.0.0.0:53", &options));
+/// // Queries of one length are one worker's.
+/// let by_length = |_tuple: &_, data: &[u8]| data.len();
+/// workers[0].as_ref().unwrap().share_by(ReusePort::Program(Box::new(by_length)))?;
+/// # Ok(())
+/// # }
+/// ```
 pub mod reuseport {
+    #[doc(inline)]
     pub use stack::{BadFilter, Filter, Instruction, Program, ReusePort, Tuple};
 }
 
 /// Applications that live on the shard: run to completion, without a crossing of threads.
 ///
 /// [`Builder::build_with`] makes a shard of an [`App`](shard::App); run it in your thread or
-/// [`spawn`](shard::Shard::spawn) it.
+/// [`spawn`](shard::Shard::spawn) it. `examples/src/bin/echo_shard.rs` is the whole of such a server.
+///
+/// ```no_run
+/// use millstream::shard::{App, Event, ShardCx};
+///
+/// /// Answers datagrams, one turn after the other.
+/// struct Echo;
+///
+/// impl App for Echo {
+///     type Command = ();
+///
+///     fn on_start(&mut self, cx: &mut ShardCx<'_>) {
+///         let local = "0.0.0.0:7".parse().expect("an address");
+///         cx.host.udp_bind(cx.now, local, &Default::default()).expect("nobody else is there");
+///     }
+///
+///     fn on_event(&mut self, cx: &mut ShardCx<'_>, event: Event) {
+///         let mut buffer = [0; 2048];
+///         while let Ok((n, from)) = cx.host.udp_recv_from(event.socket, &mut buffer) {
+///             let _ = cx.host.udp_send_to(cx.now, event.socket, &buffer[..n], Some(from));
+///         }
+///     }
+/// }
+///
+/// # fn example(port: millstream::port::tap::Tap) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut shard = millstream::Host::builder().port(port).address("10.77.0.2/24").build_with(Echo)?;
+/// shard.run()?;
+/// # Ok(())
+/// # }
+/// ```
 pub mod shard {
+    #[doc(inline)]
     pub use base::Instant;
-    pub use engine::{App, PostError, Reply, Shard, ShardCx, ShardError, ShardHandle, ShardThread};
-    pub use stack::{Event, Ready, Shutdown, SocketError, SocketId};
+    #[doc(inline)]
+    pub use base::{Chain, Pool};
+    #[doc(inline)]
+    pub use engine::{
+        App, Driver, PostError, Reply, Shard, ShardCx, ShardError, ShardHandle, ShardThread,
+        Sockets,
+    };
+    #[doc(inline)]
+    pub use stack::{
+        ConfigError, ErrorReport, Event, Host, Notice, NoticeKind, Outgoing, Ready, Received,
+        Route, Shutdown, SocketError, SocketId, Urgent, Write,
+    };
 }

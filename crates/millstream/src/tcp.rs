@@ -114,7 +114,20 @@ impl TcpStream {
             .reading(|| socket.try_peek(buf), |until| socket.wait_readable(until))
     }
 
-    /// Ends reading, writing or both.
+    /// Ends reading, writing or both. What was written before is still sent, and a FIN behind it.
+    ///
+    /// ```no_run
+    /// use std::io::{Read, Write};
+    /// use std::net::Shutdown;
+    ///
+    /// # fn example(mut stream: millstream::TcpStream) -> std::io::Result<()> {
+    /// stream.write_all(b"that is all")?;
+    /// stream.shutdown(Shutdown::Write)?;
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// `NotConnected` when the connection is over.
@@ -156,7 +169,7 @@ impl TcpStream {
         Ok(self.socket().take_error())
     }
 
-    /// How long reading waits before it gives `WouldBlock`; `None`: for ever.
+    /// How long reading waits before it gives `WouldBlock`; `None`, as at first: for ever. Shared by all clones.
     ///
     /// # Errors
     /// `InvalidInput` for no time at all.
@@ -164,7 +177,8 @@ impl TcpStream {
         self.stream.waiting.set_read_timeout(timeout)
     }
 
-    /// How long writing waits before it gives `WouldBlock`; `None`: for ever.
+    /// How long writing waits before it gives `WouldBlock`, or tells of the part it took; `None`, as at first: for ever. Shared by
+    /// all clones.
     ///
     /// # Errors
     /// `InvalidInput` for no time at all.
@@ -272,7 +286,8 @@ macro_rules! stream_options {
                 Ok(self.$socket().options().linger)
             }
 
-            /// Probes a silent peer (SO_KEEPALIVE) at these times; `None`, as at first: never.
+            /// Probes a silent peer (SO_KEEPALIVE) at these times; `None`, as at first: never. `Some(Keepalive::default())` is
+            /// Linux's: after two hours, then every 75 s, nine times.
             ///
             /// # Errors
             /// The host has stopped.
@@ -311,6 +326,14 @@ stream_options!(TcpStream, socket);
 
 impl TcpStream {
     /// What TCP knows of the connection (TCP_INFO). Waits for the shard's next turn.
+    ///
+    /// ```no_run
+    /// # fn example(stream: &millstream::TcpStream) -> std::io::Result<()> {
+    /// let info = stream.info()?;
+    /// println!("round trip {:?}, congestion window {} bytes", info.rtt, info.cwnd);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// `NotConnected` when the connection is over.

@@ -356,7 +356,7 @@ macro_rules! udp_options {
             }
 
             /// Receives what is sent to a multicast group, on the interface with the address `interface` or, of 0.0.0.0, the
-            /// one the host would send it by. Waits for the shard's next turn.
+            /// one the host would send it by (IP_ADD_MEMBERSHIP; IGMPv3). Waits for the shard's next turn.
             ///
             /// # Errors
             /// `InvalidInput` for an address that is no group; `AddrInUse` when joined already; ENOBUFS after 20 groups;
@@ -367,7 +367,7 @@ macro_rules! udp_options {
                 answered(self.socket().membership(true, group, via).wait())
             }
 
-            /// As for IPv4. Interfaces are numbered from 1 in the order of their ports; 0 is the one the host would send by.
+            /// As for IPv4 (IPV6_JOIN_GROUP; MLDv2). Interfaces are numbered from 1 in the order of their ports; 0 is the one the host would send by.
             ///
             /// # Errors
             /// As for IPv4; ENOPROTOOPT of an IPv4 socket.
