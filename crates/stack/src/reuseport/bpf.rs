@@ -15,6 +15,8 @@ const SCRATCH: usize = 16;
 
 /// Offsets from here on name facts about the packet (SKF_AD_OFF), of which these are known.
 const FACTS: u32 = -0x1000_i32 as u32;
+/// And those from here on are bytes of headers (SKF_LL_OFF, SKF_NET_OFF), of which no program is told.
+const HEADERS: u32 = -0x20_0000_i32 as u32;
 const FACT_MARK: u32 = 20;
 const FACT_RXHASH: u32 = 32;
 const FACT_CPU: u32 = 36;
@@ -209,7 +211,8 @@ impl Filter {
     /// Checks a program, of 1 to 4096 instructions.
     ///
     /// # Errors
-    /// What Linux refuses with EINVAL; and facts about the packet other than mark, hash, CPU and a random number.
+    /// What Linux refuses with EINVAL; and what a program asks of the packet beside its data other than mark, hash, CPU and a random
+    /// number.
     pub fn new(program: &[Instruction]) -> Result<Self, BadFilter> {
         if program.len() > LONGEST {
             return Err(BadFilter);
@@ -328,6 +331,7 @@ impl Step {
                 self.k - FACTS,
                 FACT_MARK | FACT_RXHASH | FACT_CPU | FACT_XOR_X | FACT_RANDOM
             ),
+            Op::LoadAt(_) | Op::LoadHeaderLen => !(HEADERS..FACTS).contains(&self.k),
             Op::LoadScratch | Op::LoadIndexScratch | Op::Store | Op::StoreIndex => k < SCRATCH,
             Op::Alu(Alu::Div | Alu::Mod, Source::Const) => k != 0,
             Op::Alu(Alu::Lsh | Alu::Rsh, Source::Const) => k < 32,
@@ -468,20 +472,22 @@ mod tests {
     /// What Linux answers with EINVAL.
     #[test]
     fn bad_programs_are_refused() {
-        let bad: [&[Instruction]; 14] = [
+        let bad: [&[Instruction]; 16] = [
             &[],
-            &[op(0x00, 1)],                         // no end
-            &[op(0x0e, 0)],                         // returns X: there is no such thing
-            &[op(0xffff, 0), op(RET_A, 0)],         // unknown
-            &[op(0x34, 0), op(RET_A, 0)],           // / 0
-            &[op(0x94, 0), op(RET_A, 0)],           // % 0
-            &[op(0x64, 32), op(RET_A, 0)],          // << 32
-            &[op(0x02, 16), op(RET_A, 0)],          // M[16] =
-            &[op(0x60, 3), op(RET_A, 0)],           // M[3], never stored
-            &[op(0x05, 1), op(RET_A, 0)],           // jumps out
-            &[op(0x05, u32::MAX), op(RET_A, 0)],    // back
+            &[op(0x00, 1)],                                        // no end
+            &[op(0x0e, 0)],                      // returns X: there is no such thing
+            &[op(0xffff, 0), op(RET_A, 0)],      // unknown
+            &[op(0x34, 0), op(RET_A, 0)],        // / 0
+            &[op(0x94, 0), op(RET_A, 0)],        // % 0
+            &[op(0x64, 32), op(RET_A, 0)],       // << 32
+            &[op(0x02, 16), op(RET_A, 0)],       // M[16] =
+            &[op(0x60, 3), op(RET_A, 0)],        // M[3], never stored
+            &[op(0x05, 1), op(RET_A, 0)],        // jumps out
+            &[op(0x05, u32::MAX), op(RET_A, 0)], // back
             &[branch(0x15, 0, 0, 1), op(RET_A, 0)], // branches out
-            &[op(0x20, FACTS + 4), op(RET_A, 0)],   // not known here: the packet's type
+            &[op(0x20, FACTS + 4), op(RET_A, 0)], // not known here: the packet's type
+            &[op(0x20, -0x10_0000_i32 as u32 + 12), op(RET_A, 0)], // nor its sender (SKF_NET_OFF)
+            &[op(0xb1, -0x10_0000_i32 as u32), op(RET_A, 0)],
             &[
                 branch(0x15, 0, 0, 1),
                 op(0x02, 0),

@@ -13,6 +13,7 @@ mod slots;
 
 use core::fmt;
 use core::net::SocketAddr;
+use core::panic::AssertUnwindSafe;
 
 pub use bpf::{BadFilter, Filter, Instruction};
 use slots::Slots;
@@ -45,7 +46,7 @@ pub enum ReusePort {
     /// A classic BPF program says the number, of the bytes behind the transport header (SO_ATTACH_REUSEPORT_CBPF); by the tuple if
     /// there is none. It sees those that lie in the packet's first block: 2 KiB, headers included.
     Filter(Filter),
-    /// As that, a closure. It runs on the packet path: it should be short, and must not panic.
+    /// As that, a closure. It runs on the packet path, so it should be short. Where it panics it has said nothing.
     Program(Program),
 }
 
@@ -164,7 +165,11 @@ impl Group {
                 };
                 Some(filter.run(data, &facts) as usize)
             }
-            (ReusePort::Program(program), Some((data, _))) => Some(program(&view.tuple, data)),
+            (ReusePort::Program(program), Some((data, _))) => {
+                // It is the user's: what it breaks must not be the host. It was lent nothing that it could leave half done.
+                let call = AssertUnwindSafe(|| program(&view.tuple, data));
+                std::panic::catch_unwind(call).ok()
+            }
             (ReusePort::Filter(_) | ReusePort::Program(_), None) => None,
         };
         let named = number.and_then(|number| self.members.get(number));
@@ -240,10 +245,11 @@ mod tests {
             code: 0x16,
             ..first_byte
         };
-        let programs: [fn() -> Program; 1] =
-            [|| Box::new(|_, data: &[u8]| data.first().map_or(0, |&b| b.into()))];
+        let program = ReusePort::Program(Box::new(|_, data| {
+            data.first().map_or(0, |&byte| byte.into())
+        }));
         let filter = ReusePort::Filter(Filter::new(&[first_byte, ret]).unwrap());
-        for selector in [filter, ReusePort::Program(programs[0]())] {
+        for selector in [filter, program] {
             group.select_by(selector);
             for n in 0..3 {
                 assert_eq!(group.pick(&view(5, &[n], 0)), Some(100 + u32::from(n)));
@@ -258,6 +264,17 @@ mod tests {
             assert_eq!(group.pick(&view(5, &[1], 0)), by_tuple);
             assert_eq!(group.forget_program(), Err(SocketError::NotFound));
         }
+    }
+
+    #[test]
+    fn a_program_that_panics_says_nothing() {
+        let mut group = group(3);
+        let by_tuple = group.pick(&view(5, &[], 0));
+        group.select_by(ReusePort::Program(Box::new(|_, data| {
+            usize::from(data[1]) // of one byte
+        })));
+        assert_eq!(group.pick(&view(5, &[1], 0)), by_tuple);
+        assert_eq!(group.pick(&view(5, &[1, 2], 0)), Some(102));
     }
 
     #[test]

@@ -36,19 +36,17 @@ pub(super) struct Caller<'a> {
     pub(super) local: (Addr, u16),
     /// Of the tuple.
     pub(super) hash: u64,
-    /// What is at hand of the payload, and how much there is of it; `None` for what is no segment.
+    /// What is at hand of the payload, in front of which no headers are left, and how much there is of it; `None` for what is no segment.
     pub(super) data: Option<(&'a [u8], usize)>,
 }
 
 impl<'a> Caller<'a> {
     pub(super) fn of(core: &'a Core, seg: &Segment, data: &Chain) -> Self {
-        let headers = usize::from(seg.headers);
-        let payload = core.pool.first(data).get(headers..).unwrap_or_default();
         Self {
             remote: (seg.src, seg.src_port),
             local: (seg.dst, seg.dst_port),
             hash: seg.hash,
-            data: Some((payload, seg.len as usize)),
+            data: Some((core.pool.first(data), seg.len as usize)),
         }
     }
 
@@ -174,7 +172,10 @@ impl Tcp {
                 break;
             };
             let room = |l: &Listener| l.queued <= l.backlog;
-            let to = self.heir_of_connection(index, heir, room);
+            let to = self.conns.at(index).and_then(|tcb| {
+                let (remote, here) = ((tcb.remote, tcb.remote_port), (tcb.profile, tcb.local_port));
+                self.heir_with(remote, here, heir, room)
+            });
             core.count(moved(to.is_some()));
             let to = to.unwrap_or(listener);
             if let Some(tcb) = self.conns.at_mut(index) {
@@ -183,12 +184,12 @@ impl Tcp {
             }
             self.enqueue_accept(to, index);
         }
-        let mine = self.halves.iter();
-        let mine = mine.filter(|(_, h)| u32::from(h.listener) == listener);
-        let mine: Vec<u32> = mine.map(|(key, _)| key.index).collect();
-        for index in mine {
+        for index in self.halves_of(listener) {
             let room = |l: &Listener| l.half_open <= l.backlog;
-            let to = self.heir_of_half_open(index, heir, room);
+            let to = self.halves.at(index).and_then(|h| {
+                let (remote, here) = ((h.remote, h.remote_port), (h.profile, h.local_port));
+                self.heir_with(remote, here, heir, room)
+            });
             core.count(moved(to.is_some()));
             let (Some(to), Some(h)) = (to, self.halves.at_mut(index)) else {
                 continue;
@@ -206,28 +207,23 @@ impl Tcp {
         }
     }
 
-    fn heir_of_connection(
+    /// As [`Tcp::heir_of`], of what has this peer, and a profile and port here.
+    fn heir_with(
         &self,
-        index: u32,
+        remote: (Addr, u16),
+        (profile, port): (u16, u16),
         heir: u32,
         room: impl Fn(&Listener) -> bool,
     ) -> Option<u32> {
-        let tcb = self.conns.at(index)?;
-        let local = self.profiles.get(tcb.profile).local;
-        let remote = (tcb.remote, tcb.remote_port);
-        self.heir_of(remote, (local, tcb.local_port), heir, room)
+        let local = self.profiles.get(profile).local;
+        self.heir_of(remote, (local, port), heir, room)
     }
 
-    fn heir_of_half_open(
-        &self,
-        index: u32,
-        heir: u32,
-        room: impl Fn(&Listener) -> bool,
-    ) -> Option<u32> {
-        let h = self.halves.at(index)?;
-        let local = self.profiles.get(h.profile).local;
-        let remote = (h.remote, h.remote_port);
-        self.heir_of(remote, (local, h.local_port), heir, room)
+    /// The half-open connections of a listener. Closing one is rare; the table is small and bounded.
+    fn halves_of(&self, listener: u32) -> Vec<u32> {
+        let mine = self.halves.iter();
+        let mine = mine.filter(|(_, h)| u32::from(h.listener) == listener);
+        mine.map(|(key, _)| key.index).collect()
     }
 
     /// The listener of `heir`'s group that a tuple belongs to, or another that has room.
@@ -259,14 +255,7 @@ impl Tcp {
         while let Some(index) = self.pop_accept(listener) {
             self.abort_at(core, net, index);
         }
-        // Closing a listener is rare; the half-open table is small and bounded.
-        let mine: Vec<u32> = self
-            .halves
-            .iter()
-            .filter(|(_, h)| u32::from(h.listener) == listener)
-            .map(|(k, _)| k.index)
-            .collect();
-        for index in mine {
+        for index in self.halves_of(listener) {
             self.forget_half_open(core, index);
         }
     }

@@ -157,6 +157,29 @@ fn programs_choose() {
     assert_eq!(none, Err(SocketError::NotFound));
 }
 
+/// With the data of its SYN, also where headers of SYNs are kept (TCP_SAVE_SYN).
+#[test]
+fn programs_see_the_data_of_a_syn() {
+    let mut rig = Rig::new();
+    let mut tunables = rig.host.tcp_tunables();
+    tunables.set("fastopen", 0x202).unwrap(); // without cookies
+    rig.host.set_tcp_tunables(tunables).unwrap();
+    let options = TcpOptions {
+        fast_open_queue: 8,
+        save_syn: 1,
+        ..sharing()
+    };
+    let listeners = [0; 3].map(|_| rig.listen(8, &options));
+    let first_byte = ReusePort::Program(Box::new(|_, data: &[u8]| data[0].into()));
+    rig.host.reuseport_select(listeners[0], first_byte).unwrap();
+    for (port, byte) in [(1, 2), (2, 0), (3, 1)] {
+        rig.peer_port = port;
+        rig.send(999, 0, SYN, &[byte]);
+        assert_eq!(rig.expect().ack, 1001);
+    }
+    assert_eq!(taken(&mut rig, &listeners), [vec![2], vec![3], vec![1]]);
+}
+
 /// Linux's tcp_migrate_req: established and half-open connections of a listener that is closed go to the others.
 #[test]
 fn what_waits_at_a_closed_listener_migrates() {
