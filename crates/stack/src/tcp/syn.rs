@@ -70,6 +70,7 @@ impl Conn<'_> {
         }
         let options = Options {
             fast_open: self.take_new_cookie(),
+            acc_ecn: self.opening_option(&core.tcp),
             ..self.syn_options(core, way.path.link_mtu, true)
         };
         let iss = self.tcb.snd_una.0.wrapping_sub(1);

@@ -243,6 +243,40 @@ fn a_syn_ack_that_is_lost_says_less_and_less() {
     }
 }
 
+/// And so does that of a connection which a SYN with data has opened (RFC 7413).
+#[test]
+fn a_syn_ack_to_data_says_less_and_less() {
+    for last in [2, 0] {
+        let mut rig = with(3, 2);
+        let mut tunables = rig.host.tcp_tunables();
+        tunables.set("fastopen", 0x202).unwrap(); // without cookies
+        rig.host.set_tcp_tunables(tunables).unwrap();
+        let options = TcpOptions {
+            fast_open_queue: 8,
+            ..nodelay()
+        };
+        let listener = rig.listen(8, &options);
+        let frame = rig.frame(80, 999, 0, SYN | ace(7), b"hello", scaled());
+        rig.raw(&marked(frame, NOT_ECT));
+        let first = rig.expect();
+        assert!(first.ack == 1005 && counter(&first) == 2 && said(&first).is_some());
+        rig.ms(1100);
+        let second = rig.expect();
+        assert!(counter(&second) == 2 && said(&second).is_none());
+        rig.ms(2100);
+        let third = rig.expect();
+        assert!(counter(&third) == 0 && said(&third).is_none());
+        let ends = (1005, first.seq + 1);
+        peer(&mut rig, ends, ace(last), 0, &[], Options::default());
+        let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+        let info = rig.host.tcp_info(socket).unwrap();
+        assert_eq!(info.accurate_ecn.is_some(), last == 2);
+        rig.host.tcp_send(rig.now, socket, b"world").unwrap();
+        assert_eq!(rig.expect().tos & 3, NOT_ECT, "it may have fallen back");
+        rig.host.audit().unwrap();
+    }
+}
+
 #[test]
 fn a_syn_that_comes_again_without_forbids_marks() {
     // RFC 9768 3.1.5: the answer reflects the last SYN; no segment is capable of marks, the counters go on.

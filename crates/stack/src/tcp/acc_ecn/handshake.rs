@@ -66,6 +66,12 @@ pub(in crate::tcp) fn half_bits(tcp: &TcpTunables, seg: &Segment) -> u8 {
     }
 }
 
+/// The option of a SYN-ACK that is the first one.
+fn first_option(tcp: &TcpTunables, first: bool) -> Option<AccEcnOption> {
+    let option = AccEcnOption::new(true, &[BEGIN.e1b, BEGIN.ceb, BEGIN.e0b]);
+    (first && tcp.ecn_option != 0).then_some(option)
+}
+
 /// What the SYN-ACK of a half-open connection says: flags, and the option the first time only.
 pub(in crate::tcp) fn syn_ack_says(
     tcp: &TcpTunables,
@@ -74,9 +80,7 @@ pub(in crate::tcp) fn syn_ack_says(
     if h.ecn & half_ecn::ACCURATE == 0 || h.fell_back(tcp) {
         return (Flags(0), None);
     }
-    let first = h.retries == 0 && tcp.ecn_option != 0;
-    let option = AccEcnOption::new(true, &[BEGIN.e1b, BEGIN.ceb, BEGIN.e0b]);
-    (flags(reflection(h.ecn)), first.then_some(option))
+    (flags(reflection(h.ecn)), first_option(tcp, h.retries == 0))
 }
 
 impl HalfOpen {
@@ -130,12 +134,42 @@ impl Conn<'_> {
     pub(in crate::tcp) fn accurate_syn(&self, tcp: &TcpTunables, answer: bool) -> Flags {
         if answer {
             let mark = self.acc_ecn.as_ref().map_or(0, |a| a.syn_mark);
-            return Flags::SYN | flags(reflection(mark));
+            let said = match self.opening_fell_back(tcp) {
+                true => Flags(0),
+                false => flags(reflection(mark)),
+            };
+            return Flags::SYN | said;
         }
         if self.tcb.backoff <= ASKED_AGAIN || tcp.ecn_fallback == 0 {
             Flags::SYN | Flags::ECE | Flags::CWR | Flags::AE
         } else {
             Flags::SYN
+        }
+    }
+
+    /// Whether a SYN-ACK to a SYN with data went without, since others were lost (RFC 9768 3.2.3.2.2).
+    fn opening_fell_back(&self, tcp: &TcpTunables) -> bool {
+        self.tcb.opening() && self.tcb.backoff > AGREED_AGAIN && tcp.ecn_fallback != 0
+    }
+
+    /// The option of a SYN-ACK to a SYN with data. One that goes without ECN forbids marks from then on (RFC 9768 3.1.5).
+    pub(in crate::tcp) fn opening_option(&mut self, tcp: &TcpTunables) -> Option<AccEcnOption> {
+        if !self.tcb.is_accurate() {
+            return None;
+        }
+        let fell_back = self.opening_fell_back(tcp);
+        if let Some(a) = self.acc_ecn.as_mut().filter(|_| fell_back) {
+            a.bits |= bit::NOT_ECT;
+        }
+        first_option(tcp, self.tcb.backoff == 0)
+    }
+
+    /// The segment that ends the handshake of a connection that a SYN with data opened: a peer that got a SYN-ACK without accurate
+    /// ECN cannot know of it.
+    pub(in crate::tcp) fn end_opening_accurately(&mut self, tcp: &TcpTunables, seg: &Segment) {
+        if self.tcb.is_accurate() && self.opening_fell_back(tcp) && ace(seg) == 0 {
+            self.tcb.more &= !more::ACC_ECN;
+            self.acc_ecn = None;
         }
     }
 

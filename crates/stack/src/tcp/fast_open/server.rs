@@ -431,6 +431,7 @@ impl Conn<'_> {
         if seg.ack.lt(self.tcb.snd_una) || seg.ack.gt(self.tcb.snd_nxt) {
             return false;
         }
+        self.end_opening_accurately(&core.tcp, seg);
         let retries = core::mem::take(&mut self.tcb.backoff);
         self.tcb.more &= !more::OPENING;
         self.tcb.flags &= !flag::RETRANSMIT;
