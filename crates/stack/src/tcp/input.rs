@@ -135,6 +135,7 @@ impl Tcp {
         {
             self.begin_inflow(core, index);
         }
+        self.count_sharers(core);
         let Some(mut conn) = self.conn(index) else {
             core.drop_packet(data, Drop::TcpTableFull);
             // Everything else comes again. A reset does not, and needs no memory.

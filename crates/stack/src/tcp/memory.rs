@@ -2,7 +2,9 @@
 //! TCP goes easy on it.
 //!
 //! - Above `pressure` the host is under pressure until no more than `low` is held: buffers do not grow, one that is more than half
-//!   full offers a few segments only, and send buffers hold a window, not two.
+//!   full offers a few segments only, and send buffers hold a window, not two. Nobody may hold more than a fair share of `max`, or than
+//!   is left by all: for who does it is as if there were none left. (Linux divides by all sockets, so that many who hold little slow
+//!   down one who needs much, though nobody else wants it.)
 //! - Above `max` what is new is refused: a write waits, data out of order are dropped, and data in order, too, where the reader has
 //!   left some, and what waits out of order behind them has gone first; the window is closed then. An orphan with much to send is
 //!   reset.
@@ -16,6 +18,7 @@
 //!
 //! Invariant: the account is what a walk over all queues would count, between any two calls.
 //! Invariant: no connection is held to less than [`GUARANTEED`] bytes each way by the levels.
+//! Invariant: while there is no pressure nobody pays more than a comparison.
 
 use base::{BLOCK, Chain, Instant, Pool};
 
@@ -58,6 +61,8 @@ pub(crate) struct Memory {
     low: u32,
     enter: u32,
     max: u32,
+    /// Connections with an active part, while there is pressure.
+    sharers: u32,
     /// Since when there is pressure.
     since: Option<Instant>,
 }
@@ -82,6 +87,7 @@ impl Memory {
             low: 0,
             enter: 0,
             max: 0,
+            sharers: 1,
             since: None,
         };
         memory.set_levels(tcp);
@@ -104,11 +110,28 @@ impl Memory {
         self.held > self.max
     }
 
-    /// Bytes that a writer may add, of whom `queued` wait.
+    /// Bytes that one connection may hold.
     #[inline]
-    pub(crate) fn room(&self, queued: usize) -> usize {
+    fn share(&self) -> usize {
+        if !self.pressure() {
+            return usize::MAX;
+        }
+        let left = self.max.saturating_sub(self.held);
+        (self.max / self.sharers.max(1)).max(left) as usize * BLOCK
+    }
+
+    /// Whether one that holds so many bytes may hold no more than what is guaranteed.
+    #[inline]
+    fn denies(&self, bytes: usize) -> bool {
+        self.pressure() && (self.is_full() || bytes > self.share())
+    }
+
+    /// Bytes that a writer may add, of whom `queued` wait, beside `unread` ones to be read.
+    #[inline]
+    pub(crate) fn room(&self, queued: usize, unread: usize) -> usize {
         let spare = self.max.saturating_sub(self.held) as usize * BLOCK;
-        spare.max(GUARANTEED.saturating_sub(queued))
+        let mine = self.share().saturating_sub(queued + unread);
+        spare.min(mine).max(GUARANTEED.saturating_sub(queued))
     }
 
     pub(super) fn held(&self) -> u32 {
@@ -215,6 +238,11 @@ impl Active {
     pub(crate) fn to_send(&self) -> usize {
         self.sent.len() + self.unsent.len()
     }
+
+    /// Bytes in its queues, but for those out of order.
+    fn holds(&self) -> usize {
+        self.to_send() + self.recv.len()
+    }
 }
 
 impl Conn<'_> {
@@ -222,7 +250,7 @@ impl Conn<'_> {
     /// reader who has left some.
     #[inline]
     pub(crate) fn within_budget(&mut self, core: &mut Core) -> bool {
-        !core.memory.is_full() || self.act.recv.len() < GUARANTEED || self.prune(core)
+        !self.denied(core) || self.act.recv.len() < GUARANTEED || self.prune(core)
     }
 
     /// Linux's tcp_prune_queue: data out of order go, and come again (RFC 2018 8).
@@ -234,14 +262,20 @@ impl Conn<'_> {
             free_ranges(core, self.ranges, self.act);
             core.settle_account();
         }
-        !core.memory.is_full()
+        !self.denied(core)
+    }
+
+    /// Whether the levels deny all but what is guaranteed.
+    #[inline]
+    pub(crate) fn denied(&self, core: &Core) -> bool {
+        core.memory.denies(self.act.holds())
     }
 
     /// What may be offered of so much room under pressure: a few segments, once half of the buffer is full (as Linux), and nothing
     /// where data would be refused.
     #[inline]
     pub(crate) fn easy(&self, core: &Core, room: u32, limit: u32) -> u32 {
-        if core.memory.pressure() && core.memory.is_full() && self.act.recv.len() >= GUARANTEED {
+        if self.act.recv.len() >= GUARANTEED && self.denied(core) {
             return 0;
         }
         if core.memory.pressure() && room < limit / 2 {
@@ -254,6 +288,14 @@ impl Conn<'_> {
 }
 
 impl super::Tcp {
+    /// Under pressure counts among whom memory is divided.
+    #[inline]
+    pub(super) fn count_sharers(&self, core: &mut Core) {
+        if core.memory.pressure() {
+            core.memory.sharers = self.actives.len();
+        }
+    }
+
     /// Resets a connection that nobody owns, for what it holds.
     #[cold]
     pub(super) fn abort_for_memory(&mut self, core: &mut Core, net: &mut Net, index: u32) {

@@ -271,7 +271,7 @@ impl Conn<'_> {
             self.ack_out_of_order(core);
             return core.drop_packet(data, Drop::PoolLow);
         }
-        if core.memory.is_full() {
+        if self.denied(core) {
             self.ack_out_of_order(core);
             return core.drop_packet(data, Drop::TcpOutOfOrderMemory);
         }

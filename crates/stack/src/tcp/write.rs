@@ -139,7 +139,7 @@ impl Space {
             lowat: lowat(options, core),
             unit,
             charge,
-            refused: core.memory.room(act.to_send()) == 0,
+            refused: core.memory.room(act.to_send(), act.recv.len()) == 0,
         }
     }
 
@@ -234,7 +234,7 @@ impl Conn<'_> {
 
 /// Bytes a writer may put into packet memory now. One with nothing queued may always write a little, as long as there is any,
 /// for no ACK will call it back.
-fn memory_to_write(core: &Core, queued: usize) -> usize {
+fn memory_to_write(core: &Core, (queued, unread): (usize, usize)) -> usize {
     let spare = core.spare_blocks(Keep::Unsent) as usize * BLOCK;
     let little = (core.spare_blocks(Keep::All) as usize * BLOCK).min(BLOCK);
     let spare = if queued == 0 {
@@ -242,7 +242,7 @@ fn memory_to_write(core: &Core, queued: usize) -> usize {
     } else {
         spare
     };
-    spare.min(core.memory.room(queued))
+    spare.min(core.memory.room(queued, unread))
 }
 
 impl Tcp {
@@ -344,7 +344,8 @@ impl Tcp {
     }
 
     /// Whether data may be queued to be sent; how many bytes, as far as packet memory goes.
-    fn check_send(&mut self, core: &Core, index: u32) -> Result<usize, SocketError> {
+    fn check_send(&mut self, core: &mut Core, index: u32) -> Result<usize, SocketError> {
+        self.count_sharers(core);
         let Some(tcb) = self.conns.at_mut(index) else {
             return Err(SocketError::BadSocket);
         };
@@ -355,8 +356,8 @@ impl Tcp {
             return Err(error);
         }
         let act = self.actives.at(tcb.active);
-        let queued = act.map_or(0, Active::to_send);
-        let memory = memory_to_write(core, queued);
+        let (queued, unread) = act.map_or((0, 0), |act| (act.to_send(), act.recv.len()));
+        let memory = memory_to_write(core, (queued, unread));
         if memory == 0 && queued > 0 {
             tcb.flags |= flag::WANT_WRITE;
             return Err(SocketError::WouldBlock);

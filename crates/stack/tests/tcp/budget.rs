@@ -3,7 +3,7 @@
 use base::BLOCK;
 use stack::{Count, Drop, Ready, SettingError, SocketError, TcpOptions, TcpTunables};
 
-use crate::rig::{ACK, Open, RST, Rig, config, nodelay, scaled};
+use crate::rig::{ACK, Open, RST, Rig, SYN, config, nodelay, scaled};
 
 /// A host with these levels, in pages.
 fn rig(mem: [u32; 3]) -> Rig {
@@ -239,7 +239,7 @@ fn a_little_is_guaranteed_to_each_connection() {
     let listener = rig
         .host
         .tcp_listen(rig.now, "10.0.0.1:81".parse().unwrap(), 8, &nodelay());
-    rig.send_to(81, 999, 0, crate::rig::SYN, &[], scaled());
+    rig.send_to(81, 999, 0, SYN, &[], scaled());
     let answer = rig.expect();
     rig.send_to(81, 1000, answer.seq + 1, ACK, &[], Default::default());
     let (other, _) = rig.host.tcp_accept(rig.now, listener.unwrap()).unwrap();
@@ -345,4 +345,50 @@ fn orphans_with_little_to_send_stay() {
     rig.ms(3000);
     assert_eq!(count(&rig, Count::TcpAbortOnMemory), 0);
     assert_eq!(rig.host.tcp_occupancy().connections, 1);
+}
+
+/// Under pressure nobody takes more than there is left then, and each gets its part of all there is.
+#[test]
+fn under_pressure_nobody_holds_more_than_a_fair_share() {
+    let mut rig = rig([10, 20, 400]);
+    let listener = rig.listen(8, &nodelay());
+    let opens: Vec<Open> = (5000..5004)
+        .map(|port| {
+            rig.peer_port = port;
+            rig.send_with(999, 0, SYN, &[], scaled());
+            let host = rig.expect().seq + 1;
+            rig.send(1000, host, ACK, &[]);
+            let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+            let peer = 1000;
+            Open { socket, host, peer }
+        })
+        .collect();
+    let to = |rig: &mut Rig, n: usize| rig.peer_port = 5000 + n as u16;
+    // All have something to read: 400 pages are 100 for each, 400 KiB.
+    for (n, open) in opens.iter().enumerate() {
+        to(&mut rig, n);
+        feed(&mut rig, open, 0, 12);
+    }
+    assert!(rig.host.tcp_memory().pressure);
+    let taken = |rig: &mut Rig, open: &Open| {
+        let mut sent = 0;
+        while let Ok(n) = rig.host.tcp_send(rig.now, open.socket, &[1; 1000]) {
+            sent += n;
+        }
+        sent
+    };
+    let set = |options: &mut TcpOptions| options.send_buffer = Some(4 << 20);
+    let mut held = Vec::new();
+    for open in &opens {
+        rig.host.tcp_set_options(rig.now, open.socket, set).unwrap();
+        held.push((taken(&mut rig, open) + 12 * 1460) / 4096);
+    }
+    // 48 of 400 pages were held before.
+    assert!((180..=200).contains(&held[0]), "{held:?}");
+    assert!(held[1..].iter().all(|&pages| pages <= 101), "{held:?}");
+    assert!(held[1] >= 99 && held[3] >= 4, "{held:?}");
+    rig.host.audit().unwrap();
+    // Once the pressure is over, the buffer is as large as it was set.
+    levels(&mut rig, [1000, 1000, 1000]);
+    assert!(taken(&mut rig, &opens[0]) > 100 * 1024);
 }
