@@ -8,7 +8,7 @@ use interop::{
     Cable, Family, Machine, PATIENCE, Pattern, Recorder, Setup, Turn, Way, frames, kernel,
 };
 use netns::{in_private, link};
-use stack::{Event, Ready, SocketError, SocketId, UdpOptions};
+use stack::{Event, Outgoing, Ready, SocketError, SocketId, UdpOptions};
 
 fn bind(machine: &Machine, local: SocketAddr, options: UdpOptions) -> SocketId {
     machine.call(move |turn| turn.host.udp_bind(turn.now, local, &options).unwrap())
@@ -67,6 +67,56 @@ fn datagrams_of_any_size_are_echoed() {
                         buffer[..n] == data,
                         "{size} bytes over {family:?} came back bent"
                     );
+                }
+            }
+            let host = machine.stop();
+            assert_eq!(host.pool().in_use(), 0, "blocks are left over");
+        }
+    });
+}
+
+/// UDP_SEGMENT: the kernel's socket gets the datagrams of a train, whether the device cut them or the host.
+#[test]
+fn a_train_arrives_as_its_datagrams() {
+    in_private!(|| {
+        for cable in Cable::all() {
+            let machine = Setup::on(cable).start();
+            for family in Family::BOTH {
+                let socket = kernel::udp(family);
+                let to = Some(socket.local_addr().unwrap());
+                let own = bind(&machine, family.host_port(0), UdpOptions::default());
+                let mut buffer = vec![0; 1 << 16];
+                // The neighbour is known from here on.
+                machine
+                    .call(move |turn| turn.host.udp_send_to(turn.now, own, b"x", to))
+                    .unwrap();
+                socket.recv(&mut buffer).unwrap();
+                for (len, size) in [
+                    (10_500, 1_000),
+                    (60_000, 1_200),
+                    (2_000, 16),
+                    (1_000, 1_000),
+                ] {
+                    let data = Pattern(len as u64).bytes(len);
+                    let (sent, how) = (
+                        data.clone(),
+                        Outgoing {
+                            to,
+                            tos: Some(2),
+                            segment: Some(size),
+                            ..Outgoing::default()
+                        },
+                    );
+                    let taken =
+                        machine.call(move |turn| turn.host.udp_send(turn.now, own, &sent, &how));
+                    assert_eq!(taken, Ok(len));
+                    for (at, piece) in data.chunks(usize::from(size)).enumerate() {
+                        let n = socket.recv(&mut buffer).unwrap();
+                        assert!(
+                            buffer[..n] == *piece,
+                            "{cable:?} {family:?} {size}: datagram {at}"
+                        );
+                    }
                 }
             }
             let host = machine.stop();
