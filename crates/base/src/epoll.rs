@@ -514,27 +514,29 @@ impl Epoll {
         self.sources.get(source.0).is_some() && self.wake(source.0.index, key)
     }
 
-    /// Takes what is ready, oldest first, at most `room` of it, and hands it to `give`. How many there were.
+    /// Takes what is ready, oldest first, at most `room` of it, and hands it to `give`. How many there were. Looks at no more than
+    /// `looks` items that turn out not to be ready: where there are more, [`Epoll::may_be_ready`] says so.
     ///
     /// # Errors
     /// `Stale`.
-    pub fn take(
+    pub fn take_within(
         &mut self,
         set: SetId,
-        room: usize,
+        (room, mut looks): (usize, usize),
         poll: &mut dyn FnMut(u64) -> u32,
         give: &mut dyn FnMut(EpollEvent),
     ) -> Result<usize, Refused> {
         let end = self.sets.get(set.0).ok_or(Refused::Stale)?.ready.last;
         let (mut given, mut past) = (0, end == NONE);
         // What is linked again while this goes on comes behind `end`: nobody is told twice in one call.
-        while !past && given < room {
+        while !past && given < room && looks > 0 {
             let Some(at) = self.pop(set.0.index) else {
                 break;
             };
             past = at == end;
             let events = self.level(at, poll);
             let Some(item) = self.items.at_mut(at).filter(|_| events != 0) else {
+                looks -= 1;
                 continue;
             };
             give(EpollEvent {

@@ -284,6 +284,27 @@ fn waiting_does_not_look_at_what_is_idle() {
     const { assert!(Epoll::ITEM_BYTES <= 104) };
 }
 
+/// Who holds a lock meanwhile looks at what is not ready any more in parts, and finds the rest the next time.
+#[test]
+fn what_is_not_ready_any_more_is_looked_at_in_parts() {
+    let (mut epoll, set, sources, levels) = watching(1000, EPOLLIN);
+    for &source in &sources {
+        epoll.raise(source, RAISED_IN);
+    }
+    levels.set(700, EPOLLIN);
+    let mut parts = Vec::new();
+    while epoll.may_be_ready(set) {
+        levels.looks.set(0);
+        let given = epoll.take_within(set, (64, 256), &mut levels.poll(), &mut |event| {
+            assert_eq!(event.data, 700);
+            levels.set(700, 0);
+        });
+        parts.push((given.unwrap(), levels.looks.get()));
+    }
+    // The last is the level, which was over when it was asked for again.
+    assert_eq!(parts, [(0, 256), (0, 256), (1, 257), (0, 232)]);
+}
+
 /// The same, without thought: everything is searched for, lists are copied.
 #[derive(Default)]
 struct Model {

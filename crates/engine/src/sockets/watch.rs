@@ -34,6 +34,9 @@ use super::udp::{UdpHandle, UdpShared};
 use super::waiters::deadline;
 use crate::mailbox::lock;
 
+/// Records asked in one go that turn out not to be ready: whoever raises a set waits for so many, and those that are told.
+const LOOKS: usize = 256;
+
 /// What can be watched.
 pub(super) trait Watched: Send + Sync {
     /// What it is ready for now: `EPOLL*` bits. Locks the record.
@@ -336,8 +339,15 @@ impl Selector {
                 epoll, id, records, ..
             } = &mut *set;
             // The set lives as long as its `Selector`.
-            let given = epoll.take(*id, room, &mut level(records), give);
+            let given = epoll.take_within(*id, (room, LOOKS), &mut level(records), give);
             let given = given.unwrap_or(0);
+            if given == 0 && room > 0 && epoll.may_be_ready(*id) {
+                // Whoever raises the set has his turn before the rest is looked at.
+                drop(set);
+                std::thread::yield_now();
+                set = lock(&self.core.set);
+                continue;
+            }
             if given > 0 || timeout == Some(Duration::ZERO) {
                 return given;
             }
