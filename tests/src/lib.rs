@@ -17,6 +17,7 @@
 pub mod alone;
 mod cable;
 mod data;
+pub mod epoll;
 pub mod frames;
 pub mod http;
 pub mod kernel;

@@ -226,7 +226,10 @@ unsafe extern "C" fn accept(_: User, fd: c_int, at: *mut sockaddr, len: *mut soc
     let result = posix::accept(&mut call, fd, 0).and_then(|(new, peer)| {
         let v6 = call.table().is_v6(new) == Some(true);
         // SAFETY: the caller's address and its length.
-        unsafe { give_address(&peer, v6, at, len) }.map(|()| new)
+        let given = unsafe { give_address(&peer, v6, at, len) };
+        // As on Linux: the connection is lost.
+        given.or_else(|fault| posix::close(&mut call, new).and(Err(fault)))?;
+        Ok(new)
     });
     report_int(result)
 }

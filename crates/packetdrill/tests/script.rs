@@ -402,6 +402,49 @@ fn descriptors_are_real_ones() {
     assert_eq!((pd.close)(NONE, fd), -1);
 }
 
+/// Whoever accepts to a place that is none loses the connection, and nothing else.
+#[test]
+fn who_accepts_to_nowhere_keeps_no_descriptor() {
+    let (pd, _turn) = stage();
+    let ends = v4(8098);
+    let listener = pd.listen(ends);
+    pd.handshake(ends);
+    let lowest = || {
+        let fd = (pd.socket)(NONE, libc::AF_INET, libc::SOCK_STREAM, 0);
+        (pd.close)(NONE, fd);
+        fd
+    };
+    let before = lowest();
+    let (wild, mut len) = (16 as *mut sockaddr, 16);
+    assert_eq!((pd.accept)(NONE, listener, wild, &raw mut len), -1);
+    let error = std::io::Error::last_os_error().raw_os_error();
+    assert_eq!(error, Some(libc::EFAULT));
+    let (_, _, flags, _, _) = pd.depart().unwrap();
+    assert!(flags.contains(Flags::FIN), "{flags:?}");
+    assert_eq!(lowest(), before);
+    (pd.close)(NONE, listener);
+    while pd.depart().is_some() {}
+}
+
+/// A descriptor closed by another way than the script's calls is given again: what it stood for ends then.
+#[test]
+fn what_was_closed_behind_our_back_ends_when_its_number_is_given_again() {
+    let (pd, _turn) = stage();
+    let ends = v4(8097);
+    let listener = pd.listen(ends);
+    pd.handshake(ends);
+    let fd = pd.accept(listener);
+    // SAFETY: a descriptor of this process, which nobody else uses.
+    assert_eq!(unsafe { libc::close(fd) }, 0);
+    let next = (pd.socket)(NONE, libc::AF_INET, libc::SOCK_STREAM, 0);
+    assert_eq!(next, fd);
+    let (_, _, flags, _, _) = pd.depart().unwrap();
+    assert!(flags.contains(Flags::FIN), "{flags:?}");
+    (pd.close)(NONE, next);
+    (pd.close)(NONE, listener);
+    while pd.depart().is_some() {}
+}
+
 /// Wild pointers are errors of the call, not the end of the process; what is wrong with the socket is told first.
 #[test]
 fn wild_pointers_are_faults() {

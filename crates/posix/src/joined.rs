@@ -93,7 +93,8 @@ impl Joined {
         self.outer.as_raw_fd()
     }
 
-    /// Sleeps until something may be in the set, and says which sets within it may have something.
+    /// Sleeps until something may be in the set, and says which sets within it may have something; not all of them, if they are
+    /// many.
     ///
     /// # Errors
     /// EINTR.
@@ -114,11 +115,27 @@ impl Joined {
         self.take(Some(Duration::ZERO))
     }
 
-    /// Takes the edges there are.
+    /// Which sets within have had something happen to them. Does not sleep.
+    pub(crate) fn drain(&self) -> Vec<i32> {
+        let mut within = Vec::new();
+        while let Ok((edges, full)) = self.edges(Some(Duration::ZERO)) {
+            within.extend(edges);
+            if !full {
+                break;
+            }
+        }
+        within
+    }
+
+    fn take(&self, timeout: Option<Duration>) -> Result<Vec<i32>> {
+        self.edges(timeout).map(|(edges, _)| edges)
+    }
+
+    /// Takes edges, and says whether there may be more.
     ///
     /// # Errors
     /// EINTR, if it may sleep.
-    pub(crate) fn take(&self, timeout: Option<Duration>) -> Result<Vec<i32>> {
+    fn edges(&self, timeout: Option<Duration>) -> Result<(Vec<i32>, bool)> {
         let time = timeout.map(|time| Timespec {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),
@@ -130,9 +147,7 @@ impl Joined {
             let data = edge.data;
             data.u64()
         });
-        Ok(words
-            .filter(|word| *word < OWN)
-            .map(|word| word as i32)
-            .collect())
+        let within = words.filter(|word| *word < OWN).map(|word| word as i32);
+        Ok((within.collect(), edges.len() == EDGES))
     }
 }

@@ -123,17 +123,18 @@ impl Drop for Alive<'_> {
 /// [`ShardOptions::drain`] says.
 ///
 /// ```no_run
-/// # fn port() -> Box<dyn engine::port::Port + Send> { unimplemented!() }
+/// # fn run(port: Box<dyn engine::port::Port + Send>) -> Result<(), engine::ShardError> {
 /// use posix::Live;
 ///
 /// let live = Live::start(Default::default(), engine::random_seed()?, Default::default(), |shard| {
-///     let interface = shard.add_port(port())?;
+///     let interface = shard.add_port(port)?;
 ///     let now = shard.now();
 ///     shard.host().add_address(now, interface, "192.0.2.1/24".parse().expect("an address"))?;
 ///     Ok(())
 /// })?;
 /// let socket = posix::socket(&mut live.call(), libc::AF_INET, libc::SOCK_STREAM, 0);
-/// # Ok::<(), engine::ShardError>(())
+/// # Ok(())
+/// # }
 /// ```
 pub struct Live {
     shared: Arc<Shared>,

@@ -261,7 +261,10 @@ pub(crate) fn collect<W: World>(world: &mut W) {
         }
     }
     while let Some(report) = world.host().poll_error_report() {
-        if let Some(socket) = world.table().of(report.socket) {
+        // The socket, or its descriptor, may be gone by now.
+        if let Ok(token) = world.host().token(report.socket)
+            && let Some(socket) = world.table().of(report.socket, token)
+        {
             socket.notices.queue.push(Entry::Icmp(report));
         }
     }

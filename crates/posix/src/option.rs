@@ -665,6 +665,13 @@ fn tcp_number<W: World>(world: &mut W, socket: &Socket, name: i32) -> Result<i32
         }
         TCP_SAVE_SYN => i32::from(socket.tcp.save_syn),
         libc::TCP_DEFER_ACCEPT => deferred(socket.tcp.defer_accept),
+        libc::TCP_QUICKACK => match socket.state {
+            State::Connecting(id) | State::Deferred(id) | State::Stream(id) => {
+                i32::from(world.host().tcp_quick_ack(id)?)
+            }
+            // As Linux says of a socket that was never spoken to.
+            _ => 1,
+        },
         libc::TCP_LINGER2 => match socket.tcp.linger2 {
             None => world.host().tcp_tunables().fin_timeout as i32,
             Some(time) if time.is_zero() => -1,

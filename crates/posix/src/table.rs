@@ -68,6 +68,8 @@ pub struct Table {
     ports: BTreeSet<(u16, i32)>,
     /// What SO_KEEPALIVE switches on in sockets made from now on.
     keepalive: Keepalive,
+    /// The host's sockets whose descriptors were closed by others than us.
+    stale: Vec<SocketId>,
 }
 
 impl Table {
@@ -187,10 +189,11 @@ impl Table {
         }
     }
 
-    /// The socket the host knows by this handle.
-    pub(crate) fn of(&mut self, id: SocketId) -> Option<&mut Socket> {
-        let mut sockets = self.sockets.values_mut().map(|(_, socket)| socket);
-        sockets.find(|socket| socket.id() == Some(id))
+    /// The socket the host knows by this handle, and by this word: its descriptor.
+    pub(crate) fn of(&mut self, id: SocketId, token: u64) -> Option<&mut Socket> {
+        let fd = i32::try_from(token).ok()?;
+        let (_, socket) = self.sockets.get_mut(&fd)?;
+        Some(socket).filter(|socket| socket.id() == Some(id))
     }
 
     /// Gives a socket the lowest free descriptor.
@@ -243,12 +246,18 @@ impl Table {
     fn forget_stale(&mut self, fd: i32) {
         if let Some((stale, socket)) = self.sockets.remove(&fd) {
             let _ = stale.into_raw_fd();
+            self.stale.extend(socket.id());
             self.release(&socket, fd);
         }
         if let Some(stale) = self.set_of.remove(&fd) {
             self.end_set(fd, &stale);
             let _ = stale.place.into_raw_fd();
         }
+    }
+
+    /// A socket of the host's that nobody can name any more: to be closed.
+    pub(crate) fn next_stale(&mut self) -> Option<SocketId> {
+        self.stale.pop()
     }
 
     /// Takes a socket out; the kernel may use its number again.

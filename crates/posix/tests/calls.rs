@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::AsRawFd;
 
 use posix::{Errno, PollFd, accept, bind, close, connect, fcntl, getpeername, getsockname};
 use posix::{getsockopt, ioctl, listen, poll, receive, send, setsockopt, shutdown, socket};
@@ -214,6 +215,28 @@ fn poll_tells_what_linux_tells() {
     assert_eq!(world.now - before, Duration::from_millis(30));
 }
 
+/// What is neither asked for nor an end of it is not waited for in vain: select sleeps as long as it may.
+#[test]
+fn select_is_not_ended_by_what_nobody_asked_for() {
+    let world = &mut Alone::new();
+    let fresh = socket(world, V4, STREAM, 0).unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(writer);
+    let ended = reader.as_raw_fd();
+    for fd in [fresh, ended] {
+        let before = world.now;
+        let mut words = [1_u64 << fd];
+        let time = Some(Duration::from_millis(30));
+        let sets = [None, None, Some(&mut words[..])];
+        assert_eq!(posix::select(world, fd + 1, sets, time), Ok(0), "{fd}");
+        assert_eq!(world.now - before, Duration::from_millis(30), "{fd}");
+        assert_eq!(words, [0]);
+    }
+    let mut words = [1_u64 << ended];
+    let sets = [Some(&mut words[..]), None, None];
+    assert_eq!(posix::select(world, ended + 1, sets, None), Ok(1), "an end");
+}
+
 #[test]
 fn handshakes_are_tuned_as_on_linux() {
     let world = &mut Alone::new();
@@ -233,7 +256,11 @@ fn handshakes_are_tuned_as_on_linux() {
         assert_eq!(set(world, listener, tcp, option, given), Ok(()));
         assert_eq!(number(world, listener, tcp, option), Ok(told));
     }
-    assert_eq!(set(world, fd, tcp, libc::TCP_QUICKACK, 1), Ok(()));
+    // Whether it answers (Linux's pingpong mode), which is what Linux tells.
+    for given in [0, 1] {
+        assert_eq!(set(world, fd, tcp, libc::TCP_QUICKACK, given), Ok(()));
+        assert_eq!(number(world, fd, tcp, libc::TCP_QUICKACK), Ok(given));
+    }
 }
 
 #[test]
@@ -515,14 +542,22 @@ fn ports_of_connections_are_in_use() {
     }
 }
 
+/// A listener, and where it is.
+fn listening(world: &mut Alone, backlog: i32) -> (i32, Vec<u8>) {
+    let (fd, at) = (
+        socket(world, V4, STREAM, 0).unwrap(),
+        sockaddr("10.0.0.1:80"),
+    );
+    bind(world, fd, &at).unwrap();
+    listen(world, fd, backlog).unwrap();
+    (fd, at)
+}
+
 /// Whoever asked for an error alone, and so never heard that the connection was made, reads what came before the reset.
 #[test]
 fn what_came_before_a_reset_is_read_after_its_error() {
     let world = &mut Alone::new();
-    let listener = socket(world, V4, STREAM, 0).unwrap();
-    let at = sockaddr("10.0.0.1:80");
-    bind(world, listener, &at).unwrap();
-    listen(world, listener, 0).unwrap();
+    let (listener, at) = listening(world, 0);
     let first = socket(world, V4, STREAM, 0).unwrap();
     connect(world, first, &at).unwrap();
     let client = socket(world, V4, STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
@@ -544,10 +579,7 @@ fn what_came_before_a_reset_is_read_after_its_error() {
 #[test]
 fn what_came_before_the_end_is_read_after_no_error() {
     let world = &mut Alone::new();
-    let listener = socket(world, V4, STREAM, 0).unwrap();
-    let at = sockaddr("10.0.0.1:80");
-    bind(world, listener, &at).unwrap();
-    listen(world, listener, 4).unwrap();
+    let (listener, at) = listening(world, 4);
     let client = socket(world, V4, STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
     assert_eq!(connect(world, client, &at), Err(Errno::INPROGRESS));
     posix::shutdown(world, client, libc::SHUT_WR).unwrap();

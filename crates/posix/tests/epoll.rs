@@ -13,20 +13,7 @@ use posix::{
 };
 
 use interop::alone::{Alone, DATAGRAM, STREAM, V4, get, number, pair, put, set, sockaddr};
-
-const ADD: i32 = libc::EPOLL_CTL_ADD;
-const MOD: i32 = libc::EPOLL_CTL_MOD;
-const DEL: i32 = libc::EPOLL_CTL_DEL;
-
-const IN: u32 = libc::EPOLLIN as u32;
-const OUT: u32 = libc::EPOLLOUT as u32;
-const PRI: u32 = libc::EPOLLPRI as u32;
-const ERR: u32 = libc::EPOLLERR as u32;
-const HUP: u32 = libc::EPOLLHUP as u32;
-const RDHUP: u32 = libc::EPOLLRDHUP as u32;
-const ET: u32 = libc::EPOLLET as u32;
-const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
-const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
+use interop::epoll::{ADD, DEL, ERR, ET, EXCLUSIVE, HUP, IN, MOD, ONESHOT, OUT, PRI, RDHUP};
 
 const NONBLOCK: i32 = libc::SOCK_NONBLOCK;
 

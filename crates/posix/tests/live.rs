@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use engine::ShardOptions;
 use engine::port::ring;
+use interop::alone::sockaddr;
+use interop::epoll::{ADD, DEL, ET, EXCLUSIVE, HUP, IN, MOD, ONESHOT, OUT};
 use posix::{EpollEvent, Errno, Live, PollFd, accept, bind, close, connect, listen, socket};
 use posix::{epoll_create1, epoll_ctl, epoll_pwait2, epoll_wait, fcntl, poll, select, setsockopt};
 use rustix::event::{EventfdFlags, eventfd};
@@ -17,26 +18,9 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use stack::Config;
 use wire::Mac;
 
-const ADD: i32 = libc::EPOLL_CTL_ADD;
-const MOD: i32 = libc::EPOLL_CTL_MOD;
-const DEL: i32 = libc::EPOLL_CTL_DEL;
-const IN: u32 = libc::EPOLLIN as u32;
-const OUT: u32 = libc::EPOLLOUT as u32;
-const HUP: u32 = libc::EPOLLHUP as u32;
-const ET: u32 = libc::EPOLLET as u32;
-const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
-const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const BADF: Errno = Errno::BADF;
 /// Long enough for another thread to have begun to wait, mostly; whatever it is, the outcome must be the same.
 const SOON: Duration = Duration::from_millis(30);
-
-fn addr(text: &str) -> Vec<u8> {
-    let addr: SocketAddr = text.parse().unwrap();
-    let mut bytes = vec![0; 28];
-    let len = posix::write(&addr, addr.is_ipv6(), &mut bytes);
-    bytes.truncate(len);
-    bytes
-}
 
 /// 10.0.0.1 and 10.0.0.2.
 fn hosts() -> (Live, Live) {
@@ -69,7 +53,7 @@ fn listener(live: &Live, at: &str) -> i32 {
     let fd = socket(world, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
     let on = 1_i32.to_ne_bytes();
     setsockopt(world, fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &on).unwrap();
-    bind(world, fd, &addr(at)).unwrap();
+    bind(world, fd, &sockaddr(at)).unwrap();
     listen(world, fd, 16).unwrap();
     fd
 }
@@ -78,7 +62,7 @@ fn listener(live: &Live, at: &str) -> i32 {
 fn pair(a: &Live, b: &Live) -> (i32, i32) {
     let listener = listener(b, "10.0.0.2:80");
     let client = socket(&mut a.call(), libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
-    connect(&mut a.call(), client, &addr("10.0.0.2:80")).unwrap();
+    connect(&mut a.call(), client, &sockaddr("10.0.0.2:80")).unwrap();
     let (server, _) = accept(&mut b.call(), listener, 0).unwrap();
     close(&mut b.call(), listener).unwrap();
     (client, server)
@@ -159,7 +143,7 @@ fn calls_block_in_their_threads() {
             });
             scope.spawn(|| {
                 let fd = socket(&mut a.call(), libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
-                connect(&mut a.call(), fd, &addr("10.0.0.2:80")).unwrap();
+                connect(&mut a.call(), fd, &sockaddr("10.0.0.2:80")).unwrap();
                 for len in 1..60 {
                     let data = vec![len as u8; len * 100];
                     put(&a, fd, &data).unwrap();
@@ -404,6 +388,25 @@ fn sets_within_sets_hear_of_both_sides() {
     control(&b, outer, DEL, middle, 0).unwrap();
     signal(&event);
     assert_eq!((now(&b, outer), now(&b, inner)), (vec![], vec![(e, IN)]));
+}
+
+#[test]
+fn many_sets_within_are_all_told() {
+    let (a, _b) = hosts();
+    let outer = set(&a);
+    let events: Vec<OwnedFd> = (0..40).map(|_| count()).collect();
+    let mut all = Vec::new();
+    for event in &events {
+        let inner = set(&a);
+        control(&a, inner, ADD, event.as_raw_fd(), IN).unwrap();
+        control(&a, outer, ADD, inner, IN | ET).unwrap();
+        all.push((inner, IN));
+    }
+    events.iter().for_each(signal);
+    let mut told = wait(&a, outer, 64, 0).unwrap();
+    told.sort_unstable();
+    assert_eq!(told, all);
+    assert_eq!(wait(&a, outer, 64, 0), Ok(vec![]), "an edge is told once");
 }
 
 #[test]

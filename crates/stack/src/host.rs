@@ -600,6 +600,19 @@ impl Host {
         }
     }
 
+    /// What [`Host::set_token`] has set.
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn token(&self, socket: SocketId) -> Result<u64, SocketError> {
+        match socket.kind() {
+            Some(SocketKind::Tcp) => self.tcp.token(socket),
+            Some(SocketKind::Listener) => self.tcp.listener_token(socket),
+            Some(SocketKind::Udp) => self.udp.token(socket),
+            _ => Err(SocketError::BadSocket),
+        }
+    }
+
     /// What a socket is ready for now; nothing when the handle is stale.
     pub fn ready(&self, socket: SocketId) -> Ready {
         match socket.kind() {

@@ -72,10 +72,7 @@ impl Kernel {
                 Some(_) => Outcome::Done(0),
                 None => Outcome::Absent,
             },
-            Step::Count { .. }
-            | Step::Signal { .. }
-            | Step::Read { .. }
-            | Step::CloseCount { .. } => self.counts.play(step),
+            step if step.counts() => self.counts.play(step),
             Step::ControlCount {
                 set,
                 how,

@@ -66,10 +66,7 @@ impl Ours {
                 Some(fd) => outcome(posix::close(&mut self.world, fd), |()| 0),
                 None => Outcome::Absent,
             },
-            Step::Count { .. }
-            | Step::Signal { .. }
-            | Step::Read { .. }
-            | Step::CloseCount { .. } => self.counts.play(step),
+            step if step.counts() => self.counts.play(step),
             Step::ControlCount {
                 set,
                 how,

@@ -112,6 +112,14 @@ impl Step {
         }
     }
 
+    /// Whether it is about an eventfd alone.
+    pub(crate) fn counts(self) -> bool {
+        matches!(
+            self,
+            Self::Count { .. } | Self::Signal { .. } | Self::Read { .. } | Self::CloseCount { .. }
+        )
+    }
+
     /// Whether it ends something, which may take the time of a delayed ACK.
     pub(crate) fn ends(self) -> bool {
         matches!(

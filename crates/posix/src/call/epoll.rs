@@ -14,6 +14,7 @@ use base::epoll::{Epoll, EpollEvent, Refused, SetId};
 use rustix::event::epoll::{self as kernel, EventData, EventFlags};
 use rustix::fs::{FileType, fstat};
 
+use super::open::close_stale;
 use super::{Patience, persist_on, ready};
 use crate::errno::{Errno, Result};
 use crate::foreign::{self, SignalMask};
@@ -44,7 +45,13 @@ pub fn epoll_create<W: World>(world: &mut W, size: i32) -> Result<i32> {
     if size <= 0 {
         return Err(Errno::INVAL);
     }
-    world.table().insert_set(false)
+    insert_set(world, false)
+}
+
+fn insert_set<W: World>(world: &mut W, cloexec: bool) -> Result<i32> {
+    let inserted = world.table().insert_set(cloexec);
+    close_stale(world);
+    inserted
 }
 
 /// Makes a set; `flags` is 0 or EPOLL_CLOEXEC.
@@ -55,7 +62,7 @@ pub fn epoll_create1<W: World>(world: &mut W, flags: i32) -> Result<i32> {
     if flags & !libc::EPOLL_CLOEXEC != 0 {
         return Err(Errno::INVAL);
     }
-    world.table().insert_set(flags != 0)
+    insert_set(world, flags != 0)
 }
 
 /// Adds a descriptor to a set, changes what is wanted of it, or takes it out, which needs no `event`.

@@ -40,7 +40,23 @@ pub fn socket<W: World>(world: &mut W, domain: i32, kind: i32, protocol: i32) ->
     let tcp = world.host().tcp_defaults();
     let mut socket = Socket::new(which, v6, kind & libc::SOCK_NONBLOCK != 0, tcp);
     socket.keepalive = world.table().keepalive();
-    world.table().insert(socket, kind & libc::SOCK_CLOEXEC != 0)
+    insert(world, socket, kind & libc::SOCK_CLOEXEC != 0)
+}
+
+/// Gives a socket a descriptor. Whose descriptor was closed behind our back, and is given again now, ends with that.
+fn insert<W: World>(world: &mut W, socket: Socket, cloexec: bool) -> Result<i32> {
+    let inserted = world.table().insert(socket, cloexec);
+    close_stale(world);
+    inserted
+}
+
+/// Closes what nobody can name any more.
+pub(super) fn close_stale<W: World>(world: &mut W) {
+    while let Some(id) = world.table().next_stale() {
+        let now = world.now();
+        let _ = world.host().close(now, id);
+        world.changed();
+    }
 }
 
 /// Lets the host name the descriptor in what it says of a socket.
@@ -229,10 +245,7 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
         let (id, peer) = world.host().tcp_accept(now, id)?;
         let accepted = listener.accepted(id, flags & libc::SOCK_NONBLOCK != 0);
         let cork = accepted.cork;
-        match world
-            .table()
-            .insert(accepted, flags & libc::SOCK_CLOEXEC != 0)
-        {
+        match insert(world, accepted, flags & libc::SOCK_CLOEXEC != 0) {
             Ok(fd) => {
                 own(world, fd, id)?;
                 if cork {

@@ -48,6 +48,16 @@ pub fn ppoll<W: World>(
     timeout: Option<Duration>,
     mask: Option<SignalMask>,
 ) -> Result<usize> {
+    poll_for(world, fds, (timeout, mask), ALWAYS)
+}
+
+/// As [`ppoll`], with these bits told without being asked for.
+pub(super) fn poll_for<W: World>(
+    world: &mut W,
+    fds: &mut [PollFd],
+    (timeout, mask): (Option<Duration>, Option<SignalMask>),
+    always: i16,
+) -> Result<usize> {
     let patience = match timeout {
         Some(Duration::ZERO) => Patience::None,
         Some(timeout) => Patience::Until(world.now() + timeout),
@@ -61,11 +71,11 @@ pub fn ppoll<W: World>(
         world,
         patience,
         fds,
-        |world, fds| match look(world, fds, &serials)? {
+        |world, fds| match look(world, fds, &serials, always)? {
             0 => Err(Errno::AGAIN),
             found => Ok(found),
         },
-        |world, fds| wait_for(world, fds, mask),
+        |world, fds| wait_for(world, fds, mask, always),
     );
     match found {
         Err(Errno::AGAIN) => Ok(0),
@@ -74,7 +84,12 @@ pub fn ppoll<W: World>(
 }
 
 /// How many have something now. Who closed what was ours has a descriptor of nobody's, whoever has it since.
-fn look<W: World>(world: &mut W, fds: &mut [PollFd], serials: &[Option<u64>]) -> Result<usize> {
+fn look<W: World>(
+    world: &mut W,
+    fds: &mut [PollFd],
+    serials: &[Option<u64>],
+    always: i16,
+) -> Result<usize> {
     let mut kernel = Vec::new();
     let mut found = 0;
     for (entry, serial) in fds.iter_mut().zip(serials) {
@@ -84,7 +99,7 @@ fn look<W: World>(world: &mut W, fds: &mut [PollFd], serials: &[Option<u64>]) ->
             found += 1;
         } else if serial.is_some() {
             let bits = epoll::level(world, entry.fd).map_or(libc::POLLNVAL, |bits| bits as i16);
-            entry.revents = bits & (entry.events | ALWAYS);
+            entry.revents = bits & (entry.events | always);
             found += usize::from(entry.revents != 0);
         } else if entry.fd >= 0 {
             kernel.push(of(entry));
@@ -99,7 +114,7 @@ fn look<W: World>(world: &mut W, fds: &mut [PollFd], serials: &[Option<u64>]) ->
             continue;
         }
         if let Some(answer) = asked.next_if(|answer| answer.fd == entry.fd) {
-            entry.revents = answer.revents;
+            entry.revents = answer.revents & (entry.events | always);
             found += usize::from(entry.revents != 0);
         }
     }
@@ -114,7 +129,12 @@ fn of(entry: &PollFd) -> libc::pollfd {
     }
 }
 
-fn wait_for<W: World>(world: &mut W, fds: &[PollFd], mask: Option<SignalMask>) -> Wait {
+fn wait_for<W: World>(
+    world: &mut W,
+    fds: &[PollFd],
+    mask: Option<SignalMask>,
+    always: i16,
+) -> Wait {
     let (mut ours, mut kernel) = (Vec::new(), Vec::new());
     let mut within: Vec<Arc<Joined>> = Vec::new();
     for entry in fds.iter().filter(|entry| entry.fd >= 0) {
@@ -133,6 +153,10 @@ fn wait_for<W: World>(world: &mut W, fds: &[PollFd], mask: Option<SignalMask>) -
                 revents: 0,
             });
         }
+    }
+    // The kernel's poll would not sleep on what nobody has asked for; what is over for good does not become anything else.
+    if always != ALWAYS && foreign::poll(&mut kernel, Some(Duration::ZERO), None).is_ok() {
+        kernel.retain(|entry| entry.revents == 0);
     }
     Wait(Awaited::Any {
         ours,

@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use super::poll::{PollFd, ppoll};
+use super::poll::{PollFd, poll_for};
 use crate::errno::{Errno, Result};
 use crate::foreign::SignalMask;
 use crate::world::World;
@@ -33,7 +33,7 @@ fn holds(set: &Option<&mut FdSet>, fd: usize) -> bool {
 /// in this order. They then hold those that are, which are counted in each. Without a timeout it waits for ever.
 ///
 /// # Errors
-/// EINVAL (a negative count), EBADF, and as [`ppoll`]; the sets are as they were.
+/// EINVAL (a negative count), EBADF, and as [`super::ppoll`]; the sets are as they were.
 pub fn pselect<W: World>(
     world: &mut W,
     count: i32,
@@ -56,7 +56,8 @@ pub fn pselect<W: World>(
             });
         }
     }
-    ppoll(world, &mut fds, timeout, mask)?;
+    // Nobody is told of an end or an error who has not asked for something that it is: it would be nothing.
+    poll_for(world, &mut fds, (timeout, mask), libc::POLLNVAL)?;
     // One that was closed meanwhile, as far as it was not looked at before, is none.
     if fds.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) {
         return Err(Errno::BADF);

@@ -115,8 +115,8 @@ impl Table {
             return;
         };
         let (id, joined) = (watcher.id, watcher.joined.clone());
-        if let Some(Ok(edges)) = joined.map(|joined| joined.take(Some(Duration::ZERO))) {
-            self.stir(id, &edges);
+        if let Some(joined) = joined {
+            self.stir(id, &joined.drain());
             self.pass_on(fd);
         }
     }

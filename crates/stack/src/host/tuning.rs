@@ -70,6 +70,15 @@ impl Host {
         self.tcp.set_quick_ack(socket, quick)
     }
 
+    /// Whether what arrives is acknowledged at once for now; not while the application is expected to answer it (what Linux tells
+    /// of TCP_QUICKACK).
+    ///
+    /// # Errors
+    /// `BadSocket`.
+    pub fn tcp_quick_ack(&self, socket: SocketId) -> Result<bool, SocketError> {
+        self.tcp.quick_ack(socket)
+    }
+
     /// Queues bytes to be sent, as [`Host::tcp_send`], and says what they are: the beginning of more, the end of a record, urgent.
     /// The latter two only hold when all of them were taken.
     ///

@@ -327,6 +327,25 @@ impl Tcp {
         Ok(ready)
     }
 
+    /// Its owner's word.
+    pub(crate) fn token(&self, id: SocketId) -> Result<u64, SocketError> {
+        let index = self.live(id)?;
+        let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
+        Ok(tcb.token)
+    }
+
+    /// The same of a listener.
+    pub(crate) fn listener_token(&self, id: SocketId) -> Result<u64, SocketError> {
+        self.listener(id).map(|listener| listener.token)
+    }
+
+    /// Whether what comes is acknowledged at once for now, as far as that is the connection's own choice (TCP_QUICKACK).
+    pub(crate) fn quick_ack(&self, id: SocketId) -> Result<bool, SocketError> {
+        let index = self.live(id)?;
+        let tcb = self.conns.at(index).ok_or(SocketError::BadSocket)?;
+        Ok(!tcb.acking.answers())
+    }
+
     /// Gives a socket its owner's word; returned with each event. What is ready already is reported.
     pub(crate) fn set_token(
         &mut self,

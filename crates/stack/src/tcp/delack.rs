@@ -42,7 +42,8 @@ impl Acking {
         self.0 & QUICK
     }
 
-    fn answers(self) -> bool {
+    /// The application is expected to answer what it reads (Linux's pingpong mode).
+    pub(crate) fn answers(self) -> bool {
         self.0 & ANSWERS != 0
     }
 

@@ -325,6 +325,11 @@ impl Udp {
     }
 
     /// What events of this socket carry.
+    pub(crate) fn token(&self, id: SocketId) -> Result<u64, SocketError> {
+        self.get(id).map(|socket| socket.token)
+    }
+
+    /// Sets it.
     pub(crate) fn set_token(&mut self, id: SocketId, token: u64) -> Result<(), SocketError> {
         self.get_mut(id)?.token = token;
         Ok(())
