@@ -17,6 +17,7 @@
 //! Invariant: sets nest without loops, and at most [`MAX_NESTS`] deep, so that recursion ends.
 
 mod call;
+mod info;
 mod nest;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,8 @@ use core::fmt;
 use crate::flow::FlowTable;
 use crate::siphash::SipKey;
 use crate::slab::{Key, Slab};
+
+pub use info::SetInfo;
 
 /// Data, an end or a connection can be read.
 pub const EPOLLIN: u32 = 0x1;
@@ -178,6 +181,9 @@ struct Set {
     leaves: Ends,
     /// Items of sets.
     nested: Ends,
+    /// Items, and how many of them are on the ready list.
+    watched: u32,
+    listed: u32,
     /// Callers that wait for it, and those of them that were woken.
     waiting: u32,
     woken: u32,
@@ -307,6 +313,8 @@ impl Epoll {
             ready: Ends::EMPTY,
             leaves: Ends::EMPTY,
             nested: Ends::EMPTY,
+            watched: 0,
+            listed: 0,
             waiting: 0,
             woken: 0,
             reports: false,
@@ -436,6 +444,7 @@ impl Epoll {
                 &mut record.leaves
             };
             push_back(&mut self.items, list, SIBLING, at);
+            record.watched += 1;
         }
         // As Linux's wait queues: the latest first, those that are exclusive behind all others.
         if let Some(record) = self.sources.at_mut(source.0.index) {
@@ -584,11 +593,6 @@ impl Epoll {
         }
     }
 
-    /// Sets and items there are, for tools and leak tests.
-    pub fn occupancy(&self) -> (u32, u32) {
-        (self.sets.len(), self.items.len())
-    }
-
     fn hash(&self, set: u32, source: u32, tag: u32) -> u64 {
         let mut bytes = [0; 12];
         bytes[..4].copy_from_slice(&set.to_ne_bytes());
@@ -655,6 +659,7 @@ impl Epoll {
         };
         if let Some(set) = self.sets.at_mut(item.set) {
             push_back(&mut self.items, &mut set.ready, READY, at);
+            set.listed += 1;
         }
     }
 
@@ -662,6 +667,7 @@ impl Epoll {
         let set = self.sets.at_mut(set)?;
         let at = Some(set.ready.first).filter(|at| *at != NONE)?;
         unlink(&mut self.items, &mut set.ready, READY, at);
+        set.listed -= 1;
         Some(at)
     }
 
@@ -751,8 +757,10 @@ impl Epoll {
                     &mut set.leaves
                 };
                 unlink(&mut self.items, list, SIBLING, at);
+                set.watched -= 1;
                 if listed {
                     unlink(&mut self.items, &mut set.ready, READY, at);
+                    set.listed -= 1;
                 }
             }
         }

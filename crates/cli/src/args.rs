@@ -94,13 +94,19 @@ pub(crate) enum Command {
         long_about = "Lists the sockets of a host that runs now, as ss(8) lists those of the kernel. A running `millstream \
             demo` or `up` of the same user answers; it works on meanwhile, however many sockets it has.\n\n\
             Without options all but what listens, half-open connections and TIME-WAIT. What -i tells has the names \
-            of ss(8): times in milliseconds, cwnd in segments, windows and buffers in bytes.",
+            of ss(8): times in milliseconds, cwnd in segments, windows and buffers in bytes. Of what listens Recv-Q are \
+            the connections that wait to be accepted and Send-Q the backlog; -i adds the half-open ones (syn_queue), and what was \
+            refused since the start.\n\n\
+            --explain holds the host's numbers against its own limits, and says what is amiss.",
         after_help = "Examples:\n  \
             millstream ss -tin                   every TCP connection with what TCP knows of it\n  \
             millstream ss -ltu                   what listens\n  \
             millstream ss -ta --sport 80         whatever is on port 80, TIME-WAIT included\n  \
             millstream ss --state close-wait     connections their application forgot to close\n  \
             millstream ss -s                     how many of what, and what has happened\n  \
+            millstream ss --explain              what is amiss, for whom, and what to do\n  \
+            millstream ss -lti                   listeners with both their queues\n  \
+            millstream ss --buffers --epoll      packet memory and who holds it; sets of sockets\n  \
             millstream ss -ti --json | jq '.sockets[].tcp.account.bytes_acked'\n\n\
             Exit status: 0, or 2 when no host answers."
     )]
@@ -371,6 +377,18 @@ pub(crate) struct Ss {
     /// How many sockets there are, and what has happened
     #[arg(short, long)]
     pub(crate) summary: bool,
+    /// What is amiss, for which application, and what to do about it
+    #[arg(long, conflicts_with_all = ["summary", "buffers", "epoll", "completion"])]
+    pub(crate) explain: bool,
+    /// Packet memory, and who holds it
+    #[arg(long, conflicts_with = "summary")]
+    pub(crate) buffers: bool,
+    /// Sets of sockets (Poll, epoll): how many each watches, how many are ready, who waits
+    #[arg(long, conflicts_with = "summary")]
+    pub(crate) epoll: bool,
+    /// Completion queues, and groups of buffers
+    #[arg(long, conflicts_with = "summary")]
+    pub(crate) completion: bool,
     /// Sockets in this state, or these: established, listening, time-wait, close-wait, .., connected,
     /// synchronized, bucket, big, all
     #[arg(long, value_name = "STATE", value_parser = state)]

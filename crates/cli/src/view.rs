@@ -4,6 +4,7 @@
 //!
 //! Invariant: counters only grow while the program runs, so a reader may take differences.
 
+pub(crate) mod census;
 pub(crate) mod socket;
 
 use serde::Serialize;

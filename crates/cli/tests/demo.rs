@@ -237,6 +237,7 @@ fn a_running_host_tells_of_its_sockets_and_is_tuned() {
     let (_, summary, _) = ask(&["ss", "-s"]);
     assert!(summary.contains("tcp-passive-opens"), "{summary}");
     assert!(summary.contains("\nTCP memory "), "{summary}");
+    tells_what_else_there_is(&ask);
     let set = "net.ipv4.tcp_mem = 30 40 60\n".to_owned();
     assert_eq!(ask(&["sysctl", "tcp_mem=30 40 60"]).1, set);
     let set = "net.ipv4.tcp_syncookies = 2\n".to_owned();
@@ -252,6 +253,37 @@ fn a_running_host_tells_of_its_sockets_and_is_tuned() {
     assert_eq!(demo.exit_within(Duration::from_secs(10)), Some(0));
     let left = std::fs::read_dir(&folder).expect("the folder").count();
     assert_eq!(left, 0, "the socket is gone");
+}
+
+/// Runs the program: its status, and what it says.
+type Ask<'a> = dyn Fn(&[&str]) -> (i32, String, String) + 'a;
+
+/// Listeners, buffers, sets and queues, and what is amiss: nothing.
+fn tells_what_else_there_is(ask: &Ask<'_>) {
+    let (_, listeners, _) = ask(&["ss", "-lti"]);
+    assert!(listeners.contains("\n    syn_queue:0\n"), "{listeners}");
+    let (status, told, said) = ask(&["ss", "--explain"]);
+    assert_eq!((status, said.as_str()), (0, ""));
+    let well = "demo: nothing to explain; of ";
+    assert!(
+        told.starts_with(well) && told.lines().count() == 1,
+        "{told}"
+    );
+    let (_, json, _) = ask(&["ss", "--explain", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(told["findings"].as_array().expect("a list").len(), 0);
+    let (_, objects, _) = ask(&["ss", "--buffers", "--epoll", "--completion"]);
+    for line in [
+        "No sets of sockets (Poll, epoll).",
+        "No completion queues.",
+        "No groups of buffers.",
+    ] {
+        assert!(objects.lines().any(|l| l == line), "{line:?} in\n{objects}");
+    }
+    assert!(objects.starts_with("Packet memory "), "{objects}");
+    let (_, json, _) = ask(&["ss", "--buffers", "--json"]);
+    let objects: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(objects["buffers"]["block_bytes"], 2048);
 }
 
 fn get(to: SocketAddr, path: &str) -> String {

@@ -12,6 +12,7 @@
 mod app;
 mod clock;
 pub mod completion;
+pub mod diagnosis;
 mod mailbox;
 mod reply;
 mod shard;

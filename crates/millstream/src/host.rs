@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use base::Tally;
+use engine::diagnosis::QueueRow;
 use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
 use stack::{
-    Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpOptions, TcpTunables,
-    UdpOptions,
+    BufferInfo, Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpOptions, TcpTables,
+    TcpTunables, UdpOptions,
 };
 
 use crate::builder::Builder;
@@ -358,6 +359,29 @@ impl Host {
     pub async fn tcp_memory(&self) -> io::Result<TcpMemory> {
         let memory = |host: &mut stack::Host, _| host.tcp_memory();
         self.inner.shard.call(memory).await.ok_or_else(stopped)
+    }
+
+    /// Packet memory, and who holds it.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub async fn buffers(&self) -> io::Result<BufferInfo> {
+        let buffers = |host: &mut stack::Host, _| host.buffers();
+        self.inner.shard.call(buffers).await.ok_or_else(stopped)
+    }
+
+    /// How full TCP's tables are.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub async fn tcp_tables(&self) -> io::Result<TcpTables> {
+        let tables = |host: &mut stack::Host, _| host.tcp_tables();
+        self.inner.shard.call(tables).await.ok_or_else(stopped)
+    }
+
+    /// The host's completion queues, for tools. It is not asked for them.
+    pub fn completion_queues(&self) -> Vec<QueueRow> {
+        self.sockets().completion_queues()
     }
 
     /// How TCP is tuned now.

@@ -108,6 +108,23 @@ pub mod counters {
     pub use stack::{Count, Drop};
 }
 
+/// What a process has besides its hosts, in numbers, for tools: the sets of [`Poll`]s ([`sets`](diagnosis::sets)), the groups
+/// of buffers of completion queues. Of one host see [`Host::list`], [`Host::completion_queues`], [`Host::buffers`] and
+/// [`Host::tcp_tables`].
+///
+/// ```
+/// let _poll = millstream::Poll::new()?;
+/// let sets = millstream::diagnosis::sets();
+/// assert!(sets.iter().any(|set| set.kind == "poll" && set.watched == 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub mod diagnosis {
+    #[doc(inline)]
+    pub use engine::diagnosis::{GroupRow, QueueRow, SetRow, buffer_groups, sets};
+    #[doc(inline)]
+    pub use stack::{BufferInfo, ListenerInfo, TcpTables};
+}
+
 /// Sockets that share one address and port (SO_REUSEPORT): how they divide what comes, see [`TcpListener::share_by`] and
 /// [`UdpSocket::share_by`].
 ///

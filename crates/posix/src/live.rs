@@ -23,6 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base::Instant;
+use engine::diagnosis::{SetRow, Sets, enter_sets};
 use engine::{App, Bed, Shard, ShardCx, ShardError, ShardHandle, ShardOptions};
 use stack::{Config, Event, Host};
 
@@ -107,6 +108,19 @@ impl Shared {
     }
 }
 
+/// For tools, a part at a time: calls and turns go on in between.
+impl Sets for Shared {
+    fn tell(&self, rows: &mut Vec<SetRow>) {
+        const PART: usize = 256;
+        let sets = self.lock().shard.app().table.set_descriptors();
+        for part in sets.chunks(PART) {
+            let mut inner = self.lock();
+            let table = &inner.shard.app().table;
+            rows.extend(part.iter().filter_map(|fd| table.set_row(*fd)));
+        }
+    }
+}
+
 /// If the shard's thread panics nobody waits for it.
 struct Alive<'a>(&'a Shared);
 
@@ -175,6 +189,8 @@ impl Live {
             stop: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         });
+        let sets: Arc<dyn Sets> = shared.clone();
+        enter_sets(&sets);
         let own = shared.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _alive = Alive(&own);
@@ -186,6 +202,13 @@ impl Live {
             shared,
             thread: Some(thread),
         })
+    }
+
+    /// The sets of epoll_create: for tools.
+    pub fn sets(&self) -> Vec<SetRow> {
+        let mut rows = Vec::new();
+        self.shared.tell(&mut rows);
+        rows
     }
 
     /// For one call. It holds the lock until it is dropped, except while the call waits.

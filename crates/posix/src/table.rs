@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use base::SipKey;
 use base::epoll::{EPOLLERR, Epoll, RAISED_IN, RAISED_OUT, SetId};
+use engine::diagnosis::SetRow;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use stack::{Event, Keepalive, Ready, SocketId};
 
@@ -153,6 +154,25 @@ impl Table {
     /// Sets there are, and what is in all of them together: for tools and leak tests.
     pub fn watched(&self) -> (u32, u32) {
         self.sets.as_ref().map_or((0, 0), |sets| sets.occupancy())
+    }
+
+    /// The descriptors of sets, the lowest first.
+    pub(crate) fn set_descriptors(&self) -> Vec<i32> {
+        let mut sets: Vec<i32> = self.set_of.keys().copied().collect();
+        sets.sort_unstable();
+        sets
+    }
+
+    /// What tools are told of a set: of what the kernel watches for it nothing.
+    pub(crate) fn set_row(&self, fd: i32) -> Option<SetRow> {
+        let info = self.sets.as_ref()?.info(self.set_of.get(&fd)?.id)?;
+        Some(SetRow {
+            kind: "epoll",
+            number: fd as u64,
+            watched: info.watched,
+            ready: info.ready,
+            waiters: info.waiters,
+        })
     }
 
     /// What a descriptor is.

@@ -410,6 +410,29 @@ fn many_sets_within_are_all_told() {
 }
 
 #[test]
+fn sets_are_told_to_tools() {
+    let (a, b) = hosts();
+    let (client, _server) = pair(&a, &b);
+    let sets = set(&a);
+    control(&a, sets, ADD, client, IN | OUT).unwrap();
+    let row = || a.sets().into_iter().find(|row| row.number == sets as u64);
+    let seen = row().unwrap();
+    assert_eq!((seen.watched, seen.ready, seen.waiters), (1, 1, 0));
+    assert!(engine::diagnosis::sets().contains(&seen));
+    control(&a, sets, MOD, client, IN).unwrap();
+    assert_eq!(now(&a, sets), []);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| wait(&a, sets, 1, -1));
+        while row().unwrap().waiters == 0 {
+            std::thread::yield_now();
+        }
+        close(&mut a.call(), sets).unwrap();
+        assert_eq!(waiter.join().unwrap(), Err(BADF));
+    });
+    assert_eq!(row(), None);
+}
+
+#[test]
 fn sets_with_the_kernels_are_four_deep() {
     let (a, _b) = hosts();
     for depth in [4, 5] {

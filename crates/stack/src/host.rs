@@ -26,7 +26,7 @@ mod tuning;
 mod udp;
 
 pub use list::{ListPlace, SocketFilter, SocketPage, SocketRow, Transport};
-pub use tools::{AddressInfo, InterfaceInfo, NetOccupancy};
+pub use tools::{AddressInfo, BufferInfo, InterfaceInfo, NetOccupancy};
 
 /// How many segments before a segment's turn what its connection points at is fetched.
 const AHEAD: usize = 6;

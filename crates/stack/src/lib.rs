@@ -31,8 +31,8 @@ mod udp;
 pub use config::Config;
 pub use error::{ConfigError, SocketError};
 pub use host::{
-    AddressInfo, Host, InterfaceInfo, ListPlace, NetOccupancy, Shutdown, SocketFilter, SocketPage,
-    SocketRow, TcpOccupancy, Transport,
+    AddressInfo, BufferInfo, Host, InterfaceInfo, ListPlace, NetOccupancy, Shutdown, SocketFilter,
+    SocketPage, SocketRow, TcpOccupancy, Transport,
 };
 pub use net::{
     AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Origin, Route,
@@ -44,7 +44,7 @@ pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{
     BbrInfo, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, EcnCounters, FastOpenFail,
-    FastOpenKeys, Keepalive, Known, Notice, NoticeKind, Recovery, SettingError, State, TcpAccount,
-    TcpInfo, TcpMemory, TcpOptions, TcpTunables, Urgent, Write,
+    FastOpenKeys, Keepalive, Known, ListenerInfo, Notice, NoticeKind, Recovery, SettingError,
+    State, TcpAccount, TcpInfo, TcpMemory, TcpOptions, TcpTables, TcpTunables, Urgent, Write,
 };
 pub use udp::{Outgoing, Received, UdpInfo, UdpOptions};

@@ -652,6 +652,11 @@ fn play(seed: u64) {
             7 if rng.below(4) == 0 => both.end(of),
             _ => both.take(set, 1 + rng.below(4) as usize),
         }
+        for (at, set) in both.sets.iter().enumerate() {
+            let info = both.epoll.info(*set).unwrap();
+            let (watched, ready) = (both.model.sets[at].len(), both.model.ready[at].len());
+            assert_eq!((info.watched, info.ready), (watched as u32, ready as u32));
+        }
     }
     let items: usize = both.model.sets.iter().map(Vec::len).sum();
     assert_eq!(both.epoll.occupancy(), (SETS as u32, items as u32));

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::serve::desk::Desk;
+use crate::view::census::{Census, Objects};
 use crate::view::socket::{Filter, Page, Summary};
 
 /// Askers at the same time; more wait.
@@ -52,6 +53,10 @@ pub(crate) enum Question {
     },
     /// How many sockets there are, and what has happened.
     Summary,
+    /// How the host is: what an explanation is made of.
+    Census,
+    /// What else there is: buffers, sets, completion queues.
+    Objects,
     /// How TCP is tuned.
     Settings,
     /// Tune TCP.
@@ -64,6 +69,8 @@ pub(crate) enum Question {
 pub(crate) enum Answer {
     Sockets(Page),
     Summary(Summary),
+    Census(Box<Census>),
+    Objects(Objects),
     Settings(Vec<Setting>),
     Done,
 }

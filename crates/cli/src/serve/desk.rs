@@ -4,9 +4,12 @@
 //!
 //! Invariant: no question holds the stack up: long lists are read in pages of [`LOOK_AT`] records, with turns in between.
 
+mod census;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use millstream::diagnosis::{buffer_groups, sets};
 use millstream::{
     CongestionInfo, Host, ListPlace, SocketFilter, SocketPage, SocketRow, State, TcpAccount,
     TcpInfo, TcpTunables, Transport,
@@ -14,6 +17,7 @@ use millstream::{
 
 use super::Stack;
 use crate::control::{Answer, Question, Setting};
+use crate::view::census::{BufferGroup, Buffers, Census, Objects, Queue, Set, Tables};
 use crate::view::socket::{Account, Filter, Page, PathModel, Socket, Summary, Tcp, TcpMemory};
 
 /// Records looked at in one go: some hundred microseconds of the stack's time.
@@ -52,16 +56,121 @@ impl Desk {
                 }))
             }
             Question::Summary => self.summary().await.map(Answer::Summary),
-            Question::Settings => {
-                let tunables = self.host.tcp_tunables().await.map_err(|e| e.to_string())?;
-                Ok(Answer::Settings(settings(&tunables)))
-            }
+            Question::Census => self.census().await.map(|c| Answer::Census(Box::new(c))),
+            Question::Objects => self.objects().await.map(Answer::Objects),
+            Question::Settings => self.settings().await.map(Answer::Settings),
             Question::Set { name, value } => {
                 let tuned = self.host.tune_tcp(&name, &value).await;
                 tuned.map_err(|why| format!("{name} = {value}: {why}"))?;
                 Ok(Answer::Done)
             }
         }
+    }
+
+    async fn settings(&self) -> Result<Vec<Setting>, String> {
+        let tunables = self.host.tcp_tunables().await;
+        tunables
+            .map(|tunables| settings(&tunables))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Every socket, counted.
+    async fn count(&self, filter: SocketFilter) -> Result<census::Fold, String> {
+        let mut fold = census::Fold::default();
+        let mut place = Some(ListPlace::default());
+        while let Some(at) = place {
+            let page = self.page(&filter, at).await?;
+            page.rows.iter().for_each(|row| fold.take(row));
+            place = page.next;
+        }
+        Ok(fold)
+    }
+
+    async fn tcp_memory(&self) -> Result<TcpMemory, String> {
+        let memory = self.host.tcp_memory().await.map_err(|e| e.to_string())?;
+        Ok(TcpMemory {
+            bytes: memory.bytes,
+            pressure: memory.pressure,
+            levels: memory.levels,
+        })
+    }
+
+    async fn buffers(&self, udp_bytes: u64) -> Result<Buffers, String> {
+        let info = self.host.buffers().await.map_err(|e| e.to_string())?;
+        Ok(Buffers {
+            block_bytes: base::BLOCK as u32,
+            blocks: info.blocks,
+            in_use: info.in_use,
+            high_water: info.high_water,
+            segments: info.segments,
+            tcp_segments: info.tcp_segments,
+            reassembly_blocks: info.reassembly_blocks,
+            frames: info.frames,
+            udp_bytes,
+        })
+    }
+
+    async fn census(&self) -> Result<Census, String> {
+        let fold = self.count(SocketFilter::ALL).await?;
+        let tables = self.host.tcp_tables().await.map_err(|e| e.to_string())?;
+        let (uptime, drops, counts) = self.host.counters().await.map_err(|e| e.to_string())?;
+        let buffers = self.buffers(fold.udp_bytes).await?;
+        let (groups, listeners) = fold.finish();
+        let happened = |row: &(String, u64)| row.1 > 0;
+        let counts = counts.iter().map(|(what, n)| (what.name().to_owned(), n));
+        let drops = drops.iter().map(|(why, n)| (why.name().to_owned(), n));
+        Ok(Census {
+            uptime_ms: ms(uptime),
+            tables: Tables {
+                connections: tables.connections,
+                half_open: tables.half_open,
+                time_wait: tables.time_wait,
+                ephemeral_ports: tables.ephemeral_ports,
+            },
+            tcp_memory: self.tcp_memory().await?,
+            buffers,
+            groups,
+            listeners,
+            events: counts.filter(happened).collect(),
+            drops: drops.filter(happened).collect(),
+            settings: self.settings().await?,
+        })
+    }
+
+    async fn objects(&self) -> Result<Objects, String> {
+        let udp = SocketFilter {
+            tcp: false,
+            ..SocketFilter::ALL
+        };
+        let fold = self.count(udp).await?;
+        let set = |row: millstream::diagnosis::SetRow| Set {
+            kind: row.kind.into(),
+            number: row.number,
+            watched: row.watched,
+            ready: row.ready,
+            waiters: row.waiters,
+        };
+        let queue = |row: millstream::diagnosis::QueueRow| Queue {
+            capacity: row.capacity,
+            outstanding: row.outstanding,
+            completions: row.completions,
+            waiters: row.waiters,
+            working: row.working,
+            concurrency: row.concurrency,
+        };
+        let group = |row: millstream::diagnosis::GroupRow| BufferGroup {
+            buffers: row.buffers,
+            available: row.available,
+            size_bytes: row.size,
+        };
+        let queues = self.host.completion_queues();
+        Ok(Objects {
+            buffers: self.buffers(fold.udp_bytes).await?,
+            tcp_memory: self.tcp_memory().await?,
+            sets: sets().into_iter().map(set).collect(),
+            queues: queues.into_iter().map(queue).collect(),
+            groups: buffer_groups().into_iter().map(group).collect(),
+        })
     }
 
     async fn page(&self, filter: &SocketFilter, place: ListPlace) -> Result<SocketPage, String> {
@@ -98,12 +207,7 @@ impl Desk {
         states.sort_by_key(|(state, _)| *state);
         let named = |(state, count)| (name(state).to_owned(), count);
         summary.states = states.into_iter().map(named).collect();
-        let memory = self.host.tcp_memory().await.map_err(|e| e.to_string())?;
-        summary.tcp_memory = TcpMemory {
-            bytes: memory.bytes,
-            pressure: memory.pressure,
-            levels: memory.levels,
-        };
+        summary.tcp_memory = self.tcp_memory().await?;
         let (uptime, drops, counts) = self.host.counters().await.map_err(|e| e.to_string())?;
         summary.uptime_ms = uptime.as_millis() as u64;
         let happened = |row: &(String, String, u64)| row.2 > 0;
@@ -201,6 +305,7 @@ fn socket(row: &SocketRow) -> Socket {
         send_buffer: row.buffers.1,
         drops: row.dropped,
         tcp: row.tcp.as_ref().map(|info| Box::new(tcp(info))),
+        listener: row.listener.as_ref().map(census::queues),
     }
 }
 
@@ -305,23 +410,4 @@ fn account(account: &TcpAccount) -> Account {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_have_the_names_of_ss() {
-        let bit = SocketFilter::bit;
-        assert_eq!(states("established"), Some(bit(State::Established)));
-        assert_eq!(states("ESTAB"), states("established"));
-        assert_eq!(states("fin-wait-1"), Some(bit(State::FinWait1)));
-        assert_eq!(states("fin_wait_1"), states("fin-wait-1"));
-        assert_eq!(states("flying"), None);
-        let all = states("all").unwrap();
-        assert_eq!(all.count_ones(), 11);
-        assert_eq!(states("connected").unwrap().count_ones(), 9);
-        assert_eq!(states("bucket").unwrap() | states("big").unwrap(), all);
-        let default = states("default").unwrap();
-        assert_eq!(default & states("listening").unwrap(), 0);
-        assert_eq!(default & bit(State::TimeWait), 0);
-    }
-}
+mod tests;

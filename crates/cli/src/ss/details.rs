@@ -15,6 +15,12 @@ pub(super) fn words(socket: &Socket, info: bool, memory: bool) -> Vec<String> {
             socket.recv_q, socket.receive_buffer, socket.send_q, socket.send_buffer, socket.drops
         ));
     }
+    if let Some(queues) = socket.listener.as_ref().filter(|_| info) {
+        // Besides Recv-Q and Send-Q, which are the accept queue and the backlog. ss(8) has no words for it.
+        words.push(format!("syn_queue:{}", queues.syn_queue));
+        some(&mut words, "overflows", queues.overflows);
+        some(&mut words, "drops", queues.drops);
+    }
     if let Some(tcp) = socket.tcp.as_ref().filter(|_| info) {
         begin(&mut words, tcp);
         if let Some(account) = &tcp.account {

@@ -5,6 +5,8 @@
 //! Invariant: the list is read in pages; the host works on in between.
 
 mod details;
+mod explain;
+mod objects;
 mod table;
 
 use std::io::{self, Write};
@@ -29,21 +31,7 @@ pub(crate) fn run(args: &args::Ss) -> Result<ExitCode, Failure> {
     let mut asked = Asked::find(args.host.as_deref())?;
     let style = Style::of_stdout();
     let mut out = io::stdout().lock();
-    let written = if args.summary {
-        let Answer::Summary(summary) = asked.ask(&Question::Summary)? else {
-            return Err(asked.astray());
-        };
-        match args.json {
-            true => json(&mut out, &summary),
-            false => summarise(&mut out, &summary, &asked.name, style),
-        }
-    } else {
-        let list = read(&mut asked, args)?;
-        match args.json {
-            true => json(&mut out, &list),
-            false => table::write(&mut out, &list, args, style),
-        }
-    };
+    let written = write(&mut out, &mut asked, args, style)?;
     match written.and_then(|()| out.flush()) {
         // Whoever looks has seen enough, as in `millstream ss | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -51,6 +39,48 @@ pub(crate) fn run(args: &args::Ss) -> Result<ExitCode, Failure> {
         Ok(()) => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks, and writes what was answered: whether it could be written, too.
+fn write(
+    out: &mut impl Write,
+    asked: &mut Asked,
+    args: &args::Ss,
+    style: Style,
+) -> Result<io::Result<()>, Failure> {
+    if args.summary {
+        let Answer::Summary(summary) = asked.ask(&Question::Summary)? else {
+            return Err(asked.astray());
+        };
+        return Ok(match args.json {
+            true => json(out, &summary),
+            false => summarise(out, &summary, &asked.name, style),
+        });
+    }
+    if args.explain {
+        let Answer::Census(census) = asked.ask(&Question::Census)? else {
+            return Err(asked.astray());
+        };
+        let told = explain::Explanation::of(&asked.name, &census);
+        return Ok(match args.json {
+            true => json(out, &told),
+            false => explain::write(out, &told, style),
+        });
+    }
+    if args.buffers || args.epoll || args.completion {
+        let Answer::Objects(objects) = asked.ask(&Question::Objects)? else {
+            return Err(asked.astray());
+        };
+        return Ok(match args.json {
+            true => json(out, &objects),
+            false => objects::write(out, &objects, args, style),
+        });
+    }
+    let list = read(asked, args)?;
+    Ok(match args.json {
+        true => json(out, &list),
+        false => table::write(out, &list, args, style),
+    })
 }
 
 /// The list of a host.

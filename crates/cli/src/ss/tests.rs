@@ -32,6 +32,7 @@ fn socket(netid: &str, state: &str, local: &str, peer: &str) -> Socket {
         send_buffer: 65_536,
         drops: 0,
         tcp: None,
+        listener: None,
     }
 }
 

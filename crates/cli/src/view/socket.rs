@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::census::Queues;
+
 /// One socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Socket {
@@ -26,6 +28,9 @@ pub(crate) struct Socket {
     pub(crate) drops: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tcp: Option<Box<Tcp>>,
+    /// Of a listener: both its queues, and what it did not take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listener: Option<Queues>,
 }
 
 /// What TCP knows of a connection.

@@ -5,6 +5,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
+use crate::diagnosis::{GROUPS, GroupRow, Lender};
 use crate::mailbox::lock;
 
 /// Owned bytes: the application's own, or lent by a group.
@@ -67,6 +68,18 @@ impl From<GroupBuffer> for Buffer {
 #[derive(Debug)]
 struct Group {
     free: Mutex<Vec<Vec<u8>>>,
+    buffers: usize,
+    size: usize,
+}
+
+impl Lender for Group {
+    fn row(&self) -> GroupRow {
+        GroupRow {
+            buffers: self.buffers as u64,
+            available: lock(&self.free).len() as u64,
+            size: self.size as u64,
+        }
+    }
 }
 
 /// Buffers that receive operations draw from when there is something to put into them: connections that are silent hold none.
@@ -77,9 +90,14 @@ impl BufferGroup {
     /// A group of `count` buffers of `size` bytes each.
     pub fn new(count: usize, size: usize) -> Self {
         let free = (0..count).map(|_| vec![0; size]).collect();
-        Self(Arc::new(Group {
+        let group = Arc::new(Group {
             free: Mutex::new(free),
-        }))
+            buffers: count,
+            size,
+        });
+        let lender: Arc<dyn Lender> = group.clone();
+        GROUPS.enter(&lender);
+        Self(group)
     }
 
     /// Buffers nobody holds now.

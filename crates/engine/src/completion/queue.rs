@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Completion, FilePart, Op, What};
+use crate::diagnosis::QueueRow;
 use crate::mailbox::lock;
 use crate::sockets::{Door, TOKEN_NONE, deadline, stopped};
 
@@ -142,6 +143,19 @@ impl QueueShared {
         self.capacity
     }
 
+    /// The queue in numbers, for tools.
+    pub(crate) fn row(&self) -> QueueRow {
+        let state = self.state();
+        QueueRow {
+            capacity: self.capacity as u64,
+            outstanding: state.outstanding as u64,
+            completions: state.done.len() as u64,
+            waiters: state.asleep.iter().sum::<usize>() as u64,
+            working: state.active as u64,
+            concurrency: self.concurrency as u64,
+        }
+    }
+
     /// The host is gone, or about to: nothing is taken any more.
     pub(crate) fn fail_stopped(&self) {
         self.state().stopped = true;
@@ -176,17 +190,18 @@ impl CompletionQueue {
     /// `capacity`: operations under way and completions that wait, together. `concurrency`: workers that may have something in
     /// hand at a time.
     pub(crate) fn new(door: Arc<Door>, capacity: usize, concurrency: usize) -> Self {
-        let shared = QueueShared {
+        let shared = Arc::new(QueueShared {
             state: Mutex::new(QueueState::default()),
             arrived: [Condvar::new(), Condvar::new()],
             noticed: AtomicBool::new(false),
             token: AtomicU64::new(TOKEN_NONE),
-            door,
+            door: door.clone(),
             capacity: capacity.max(1),
             concurrency: concurrency.max(1),
-        };
+        });
+        door.queues.enter(&shared);
         Self {
-            owner: Arc::new(Owner(Arc::new(shared))),
+            owner: Arc::new(Owner(shared)),
         }
     }
 

@@ -40,6 +40,7 @@ pub use waiters::deadline;
 pub use watch::{Bell, Selector, WatchedSocket};
 
 use crate::completion::{CompletionQueue, QueueShared};
+use crate::diagnosis::{QueueRow, Register};
 use crate::mailbox::{Mailbox, PostError};
 use crate::reply::{Reply, Sender, reply};
 use crate::shard::Message;
@@ -181,6 +182,8 @@ pub(crate) struct Door {
     pub(crate) limits: Limits,
     /// The options new TCP sockets begin with.
     pub(crate) tcp_options: TcpOptions,
+    /// The host's completion queues, for tools.
+    pub(crate) queues: Register<QueueShared>,
 }
 
 /// Makes sockets of one host, from any thread.
@@ -209,6 +212,7 @@ impl Sockets {
                 chunks: ChunkPool::default(),
                 limits,
                 tcp_options,
+                queues: Register::new(),
             }),
         }
     }
@@ -289,6 +293,13 @@ impl Sockets {
         let queue = CompletionQueue::new(self.door.clone(), capacity, concurrency);
         queue.shared().introduce()?;
         Ok(queue)
+    }
+
+    /// The host's completion queues, for tools.
+    pub fn completion_queues(&self) -> Vec<QueueRow> {
+        let queues = self.door.queues.each();
+        let open = queues.iter().filter(|queue| !queue.state().closed);
+        open.map(|queue| queue.row()).collect()
     }
 
     /// Begins to bind a UDP socket to `local` (port 0: any).

@@ -19,7 +19,7 @@
 mod tests;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ use super::listener::{ListenerShared, TcpListenerSocket};
 use super::tcp::{TcpShared, TcpSocket};
 use super::udp::{UdpHandle, UdpShared};
 use super::waiters::deadline;
+use crate::diagnosis::{SetRow, Sets, enter_sets};
 use crate::mailbox::lock;
 
 /// Records asked in one go that turn out not to be ready: whoever raises a set waits for so many, and those that are told.
@@ -139,6 +140,8 @@ impl Raised {
 struct Core {
     set: Mutex<Set>,
     ready: Condvar,
+    /// Tells it from others, for tools.
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -196,6 +199,21 @@ impl Core {
         drop(set);
         if wake {
             self.ready.notify_all();
+        }
+    }
+}
+
+impl Sets for Core {
+    fn tell(&self, rows: &mut Vec<SetRow>) {
+        let set = lock(&self.set);
+        if let Some(info) = set.epoll.info(set.id) {
+            rows.push(SetRow {
+                kind: "poll",
+                number: self.number,
+                watched: info.watched,
+                ready: info.ready,
+                waiters: set.asleep,
+            });
         }
     }
 }
@@ -271,12 +289,15 @@ impl Selector {
             asleep: 0,
             woken: false,
         };
-        Ok(Self {
-            core: Arc::new(Core {
-                set: Mutex::new(set),
-                ready: Condvar::new(),
-            }),
-        })
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let core = Arc::new(Core {
+            set: Mutex::new(set),
+            ready: Condvar::new(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+        });
+        let owner: Arc<dyn Sets> = core.clone();
+        enter_sets(&owner);
+        Ok(Self { core })
     }
 
     /// EPOLL_CTL_ADD: watches a socket. What it is ready for already is told.

@@ -8,7 +8,7 @@ use base::Instant;
 
 use super::Host;
 use crate::socket::SocketKind;
-use crate::tcp::{ConnectionInfo, State, Table, TcpInfo};
+use crate::tcp::{ConnectionInfo, ListenerInfo, State, Table, TcpInfo};
 
 /// Which sockets a list shall have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +104,8 @@ pub struct SocketRow {
     pub dropped: u64,
     /// What TCP knows of a connection.
     pub tcp: Option<TcpInfo>,
+    /// The queues of a listener.
+    pub listener: Option<ListenerInfo>,
 }
 
 /// A part of a list.
@@ -188,6 +190,10 @@ impl Host {
                 Table::Connections => self.tcp.details((&self.core, &self.net), now, slot),
                 _ => None,
             },
+            listener: match table {
+                Table::Listeners => self.tcp.queues(slot),
+                _ => None,
+            },
         })
     }
 
@@ -215,6 +221,7 @@ impl Host {
             buffers: (receive_buffer, 0),
             dropped: info.overflowed,
             tcp: None,
+            listener: None,
         })
     }
 }

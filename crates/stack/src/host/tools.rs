@@ -8,6 +8,7 @@ use wire::{Cidr, Mac};
 use super::Host;
 use crate::error::ConfigError;
 use crate::net::{AddressState, InterfaceId, Origin, Route, RouteMetrics, RouteOrigin};
+use crate::tcp::TcpTables;
 
 /// One line of the list of interfaces.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +53,48 @@ pub struct NetOccupancy {
     pub path_mtus: u32,
 }
 
+/// The host's packet memory, and what of it is known to be held by whom. Whatever is held by nobody named here waits in UDP
+/// sockets, for neighbours, or is with devices and applications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferInfo {
+    /// Blocks of 2 KiB there are, are in use, and were in use at most.
+    pub blocks: u32,
+    /// See `blocks`.
+    pub in_use: u32,
+    /// See `blocks`.
+    pub high_water: u32,
+    /// Segments in use: references to blocks, of which several may name one block.
+    pub segments: u32,
+    /// Those of them in the queues of TCP.
+    pub tcp_segments: u32,
+    /// Blocks of datagrams being reassembled.
+    pub reassembly_blocks: u32,
+    /// Frames that wait for interfaces to take them.
+    pub frames: u32,
+}
+
 impl Host {
+    /// Packet memory, and who holds it.
+    pub fn buffers(&self) -> BufferInfo {
+        let pool = &self.core.pool;
+        let tcp = self.core.tcp_memory().bytes / base::BLOCK as u64;
+        let frames: usize = self.interfaces().map(|interface| interface.queued).sum();
+        BufferInfo {
+            blocks: pool.capacity(),
+            in_use: pool.in_use(),
+            high_water: pool.high_water(),
+            segments: pool.segments_in_use(),
+            tcp_segments: u32::try_from(tcp).unwrap_or(u32::MAX),
+            reassembly_blocks: self.net.occupancy().reassembly_blocks,
+            frames: u32::try_from(frames).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// How full the tables of TCP are.
+    pub fn tcp_tables(&self) -> TcpTables {
+        self.tcp.tables()
+    }
+
     /// Adds a route that says more than the way, or gives one that is there another metric and these: for what begins from now on,
     /// but packets take the MTU at once.
     ///

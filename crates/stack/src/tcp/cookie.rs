@@ -191,13 +191,13 @@ impl Tcp {
         };
         core.count(Count::TcpSynCookiesReceived);
         if self.accept_queue_full(listener) {
-            self.count_listen_drop(core, Drop::TcpAcceptQueueFull);
+            self.count_listen_drop(core, listener, Drop::TcpAcceptQueueFull);
             return core.drop_packet(data, Drop::TcpAcceptQueueFull);
         }
         match self.open_cookie(core, net, &mut h, seg) {
             Some(connection) => self.at_connection(core, net, connection, seg, data),
             None => {
-                self.count_listen_drop(core, Drop::TcpTableFull);
+                self.count_listen_drop(core, listener, Drop::TcpTableFull);
                 core.drop_packet(data, Drop::TcpTableFull);
             }
         }

@@ -401,15 +401,16 @@ impl Tcp {
         seq: Seq,
         kind: ReportKind,
     ) {
-        let quoted = self.halves.at(index).is_some_and(|h| h.iss == seq);
+        let listener = self.halves.at(index).filter(|h| h.iss == seq);
+        let listener = listener.map(|h| u32::from(h.listener));
         let unreachable = matches!(
             kind,
             ReportKind::NetUnreachable | ReportKind::HostUnreachable | ReportKind::TimeExceeded
         );
-        if !quoted || !unreachable {
+        let Some(listener) = listener.filter(|_| unreachable) else {
             return core.stats.drops.add(Drop::TcpReportIgnored);
-        }
-        core.count(Count::TcpListenDrops);
+        };
+        self.count_listen_drop(core, listener, Drop::TcpReportIgnored);
         self.forget_half_open(core, index);
     }
 
@@ -518,7 +519,7 @@ impl Tcp {
             Ok(connection) => self.at_connection(core, net, connection, seg, data),
             Err(reason) => {
                 core.drop_packet(data, reason);
-                self.count_listen_drop(core, reason);
+                self.count_listen_drop(core, u32::from(h.listener), reason);
                 if core.tcp.abort_on_overflow != 0 {
                     self.forget_half_open(core, index);
                     return self.send_reset(core, net, seg);

@@ -43,6 +43,9 @@ pub(crate) struct Listener {
     pub(crate) half_open: u32,
     /// Half-open ones whose SYN-ACK was not sent again yet.
     pub(super) young: u32,
+    /// SYNs and final ACKs that were not taken, and those of them that found the accept queue full.
+    pub(super) drops: u64,
+    pub(super) overflows: u64,
     /// Until then an ACK may carry a cookie.
     pub(super) cookies_until: Instant,
     pub(super) token: u64,
@@ -108,6 +111,8 @@ impl Tcp {
             queued: 0,
             half_open: 0,
             young: 0,
+            drops: 0,
+            overflows: 0,
             cookies_until: Instant::ZERO,
             token: 0,
             ready_link: NONE,
@@ -289,16 +294,21 @@ impl Tcp {
         core.pool.free(data);
         if let Err(reason) = answered {
             core.stats.drops.add(reason);
-            self.count_listen_drop(core, reason);
+            self.count_listen_drop(core, listener, reason);
         }
         answered.is_ok()
     }
 
     /// Counts what a listener did not take, by Linux's names.
-    pub(super) fn count_listen_drop(&self, core: &mut Core, reason: Drop) {
+    pub(super) fn count_listen_drop(&mut self, core: &mut Core, listener: u32, reason: Drop) {
+        let overflow = reason == Drop::TcpAcceptQueueFull;
         core.count(Count::TcpListenDrops);
-        if reason == Drop::TcpAcceptQueueFull {
+        if overflow {
             core.count(Count::TcpListenOverflows);
+        }
+        if let Some(l) = self.listeners.at_mut(listener) {
+            l.drops += 1;
+            l.overflows += u64::from(overflow);
         }
     }
 

@@ -102,6 +102,7 @@ pub use memory::TcpMemory;
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
 pub(crate) use rows::Table;
+pub use rows::{ListenerInfo, TcpTables};
 pub use tunables::{SettingError, TcpTunables};
 pub use write::Write;
 

@@ -41,6 +41,11 @@ impl Order {
 }
 
 impl LocalPorts {
+    /// How many ephemeral ports there are.
+    pub(crate) fn range(&self) -> u32 {
+        self.range
+    }
+
     pub(crate) fn new((first, last): (u16, u16), key: SipKey, rng: &mut Rng) -> Self {
         // They begin anywhere. A few numbers do for all, for the keyed hash hides where each begins.
         let begin: [u16; 64] = core::array::from_fn(|_| rng.u32() as u16);

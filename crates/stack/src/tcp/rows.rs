@@ -27,7 +27,60 @@ pub(crate) enum Table {
     TimeWait,
 }
 
+/// The queues of a listener, and what they did not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// Connections that wait to be accepted, and how many may: one more than this, as on Linux.
+    pub accept_queue: u32,
+    /// See `accept_queue`.
+    pub backlog: u32,
+    /// Half-open connections: SYNs that were answered, and whose final ACK has not come.
+    pub syn_queue: u32,
+    /// SYNs and final ACKs that were not taken (Linux's ListenDrops, of this listener).
+    pub drops: u64,
+    /// Those of them that found the accept queue full (ListenOverflows).
+    pub overflows: u64,
+}
+
+/// How full the tables of TCP are: how many there are, and may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpTables {
+    /// Connections in any state but SYN-RECEIVED and TIME-WAIT.
+    pub connections: (u32, u32),
+    /// Half-open connections of listeners.
+    pub half_open: (u32, u32),
+    /// TIME-WAIT records; `max_tw_buckets` may allow fewer.
+    pub time_wait: (u32, u32),
+    /// Listeners.
+    pub listeners: (u32, u32),
+    /// Ephemeral ports: connections from one address to one peer's port there may be.
+    pub ephemeral_ports: u32,
+}
+
 impl Tcp {
+    /// How full the tables are.
+    pub(crate) fn tables(&self) -> TcpTables {
+        TcpTables {
+            connections: (self.conns.len(), self.conns.capacity()),
+            half_open: (self.halves.len(), self.halves.capacity()),
+            time_wait: (self.waits.len(), self.waits.capacity()),
+            listeners: (self.listeners.len(), self.listeners.capacity()),
+            ephemeral_ports: self.local_ports.range(),
+        }
+    }
+
+    /// The queues of the listener in one slot.
+    pub(crate) fn queues(&self, slot: u32) -> Option<ListenerInfo> {
+        let l = self.listeners.at(slot)?;
+        Some(ListenerInfo {
+            accept_queue: l.queued,
+            backlog: l.backlog,
+            syn_queue: l.half_open,
+            drops: l.drops,
+            overflows: l.overflows,
+        })
+    }
+
     /// Slots of a table that were ever used: its rows are among them.
     pub(crate) fn slots(&self, table: Table) -> u32 {
         match table {

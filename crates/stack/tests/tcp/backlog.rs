@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use stack::{Count, Drop, Known, SocketError, SocketId, State, TcpOptions, TcpTunables};
+use stack::{Count, Drop, Known, ListPlace, ListenerInfo, SocketError, SocketFilter, SocketId};
+use stack::{State, TcpOptions, TcpTunables};
 use wire::tcp::Options;
 
 use crate::rig::{ACK, FIN, REMOTE, RST, Rig, SYN, Seg, config};
@@ -71,6 +72,42 @@ fn a_full_accept_queue_makes_the_client_wait() {
     assert!(rig.host.tcp_accept(rig.now, listener).is_ok());
     let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
     assert_eq!(rig.read(socket), Ok(b"hello".to_vec()));
+}
+
+/// Each listener's queues are told, and what it did not take; the other's are its own.
+#[test]
+fn a_listener_counts_what_it_does_not_take() {
+    let mut rig = Rig::new();
+    let (listener, _) = overflow(&mut rig);
+    let other: SocketAddr = "10.0.0.1:81".parse().unwrap();
+    let options = TcpOptions::default();
+    rig.host.tcp_listen(rig.now, other, 7, &options).unwrap();
+    let queues = |rig: &Rig| -> Vec<ListenerInfo> {
+        let place = ListPlace::default();
+        let page = rig.host.list(rig.now, &SocketFilter::ALL, place, 100);
+        page.rows.iter().filter_map(|row| row.listener).collect()
+    };
+    let expected = ListenerInfo {
+        accept_queue: 2,
+        backlog: 1,
+        syn_queue: 1,
+        drops: 1,
+        overflows: 1,
+    };
+    let nothing = ListenerInfo {
+        accept_queue: 0,
+        backlog: 7,
+        syn_queue: 0,
+        drops: 0,
+        overflows: 0,
+    };
+    assert_eq!(queues(&rig), [expected, nothing]);
+    rig.host.tcp_accept(rig.now, listener).unwrap();
+    assert_eq!(queues(&rig)[0].accept_queue, 1);
+    let tables = rig.host.tcp_tables();
+    assert_eq!((tables.connections.0, tables.half_open.0), (2, 1));
+    assert_eq!(tables.listeners.0, 2);
+    assert!(tables.connections.1 >= 2 && tables.ephemeral_ports > 0);
 }
 
 /// A client that is never let in is forgotten after `synack_retries`.
