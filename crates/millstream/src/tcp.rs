@@ -12,7 +12,7 @@ use stack::{Keepalive, ReusePort, SocketError, TcpInfo, TcpOptions};
 
 use crate::family;
 use crate::host::Host;
-use crate::waiting::Waiting;
+use crate::waiting::{Waiting, blocking};
 
 #[derive(Debug)]
 struct Stream {
@@ -168,49 +168,9 @@ impl TcpStream {
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(self.socket().take_error())
     }
-
-    /// How long reading waits before it gives `WouldBlock`; `None`, as at first: for ever. Shared by all clones.
-    ///
-    /// # Errors
-    /// `InvalidInput` for no time at all.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream.waiting.set_read_timeout(timeout)
-    }
-
-    /// How long writing waits before it gives `WouldBlock`, or tells of the part it took; `None`, as at first: for ever. Shared by
-    /// all clones.
-    ///
-    /// # Errors
-    /// `InvalidInput` for no time at all.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream.waiting.set_write_timeout(timeout)
-    }
-
-    /// See [`TcpStream::set_read_timeout`].
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.stream.waiting.read_timeout())
-    }
-
-    /// See [`TcpStream::set_write_timeout`].
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.stream.waiting.write_timeout())
-    }
-
-    /// Makes calls that would wait give `WouldBlock` instead; shared by all clones.
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.stream.waiting.set_nonblocking(nonblocking);
-        Ok(())
-    }
 }
+
+blocking!(TcpStream, stream);
 
 /// Options that `TcpStream` has here and with tokio.
 macro_rules! stream_options {

@@ -11,7 +11,7 @@ use engine::{RecvMeta, Transmit, UdpHandle, Via, answered};
 use stack::UdpOptions;
 
 use crate::host::{Host, each};
-use crate::waiting::Waiting;
+use crate::waiting::{Waiting, blocking};
 
 #[derive(Debug)]
 struct Inner {
@@ -193,48 +193,9 @@ impl UdpSocket {
     pub(crate) fn socket(&self) -> &UdpHandle {
         &self.inner.socket
     }
-
-    /// How long receiving waits before it gives `WouldBlock`; `None`: for ever.
-    ///
-    /// # Errors
-    /// `InvalidInput` for no time at all.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.waiting.set_read_timeout(timeout)
-    }
-
-    /// How long sending waits before it gives `WouldBlock`; `None`: for ever.
-    ///
-    /// # Errors
-    /// `InvalidInput` for no time at all.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.waiting.set_write_timeout(timeout)
-    }
-
-    /// See [`UdpSocket::set_read_timeout`].
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.inner.waiting.read_timeout())
-    }
-
-    /// See [`UdpSocket::set_write_timeout`].
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.inner.waiting.write_timeout())
-    }
-
-    /// Makes calls that would wait give `WouldBlock` instead; shared by all clones.
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.inner.waiting.set_nonblocking(nonblocking);
-        Ok(())
-    }
 }
+
+blocking!(UdpSocket, inner);
 
 /// Addresses and options that `UdpSocket` has here and with tokio.
 macro_rules! udp_options {

@@ -104,6 +104,56 @@ impl Waiting {
     }
 }
 
+/// What sockets with std's face say of waiting; they are in the field `$shared`, as `waiting`.
+macro_rules! blocking {
+    ($socket:ty, $shared:ident) => {
+        impl $socket {
+            /// How long reading or receiving waits before it gives `WouldBlock`; `None`, as at first: for ever. Shared by all clones.
+            ///
+            /// # Errors
+            /// `InvalidInput` for no time at all.
+            pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+                self.$shared.waiting.set_read_timeout(timeout)
+            }
+
+            /// How long writing or sending waits before it gives `WouldBlock`, or tells of the part it took; `None`, as at first: for
+            /// ever. Shared by all clones.
+            ///
+            /// # Errors
+            /// `InvalidInput` for no time at all.
+            pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+                self.$shared.waiting.set_write_timeout(timeout)
+            }
+
+            /// What `set_read_timeout` was told last, to the nanosecond.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+                Ok(self.$shared.waiting.read_timeout())
+            }
+
+            /// What `set_write_timeout` was told last, to the nanosecond.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+                Ok(self.$shared.waiting.write_timeout())
+            }
+
+            /// Makes calls that would wait give `WouldBlock` instead; shared by all clones.
+            ///
+            /// # Errors
+            /// None; the result is that of std's method.
+            pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+                self.$shared.waiting.set_nonblocking(nonblocking);
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use blocking;
+
 #[cfg(test)]
 mod tests {
     use super::*;

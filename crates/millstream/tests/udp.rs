@@ -240,6 +240,16 @@ fn batches(socket: &UdpSocket, wanted: usize) -> Vec<(Vec<u8>, RecvMeta)> {
     all
 }
 
+/// A socket that is connected to the other, whose host's link-layer address is known: until it is, few datagrams are kept.
+fn acquainted(a: &Host, b: &Host) -> (UdpSocket, UdpSocket) {
+    let server = b.udp_bind((B, 7)).unwrap();
+    let client = a.udp_bind((A, 0)).unwrap();
+    client.connect((B, 7)).unwrap();
+    client.send(b"hello").unwrap();
+    assert_eq!(text(&server), "hello");
+    (client, server)
+}
+
 /// Waits until so many datagrams are in the hands of the host's sockets.
 fn delivered(host: &Host, datagrams: u64) {
     while host.snapshot().unwrap().counts.get(Count::UdpDelivered) < datagrams {
@@ -289,11 +299,7 @@ fn a_batch_tells_of_each_datagram() {
 #[test]
 fn trains_cross_as_one() {
     let (a, b) = hosts();
-    let server = b.udp_bind((B, 7)).unwrap();
-    let client = a.udp_bind((A, 0)).unwrap();
-    client.connect((B, 7)).unwrap();
-    client.send(b"the neighbour is known now").unwrap();
-    server.recv_from(&mut [0; 100]).unwrap();
+    let (client, server) = acquainted(&a, &b);
     let data = pattern(3, 10_500);
     let train = Transmit {
         segment: Some(1_000),
@@ -381,11 +387,7 @@ fn batches_are_refused_as_single_datagrams_are() {
 #[test]
 fn a_batch_takes_what_there_is_room_for() {
     let (a, b) = hosts();
-    let server = b.udp_bind((B, 7)).unwrap();
-    let client = a.udp_bind((A, 0)).unwrap();
-    client.connect((B, 7)).unwrap();
-    client.send(b"the neighbour is known now").unwrap();
-    server.recv_from(&mut [0; 100]).unwrap();
+    let (client, _server) = acquainted(&a, &b);
     client.set_nonblocking(true).unwrap();
     let data = pattern(0, 60_000);
     let train = Transmit {
