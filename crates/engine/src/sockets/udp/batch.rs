@@ -10,9 +10,15 @@ use std::time::Instant;
 
 use stack::{Outgoing, SocketError};
 
-use super::{Arrived, Departing, Order, UdpHandle};
+use super::{Arrived, Departing, OVERHEAD, Order, UdpHandle};
 use crate::clock::Clock;
 use crate::sockets::error::io_error;
+
+/// Bytes copied while the record is locked.
+const COPIED_MAX: usize = 64 * 1024;
+
+// What a queue counts for an entry covers it.
+const _: () = assert!(size_of::<Order>() <= OVERHEAD && size_of::<Arrived>() <= OVERHEAD);
 
 /// Explicit congestion notification (RFC 3168 section 5): the two lower bits of the type of service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -181,9 +187,19 @@ impl UdpHandle {
     pub fn try_send_batch(&self, batch: &[Transmit<'_>]) -> io::Result<usize> {
         let mut state = self.shared.state();
         state.take_send_error()?;
-        let mut taken = 0;
+        let (mut taken, mut copied) = (0, 0);
         for transmit in batch {
             let len = transmit.data.len();
+            if copied > 0 && copied + len > COPIED_MAX {
+                // The shard need not wait for the rest.
+                drop(state);
+                self.shared.notice();
+                (state, copied) = (self.shared.state(), 0);
+                if state.failed() {
+                    break;
+                }
+            }
+            copied += len;
             let admitted = self.admit(&mut state, len, transmit.to);
             let how = admitted.and_then(|how| {
                 let socket = state.options.tos & !3;
