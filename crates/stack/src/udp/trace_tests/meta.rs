@@ -249,3 +249,41 @@ fn a_train_has_limits() {
         p.empty();
     }
 }
+
+/// A train that packet memory does not suffice for: what has left has left, the rest is counted; nothing at all is an error.
+#[test]
+fn a_train_that_finds_no_memory_is_cut_short() {
+    let mut p = Pair::new();
+    let server = p.plain(1, "0.0.0.0:7");
+    let client = p.plain(0, "0.0.0.0:0");
+    p.send(0, client, b"the neighbour is known now", "10.0.0.2:7")
+        .unwrap();
+    p.recv(1, server).unwrap();
+    let how = Outgoing {
+        to: Some(at("10.0.0.2:7")),
+        segment: Some(1000),
+        ..Outgoing::default()
+    };
+    for free in [5, 0] {
+        let pool = p.hosts[0].pool_mut();
+        let taken: Vec<_> = (free..pool.available())
+            .map(|_| pool.alloc(0).unwrap())
+            .collect();
+        let dropped = p.drops(0, Drop::PoolEmpty);
+        let sent = p.hosts[0].udp_send(p.now, client, &[7; 10_500], &how);
+        let expected = if free > 0 {
+            Ok(10_500)
+        } else {
+            Err(SocketError::NoBuffers)
+        };
+        assert_eq!(sent, expected);
+        let cut = if free > 0 { 11 - u64::from(free) } else { 0 };
+        assert_eq!(p.drops(0, Drop::PoolEmpty) - dropped, cut);
+        taken
+            .into_iter()
+            .for_each(|chain| p.hosts[0].pool_mut().free(chain));
+        p.pump();
+        assert_eq!(train(&mut p, server).len(), free as usize);
+    }
+    p.empty();
+}
