@@ -45,6 +45,54 @@
 //! error the socket call would give, or with ECANCELED. Operations on one socket and in one direction are done in the order they
 //! were handed in. When the last clone of a queue is dropped its sockets are reset, and nothing comes any more.
 //!
+//! # One after the other
+//!
+//! [`Op::then`] links operations: the next begins when the one before has succeeded. A link may be bounded in time by a
+//! [`Op::timeout`] of its own, and [`Op::cancel`] ends what is under way.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use millstream::completion::{CompletionQueue, Handle, Op};
+//!
+//! # fn answer(queue: &CompletionQueue, connection: Handle) -> std::io::Result<()> {
+//! const GREETING: u64 = 1;
+//! const LATE: u64 = 2;
+//!
+//! // Says hello, then waits for all sixteen bytes of the answer, then closes.
+//! let said = Op::send(connection, b"hello".to_vec()).token(GREETING);
+//! let heard = Op::receive_all(connection, vec![0; 16]).token(GREETING);
+//! queue.submit(said.then(heard).then(Op::close(connection)))?;
+//! // When this completes first, `Op::cancel(connection, GREETING)` ends the others with ECANCELED.
+//! queue.submit(Op::timeout(Duration::from_secs(5)).token(LATE))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Several workers
+//!
+//! ```no_run
+//! use millstream::completion::CompletionQueue;
+//!
+//! # fn work(queue: &CompletionQueue) {
+//! std::thread::scope(|scope| {
+//!     for _ in 0..8 {
+//!         scope.spawn(|| {
+//!             // Of these, as many are at work at a time as `QueueOptions::workers` says.
+//!             let mut worker = queue.worker();
+//!             let mut done = Vec::new();
+//!             while worker.wait(&mut done, 16, None).is_ok() {
+//!                 done.drain(..).for_each(|completion| println!("{completion:?}"));
+//!             }
+//!         });
+//!     }
+//!     // Other work ends the wait of one of them, with words of its own.
+//!     queue.post(7, 0, 42)
+//! })
+//! .expect("the queue has room");
+//! # }
+//! ```
+//!
 //! # Files
 //!
 //! [`Op::send_file`] has its file read by the threads that hand operations in and wait for completions, never by the shard: somebody
@@ -56,6 +104,16 @@ pub use engine::completion::{
 };
 
 /// How large a [`CompletionQueue`] is, and how many work at it.
+///
+/// ```no_run
+/// use millstream::completion::QueueOptions;
+///
+/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+/// let small = QueueOptions { capacity: 1024, workers: 2 };
+/// let queue = host.completion_queue(small)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueOptions {
     /// Operations under way and completions that were not taken, together.

@@ -5,6 +5,13 @@ use std::fmt;
 use engine::ShardError;
 
 /// Why a host could not be built, or has ended. One line, with what to do about it.
+///
+/// ```
+/// use millstream::Host;
+///
+/// let why = Host::builder().gateway("10.77.0.1").start().unwrap_err();
+/// assert_eq!(why.to_string(), "a gateway needs a port: call `.port(..)` first");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {

@@ -144,6 +144,19 @@ impl TcpStream {
     }
 
     /// Two halves that can live in different tasks. Dropping the write half ends the writing direction.
+    ///
+    /// ```no_run
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # async fn example(stream: millstream::tokio::TcpStream) -> std::io::Result<()> {
+    /// let (mut read, mut write) = stream.into_split();
+    /// let writer = tokio::spawn(async move { write.write_all(b"hello").await });
+    /// let mut answer = Vec::new();
+    /// read.read_to_end(&mut answer).await?;
+    /// writer.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         OwnedWriteHalf::pair(self)
     }
