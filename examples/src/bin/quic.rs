@@ -53,11 +53,16 @@ impl AsyncUdpSocket for Datagrams {
             segment: transmit.segment_size.map(|size| size as u16),
             ..Transmit::to(transmit.contents, transmit.destination)
         };
-        match self.0.try_send_batch(&[datagrams]) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            // QUIC makes good what is lost, and learns the path's MTU by what was too long for it.
-            _ => Ok(()),
+        // Why an earlier datagram could not be sent, such as a probe that is too long for the path, is told once, and no reason not to
+        // send this one. What is lost all the same QUIC makes good.
+        for _ in 0..2 {
+            match self.0.try_send_batch(&[datagrams]) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) => {}
+            }
         }
+        Ok(())
     }
 
     fn poll_recv(
