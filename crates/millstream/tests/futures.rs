@@ -11,6 +11,7 @@ use common::{A, B, hosts, pattern};
 use futures_util::future::{join, select};
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
 use futures_util::{FutureExt, StreamExt};
+use millstream::State;
 use millstream::datagram::{RecvMeta, Transmit};
 use millstream::futures::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Builder;
@@ -49,6 +50,8 @@ fn echo_and_ends() {
         let client = async {
             let stream = TcpStream::connect_on(&a, target).await.unwrap();
             stream.set_nodelay(true).unwrap();
+            assert!(stream.take_error().unwrap().is_none());
+            assert_eq!(stream.info().await.unwrap().state, State::Established);
             let (mut read, mut write) = stream.clone().split();
             let data = pattern(0, 500_000);
             let sending = async {
