@@ -1,5 +1,8 @@
 //! What can be asked of a completion queue.
+//!
+//! Invariant: an operation that is linked behind another has no links of its own, so that no chain is as deep as it is long.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
@@ -18,8 +21,8 @@ const FILE_PART: usize = 256 * 1024;
 pub struct Op {
     pub(crate) what: What,
     pub(crate) token: u64,
-    /// Begun when this one has succeeded; else cancelled.
-    pub(crate) then: Option<Box<Op>>,
+    /// Begun one after the other when this one has succeeded; else cancelled.
+    pub(crate) then: Option<Box<VecDeque<Op>>>,
 }
 
 /// Where received bytes go.
@@ -164,24 +167,38 @@ impl Op {
 
     /// `next` begins when this and what it was linked to before have succeeded; else it is cancelled. Received fewer bytes than asked
     /// for is success.
-    pub fn then(mut self, next: Op) -> Self {
-        let mut last = &mut self;
-        while last.then.is_some() {
-            last = last.then.as_mut().expect("just seen");
+    pub fn then(mut self, mut next: Op) -> Self {
+        let behind = next.then.take();
+        match (&mut self.then, behind) {
+            (Some(links), behind) => {
+                links.push_back(next);
+                links.extend(behind.into_iter().flat_map(|behind| *behind));
+            }
+            (links, Some(mut behind)) => {
+                behind.push_front(next);
+                *links = Some(behind);
+            }
+            (links, None) => *links = Some(Box::new(VecDeque::from([next]))),
         }
-        last.then = Some(Box::new(next));
         self
     }
 
     /// How many operations are linked, with this one.
     pub(crate) fn count(&self) -> usize {
-        let mut n = 1;
-        let mut next = &self.then;
-        while let Some(op) = next {
-            n += 1;
-            next = &op.then;
-        }
-        n
+        1 + self.then.as_ref().map_or(0, |links| links.len())
+    }
+
+    /// What begins behind it, with the rest of the links; it has none left.
+    pub(crate) fn take_next(&mut self) -> Option<Op> {
+        let mut links = self.then.take()?;
+        let mut next = links.pop_front()?;
+        next.then = Some(links).filter(|links| !links.is_empty());
+        Some(next)
+    }
+
+    /// All that is linked behind it.
+    pub(crate) fn take_links(&mut self) -> impl Iterator<Item = Op> + use<> {
+        self.then.take().into_iter().flat_map(|links| *links)
     }
 
     /// Listens for connections: the completion has the listener and the address it is bound to. `key` is the listener's word.

@@ -303,7 +303,7 @@ impl Driver {
     }
 
     /// An operation is over: what is linked to it begins, or is cancelled.
-    fn finish(&mut self, queue: u64, op: Op, mut outcome: Outcome) {
+    fn finish(&mut self, queue: u64, mut op: Op, mut outcome: Outcome) {
         outcome.socket = outcome.socket.or(op.about());
         let succeeded = outcome.result.is_ok();
         // One of many that a multishot accept brought is not its end.
@@ -315,16 +315,15 @@ impl Driver {
             }
         );
         self.tell(queue, outcome.completion(op.token, more));
-        let mut next = op.then;
-        while let Some(mut op) = next {
-            if succeeded {
-                self.desk.work.push_back((queue, *op));
-                return;
-            }
+        if succeeded {
+            let next = op.take_next();
+            self.desk.work.extend(next.map(|next| (queue, next)));
+            return;
+        }
+        for mut op in op.take_links() {
             let mut outcome = Outcome::new(0, Err(cancelled())).with(op.take_buffer());
             outcome.socket = op.about();
             self.tell(queue, outcome.completion(op.token, false));
-            next = op.then;
         }
     }
 

@@ -1,0 +1,80 @@
+//! How operations of a completion queue end: chains of any length, part of the work, words that are used twice, hosts that stop.
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bench::{Bench, address};
+use engine::completion::{BufferGroup, Completion, CompletionQueue, Handle, Op};
+use rustix::io::Errno;
+use stack::Shutdown;
+
+const LONG: Option<Duration> = Some(Duration::from_secs(20));
+
+/// The next completion.
+fn next(queue: &CompletionQueue) -> Completion {
+    let mut one = Vec::new();
+    assert_eq!(queue.wait(&mut one, 1, LONG).unwrap(), 1, "nothing came");
+    one.pop().unwrap()
+}
+
+/// Does one operation, while nothing else is under way.
+fn done(queue: &CompletionQueue, op: Op) -> Completion {
+    queue.submit(op).unwrap();
+    next(queue)
+}
+
+fn errno(completion: &Completion) -> Errno {
+    Errno::from_io_error(completion.result.as_ref().unwrap_err()).unwrap()
+}
+
+fn ok(completion: &Completion) -> usize {
+    *completion.result.as_ref().unwrap()
+}
+
+fn listen(queue: &CompletionQueue) -> (Handle, SocketAddr) {
+    let listening = done(queue, Op::listen(address(2, 0), 64, 1));
+    (listening.socket.unwrap(), listening.address.unwrap())
+}
+
+/// A connection from `client` to `server`: both ends.
+fn connection(client: &CompletionQueue, server: &CompletionQueue) -> (Handle, Handle) {
+    let (listener, at) = listen(server);
+    let near = done(client, Op::connect(at, 7)).socket.unwrap();
+    let far = done(server, Op::accept(listener, 8)).socket.unwrap();
+    assert!(done(server, Op::close(listener)).result.is_ok());
+    (near, far)
+}
+
+/// A round of the shard: whatever was to be done at once is.
+fn round(queue: &CompletionQueue) {
+    assert_eq!(done(queue, Op::timeout(Duration::ZERO).token(!0)).token, !0);
+}
+
+#[test]
+fn a_chain_may_be_long() {
+    const LINKS: u64 = 100_000;
+    let at_once = |token| Op::timeout(Duration::ZERO).token(token);
+    // From either end, and dropped.
+    let front = (1..LINKS).fold(at_once(0), |chain, token| chain.then(at_once(token)));
+    let back = (1..LINKS).fold(at_once(0), |chain, token| at_once(token).then(chain));
+    drop(back);
+    let bench = Bench::new();
+    let (queue, _) = bench.queues(LINKS as usize);
+    queue.submit(front).unwrap();
+    let mut all = Vec::new();
+    while all.len() < LINKS as usize {
+        assert!(queue.wait(&mut all, 1 << 20, LONG).unwrap() > 0);
+    }
+    assert!(all.iter().enumerate().all(|(n, one)| one.token == n as u64));
+    // One that fails takes the others along.
+    let failing = (1..LINKS).fold(Op::timeout(Duration::MAX).token(0), |chain, token| {
+        chain.then(at_once(token))
+    });
+    queue.submit(failing).unwrap();
+    let mut cancel = vec![Op::cancel_token(0)];
+    assert!(queue.submit_all(&mut cancel).is_err(), "the queue is full");
+    drop(queue);
+}
