@@ -78,3 +78,25 @@ fn a_chain_may_be_long() {
     assert!(queue.submit_all(&mut cancel).is_err(), "the queue is full");
     drop(queue);
 }
+
+#[test]
+fn words_may_be_used_more_than_once() {
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let (near, far) = connection(&client, &server);
+    let long = |token| Op::timeout(Duration::from_secs(3600)).token(token);
+    let cancel = || done(&server, Op::cancel_token(0).token(9));
+    // A socket's operation under the same word ends, and a timeout.
+    server.submit(long(0)).unwrap();
+    server.submit(Op::receive(far, vec![0; 4])).unwrap();
+    assert_eq!(done(&server, Op::timeout(Duration::ZERO)).token, 0);
+    server.submit(Op::close(far).token(5)).unwrap();
+    assert_eq!([next(&server), next(&server)].map(|over| over.token), [0, 5]);
+    // The first is still there, and the latest of two is cancelled first.
+    server.submit(Op::timeout(Duration::MAX)).unwrap();
+    for _ in 0..2 {
+        assert_eq!((errno(&cancel()), ok(&next(&server))), (Errno::CANCELED, 1));
+    }
+    assert_eq!(errno(&cancel()), Errno::NOENT);
+    drop(near);
+}

@@ -8,7 +8,7 @@
 mod serve;
 mod start;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ pub(super) struct OpSocket {
     /// Sends and shutdowns, in order.
     sends: VecDeque<Op>,
     polls: VecDeque<Op>,
-    connecting: Option<Op>,
+    /// A connect, and the order it came in.
+    connecting: Option<(u64, Op)>,
     /// The connection that is being spliced to this one.
     fed_by: Option<u64>,
 }
@@ -53,7 +54,9 @@ pub(super) struct OpSocket {
 /// Where an operation without a socket is.
 #[derive(Debug, Clone, Copy)]
 enum Named {
-    Timeout(Instant, u64),
+    /// Among the timeouts.
+    Timeout(Instant),
+    /// With the socket of this token.
     Connect(u64),
 }
 
@@ -70,8 +73,8 @@ pub(super) struct QueueEntry {
     /// There is room for more of multishot operations; if not, which sockets wait for it.
     room: bool,
     paused: Vec<u64>,
-    /// Timeouts and connects, by their words.
-    named: HashMap<u64, Named>,
+    /// Timeouts and connects, by their words and the order they came in.
+    named: BTreeMap<(u64, u64), Named>,
 }
 
 /// What the driver keeps for all queues.
@@ -138,7 +141,7 @@ impl QueueEntry {
             dirty: false,
             room: true,
             paused: Vec::new(),
-            named: HashMap::new(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -150,7 +153,7 @@ impl QueueEntry {
 impl OpSocket {
     /// All that is under way on it.
     fn take_ops(&mut self) -> Vec<Op> {
-        let ops = self.connecting.take().into_iter();
+        let ops = self.connecting.take().into_iter().map(|(_, op)| op);
         ops.chain(self.receives.drain(..))
             .chain(self.sends.drain(..))
             .chain(self.polls.drain(..))
@@ -229,10 +232,10 @@ impl Driver {
                 cx.again_within(at - cx.now);
                 break;
             }
-            let Some((_, (queue, op))) = self.desk.timeouts.pop_first() else {
+            let Some(((_, order), (queue, op))) = self.desk.timeouts.pop_first() else {
                 break;
             };
-            self.unname(queue, op.token);
+            self.unname(queue, (op.token, order));
             self.finish(queue, op, Outcome::new(0, Ok(0)));
             self.run_work(cx);
         }
@@ -336,9 +339,9 @@ impl Driver {
         self.finish(queue, op, Outcome::new(key, Err(error)).with(buffer));
     }
 
-    fn unname(&mut self, queue: u64, token: u64) {
+    fn unname(&mut self, queue: u64, name: (u64, u64)) {
         if let Some(entry) = self.queue(queue) {
-            entry.named.remove(&token);
+            entry.named.remove(&name);
         }
     }
 

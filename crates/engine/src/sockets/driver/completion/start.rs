@@ -61,12 +61,9 @@ impl Driver {
                 }
             }
             What::Timeout(after) => {
-                let at = (cx.now + *after, self.desk.next);
-                self.desk.next += 1;
-                if let Some(entry) = self.queue(queue) {
-                    entry.named.insert(op.token, Named::Timeout(at.0, at.1));
-                }
-                self.desk.timeouts.insert(at, (queue, op));
+                let at = cx.now + *after;
+                let order = self.name(queue, op.token, Named::Timeout(at));
+                self.desk.timeouts.insert((at, order), (queue, op));
             }
             What::Close { socket, reset } => {
                 let (socket, reset) = (*socket, *reset);
@@ -133,16 +130,13 @@ impl Driver {
             return;
         };
         let (key, options) = (*key, self.options(options.as_deref()));
-        let name = op.token;
         let made = tcp::open(cx, *remote, *local, &options)
             .and_then(|id| self.insert_op(cx, queue, (Kind::Stream, key), id));
         match made {
             Ok(token) => {
+                let order = self.name(queue, op.token, Named::Connect(token));
                 if let Some(socket) = self.op_socket(token) {
-                    socket.connecting = Some(op);
-                }
-                if let Some(entry) = self.queue(queue) {
-                    entry.named.insert(name, Named::Connect(token));
+                    socket.connecting = Some((order, op));
                 }
             }
             Err(error) => self.give_up(queue, key, op, io_error(error)),
@@ -163,10 +157,10 @@ impl Driver {
             return false;
         };
         let (queue, key, id) = (socket.queue, socket.key, socket.id);
-        let Some(op) = socket.connecting.take() else {
+        let Some((order, op)) = socket.connecting.take() else {
             return true;
         };
-        self.unname(queue, op.token);
+        self.unname(queue, (op.token, order));
         if failed {
             let error = Self::error_of(cx, id, SocketError::ConnectionRefused);
             self.entries.remove(key_of(token));
@@ -337,7 +331,6 @@ impl Driver {
             return self.give_up(queue, 0, op, Errno::BADF.into());
         };
         for under_way in socket.take_ops() {
-            self.unname(queue, under_way.token);
             self.give_up(queue, socket.key, under_way, cancelled());
         }
         // RFC 2525 section 2.17, RFC 1122 section 4.2.2.13: data that nobody will read is answered with a reset.
@@ -402,21 +395,36 @@ impl Driver {
         n
     }
 
-    /// Cancels a timeout or a connect.
-    fn cancel_named(&mut self, cx: &mut ShardCx<'_>, queue: u64, name: u64) -> usize {
-        let named = self
-            .queue(queue)
-            .and_then(|entry| entry.named.remove(&name));
+    /// Remembers an operation without a socket by its word; the order it came in.
+    fn name(&mut self, queue: u64, token: u64, named: Named) -> u64 {
+        let order = self.desk.next;
+        self.desk.next += 1;
+        if let Some(entry) = self.queue(queue) {
+            entry.named.insert((token, order), named);
+        }
+        order
+    }
+
+    /// Cancels the timeout or the connect that came last under a word.
+    fn cancel_named(&mut self, cx: &mut ShardCx<'_>, queue: u64, token: u64) -> usize {
+        let Some(entry) = self.queue(queue) else {
+            return 0;
+        };
+        let mut known = entry.named.range((token, 0)..=(token, u64::MAX));
+        let Some((&(_, order), &named)) = known.next_back() else {
+            return 0;
+        };
+        entry.named.remove(&(token, order));
         match named {
-            Some(Named::Timeout(at, order)) => {
+            Named::Timeout(at) => {
                 let Some((_, op)) = self.desk.timeouts.remove(&(at, order)) else {
                     return 0;
                 };
                 self.give_up(queue, 0, op, cancelled());
                 1
             }
-            Some(Named::Connect(token)) => {
-                let Some(Entry::Op(mut socket)) = self.entries.remove(key_of(token)) else {
+            Named::Connect(socket) => {
+                let Some(Entry::Op(mut socket)) = self.entries.remove(key_of(socket)) else {
                     return 0;
                 };
                 let _ = cx.host.abort(cx.now, socket.id);
@@ -425,7 +433,6 @@ impl Driver {
                 }
                 1
             }
-            None => 0,
         }
     }
 }
