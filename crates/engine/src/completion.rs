@@ -45,7 +45,8 @@ pub struct Completion {
     /// The word of the socket it was about; of posted ones, what was posted.
     pub key: u64,
     /// How many bytes, sockets or operations; what else it may be is told where the operation is made. The error is the one the
-    /// call of the BSD sockets gives; ECANCELED for what was cancelled.
+    /// call of the BSD sockets gives; ECANCELED for what was cancelled. What failed or was cancelled when part of it was done tells how
+    /// much; an error of the socket is told to the next.
     pub result: io::Result<usize>,
     /// The buffer that was handed in, or one of the group's. Of what was received, [`Completion::bytes`] is the part to read.
     pub buffer: Option<Buffer>,

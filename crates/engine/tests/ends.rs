@@ -100,3 +100,32 @@ fn words_may_be_used_more_than_once() {
     assert_eq!(errno(&cancel()), Errno::NOENT);
     drop(near);
 }
+
+#[test]
+fn what_was_done_of_an_operation_that_was_cut_short_is_told() {
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let (near, far) = connection(&client, &server);
+    let half = |then: Op| Op::receive_all(far, vec![0; 6]).token(1).then(then.token(2));
+    server.submit(half(Op::timeout(Duration::ZERO))).unwrap();
+    done(&client, Op::send(near, b"abc".to_vec()));
+    // What is sent later comes later.
+    connection(&client, &server);
+    server.submit(Op::cancel(far, 1).token(3)).unwrap();
+    let over = [next(&server), next(&server), next(&server)];
+    assert_eq!(over.each_ref().map(|over| over.token), [1, 2, 3]);
+    assert_eq!(over[0].bytes(), b"abc", "what was taken is not lost");
+    assert_eq!(errno(&over[1]), Errno::CANCELED, "nothing follows");
+
+    // A reset: first what came before it, then the reset.
+    server.submit(half(Op::timeout(Duration::ZERO))).unwrap();
+    done(&client, Op::send(near, b"def".to_vec()));
+    connection(&client, &server);
+    done(&client, Op::reset(near));
+    let over = [next(&server), next(&server)];
+    assert_eq!(over[0].bytes(), b"def");
+    assert_eq!(errno(&over[1]), Errno::CANCELED);
+    let error = done(&server, Op::receive(far, vec![0; 6]));
+    assert_eq!(errno(&error), Errno::CONNRESET);
+    assert_eq!(ok(&done(&server, Op::receive(far, vec![0; 6]))), 0);
+}

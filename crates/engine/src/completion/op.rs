@@ -166,7 +166,7 @@ impl Op {
     }
 
     /// `next` begins when this and what it was linked to before have succeeded; else it is cancelled. Received fewer bytes than asked
-    /// for is success.
+    /// for is success, unless an error or a cancellation is the reason.
     pub fn then(mut self, mut next: Op) -> Self {
         let behind = next.then.take();
         match (&mut self.then, behind) {
@@ -466,6 +466,16 @@ impl Op {
             | What::Connect { .. }
             | What::FileUnderWay(_)
             | What::Timeout(_) => None,
+        }
+    }
+
+    /// Bytes it has moved so far.
+    pub(crate) fn part_done(&self) -> usize {
+        match &self.what {
+            What::Receive { at, .. } | What::Send { at, .. } => *at,
+            What::SendFile { part, .. } => part.sent,
+            What::Splice { moved, .. } => *moved,
+            _ => 0,
         }
     }
 

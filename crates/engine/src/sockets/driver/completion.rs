@@ -49,6 +49,18 @@ pub(super) struct OpSocket {
     connecting: Option<(u64, Op)>,
     /// The connection that is being spliced to this one.
     fed_by: Option<u64>,
+    /// Why an operation was cut short, which is told to the next.
+    error: Option<io::Error>,
+}
+
+/// A socket, without the driver's record of it.
+#[derive(Clone, Copy)]
+struct Which {
+    token: u64,
+    id: SocketId,
+    kind: Kind,
+    queue: u64,
+    key: u64,
 }
 
 /// Where an operation without a socket is.
@@ -95,6 +107,8 @@ struct Outcome {
     buffer: Option<Buffer>,
     socket: Option<Handle>,
     address: Option<SocketAddr>,
+    /// It was cut short: nothing follows, though part of it was done.
+    short: bool,
 }
 
 impl Outcome {
@@ -105,6 +119,7 @@ impl Outcome {
             buffer: None,
             socket: None,
             address: None,
+            short: false,
         }
     }
 
@@ -151,6 +166,16 @@ impl QueueEntry {
 }
 
 impl OpSocket {
+    fn which(&self, token: u64) -> Which {
+        Which {
+            token,
+            id: self.id,
+            kind: self.kind,
+            queue: self.queue,
+            key: self.key,
+        }
+    }
+
     /// All that is under way on it.
     fn take_ops(&mut self) -> Vec<Op> {
         let ops = self.connecting.take().into_iter().map(|(_, op)| op);
@@ -308,7 +333,7 @@ impl Driver {
     /// An operation is over: what is linked to it begins, or is cancelled.
     fn finish(&mut self, queue: u64, mut op: Op, mut outcome: Outcome) {
         outcome.socket = outcome.socket.or(op.about());
-        let succeeded = outcome.result.is_ok();
+        let succeeded = outcome.result.is_ok() && !outcome.short;
         // One of many that a multishot accept brought is not its end.
         let more = matches!(
             op.what,
@@ -330,13 +355,34 @@ impl Driver {
         }
     }
 
-    /// An operation is over without having been done. A file that is being read on ends when it comes back.
+    /// An operation is over without having been done, or not all of it. A file that is being read on ends when it comes back.
     fn give_up(&mut self, queue: u64, key: u64, mut op: Op, error: io::Error) {
         if matches!(op.what, What::FileUnderWay(_)) {
             return;
         }
-        let buffer = op.take_buffer();
-        self.finish(queue, op, Outcome::new(key, Err(error)).with(buffer));
+        let result = match op.part_done() {
+            0 => Err(error),
+            n => Ok(n),
+        };
+        let mut outcome = Outcome::new(key, result).with(op.take_buffer());
+        outcome.short = true;
+        self.finish(queue, op, outcome);
+    }
+
+    /// As [`Driver::give_up`], for an error of a socket: when part was done it is told to the next operation.
+    fn fail(&mut self, which: Which, op: Op, error: io::Error) {
+        if op.part_done() == 0 {
+            return self.give_up(which.queue, which.key, op, error);
+        }
+        self.give_up(which.queue, which.key, op, Errno::IO.into());
+        if let Some(socket) = self.op_socket(which.token) {
+            socket.error = Some(error);
+        }
+    }
+
+    /// The error that ended an operation before, once.
+    fn left_error(&mut self, which: Which) -> Option<io::Error> {
+        self.op_socket(which.token)?.error.take()
     }
 
     fn unname(&mut self, queue: u64, name: (u64, u64)) {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use stack::{Ready, Shutdown, SocketError, SocketId};
 
 use super::super::Driver;
-use super::{Kind, OpSocket, Outcome};
+use super::{Kind, OpSocket, Outcome, Which};
 use crate::app::ShardCx;
 use crate::completion::{Buffer, Handle, Op, Target, What};
 use crate::sockets::error::io_error;
@@ -32,33 +32,11 @@ enum Step {
     Over,
 }
 
-/// A socket, without the driver's record of it.
-#[derive(Clone, Copy)]
-struct Which {
-    token: u64,
-    id: SocketId,
-    kind: Kind,
-    queue: u64,
-    key: u64,
-}
-
 /// What one attempt to receive brought.
 struct Received {
     n: usize,
     buffer: Option<Buffer>,
     from: Option<SocketAddr>,
-}
-
-impl OpSocket {
-    fn which(&self, token: u64) -> Which {
-        Which {
-            token,
-            id: self.id,
-            kind: self.kind,
-            queue: self.queue,
-            key: self.key,
-        }
-    }
 }
 
 impl Driver {
@@ -123,7 +101,11 @@ impl Driver {
         if multishot && !self.has_room(which) {
             return Step::Wait(op);
         }
-        match receive(cx, which, into, *at) {
+        let received = match receive(cx, which, into, *at) {
+            Ok(Some(received)) if received.n == 0 => self.left_error(which).map_or(Ok(Some(received)), Err),
+            received => received,
+        };
+        match received {
             Ok(None) => Step::Wait(op),
             Ok(Some(received)) => {
                 *at += received.n;
@@ -145,14 +127,8 @@ impl Driver {
                 self.finish(queue, op, outcome);
                 Step::Over
             }
-            // What came before the error counts.
-            Err(_) if *at > 0 => {
-                let outcome = Outcome::new(key, Ok(*at)).with(op.take_buffer());
-                self.finish(queue, op, outcome);
-                Step::Over
-            }
             Err(error) => {
-                self.give_up(queue, key, op, error);
+                self.fail(which, op, error);
                 Step::Over
             }
         }
@@ -281,8 +257,9 @@ impl Driver {
             Err(error) => match self.waits(which, error) {
                 true => Step::Wait(op),
                 false => {
-                    let error = Self::error_of(cx, id, error);
-                    self.give_up(queue, key, op, error);
+                    let left = self.left_error(which);
+                    let error = left.unwrap_or_else(|| Self::error_of(cx, id, error));
+                    self.fail(which, op, error);
                     Step::Over
                 }
             },
@@ -317,15 +294,21 @@ impl Driver {
                 }
                 Err(error) if self.waits(which, error) => return Step::Wait(op),
                 Err(error) => {
-                    let error = Self::error_of(cx, id, error);
-                    self.give_up(queue, key, op, error);
+                    let left = self.left_error(which);
+                    let error = left.unwrap_or_else(|| Self::error_of(cx, id, error));
+                    self.fail(which, op, error);
                     return Step::Over;
                 }
             }
         }
         if part.is_read() {
-            let result = part.error.take().map_or(Ok(part.sent), Err);
-            self.finish(queue, op, Outcome::new(key, result));
+            match part.error.take() {
+                None => {
+                    let outcome = Outcome::new(key, Ok(part.sent));
+                    self.finish(queue, op, outcome);
+                }
+                Some(error) => self.give_up(queue, key, op, error),
+            }
             return Step::Over;
         }
         self.desk.next += 1;

@@ -193,6 +193,7 @@ impl Driver {
             polls: Default::default(),
             connecting: None,
             fed_by: None,
+            error: None,
         };
         let inserted = self.insert(cx, id, Entry::Op(socket));
         inserted.ok_or_else(|| {
