@@ -21,6 +21,7 @@ use crate::udp::Udp;
 
 mod list;
 mod reuseport;
+mod splice;
 mod tools;
 mod tuning;
 mod udp;

@@ -286,6 +286,8 @@ counters! {
         TcpOfoPruned => "tcp-ofo-pruned",
         /// Connections nobody owns that were reset because TCP holds more than it may (TCPAbortOnMemory).
         TcpAbortOnMemory => "tcp-abort-on-memory",
+        /// Bytes moved from one connection to another within the host.
+        TcpSplicedBytes => "tcp-spliced-bytes",
         /// TIME-WAIT records recycled early because the table was full.
         TcpTimeWaitRecycled => "tcp-time-wait-recycled",
         /// A neighbour could not be entered: the table is full of better ones.

@@ -153,7 +153,7 @@ impl Tcp {
     }
 
     /// Whether there is something to read, or what to return instead.
-    fn check_readable(&mut self, index: u32) -> Result<Option<u32>, SocketError> {
+    pub(super) fn check_readable(&mut self, index: u32) -> Result<Option<u32>, SocketError> {
         let Some(tcb) = self.conns.at_mut(index) else {
             return Err(SocketError::BadSocket);
         };
@@ -248,7 +248,7 @@ impl Tcp {
             .map_or(0, |act| core.pool.copy_out(&act.recv, offset, out)))
     }
 
-    fn after_read(&mut self, core: &mut Core, index: u32) {
+    pub(super) fn after_read(&mut self, core: &mut Core, index: u32) {
         let closed = self
             .conns
             .at(index)

@@ -217,7 +217,7 @@ impl Conn<'_> {
     }
 
     /// Bytes were written; `whole`: all there were.
-    fn note_write(&mut self, how: Write, whole: bool) {
+    pub(super) fn note_write(&mut self, how: Write, whole: bool) {
         // One who has to wait for room has no more to say for now: nothing is held back for him.
         self.act.more = how.more && whole;
         if !self.act.more {
@@ -247,7 +247,7 @@ fn memory_to_write(core: &Core, (queued, unread): (usize, usize)) -> usize {
 
 impl Tcp {
     /// Whether data may be written in this state, and the error when not.
-    fn check_writable(tcb: &mut Tcb) -> Result<(), SocketError> {
+    pub(super) fn check_writable(tcb: &mut Tcb) -> Result<(), SocketError> {
         if let Some(error) = tcb.take_error() {
             return Err(error);
         }
@@ -392,7 +392,7 @@ impl Tcp {
 
     /// Lets a timer look after a writer, if none does: should there be no memory at all, and nothing in flight whose ACK would
     /// bring him back, or an interface that takes no frames, ever. Sending sets it anew.
-    fn watch(&mut self, core: &mut Core, index: u32) {
+    pub(super) fn watch(&mut self, core: &mut Core, index: u32) {
         if let Some(conn) = self.conn(index)
             && conn.act.rto_at == base::Instant::FAR
         {

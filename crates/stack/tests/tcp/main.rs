@@ -33,6 +33,7 @@ mod robust;
 mod routes;
 mod saved_syn;
 mod send;
+mod splice;
 mod stamps;
 mod timers;
 mod tunables;
