@@ -129,3 +129,68 @@ fn what_was_done_of_an_operation_that_was_cut_short_is_told() {
     assert_eq!(errno(&error), Errno::CONNRESET);
     assert_eq!(ok(&done(&server, Op::receive(far, vec![0; 6]))), 0);
 }
+
+#[test]
+fn a_splice_goes_on_behind_a_file() {
+    let len = 256 * 1024 + 1000;
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &vec![3; len]).unwrap();
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let reading = bench.a.completion_queue(16, 1).unwrap();
+    let (near, far) = connection(&client, &server);
+    let (taker, giver) = connection(&reading, &server);
+    done(&client, Op::send(near, b"behind".to_vec()));
+    let ops = [
+        Op::send_file(giver, file.into(), 0, len as u64).token(1),
+        Op::splice(far, giver, 6).token(2),
+    ];
+    server.submit_all(&mut Vec::from(ops)).unwrap();
+    reading
+        .submit(Op::receive_all(taker, vec![0; len + 6]))
+        .unwrap();
+    assert_eq!([next(&server), next(&server)].map(|over| over.token), [1, 2]);
+    assert_eq!(&next(&reading).bytes()[len..], b"behind");
+}
+
+#[test]
+fn a_splice_to_one_that_is_gone_leaves_what_was_not_moved() {
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let (near, far) = connection(&client, &server);
+    let (taker, giver) = connection(&client, &server);
+    server
+        .submit(Op::splice(far, giver, u64::MAX).token(1))
+        .unwrap();
+    done(&client, Op::send(near, b"moved".to_vec()));
+    let got = done(&client, Op::receive_all(taker, vec![0; 5]));
+    assert_eq!(got.bytes(), b"moved");
+    done(&client, Op::reset(taker));
+    let over = next(&server);
+    assert_eq!((over.token, ok(&over)), (1, 5), "as far as it came");
+    done(&client, Op::send(near, b"left".to_vec()));
+    assert_eq!(errno(&done(&server, Op::splice(far, giver, 1))), Errno::PIPE);
+    assert_eq!(done(&server, Op::receive(far, vec![0; 9])).bytes(), b"left");
+    // To itself.
+    assert_eq!(errno(&done(&server, Op::splice(far, far, 1))), Errno::INVAL);
+}
+
+#[test]
+fn splices_may_go_in_circles() {
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let (near, far) = connection(&client, &server);
+    let (taker, giver) = connection(&client, &server);
+    for (from, to) in [(far, giver), (giver, far)] {
+        server.submit(Op::splice(from, to, u64::MAX)).unwrap();
+    }
+    for (from, to) in [(near, taker), (taker, near)] {
+        done(&client, Op::send(from, b"there and back".to_vec()));
+        let got = done(&client, Op::receive_all(to, vec![0; 14]));
+        assert_eq!(got.bytes(), b"there and back");
+    }
+    for end in [near, taker] {
+        done(&client, Op::shutdown(end, Shutdown::Write));
+        assert_eq!(ok(&next(&server)), 14);
+    }
+}

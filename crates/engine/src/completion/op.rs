@@ -381,7 +381,8 @@ impl Op {
     }
 
     /// Moves bytes from one connection to another inside the host: references to packet memory, not bytes. Done after `len` bytes, or
-    /// when `from` has ended; the result is how many. What `to` cannot take waits in `from`, whose window closes.
+    /// when `from` has ended; the result is how many. What `to` cannot take waits in `from`, whose window closes. When `to` is of no
+    /// use any more: EPIPE, what was not moved is still to be received, and why is told to the next operation on `to`.
     pub fn splice(from: Handle, to: Handle, len: u64) -> Self {
         Self::new(What::Splice {
             from,

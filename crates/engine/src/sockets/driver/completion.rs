@@ -236,15 +236,11 @@ impl Driver {
         let Some(socket) = self.op_socket(token) else {
             return self.run_work(cx);
         };
-        let (kind, fed_by) = (socket.kind, socket.fed_by);
-        if kind == Kind::Listener {
+        if socket.kind == Kind::Listener {
             self.serve_accepts(cx, token);
         } else {
             self.serve_receives(cx, token);
             self.serve_sends(cx, token);
-            if let Some(from) = fed_by {
-                self.serve_receives(cx, from);
-            }
         }
         self.serve_polls(cx, token);
         self.run_work(cx);

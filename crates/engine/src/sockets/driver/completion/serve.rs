@@ -7,7 +7,7 @@ use base::epoll::{
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM, EPOLLWRNORM,
 };
 use rustix::io::Errno;
-use stack::{Ready, Shutdown, SocketError, SocketId};
+use stack::{Ready, Shutdown, SocketError, SpliceError};
 
 use super::super::Driver;
 use super::{Kind, OpSocket, Outcome, Which};
@@ -170,34 +170,63 @@ impl Driver {
         else {
             return Step::Over;
         };
-        let target = self.op_socket(to.token);
-        let target = target.map(|target| (target.id, target.sends.is_empty()));
-        let result = match target {
-            None => Err(Errno::PIPE.into()),
-            // What was handed in before goes first.
-            Some((_, false)) => return Step::Wait(op),
-            Some((target, true)) => {
-                let most = usize::try_from(*left).map_or(SPLICE, |left| left.min(SPLICE));
-                match splice(cx, id, target, most) {
-                    Ok(None) => return Step::Wait(op),
-                    Ok(Some(n)) => {
-                        *moved += n;
-                        *left -= n as u64;
-                        if n > 0 && *left > 0 {
-                            return Step::Again(op);
-                        }
-                        Ok(*moved)
-                    }
-                    Err(error) => Err(error),
-                }
+        let to = to.token;
+        let target = self.op_socket(to);
+        let (taker, free) = match target.map(|target| (target.id, target.sends.is_empty())) {
+            Some(target) => target,
+            None => {
+                self.give_up(queue, key, op, Errno::PIPE.into());
+                return Step::Over;
             }
         };
-        self.finish(queue, op, Outcome::new(key, result));
+        if !free {
+            // What was handed in before goes first.
+            return Step::Wait(op);
+        }
+        let most = usize::try_from(*left).map_or(SPLICE, |left| left.min(SPLICE));
+        match cx.host.tcp_splice(cx.now, id, taker, most) {
+            Ok(n) => {
+                *moved += n;
+                *left -= n as u64;
+                if n > 0 && *left > 0 {
+                    return Step::Again(op);
+                }
+                let moved = *moved;
+                match self.left_error(which).filter(|_| n == 0) {
+                    Some(error) => self.fail(which, op, error),
+                    None => self.finish(queue, op, Outcome::new(key, Ok(moved))),
+                }
+            }
+            Err(SpliceError::From(SocketError::WouldBlock))
+            | Err(SpliceError::To(SocketError::WouldBlock)) => return Step::Wait(op),
+            Err(SpliceError::To(SocketError::NoBuffers)) => {
+                self.stall(which.token);
+                return Step::Wait(op);
+            }
+            Err(SpliceError::From(error)) => self.fail(which, op, io_error(error)),
+            Err(SpliceError::To(error) | SpliceError::Copy(error)) => {
+                if let Some(target) = self.op_socket(to)
+                    && error != SocketError::BrokenPipe
+                {
+                    target.error = Some(io_error(error));
+                }
+                self.give_up(queue, key, op, Errno::PIPE.into());
+            }
+        }
         Step::Over
     }
 
-    /// Carries out what waits to send, until there is no room.
+    /// Carries out what waits to send, until there is no room; then what is spliced to the socket.
     pub(super) fn serve_sends(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        self.send_queued(cx, token);
+        let socket = self.op_socket(token);
+        let idle = socket.filter(|socket| socket.sends.is_empty());
+        if let Some(from) = idle.and_then(|socket| socket.fed_by) {
+            self.serve_receives(cx, from);
+        }
+    }
+
+    fn send_queued(&mut self, cx: &mut ShardCx<'_>, token: u64) {
         loop {
             let Some(socket) = self.op_socket(token) else {
                 return;
@@ -274,11 +303,17 @@ impl Driver {
             (SocketError::NoBuffers, Kind::Stream) => true,
             _ => false,
         };
-        // No event tells when there is room.
-        if silent && self.stalled.last() != Some(&which.token) {
-            self.stalled.push(which.token);
+        if silent {
+            self.stall(which.token);
         }
         silent
+    }
+
+    /// No event tells when a socket can go on.
+    fn stall(&mut self, token: u64) {
+        if self.stalled.last() != Some(&token) {
+            self.stalled.push(token);
+        }
     }
 
     fn file_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
@@ -526,42 +561,5 @@ fn receive(
         })),
         Err(SocketError::WouldBlock) => Ok(None),
         Err(error) => Err(io_error(error)),
-    }
-}
-
-/// Moves up to `most` bytes from one connection to another: how many, 0 at the end of the stream, `None` while one of them is not
-/// ready.
-fn splice(
-    cx: &mut ShardCx<'_>,
-    from: SocketId,
-    to: SocketId,
-    most: usize,
-) -> io::Result<Option<usize>> {
-    if most == 0 {
-        return Ok(Some(0));
-    }
-    let ready = cx.host.watch_ready(to);
-    if ready.intersects(Ready::HUP | Ready::ERROR | Ready::WRITE_CLOSED) {
-        return Err(Errno::PIPE.into());
-    }
-    if !ready.contains(Ready::WRITABLE) {
-        return Ok(None);
-    }
-    let chain = match cx.host.tcp_recv_chain(cx.now, from, most) {
-        Ok(chain) => chain,
-        Err(SocketError::WouldBlock) => return Ok(None),
-        Err(error) => return Err(io_error(error)),
-    };
-    let n = chain.len();
-    if n == 0 {
-        cx.host.pool_mut().free(chain);
-        return Ok(Some(0));
-    }
-    match cx.host.tcp_send_chain(cx.now, to, chain) {
-        Ok(()) => Ok(Some(n)),
-        Err((chain, error)) => {
-            cx.host.pool_mut().free(chain);
-            Err(io_error(error))
-        }
     }
 }
