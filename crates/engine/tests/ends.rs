@@ -48,9 +48,11 @@ fn connection(client: &CompletionQueue, server: &CompletionQueue) -> (Handle, Ha
     (near, far)
 }
 
-/// A round of the shard: whatever was to be done at once is.
-fn round(queue: &CompletionQueue) {
-    assert_eq!(done(queue, Op::timeout(Duration::ZERO).token(!0)).token, !0);
+/// Whatever the client's host has sent before has come when this returns.
+fn fence(client: &CompletionQueue, server: &CompletionQueue) {
+    let (near, far) = connection(client, server);
+    assert!(done(server, Op::reset(far)).result.is_ok());
+    assert!(done(client, Op::reset(near)).result.is_ok());
 }
 
 #[test]
@@ -109,8 +111,7 @@ fn what_was_done_of_an_operation_that_was_cut_short_is_told() {
     let half = |then: Op| Op::receive_all(far, vec![0; 6]).token(1).then(then.token(2));
     server.submit(half(Op::timeout(Duration::ZERO))).unwrap();
     done(&client, Op::send(near, b"abc".to_vec()));
-    // What is sent later comes later.
-    connection(&client, &server);
+    fence(&client, &server);
     server.submit(Op::cancel(far, 1).token(3)).unwrap();
     let over = [next(&server), next(&server), next(&server)];
     assert_eq!(over.each_ref().map(|over| over.token), [1, 2, 3]);
@@ -120,7 +121,7 @@ fn what_was_done_of_an_operation_that_was_cut_short_is_told() {
     // A reset: first what came before it, then the reset.
     server.submit(half(Op::timeout(Duration::ZERO))).unwrap();
     done(&client, Op::send(near, b"def".to_vec()));
-    connection(&client, &server);
+    fence(&client, &server);
     done(&client, Op::reset(near));
     let over = [next(&server), next(&server)];
     assert_eq!(over[0].bytes(), b"def");
@@ -193,4 +194,54 @@ fn splices_may_go_in_circles() {
         done(&client, Op::shutdown(end, Shutdown::Write));
         assert_eq!(ok(&next(&server)), 14);
     }
+}
+
+#[test]
+fn accepts_that_wait_for_first_bytes_can_be_cancelled() {
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let (listener, at) = listen(&server);
+    let group = BufferGroup::new(4, 32);
+    let connect = || done(&client, Op::connect(at, 0)).socket.unwrap();
+    let reset = |near| {
+        let end = done(&client, Op::receive(near, vec![0; 4]));
+        assert_eq!(errno(&end), Errno::CONNRESET);
+    };
+    for close in [false, true] {
+        // One connection is there and silent, for the next accept nobody has come.
+        for token in [1, 2] {
+            let op = Op::accept(listener, 0).first_bytes(vec![0; 8]);
+            server.submit(op.token(token)).unwrap();
+        }
+        let near = connect();
+        fence(&client, &server);
+        if close {
+            server.submit(Op::close(listener).token(3)).unwrap();
+        } else {
+            server.submit(Op::cancel_all(listener).token(3)).unwrap();
+        }
+        let mut over = [next(&server), next(&server), next(&server)];
+        over.sort_by_key(|over| over.token);
+        for over in &mut over[..2] {
+            assert_eq!(errno(over), Errno::CANCELED);
+            assert_eq!(over.socket, Some(listener));
+            assert_eq!(over.buffer.take().unwrap().len(), 8);
+        }
+        assert_eq!(ok(&over[2]), if close { 0 } else { 2 });
+        reset(near);
+        if close {
+            break;
+        }
+        // Of many: one completion tells the end, and nothing comes after it.
+        let op = Op::accept_multishot(listener, 0).first_bytes_in(&group);
+        server.submit(op.token(4)).unwrap();
+        let near = connect();
+        fence(&client, &server);
+        server.submit(Op::cancel(listener, 4).token(5)).unwrap();
+        let over = [next(&server), next(&server)];
+        assert_eq!((over[0].token, over[0].more), (4, false));
+        assert_eq!(over[1].token, 5);
+        reset(near);
+    }
+    assert_eq!((group.available(), bench.sockets_of_b()), (4, 0));
 }

@@ -91,8 +91,9 @@ pub(crate) enum What {
         first: Option<Target>,
         multishot: bool,
     },
-    /// The first bytes of a connection that was accepted.
+    /// The first bytes of a connection that was accepted, of which nobody knows before.
     First {
+        listener: Handle,
         socket: Handle,
         into: Target,
         peer: SocketAddr,
@@ -274,7 +275,8 @@ impl Op {
     }
 
     /// Of accept: completes with the connection's first bytes, in `buffer`; with none if the peer sends none before its end. An
-    /// empty buffer asks for none: the completion comes at once (AcceptEx). Other operations are left as they are.
+    /// empty buffer asks for none: the completion comes at once (AcceptEx). A connection whose first bytes have not come when its
+    /// accept is cancelled or its listener closed is reset. Other operations are left as they are.
     pub fn first_bytes(mut self, buffer: impl Into<Buffer>) -> Self {
         if let What::Accept { first, .. } = &mut self.what {
             *first = Some(Target::Buffer(buffer.into())).filter(|into| !into.is_empty());
@@ -453,7 +455,9 @@ impl Op {
             What::Accept {
                 listener: socket, ..
             }
-            | What::First { socket, .. }
+            | What::First {
+                listener: socket, ..
+            }
             | What::Receive { socket, .. }
             | What::Send { socket, .. }
             | What::SendFile { socket, .. }

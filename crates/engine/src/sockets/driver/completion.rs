@@ -8,7 +8,7 @@
 mod serve;
 mod start;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub(super) struct OpSocket {
     /// Sends and shutdowns, in order.
     sends: VecDeque<Op>,
     polls: VecDeque<Op>,
+    /// Of a listener: connections that were accepted and whose first bytes are waited for.
+    unheard: BTreeSet<u64>,
     /// A connect, and the order it came in.
     connecting: Option<(u64, Op)>,
     /// The connection that is being spliced to this one.
@@ -385,6 +387,28 @@ impl Driver {
         if let Some(entry) = self.queue(queue) {
             entry.named.remove(&name);
         }
+    }
+
+    /// Gives up what waits for the first bytes of a listener's connections, which nobody knows: they are reset. How many.
+    fn reset_unheard(&mut self, cx: &mut ShardCx<'_>, unheard: BTreeSet<u64>) -> usize {
+        let mut n = 0;
+        for token in unheard {
+            let Some(Entry::Op(mut socket)) = self.entries.remove(key_of(token)) else {
+                continue;
+            };
+            let _ = cx.host.abort(cx.now, socket.id);
+            for op in socket.take_ops() {
+                n += 1;
+                match op.what {
+                    // The accept that brought it ends itself.
+                    What::First {
+                        multishot: true, ..
+                    } => {}
+                    _ => self.give_up(socket.queue, socket.key, op, cancelled()),
+                }
+            }
+        }
+        n
     }
 
     /// The last handle of a queue is gone: so are its sockets. Visits all sockets of the driver: queues end rarely.

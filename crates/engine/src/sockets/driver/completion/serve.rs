@@ -138,13 +138,26 @@ impl Driver {
     fn first_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
         let Which { queue, key, .. } = which;
         let What::First {
-            into, peer, socket, ..
+            listener,
+            into,
+            peer,
+            socket,
+            multishot,
         } = &mut op.what
         else {
             return Step::Over;
         };
-        let (peer, socket) = (*peer, *socket);
-        match receive(cx, which, into, 0) {
+        let (peer, socket, listener) = (*peer, *socket, listener.token);
+        if *multishot && !self.has_room(which) {
+            return Step::Wait(op);
+        }
+        let received = receive(cx, which, into, 0);
+        if !matches!(received, Ok(None))
+            && let Some(listener) = self.op_socket(listener)
+        {
+            listener.unheard.remove(&which.token);
+        }
+        match received {
             Ok(None) => return Step::Wait(op),
             Ok(Some(received)) => {
                 let mut outcome = Outcome::new(key, Ok(received.n));
@@ -441,6 +454,10 @@ impl Driver {
         };
         let reading = Op {
             what: What::First {
+                listener: Handle {
+                    token: which.token,
+                    ..socket
+                },
                 socket,
                 into: first,
                 peer,
@@ -449,6 +466,9 @@ impl Driver {
             token: op.token,
             then: if multishot { None } else { op.then.take() },
         };
+        if let Some(listener) = self.op_socket(which.token) {
+            listener.unheard.insert(token);
+        }
         self.queue_receive(cx, token, reading);
         if multishot {
             Step::Again(op)

@@ -1,6 +1,6 @@
 //! What begins with an operation, and what ends one early.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
 use base::Key;
@@ -191,6 +191,7 @@ impl Driver {
             receives: Default::default(),
             sends: Default::default(),
             polls: Default::default(),
+            unheard: Default::default(),
             connecting: None,
             fed_by: None,
             error: None,
@@ -334,6 +335,7 @@ impl Driver {
         for under_way in socket.take_ops() {
             self.give_up(queue, socket.key, under_way, cancelled());
         }
+        self.reset_unheard(cx, std::mem::take(&mut socket.unheard));
         // RFC 2525 section 2.17, RFC 1122 section 4.2.2.13: data that nobody will read is answered with a reset.
         let unread =
             socket.kind == Kind::Stream && matches!(cx.host.tcp_peek(socket.id, &mut [0]), Ok(1..));
@@ -386,14 +388,37 @@ impl Driver {
             *list = kept;
             over.extend(hits);
         }
-        let n = over.len();
+        let mut n = over.len();
         for op in over {
             self.give_up(queue, key, op, cancelled());
         }
+        n += self.cancel_unheard(cx, token, name);
         // Those behind them may go on.
         self.serve_receives(cx, token);
         self.serve_sends(cx, token);
         n
+    }
+
+    /// Cancels accepts of a listener that wait for the first bytes of their connections: how many.
+    fn cancel_unheard(&mut self, cx: &mut ShardCx<'_>, token: u64, name: Option<u64>) -> usize {
+        let Some(socket) = self.op_socket(token) else {
+            return 0;
+        };
+        let mut hits = std::mem::take(&mut socket.unheard);
+        let mut kept = BTreeSet::new();
+        hits.retain(|&connection| {
+            let known = self.op_socket(connection);
+            let waits = known.and_then(|socket| socket.receives.front());
+            let hit = waits.is_none_or(|op| name.is_none_or(|name| op.token == name));
+            if !hit {
+                kept.insert(connection);
+            }
+            hit
+        });
+        if let Some(socket) = self.op_socket(token) {
+            socket.unheard = kept;
+        }
+        self.reset_unheard(cx, hits)
     }
 
     /// Remembers an operation without a socket by its word; the order it came in.
