@@ -13,7 +13,8 @@
 //! Invariant: every operation that was taken ends in exactly one completion without [`Completion::more`], unless its queue is
 //! dropped first.
 //! Invariant: operations of one socket and one direction are done in the order they were handed in.
-//! Invariant: operations under way and completions not taken together never exceed the queue's capacity.
+//! Invariant: operations under way and their last completions together never exceed the queue's capacity; what multishot operations
+//! bring besides is held back while as many completions wait.
 
 mod buffer;
 mod op;

@@ -245,3 +245,28 @@ fn accepts_that_wait_for_first_bytes_can_be_cancelled() {
     }
     assert_eq!((group.available(), bench.sockets_of_b()), (4, 0));
 }
+
+#[test]
+fn what_operations_that_bring_many_bring_is_held_back_until_it_is_taken() {
+    let bench = Bench::new();
+    let (client, _) = bench.queues(32);
+    let queue = bench.b.completion_queue(5, 1).unwrap();
+    let other = bench.b.completion_queue(5, 1).unwrap();
+    let (listener, at) = listen(&queue);
+    queue.submit(Op::accept_multishot(listener, 0)).unwrap();
+    for _ in 0..20 {
+        assert!(done(&client, Op::connect(at, 0)).result.is_ok());
+    }
+    // Who only hands in gets no more room by it.
+    for _ in 0..3 {
+        queue.submit(Op::timeout(Duration::ZERO).token(1)).unwrap();
+        fence(&client, &other);
+    }
+    let (mut all, mut accepted) = (Vec::new(), 0);
+    while accepted < 20 {
+        all.clear();
+        let n = queue.wait(&mut all, 100, LONG).unwrap();
+        assert!((1..=5 + 3).contains(&n), "{n} at once");
+        accepted += all.iter().filter(|one| one.more).count();
+    }
+}

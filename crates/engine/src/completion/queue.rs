@@ -93,15 +93,18 @@ impl QueueShared {
         lock(&self.state)
     }
 
-    /// Hands over what a turn brought, and wakes for it at most once for each sleeper. Whether there is room for more of
-    /// multishot operations; if not, a notice tells when there is.
-    pub(crate) fn hand_over(&self, done: &mut Vec<Completion>, reads: &mut Vec<(u64, Op)>) -> bool {
+    /// Hands over what a turn brought, and wakes for it at most once for each sleeper. How many more of multishot operations there is
+    /// room for; if for none, a notice tells when there is.
+    pub(crate) fn hand_over(
+        &self,
+        done: &mut Vec<Completion>,
+        reads: &mut Vec<(u64, Op)>,
+    ) -> usize {
         let mut state = self.state();
         let reads = reads.drain(..).map(|(socket, op)| Done::Read(socket, op));
         state.done.extend(reads);
         state.done.extend(done.drain(..).map(Done::Completion));
-        let room = state.done.len() < self.capacity;
-        state.paused = !room;
+        let room = self.room(&mut state);
         self.wake(state, usize::MAX);
         room
     }
@@ -138,9 +141,11 @@ impl QueueShared {
         state
     }
 
-    /// Completions it holds before multishot operations pause.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+    /// Completions of multishot operations there is room for now; if for none, a notice tells when there is.
+    pub(crate) fn room(&self, state: &mut QueueState) -> usize {
+        let room = self.capacity.saturating_sub(state.done.len());
+        state.paused = room == 0;
+        room
     }
 
     /// The queue in numbers, for tools.

@@ -49,6 +49,8 @@ pub(super) struct OpSocket {
     unheard: BTreeSet<u64>,
     /// A connect, and the order it came in.
     connecting: Option<(u64, Op)>,
+    /// It is on the list of those that wait for room in the queue.
+    paused: bool,
     /// The connection that is being spliced to this one.
     fed_by: Option<u64>,
     /// Why an operation was cut short, which is told to the next.
@@ -84,8 +86,8 @@ pub(super) struct QueueEntry {
     reads: Vec<(u64, Op)>,
     /// It is on the list of those to be handed over.
     dirty: bool,
-    /// There is room for more of multishot operations; if not, which sockets wait for it.
-    room: bool,
+    /// How many more completions of multishot operations there is room for, and which sockets wait for it.
+    room: usize,
     paused: Vec<u64>,
     /// Timeouts and connects, by their words and the order they came in.
     named: BTreeMap<(u64, u64), Named>,
@@ -99,7 +101,9 @@ pub(super) struct Desk {
     /// By when they are over, and the order they came in.
     timeouts: BTreeMap<(Instant, u64), (u64, Op)>,
     next: u64,
+    /// Queues that have something to be handed over; and the list before, empty, so that it is not made anew each turn.
     dirty: Vec<u64>,
+    spare: Vec<u64>,
 }
 
 /// How an operation ended.
@@ -156,7 +160,7 @@ impl QueueEntry {
             done: Vec::new(),
             reads: Vec::new(),
             dirty: false,
-            room: true,
+            room: 0,
             paused: Vec::new(),
             named: BTreeMap::new(),
         }
@@ -189,6 +193,17 @@ impl OpSocket {
 }
 
 impl Driver {
+    /// Leaves a queue on the list of those to be handed over.
+    fn touch(&mut self, queue: u64) -> Option<&mut QueueEntry> {
+        let Some(Entry::Queue(entry)) = self.entries.get_mut(key_of(queue)) else {
+            return None;
+        };
+        if !std::mem::replace(&mut entry.dirty, true) {
+            self.desk.dirty.push(queue);
+        }
+        Some(entry)
+    }
+
     /// A queue is new.
     pub(super) fn introduce_queue(&mut self, cx: &mut ShardCx<'_>, shared: Arc<QueueShared>) {
         let entry = Entry::Queue(QueueEntry::new(shared.clone()));
@@ -209,8 +224,8 @@ impl Driver {
         let mut state = entry.shared.state();
         std::mem::swap(&mut submitted, &mut state.submitted);
         let closed = state.closed;
+        entry.room = entry.shared.room(&mut state).saturating_sub(entry.done.len());
         drop(state);
-        entry.room = true;
         let paused = std::mem::take(&mut entry.paused);
         if closed {
             return self.close_queue(cx, token);
@@ -262,16 +277,18 @@ impl Driver {
             self.finish(queue, op, Outcome::new(0, Ok(0)));
             self.run_work(cx);
         }
-        for token in std::mem::take(&mut self.desk.dirty) {
+        let mut dirty = std::mem::replace(&mut self.desk.dirty, std::mem::take(&mut self.desk.spare));
+        for token in dirty.drain(..) {
             if let Some(entry) = self.queue(token) {
                 entry.dirty = false;
                 entry.room = entry.shared.hand_over(&mut entry.done, &mut entry.reads);
-                if entry.room {
+                if entry.room > 0 {
                     let paused = std::mem::take(&mut entry.paused);
                     self.resume(cx, paused);
                 }
             }
         }
+        self.desk.spare = dirty;
         if !self.desk.dirty.is_empty() {
             cx.again();
         }
@@ -279,8 +296,11 @@ impl Driver {
 
     /// There is room again for what multishot operations bring.
     fn resume(&mut self, cx: &mut ShardCx<'_>, paused: Vec<u64>) {
-        for socket in paused {
-            self.serve_receives(cx, socket);
+        for token in paused {
+            if let Some(socket) = self.op_socket(token) {
+                socket.paused = false;
+            }
+            self.serve_receives(cx, token);
         }
         self.run_work(cx);
     }
@@ -308,23 +328,16 @@ impl Driver {
 
     /// Puts a completion in for the next time its queue is handed over.
     fn tell(&mut self, queue: u64, completion: Completion) {
-        let Some(entry) = self.queue(queue) else {
-            return;
-        };
-        entry.done.push(completion);
-        if !std::mem::replace(&mut entry.dirty, true) {
-            self.desk.dirty.push(queue);
+        if let Some(entry) = self.touch(queue) {
+            entry.room -= usize::from(completion.more && entry.room > 0);
+            entry.done.push(completion);
         }
     }
 
     /// Has the application read on in a file.
     fn ask_for_file(&mut self, queue: u64, socket: u64, op: Op) {
-        let Some(entry) = self.queue(queue) else {
-            return;
-        };
-        entry.reads.push((socket, op));
-        if !std::mem::replace(&mut entry.dirty, true) {
-            self.desk.dirty.push(queue);
+        if let Some(entry) = self.touch(queue) {
+            entry.reads.push((socket, op));
         }
     }
 

@@ -479,14 +479,16 @@ impl Driver {
 
     /// Whether the queue has room for one more of a multishot operation. If not, its socket is served when there is.
     fn has_room(&mut self, which: Which) -> bool {
-        let Some(entry) = self.queue(which.queue) else {
-            return false;
-        };
-        let room = entry.room && entry.done.len() < entry.shared.capacity();
-        if !room && entry.paused.last() != Some(&which.token) {
+        if self.queue(which.queue).is_none_or(|entry| entry.room > 0) {
+            return true;
+        }
+        let socket = self.op_socket(which.token);
+        if socket.is_some_and(|socket| !std::mem::replace(&mut socket.paused, true))
+            && let Some(entry) = self.queue(which.queue)
+        {
             entry.paused.push(which.token);
         }
-        room
+        false
     }
 
     /// Tells those who poll, if there is what they wait for.
@@ -498,18 +500,20 @@ impl Driver {
             return;
         }
         let which = socket.which(token);
-        let polls = std::mem::take(&mut socket.polls);
         let ready = bits(cx.host.watch_ready(which.id));
-        for op in polls {
+        for _ in 0..socket.polls.len() {
+            let socket = self.op_socket(token);
+            let Some((op, polls)) = socket.and_then(|socket| {
+                let op = socket.polls.pop_front()?;
+                Some((op, &mut socket.polls))
+            }) else {
+                return;
+            };
             let What::Poll { interest, .. } = op.what else {
                 continue;
             };
             match ready & (interest | EPOLLERR | EPOLLHUP) {
-                0 => {
-                    if let Some(socket) = self.op_socket(token) {
-                        socket.polls.push_back(op);
-                    }
-                }
+                0 => polls.push_back(op),
                 told => self.finish(which.queue, op, Outcome::new(which.key, Ok(told as usize))),
             }
         }

@@ -193,6 +193,7 @@ impl Driver {
             polls: Default::default(),
             unheard: Default::default(),
             connecting: None,
+            paused: false,
             fed_by: None,
             error: None,
         };
