@@ -270,3 +270,57 @@ fn what_operations_that_bring_many_bring_is_held_back_until_it_is_taken() {
         accepted += all.iter().filter(|one| one.more).count();
     }
 }
+
+#[test]
+fn what_is_under_way_ends_when_a_shard_is_gone() {
+    let config = stack::Config {
+        pool_blocks: 1024,
+        ..stack::Config::default()
+    };
+    let options = engine::ShardOptions::default();
+    let made = engine::Shard::with_sockets(config, 1, engine::Limits::default(), options);
+    let (mut shard, sockets) = made.unwrap();
+    shard.begin();
+    let queue = sockets.completion_queue(16, 1).unwrap();
+    queue
+        .submit(Op::listen("127.0.0.1:7".parse().unwrap(), 8, 0))
+        .unwrap();
+    while shard.turn() {}
+    let listener = next(&queue).socket.unwrap();
+    let ops = [
+        Op::accept(listener, 0).token(1),
+        Op::timeout(Duration::MAX)
+            .token(2)
+            .then(Op::close(listener).token(3)),
+    ];
+    queue.submit_all(&mut Vec::from(ops)).unwrap();
+    while shard.turn() {}
+    // It has not seen this one.
+    queue.submit(Op::close(listener).token(4)).unwrap();
+    drop(shard);
+    let mut over = [(); 4].map(|()| next(&queue));
+    over.sort_by_key(|over| over.token);
+    assert_eq!(over.each_ref().map(|over| over.token), [1, 2, 3, 4]);
+    assert!(over.iter().all(|over| over.result.is_err()));
+    assert!(queue.wait(&mut Vec::new(), 1, LONG).is_err());
+}
+
+#[test]
+fn a_file_that_is_being_read_ends_with_its_host() {
+    let len = 1 << 20;
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &vec![3; len]).unwrap();
+    let mut bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let (near, far) = connection(&client, &server);
+    let op = Op::send_file(far, file.into(), 0, len as u64);
+    server.submit(op.token(1).then(Op::close(far).token(2))).unwrap();
+    // Nobody reads on: the first part has come, and the next is asked for.
+    let first = done(&client, Op::receive_all(near, vec![0; 256 * 1024]));
+    assert_eq!(ok(&first), 256 * 1024);
+    bench.stop_b();
+    let over = [next(&server), next(&server)];
+    assert_eq!(over.each_ref().map(|over| over.token), [1, 2]);
+    assert_eq!(ok(&over[0]), 256 * 1024, "as much as was sent");
+    assert!(over[1].result.is_err());
+}

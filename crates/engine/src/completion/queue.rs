@@ -161,9 +161,15 @@ impl QueueShared {
         }
     }
 
-    /// The host is gone, or about to: nothing is taken any more.
+    /// The host is gone, or about to: nothing is taken any more, and what nobody will look at is over.
     pub(crate) fn fail_stopped(&self) {
-        self.state().stopped = true;
+        let mut state = self.state();
+        state.stopped = true;
+        for passed in std::mem::take(&mut state.submitted) {
+            let (Passed::Op(op) | Passed::File(_, op)) = passed;
+            state.end_stopped(op);
+        }
+        drop(state);
         self.arrived.iter().for_each(Condvar::notify_all);
     }
 }
@@ -380,11 +386,36 @@ fn read_on(shared: &QueueShared, reads: Vec<(u64, Op)>) {
         if let What::SendFile { part, .. } = &mut op.what {
             FilePart::read(part);
         }
-        shared.state().submitted.push(Passed::File(socket, op));
+        let mut state = shared.state();
+        if state.stopped {
+            state.end_stopped(op);
+        } else {
+            state.submitted.push(Passed::File(socket, op));
+        }
     }
 }
 
 impl QueueState {
+    /// An operation will not be carried out any more, nor what is linked to it.
+    fn end_stopped(&mut self, mut op: Op) {
+        let links = op.take_links();
+        for mut op in std::iter::once(op).chain(links) {
+            let result = match op.part_done() {
+                0 => Err(stopped()),
+                n => Ok(n),
+            };
+            self.done.push_back(Done::Completion(Completion {
+                token: op.token,
+                key: 0,
+                result,
+                buffer: op.take_buffer(),
+                socket: op.about(),
+                address: None,
+                more: false,
+            }));
+        }
+    }
+
     fn pop(&mut self, into: &mut Vec<Completion>, most: usize) -> (usize, Vec<(u64, Op)>) {
         let (mut n, mut reads) = (0, Vec::new());
         while n < most {

@@ -296,7 +296,6 @@ impl App for Driver {
             .iter()
             .map(|(key, entry)| (token_of(key), matches!(entry, Entry::Listener(_))))
             .partition(|&(_, listener)| listener);
-        let mut queues = Vec::new();
         for (token, _) in listeners.into_iter().chain(others) {
             match self.entries.get(key_of(token)) {
                 Some(Entry::Tcp(entry)) => entry.shared().stop(),
@@ -306,14 +305,11 @@ impl App for Driver {
                     self.stop_op_socket(cx, token);
                     continue;
                 }
-                Some(Entry::Queue(_)) => queues.push(token),
-                None => {}
+                Some(Entry::Queue(_)) | None => {}
             }
             self.look(cx, token, Ready::NONE);
         }
-        for token in queues {
-            self.stop_queue(token);
-        }
+        self.stop_queues();
     }
 
     fn is_drained(&self) -> bool {
@@ -323,6 +319,7 @@ impl App for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.end_ops();
         for (_, entry) in self.entries.iter() {
             match entry {
                 Entry::Tcp(entry) => entry.shared().fail_stopped(),

@@ -452,21 +452,40 @@ impl Driver {
         }
     }
 
-    /// As [`Driver::stop_op_socket`], for a queue whose sockets are closed.
-    pub(super) fn stop_queue(&mut self, token: u64) {
-        let mut kept = BTreeMap::new();
-        for (at, (queue, op)) in std::mem::take(&mut self.desk.timeouts) {
-            if queue == token {
-                self.give_up(queue, 0, op, stopped());
-            } else {
-                kept.insert(at, (queue, op));
+    /// Ends what is under way without a socket, and hands over what all queues hold: nothing is taken any more.
+    pub(super) fn stop_queues(&mut self) {
+        for (_, (queue, op)) in std::mem::take(&mut self.desk.timeouts) {
+            self.give_up(queue, 0, op, stopped());
+        }
+        for (queue, op) in std::mem::take(&mut self.desk.work) {
+            self.give_up(queue, 0, op, stopped());
+        }
+        for token in self.tokens(|entry| matches!(entry, Entry::Queue(_))) {
+            if let Some(entry) = self.queue(token) {
+                entry.shared.hand_over(&mut entry.done, &mut entry.reads);
+                entry.shared.fail_stopped();
             }
         }
-        self.desk.timeouts = kept;
-        if let Some(entry) = self.queue(token) {
-            entry.shared.hand_over(&mut entry.done, &mut entry.reads);
-            entry.shared.fail_stopped();
+    }
+
+    /// The shard is gone, with or without an end in order: so is what is under way.
+    pub(super) fn end_ops(&mut self) {
+        for token in self.tokens(|entry| matches!(entry, Entry::Op(_))) {
+            let Some(socket) = self.op_socket(token) else {
+                continue;
+            };
+            let (queue, key, ops) = (socket.queue, socket.key, socket.take_ops());
+            for op in ops {
+                self.give_up(queue, key, op, stopped());
+            }
         }
+        self.stop_queues();
+    }
+
+    /// Visits all there is in the table: only for the end.
+    fn tokens(&self, which: impl Fn(&Entry) -> bool) -> Vec<u64> {
+        let entries = self.entries.iter().filter(|(_, entry)| which(entry));
+        entries.map(|(key, _)| token_of(key)).collect()
     }
 
     /// The error of a call on a socket.
