@@ -324,3 +324,39 @@ fn a_file_that_is_being_read_ends_with_its_host() {
     assert_eq!(ok(&over[0]), 256 * 1024, "as much as was sent");
     assert!(over[1].result.is_err());
 }
+
+#[test]
+fn buffers_without_room_are_refused() {
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let (near, far) = connection(&client, &server);
+    done(&client, Op::send(near, b"data".to_vec()));
+    let none = BufferGroup::new(2, 0);
+    let refused = done(&server, Op::receive_multishot(far, &none));
+    assert_eq!((errno(&refused), refused.more), (Errno::INVAL, false));
+    let got = done(&server, Op::receive_in(far, &BufferGroup::new(1, 1)));
+    assert_eq!(got.bytes(), b"d");
+}
+
+#[test]
+fn a_worker_that_may_not_go_on_is_not_woken_in_the_place_of_who_may() {
+    let bench = Bench::new();
+    let queue = bench.a.completion_queue(64, 1).unwrap();
+    std::thread::scope(|scope| {
+        let mut busy = queue.worker();
+        queue.post(0, 0, 0).unwrap();
+        assert_eq!(busy.wait(&mut Vec::new(), 1, LONG).unwrap(), 1);
+        // It sleeps until `busy` has nothing in hand.
+        let worker = scope.spawn(|| queue.worker().wait(&mut Vec::new(), 1, LONG).unwrap());
+        for n in 0..32 {
+            // Somebody who is no worker takes whatever comes.
+            let other = scope.spawn(|| next(&queue).token);
+            std::thread::yield_now();
+            queue.post(n, 0, 0).unwrap();
+            assert_eq!(other.join().unwrap(), n);
+        }
+        queue.post(99, 0, 0).unwrap();
+        drop(busy);
+        assert_eq!(worker.join().unwrap(), 1);
+    });
+}

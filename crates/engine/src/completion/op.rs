@@ -313,7 +313,8 @@ impl Op {
         op
     }
 
-    /// Receives into a buffer of a group, taken when there is something. ENOBUFS when none is left.
+    /// Receives into a buffer of a group, taken when there is something. ENOBUFS when none is left, EINVAL when they have no room for
+    /// a byte.
     pub fn receive_in(socket: Handle, group: &BufferGroup) -> Self {
         Self::new(What::Receive {
             socket,

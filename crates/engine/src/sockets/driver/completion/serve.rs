@@ -556,7 +556,12 @@ fn receive(
             if !cx.host.ready(which.id).intersects(RECEIVABLE) {
                 return Ok(None);
             }
-            (Some(group.take().ok_or(Errno::NOBUFS)?), None)
+            let lent = group.take().ok_or(Errno::NOBUFS)?;
+            if lent.is_empty() {
+                // What it would bring looks like the end of the stream.
+                return Err(Errno::INVAL.into());
+            }
+            (Some(lent), None)
         }
     };
     let bytes: &mut [u8] = match (&mut lent, asked) {
