@@ -4,6 +4,10 @@
 
 use core::ops::{BitAnd, BitOr, BitOrAssign};
 
+use base::epoll::{
+    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM, EPOLLWRNORM,
+};
+
 /// Which table a socket lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum SocketKind {
@@ -97,6 +101,22 @@ impl Ready {
     #[inline]
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// The same in the bits of epoll, as Linux's tcp_poll and datagram_poll tell them.
+    pub fn epoll(self) -> u32 {
+        let bits = [
+            (Self::READABLE, EPOLLIN | EPOLLRDNORM),
+            (Self::WRITABLE, EPOLLOUT | EPOLLWRNORM),
+            (Self::READ_CLOSED, EPOLLRDHUP),
+            (Self::HUP, EPOLLHUP),
+            // Linux's SHUTDOWN_MASK: both ends are on their way, whatever becomes of them.
+            (Self::READ_CLOSED | Self::WRITE_CLOSED, EPOLLHUP),
+            (Self::ERROR, EPOLLERR),
+            (Self::PRIORITY, EPOLLPRI),
+        ];
+        let told = bits.iter().filter(|(what, _)| self.contains(*what));
+        told.fold(0, |all, (_, bits)| all | bits)
     }
 
     /// Whether no bit is set.

@@ -46,21 +46,7 @@ pub(super) fn level<W: World>(world: &mut W, fd: i32) -> Option<u32> {
     if ready.contains(Ready::PRIORITY) {
         ready = super::urgent::readiness(world, fd, id, ready);
     }
-    let mut bits = if told { EPOLLERR } else { 0 };
-    for (what, bit) in [
-        (Ready::READABLE, READ),
-        (Ready::WRITABLE, WRITE),
-        (Ready::READ_CLOSED, EPOLLRDHUP),
-        (Ready::HUP, EPOLLHUP),
-        // Linux's SHUTDOWN_MASK: both ends are on their way, whatever becomes of them.
-        (Ready::READ_CLOSED | Ready::WRITE_CLOSED, EPOLLHUP),
-        (Ready::ERROR, EPOLLERR),
-        (Ready::PRIORITY, EPOLLPRI),
-    ] {
-        if ready.contains(what) {
-            bits |= bit;
-        }
-    }
+    let mut bits = ready.epoll() | if told { EPOLLERR } else { 0 };
     if datagram {
         bits |= EPOLLWRBAND | shut;
         let selects = world.table().get(fd).is_ok_and(|s| s.network.select_errors);

@@ -3,9 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use base::epoll::{
-    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM, EPOLLWRNORM,
-};
+use base::epoll::{EPOLLERR, EPOLLHUP};
 use rustix::io::Errno;
 use stack::{Ready, Shutdown, SocketError, SpliceError};
 
@@ -500,7 +498,7 @@ impl Driver {
             return;
         }
         let which = socket.which(token);
-        let ready = bits(cx.host.watch_ready(which.id));
+        let ready = cx.host.watch_ready(which.id).epoll();
         for _ in 0..socket.polls.len() {
             let socket = self.op_socket(token);
             let Some((op, polls)) = socket.and_then(|socket| {
@@ -518,25 +516,6 @@ impl Driver {
             }
         }
     }
-}
-
-/// Readiness in the bits of epoll.
-fn bits(ready: Ready) -> u32 {
-    let shut = Ready::READ_CLOSED | Ready::WRITE_CLOSED;
-    [
-        (ready.contains(Ready::READABLE), EPOLLIN | EPOLLRDNORM),
-        (ready.contains(Ready::WRITABLE), EPOLLOUT | EPOLLWRNORM),
-        (
-            ready.contains(Ready::READ_CLOSED),
-            EPOLLRDHUP | EPOLLIN | EPOLLRDNORM,
-        ),
-        (ready.contains(Ready::HUP) || ready.contains(shut), EPOLLHUP),
-        (ready.contains(Ready::ERROR), EPOLLERR),
-        (ready.contains(Ready::PRIORITY), EPOLLPRI),
-    ]
-    .into_iter()
-    .filter_map(|(set, bits)| set.then_some(bits))
-    .fold(0, |all, bits| all | bits)
 }
 
 /// One attempt to receive; `None` when there is nothing yet.
