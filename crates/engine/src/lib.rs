@@ -29,8 +29,9 @@ pub use reply::Reply;
 pub use shard::{Bed, BusyPoll, Shard, ShardError, ShardOptions, random_seed};
 pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use sockets::{
-    Bell, Driver, Ecn, Limits, Notice, Opening, RecvMeta, Selector, Sockets, TcpListenerSocket,
-    TcpSocket, Transmit, UdpHandle, Via, WatchedSocket, answered, deadline, io_error,
+    Bell, Driver, Ecn, Limits, Notice, Opening, RecvMeta, Selector, Sockets, Splice,
+    TcpListenerSocket, TcpSocket, Transmit, UdpHandle, Via, WatchedSocket, answered, deadline,
+    io_error,
 };
 pub use thread::{ShardHandle, ShardThread};
 

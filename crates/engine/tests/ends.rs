@@ -85,7 +85,7 @@ fn a_chain_may_be_long() {
 fn words_may_be_used_more_than_once() {
     let bench = Bench::new();
     let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
+    let (_near, far) = connection(&client, &server);
     let long = |token| Op::timeout(Duration::from_secs(3600)).token(token);
     let cancel = || done(&server, Op::cancel_token(0).token(9));
     // A socket's operation under the same word ends, and a timeout.
@@ -93,14 +93,16 @@ fn words_may_be_used_more_than_once() {
     server.submit(Op::receive(far, vec![0; 4])).unwrap();
     assert_eq!(done(&server, Op::timeout(Duration::ZERO)).token, 0);
     server.submit(Op::close(far).token(5)).unwrap();
-    assert_eq!([next(&server), next(&server)].map(|over| over.token), [0, 5]);
+    assert_eq!(
+        [next(&server), next(&server)].map(|over| over.token),
+        [0, 5]
+    );
     // The first is still there, and the latest of two is cancelled first.
     server.submit(Op::timeout(Duration::MAX)).unwrap();
     for _ in 0..2 {
         assert_eq!((errno(&cancel()), ok(&next(&server))), (Errno::CANCELED, 1));
     }
     assert_eq!(errno(&cancel()), Errno::NOENT);
-    drop(near);
 }
 
 #[test]
@@ -108,7 +110,11 @@ fn what_was_done_of_an_operation_that_was_cut_short_is_told() {
     let bench = Bench::new();
     let (client, server) = bench.queues(16);
     let (near, far) = connection(&client, &server);
-    let half = |then: Op| Op::receive_all(far, vec![0; 6]).token(1).then(then.token(2));
+    let half = |then: Op| {
+        Op::receive_all(far, vec![0; 6])
+            .token(1)
+            .then(then.token(2))
+    };
     server.submit(half(Op::timeout(Duration::ZERO))).unwrap();
     done(&client, Op::send(near, b"abc".to_vec()));
     fence(&client, &server);
@@ -150,7 +156,10 @@ fn a_splice_goes_on_behind_a_file() {
     reading
         .submit(Op::receive_all(taker, vec![0; len + 6]))
         .unwrap();
-    assert_eq!([next(&server), next(&server)].map(|over| over.token), [1, 2]);
+    assert_eq!(
+        [next(&server), next(&server)].map(|over| over.token),
+        [1, 2]
+    );
     assert_eq!(&next(&reading).bytes()[len..], b"behind");
 }
 
@@ -170,7 +179,10 @@ fn a_splice_to_one_that_is_gone_leaves_what_was_not_moved() {
     let over = next(&server);
     assert_eq!((over.token, ok(&over)), (1, 5), "as far as it came");
     done(&client, Op::send(near, b"left".to_vec()));
-    assert_eq!(errno(&done(&server, Op::splice(far, giver, 1))), Errno::PIPE);
+    assert_eq!(
+        errno(&done(&server, Op::splice(far, giver, 1))),
+        Errno::PIPE
+    );
     assert_eq!(done(&server, Op::receive(far, vec![0; 9])).bytes(), b"left");
     // To itself.
     assert_eq!(errno(&done(&server, Op::splice(far, far, 1))), Errno::INVAL);
@@ -314,7 +326,9 @@ fn a_file_that_is_being_read_ends_with_its_host() {
     let (client, server) = bench.queues(16);
     let (near, far) = connection(&client, &server);
     let op = Op::send_file(far, file.into(), 0, len as u64);
-    server.submit(op.token(1).then(Op::close(far).token(2))).unwrap();
+    server
+        .submit(op.token(1).then(Op::close(far).token(2)))
+        .unwrap();
     // Nobody reads on: the first part has come, and the next is asked for.
     let first = done(&client, Op::receive_all(near, vec![0; 256 * 1024]));
     assert_eq!(ok(&first), 256 * 1024);

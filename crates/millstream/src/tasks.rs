@@ -220,6 +220,10 @@ macro_rules! stream_calls {
                 &self.socket
             }
 
+            fn shared(&self) -> &std::sync::Arc<engine::TcpSocket> {
+                &self.socket
+            }
+
             /// Connects the default host ([`Host::make_default`]) to `addr`: to the first address that can be connected to.
             ///
             /// # Errors

@@ -53,7 +53,6 @@ impl TcpStream {
         }
     }
 
-    #[cfg(any(feature = "futures", feature = "tokio"))]
     pub(crate) fn shared(&self) -> &Arc<TcpSocket> {
         &self.stream.socket
     }
@@ -283,6 +282,43 @@ macro_rules! stream_options {
 pub(crate) use stream_options;
 
 stream_options!(TcpStream, socket);
+
+/// Splicing, which `TcpStream` has here and with tokio.
+macro_rules! stream_splices {
+    ($stream:ty, $shared:ident) => {
+        impl $stream {
+            /// Has the host move what comes in here to `to`: references to packet memory, not bytes. Block or await until the stream
+            /// has ended; both connections stay open as long, and nothing can be read here. Dropping the [`Splice`] ends it, and
+            /// what was not moved is there to be read.
+            ///
+            /// What `to` has no room for stays here, and the peer's window closes. The end of the stream shuts `to` for writing; an
+            /// error of this connection resets `to`. Who writes to `to` meanwhile writes in between. What the host had handed
+            /// over before (512 KiB at most) goes first, and is copied; ports that do not segment have each frame's payload
+            /// copied once behind its headers, as always.
+            ///
+            /// # Errors
+            /// `CrossesDevices` for connections of different shards or hosts: copy instead. `ResourceBusy` while another splice
+            /// reads here or writes there, `InvalidInput` for a connection with itself, `NotConnected`, `BrokenPipe` when `to`
+            /// is shut. The [`Splice`] gives the error of this connection, or of `to`.
+            pub fn splice(&self, to: &Self) -> io::Result<engine::Splice> {
+                self.$shared().splice(to.$shared(), None)
+            }
+
+            /// As `splice`, and sends the same bytes on `copy`, which shares their memory: the slower of both sets the pace, and what
+            /// ends one ends the splice.
+            ///
+            /// # Errors
+            /// As `splice`.
+            pub fn tee(&self, to: &Self, copy: &Self) -> io::Result<engine::Splice> {
+                self.$shared().splice(to.$shared(), Some(copy.$shared()))
+            }
+        }
+    };
+}
+#[cfg(any(feature = "futures", feature = "tokio"))]
+pub(crate) use stream_splices;
+
+stream_splices!(TcpStream, shared);
 
 impl TcpStream {
     /// What TCP knows of the connection (TCP_INFO). Waits for the shard's next turn.

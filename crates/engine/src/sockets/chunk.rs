@@ -166,6 +166,18 @@ impl ByteQueue {
         });
     }
 
+    /// The same bytes again.
+    pub(crate) fn copy(&self) -> Self {
+        let copies = self.chunks.iter().map(|chunk| Chunk {
+            buffer: chunk.bytes().to_vec(),
+            start: 0,
+            end: chunk.len(),
+        });
+        Self {
+            chunks: copies.collect(),
+        }
+    }
+
     /// Moves everything from `other` to the end.
     pub(crate) fn append(&mut self, other: &mut ByteQueue) {
         if self.chunks.is_empty() {

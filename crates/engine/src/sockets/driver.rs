@@ -8,6 +8,7 @@
 
 mod completion;
 mod listener;
+mod splice;
 mod tcp;
 mod udp;
 
@@ -25,7 +26,7 @@ use crate::mailbox::Mailbox;
 use crate::shard::Message;
 use completion::{Desk, OpSocket, QueueEntry};
 use listener::{Found, ListenerEntry, Unclaimed};
-use tcp::TcpEntry;
+use tcp::{Splices, TcpEntry};
 use udp::UdpEntry;
 
 /// How soon to try again what no event will tell of.
@@ -137,8 +138,13 @@ impl Driver {
             scratch: &mut self.scratch,
         };
         let mut found = Found::default();
+        let mut splices = Splices::default();
         let fate = match self.entries.get_mut(key) {
-            Some(Entry::Tcp(entry)) => entry.look(cx, tools, ready),
+            Some(Entry::Tcp(entry)) => {
+                let fate = entry.look(cx, tools, ready);
+                splices = entry.splices();
+                fate
+            }
             Some(Entry::Udp(entry)) => entry.look(cx, tools, ready),
             Some(Entry::Listener(entry)) => entry.look(cx, &mut found),
             Some(Entry::Queue(_)) => return self.look_at_queue(cx, token),
@@ -149,9 +155,10 @@ impl Driver {
             self.stalled.push(token);
         }
         if fate == Fate::Gone
-            && let Some(Entry::Tcp(_)) = self.entries.remove(key)
+            && let Some(Entry::Tcp(entry)) = self.entries.remove(key)
         {
             self.connections -= 1;
+            self.end_spliced(cx, token, entry);
         }
         if !found.accepted.is_empty() {
             self.adopt(cx, key, found.accepted);
@@ -159,6 +166,7 @@ impl Driver {
         if let Some((heir, unclaimed)) = found.left {
             self.bequeath(cx, heir, unclaimed);
         }
+        self.serve_splices(cx, token, splices);
     }
 
     /// Hands connections that were accepted, and nobody asked for before their listener was closed, to others that share its address.

@@ -22,6 +22,7 @@ use stack::{SocketError, TcpInfo, TcpOptions};
 
 use super::chunk::{ByteQueue, SMALL, gather};
 use super::error::{io_error, stopped};
+use super::splice::SpliceOrder;
 use super::waiters::{Waiters, block, block_until, park, poll_until};
 use super::watch::{Raised, Watches};
 use super::{Door, TOKEN_NONE};
@@ -91,6 +92,12 @@ pub(crate) struct TcpState {
     pub(crate) info_wanted: Vec<Sender<TcpInfo>>,
     pub(crate) closed: Option<Close>,
 
+    /// A splice that the shard has not seen yet.
+    pub(crate) splice: Option<Box<SpliceOrder>>,
+    /// A splice reads here, or writes here.
+    pub(crate) spliced: bool,
+    pub(crate) fed: bool,
+
     pub(crate) readers: Waiters,
     pub(crate) writers: Waiters,
     pub(crate) watches: Watches,
@@ -157,6 +164,9 @@ impl TcpShared {
                 quick_ack_changed: false,
                 info_wanted: Vec::new(),
                 closed: None,
+                splice: None,
+                spliced: false,
+                fed: false,
                 readers: Waiters::default(),
                 writers: Waiters::default(),
                 watches: Watches::default(),
@@ -200,6 +210,23 @@ impl TcpShared {
         raised.tell();
     }
 
+    /// A splice has moved on `n` bytes that were handed over before it began.
+    pub(crate) fn read_by_splice(&self, n: usize) {
+        let mut state = self.state();
+        state.rx_len = state.rx_len.saturating_sub(n);
+    }
+
+    /// The end of what was spliced here: nothing is written behind it.
+    pub(crate) fn end_writing(&self) {
+        let mut state = self.state();
+        state.write_shut = true;
+        let writers = state.writers.take();
+        let raised = state.watches.raise(0);
+        drop(state);
+        writers.wake(&self.writable);
+        raised.tell();
+    }
+
     /// The connection is over and the shard lets go of it: whoever waits learns it.
     pub(crate) fn fail(&self, error: Option<SocketError>) {
         let mut state = self.state();
@@ -212,10 +239,14 @@ impl TcpShared {
         state.tx.clear(&self.door.chunks);
         state.tx_len = 0;
         let unanswered = std::mem::take(&mut state.info_wanted);
+        let splice = state.splice.take();
         let (readers, writers) = (state.readers.take(), state.writers.take());
         let raised = state.watches.raise(0);
         drop(state);
         drop(unanswered);
+        if let Some(splice) = splice {
+            splice.refuse();
+        }
         readers.wake(&self.readable);
         writers.wake(&self.writable);
         raised.tell();

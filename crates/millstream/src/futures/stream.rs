@@ -15,7 +15,7 @@ use stack::{Keepalive, TcpOptions};
 use super::{addresses, attempt};
 use crate::Host;
 use crate::tasks::{end_writing, stream_calls};
-use crate::tcp::stream_options;
+use crate::tcp::{stream_options, stream_splices};
 
 /// A TCP connection for tasks of any runtime. The last clone that is dropped closes it.
 ///
@@ -61,6 +61,7 @@ impl TcpStream {
 
 stream_calls!(TcpStream);
 stream_options!(TcpStream, socket);
+stream_splices!(TcpStream, shared);
 
 /// The same connection; clones of the one with std's face go on beside it.
 impl From<crate::TcpStream> for TcpStream {

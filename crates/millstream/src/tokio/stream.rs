@@ -19,7 +19,7 @@ use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use super::{addresses, attempt, fill};
 use crate::Host;
 use crate::tasks::{end_writing, stream_calls};
-use crate::tcp::stream_options;
+use crate::tcp::{stream_options, stream_splices};
 
 /// Bytes read at once into a buffer that is not initialised.
 const READ_MAX: usize = 64 * 1024;
@@ -195,6 +195,7 @@ impl TcpStream {
 stream_calls!(TcpStream);
 readiness!(TcpStream);
 stream_options!(TcpStream, socket);
+stream_splices!(TcpStream, shared);
 
 impl AsRef<TcpStream> for TcpStream {
     fn as_ref(&self) -> &TcpStream {

@@ -44,6 +44,7 @@ impl Host {
         if most == 0 {
             return Ok(0);
         }
-        self.tcp.splice(&mut self.core, from, (to, Some(copy)), most)
+        self.tcp
+            .splice(&mut self.core, from, (to, Some(copy)), most)
     }
 }

@@ -102,9 +102,9 @@ pub(crate) use memory::Memory;
 pub use memory::TcpMemory;
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
-pub use splice::SpliceError;
 pub(crate) use rows::Table;
 pub use rows::{ListenerInfo, TcpTables};
+pub use splice::SpliceError;
 pub use tunables::{SettingError, TcpTunables};
 pub use write::Write;
 

@@ -57,9 +57,7 @@ impl Tcp {
             })?;
         }
         self.move_bytes(core, source, (to, copy), n)?;
-        core.stats
-            .counts
-            .add_n(Count::TcpSplicedBytes, n as u64);
+        core.stats.counts.add_n(Count::TcpSplicedBytes, n as u64);
         self.after_read(core, from);
         for taker in core::iter::once(to).chain(copy) {
             self.start_deferred(core, taker);

@@ -65,7 +65,10 @@ fn bytes_move_without_memory_of_their_own() {
     let held = rig.host.pool().in_use();
     let memory = rig.host.tcp_memory().bytes;
     assert_eq!(splice(&mut rig, from.1.socket, to.1.socket), Ok(data.len()));
-    assert_eq!((rig.host.pool().in_use(), rig.host.tcp_memory().bytes), (held, memory));
+    assert_eq!(
+        (rig.host.pool().in_use(), rig.host.tcp_memory().bytes),
+        (held, memory)
+    );
     assert_eq!(sent_to(&mut rig, to.0), data);
     assert_eq!(rig.host.stats().counts.get(Count::TcpSplicedBytes), 5840);
     let nothing = SpliceError::From(SocketError::WouldBlock);
@@ -143,7 +146,11 @@ fn what_there_is_no_room_for_closes_the_window() {
                 rig.send(to.1.peer, to.1.host + acked, ACK, &[]);
             }
         }
-        if rig.events.iter().any(|event| event.ready.contains(Ready::WRITABLE)) {
+        if rig
+            .events
+            .iter()
+            .any(|event| event.ready.contains(Ready::WRITABLE))
+        {
             rig.events.clear();
             let _ = splice(&mut rig, from.1.socket, to.1.socket);
         }
@@ -176,7 +183,10 @@ fn ends_and_errors_are_told_and_nothing_is_lost() {
     rig.send(b.1.peer + 4, b.1.host + 1, RST | ACK, &[]);
     assert_eq!(splice(&mut rig, b.1.socket, to), Ok(4));
     let reset = SocketError::ConnectionReset;
-    assert_eq!(splice(&mut rig, b.1.socket, to), Err(SpliceError::From(reset)));
+    assert_eq!(
+        splice(&mut rig, b.1.socket, to),
+        Err(SpliceError::From(reset))
+    );
     rig.peer_port = c.0;
     rig.send(c.1.peer, c.1.host, RST | ACK, &[]);
     assert_eq!(splice(&mut rig, from, to), Err(SpliceError::To(reset)));

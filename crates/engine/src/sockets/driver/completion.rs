@@ -224,7 +224,10 @@ impl Driver {
         let mut state = entry.shared.state();
         std::mem::swap(&mut submitted, &mut state.submitted);
         let closed = state.closed;
-        entry.room = entry.shared.room(&mut state).saturating_sub(entry.done.len());
+        entry.room = entry
+            .shared
+            .room(&mut state)
+            .saturating_sub(entry.done.len());
         drop(state);
         let paused = std::mem::take(&mut entry.paused);
         if closed {
@@ -277,7 +280,8 @@ impl Driver {
             self.finish(queue, op, Outcome::new(0, Ok(0)));
             self.run_work(cx);
         }
-        let mut dirty = std::mem::replace(&mut self.desk.dirty, std::mem::take(&mut self.desk.spare));
+        let mut dirty =
+            std::mem::replace(&mut self.desk.dirty, std::mem::take(&mut self.desk.spare));
         for token in dirty.drain(..) {
             if let Some(entry) = self.queue(token) {
                 entry.dirty = false;

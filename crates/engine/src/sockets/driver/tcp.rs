@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base::epoll::RAISED_IN;
 use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
 
+use super::splice::Job;
 use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::Door;
@@ -27,6 +28,11 @@ pub(super) struct TcpEntry {
     write_shut: bool,
     /// Its send buffer was made larger because the application has gone.
     closing: bool,
+    /// It is spliced to others; just now.
+    pub(super) splice: Option<Box<Job>>,
+    begun: bool,
+    /// The connection that is spliced to this one.
+    pub(super) fed_by: Option<u64>,
     /// The stack says the connection is over, and why; what it still holds is being received.
     over: Option<Option<SocketError>>,
 }
@@ -39,6 +45,14 @@ struct Orders {
     read_shut: bool,
     closed: Option<Close>,
     room: usize,
+}
+
+/// The splices of a connection.
+#[derive(Default)]
+pub(super) struct Splices {
+    pub(super) begun: bool,
+    pub(super) out: bool,
+    pub(super) fed_by: Option<u64>,
 }
 
 /// What a round of receiving brought.
@@ -118,6 +132,9 @@ impl TcpEntry {
             read_shut: false,
             write_shut: false,
             closing: false,
+            splice: None,
+            begun: false,
+            fed_by: None,
             over: None,
         }
     }
@@ -128,6 +145,58 @@ impl TcpEntry {
 
     pub(super) fn shared(&self) -> &Arc<TcpShared> {
         &self.shared
+    }
+
+    /// What splices there are to be served after a look.
+    pub(super) fn splices(&mut self) -> Splices {
+        Splices {
+            begun: std::mem::take(&mut self.begun),
+            out: self.splice.is_some(),
+            fed_by: self.fed_by,
+        }
+    }
+
+    /// Whether bytes may be spliced to it, as far as is known here.
+    pub(super) fn takes(&self) -> bool {
+        self.open && self.over.is_none() && !self.write_shut && !self.shared.state().write_shut
+    }
+
+    /// Whether what the application wrote is with the stack.
+    pub(super) fn is_written(&self) -> bool {
+        self.tx.is_empty()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.state().closed.is_some()
+    }
+
+    /// Why the connection is over, if it is.
+    pub(super) fn over(&self) -> Option<SocketError> {
+        self.over.flatten()
+    }
+
+    /// The connection is over, which the stack has told of already.
+    pub(super) fn fail(&mut self, error: SocketError) {
+        self.over = self.over.or(Some(Some(error)));
+        self.rx_ready = true;
+    }
+
+    /// It is spliced to nobody any more: what was not moved is the reader's.
+    pub(super) fn end_splice(&mut self, ahead: &mut ByteQueue, error: Option<SocketError>) {
+        let mut state = self.shared.state();
+        state.spliced = false;
+        state.rx.append(ahead);
+        let readers = (!state.rx.is_empty()).then(|| state.readers.take());
+        let raised = state.watches.raise_if(readers.is_some(), RAISED_IN);
+        drop(state);
+        if let Some(readers) = readers {
+            readers.wake(&self.shared.readable);
+        }
+        raised.tell();
+        self.rx_ready = true;
+        if let Some(error) = error {
+            self.fail(error);
+        }
     }
 
     /// Moves what can be moved.
@@ -155,14 +224,14 @@ impl TcpEntry {
         if let Some(close) = orders.closed {
             return self.close(cx, tools, &orders, close);
         }
-        if self.rx_ready {
+        if self.rx_ready && self.splice.is_none() {
             self.receive(cx, tools, orders.room);
         }
         if ready.intersects(Ready::HUP | Ready::ERROR) && self.over.is_none() {
             self.look_for_the_end(cx, ready);
         }
         match self.over {
-            Some(error) if !self.rx_ready => {
+            Some(error) if !self.rx_ready && self.splice.is_none() => {
                 let _ = cx.host.close(cx.now, self.id);
                 self.shared.fail(error);
                 Fate::Gone
@@ -211,6 +280,10 @@ impl TcpEntry {
     fn take_orders(&mut self, cx: &mut ShardCx<'_>) -> Orders {
         let mut state = self.shared.state();
         self.tx.append(&mut state.tx);
+        if let Some(order) = state.splice.take() {
+            self.splice = Some(Box::new(Job::new(*order, &mut state.rx)));
+            self.begun = true;
+        }
         let options = std::mem::take(&mut state.options_changed).then(|| state.options.clone());
         let quick_ack = std::mem::take(&mut state.quick_ack_changed).then_some(state.quick_ack);
         let orders = Orders {

@@ -100,7 +100,9 @@ impl Driver {
             return Step::Wait(op);
         }
         let received = match receive(cx, which, into, *at) {
-            Ok(Some(received)) if received.n == 0 => self.left_error(which).map_or(Ok(Some(received)), Err),
+            Ok(Some(received)) if received.n == 0 => {
+                self.left_error(which).map_or(Ok(Some(received)), Err)
+            }
             received => received,
         };
         match received {
