@@ -22,8 +22,12 @@ pub struct Op {
     pub(crate) what: What,
     pub(crate) token: u64,
     /// Begun one after the other when this one has succeeded; else cancelled.
-    pub(crate) then: Option<Box<VecDeque<Op>>>,
+    then: Option<Box<Links>>,
 }
+
+/// Operations that are linked behind another.
+#[derive(Debug, Default)]
+struct Links(VecDeque<Op>);
 
 /// Where received bytes go.
 #[derive(Debug)]
@@ -152,7 +156,7 @@ pub(crate) enum What {
 }
 
 impl Op {
-    fn new(what: What) -> Self {
+    pub(crate) fn new(what: What) -> Self {
         Self {
             what,
             token: 0,
@@ -169,37 +173,45 @@ impl Op {
     /// `next` begins when this and what it was linked to before have succeeded; else it is cancelled. Received fewer bytes than asked
     /// for is success, unless an error or a cancellation is the reason.
     pub fn then(mut self, mut next: Op) -> Self {
-        let behind = next.then.take();
-        match (&mut self.then, behind) {
-            (Some(links), behind) => {
-                links.push_back(next);
-                links.extend(behind.into_iter().flat_map(|behind| *behind));
-            }
-            (links, Some(mut behind)) => {
-                behind.push_front(next);
-                *links = Some(behind);
-            }
-            (links, None) => *links = Some(Box::new(VecDeque::from([next]))),
+        let mut behind = next.take_links();
+        let links = &mut self.then.get_or_insert_default().0;
+        if links.is_empty() {
+            behind.push_front(next);
+            *links = behind;
+        } else {
+            links.push_back(next);
+            links.append(&mut behind);
         }
         self
     }
 
     /// How many operations are linked, with this one.
     pub(crate) fn count(&self) -> usize {
-        1 + self.then.as_ref().map_or(0, |links| links.len())
+        1 + self.then.as_ref().map_or(0, |links| links.0.len())
     }
 
     /// What begins behind it, with the rest of the links; it has none left.
     pub(crate) fn take_next(&mut self) -> Option<Op> {
         let mut links = self.then.take()?;
-        let mut next = links.pop_front()?;
-        next.then = Some(links).filter(|links| !links.is_empty());
+        let mut next = links.0.pop_front()?;
+        next.then = Some(links).filter(|links| !links.0.is_empty());
         Some(next)
     }
 
+    /// What takes its place while a part of its file is being read.
+    pub(crate) fn place(&self, id: u64) -> Self {
+        Self::new(What::FileUnderWay(id)).token(self.token)
+    }
+
+    /// As it is, but something else is to be done.
+    pub(crate) fn becomes(mut self, what: What) -> Self {
+        self.what = what;
+        self
+    }
+
     /// All that is linked behind it.
-    pub(crate) fn take_links(&mut self) -> impl Iterator<Item = Op> + use<> {
-        self.then.take().into_iter().flat_map(|links| *links)
+    pub(crate) fn take_links(&mut self) -> VecDeque<Op> {
+        self.then.take().map_or_else(VecDeque::new, |links| links.0)
     }
 
     /// Listens for connections: the completion has the listener and the address it is bound to. `key` is the listener's word.
@@ -295,9 +307,13 @@ impl Op {
     /// Receives what is there, at least one byte unless the stream has ended; of a datagram socket, one datagram, what is beyond the
     /// buffer lost. An empty buffer asks for nothing but to be told when there is something.
     pub fn receive(socket: Handle, buffer: impl Into<Buffer>) -> Self {
+        Self::receiving(socket, Target::Buffer(buffer.into()))
+    }
+
+    fn receiving(socket: Handle, into: Target) -> Self {
         Self::new(What::Receive {
             socket,
-            into: Target::Buffer(buffer.into()),
+            into,
             at: 0,
             fill: false,
             multishot: false,
@@ -316,13 +332,7 @@ impl Op {
     /// Receives into a buffer of a group, taken when there is something. ENOBUFS when none is left, EINVAL when they have no room for
     /// a byte.
     pub fn receive_in(socket: Handle, group: &BufferGroup) -> Self {
-        Self::new(What::Receive {
-            socket,
-            into: Target::Group(group.clone()),
-            at: 0,
-            fill: false,
-            multishot: false,
-        })
+        Self::receiving(socket, Target::Group(group.clone()))
     }
 
     /// Receives again and again, each time into a buffer of a group, until the stream ends (result 0), fails, or no buffer is left

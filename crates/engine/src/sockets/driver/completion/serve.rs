@@ -1,5 +1,6 @@
 //! Bytes and connections for operations that wait.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
@@ -70,7 +71,7 @@ impl Driver {
         &mut self,
         token: u64,
         step: Step,
-        queue: impl Fn(&mut OpSocket) -> &mut std::collections::VecDeque<Op>,
+        queue: impl Fn(&mut OpSocket) -> &mut VecDeque<Op>,
     ) -> bool {
         let (op, again) = match step {
             Step::Over => return true,
@@ -361,11 +362,8 @@ impl Driver {
         }
         self.desk.next += 1;
         part.id = self.desk.next;
-        let place = Op {
-            what: What::FileUnderWay(part.id),
-            token: op.token,
-            then: None,
-        };
+        let id = part.id;
+        let place = op.place(id);
         self.ask_for_file(queue, which.token, op);
         Step::Wait(place)
     }
@@ -452,27 +450,24 @@ impl Driver {
             Some(Target::Group(group)) => Target::Group(group.clone()),
             Some(Target::Buffer(buffer)) => Target::Buffer(std::mem::take(buffer)),
         };
-        let reading = Op {
-            what: What::First {
-                listener: Handle {
-                    token: which.token,
-                    ..socket
-                },
-                socket,
-                into: first,
-                peer,
-                multishot,
+        let what = What::First {
+            listener: Handle {
+                token: which.token,
+                ..socket
             },
-            token: op.token,
-            then: if multishot { None } else { op.then.take() },
+            socket,
+            into: first,
+            peer,
+            multishot,
         };
         if let Some(listener) = self.op_socket(which.token) {
             listener.unheard.insert(token);
         }
-        self.queue_receive(cx, token, reading);
         if multishot {
+            self.queue_receive(cx, token, Op::new(what).token(op.token));
             Step::Again(op)
         } else {
+            self.queue_receive(cx, token, op.becomes(what));
             Step::Over
         }
     }

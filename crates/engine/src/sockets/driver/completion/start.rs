@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
-use base::Key;
+use base::{Instant, Key};
 use rustix::io::Errno;
-use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
+use stack::{Ready, Shutdown, SocketError, SocketId};
 
 use super::super::{Driver, Entry, key_of, tcp};
 use super::{Kind, Named, OpSocket, Outcome, cancelled};
@@ -17,7 +17,17 @@ impl Driver {
     /// Begins an operation.
     pub(super) fn start(&mut self, cx: &mut ShardCx<'_>, queue: u64, mut op: Op) {
         match &mut op.what {
-            What::Listen { .. } => self.listen(cx, queue, op),
+            What::Listen {
+                local,
+                backlog,
+                key,
+                options,
+            } => {
+                let options = options.as_deref().unwrap_or(&self.door.tcp_options);
+                let made = cx.host.tcp_listen(cx.now, *local, *backlog, options);
+                let key = *key;
+                self.made(cx, queue, op, (Kind::Listener, key), made);
+            }
             What::Bind {
                 local,
                 key,
@@ -26,7 +36,16 @@ impl Driver {
                 let (key, bound) = (*key, cx.host.udp_bind(cx.now, *local, options));
                 self.made(cx, queue, op, (Kind::Datagram, key), bound);
             }
-            What::Connect { .. } => self.connect(cx, queue, op),
+            What::Connect {
+                remote,
+                local,
+                key,
+                options,
+            } => {
+                let options = options.as_deref().unwrap_or(&self.door.tcp_options);
+                let (key, opened) = (*key, tcp::open(cx, *remote, *local, options));
+                self.connect(cx, queue, op, key, opened);
+            }
             What::Accept { .. } => self.accept(cx, queue, op),
             What::Receive { socket, .. } | What::First { socket, .. } => {
                 let socket = *socket;
@@ -52,19 +71,9 @@ impl Driver {
             }
             What::Poll { socket, .. } => {
                 let socket = *socket;
-                match self.find(queue, socket) {
-                    Some((token, socket)) => {
-                        socket.polls.push_back(op);
-                        self.serve_polls(cx, token);
-                    }
-                    None => self.give_up(queue, 0, op, Errno::BADF.into()),
-                }
+                self.poll(cx, queue, socket, op);
             }
-            What::Timeout(after) => {
-                let at = cx.now + *after;
-                let order = self.name(queue, op.token, Named::Timeout(at));
-                self.desk.timeouts.insert((at, order), (queue, op));
-            }
+            What::Timeout(after) => self.wait_until(queue, cx.now + *after, op),
             What::Close { socket, reset } => {
                 let (socket, reset) = (*socket, *reset);
                 self.close_op_socket(cx, queue, socket, reset, op);
@@ -74,6 +83,21 @@ impl Driver {
                 self.cancel(cx, queue, (socket, token), op);
             }
             What::FileUnderWay(_) => {}
+        }
+    }
+
+    fn wait_until(&mut self, queue: u64, at: Instant, op: Op) {
+        let order = self.name(queue, op.token, Named::Timeout(at));
+        self.desk.timeouts.insert((at, order), (queue, op));
+    }
+
+    fn poll(&mut self, cx: &mut ShardCx<'_>, queue: u64, handle: Handle, op: Op) {
+        match self.find(queue, handle) {
+            Some((token, socket)) => {
+                socket.polls.push_back(op);
+                self.serve_polls(cx, token);
+            }
+            None => self.give_up(queue, 0, op, Errno::BADF.into()),
         }
     }
 
@@ -100,38 +124,15 @@ impl Driver {
         None
     }
 
-    fn options(&self, given: Option<&TcpOptions>) -> TcpOptions {
-        given.unwrap_or(&self.door.tcp_options).clone()
-    }
-
-    fn listen(&mut self, cx: &mut ShardCx<'_>, queue: u64, op: Op) {
-        let What::Listen {
-            local,
-            backlog,
-            key,
-            options,
-        } = &op.what
-        else {
-            return;
-        };
-        let (key, options) = (*key, self.options(options.as_deref()));
-        let made = cx.host.tcp_listen(cx.now, *local, *backlog, &options);
-        self.made(cx, queue, op, (Kind::Listener, key), made);
-    }
-
-    fn connect(&mut self, cx: &mut ShardCx<'_>, queue: u64, op: Op) {
-        let What::Connect {
-            remote,
-            local,
-            key,
-            options,
-        } = &op.what
-        else {
-            return;
-        };
-        let (key, options) = (*key, self.options(options.as_deref()));
-        let made = tcp::open(cx, *remote, *local, &options)
-            .and_then(|id| self.insert_op(cx, queue, (Kind::Stream, key), id));
+    fn connect(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        queue: u64,
+        op: Op,
+        key: u64,
+        opened: Result<SocketId, SocketError>,
+    ) {
+        let made = opened.and_then(|id| self.insert_op(cx, queue, (Kind::Stream, key), id));
         match made {
             Ok(token) => {
                 let order = self.name(queue, op.token, Named::Connect(token));
