@@ -27,6 +27,8 @@ pub struct Stage {
     own: bool,
     /// The namespace came with a user namespace of its own.
     own_user: bool,
+    /// Which of the example's own flags were given.
+    flags: Vec<String>,
 }
 
 /// Reads the command line and prepares a host on a TAP device. Call it first in `main`: a namespace can only be entered
@@ -35,10 +37,15 @@ pub struct Stage {
 /// # Errors
 /// A command line that cannot be read; no TAP device, or no namespaces, to be had. One line, with a remedy.
 pub fn stage() -> Result<(Stage, Builder), Box<dyn Error>> {
+    stage_with(&[])
+}
+
+fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
     let mut stage = Stage {
         once: false,
         own: true,
         own_user: false,
+        flags: Vec::new(),
     };
     let mut device = "mill0".to_owned();
     let mut arguments = std::env::args().skip(1);
@@ -49,6 +56,7 @@ pub fn stage() -> Result<(Stage, Builder), Box<dyn Error>> {
                 device = arguments.next().ok_or("--tap needs the name of a device")?;
                 stage.own = false;
             }
+            other if flags.contains(&other) => stage.flags.push(argument),
             other => {
                 return Err(format!(
                     "'{other}' is not an argument: there are --once and --tap NAME"
@@ -93,8 +101,16 @@ pub fn run(example: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
 
 /// Runs an example on tokio, with its host as the default one: `bind` and `connect` are on that.
 pub fn run_async(serve: impl AsyncFnOnce(Stage) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    run_async_with(&[], serve)
+}
+
+/// As [`run_async`], for an example that knows these flags besides.
+pub fn run_async_with(
+    flags: &[&str],
+    serve: impl AsyncFnOnce(Stage) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
     run(|| {
-        let (stage, host) = stage()?;
+        let (stage, host) = stage_with(flags)?;
         // Threads, and with them tokio's runtime, only after the stage is set.
         let host = host.start()?;
         host.make_default();
@@ -114,6 +130,11 @@ pub fn says(what: &'static str) -> impl FnOnce(TcpStream) -> io::Result<String> 
 }
 
 impl Stage {
+    /// Whether a flag of the example's own was given.
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|given| given == flag)
+    }
+
     /// Whether the kernel's side is a namespace of the example's own, in which it may do as it likes.
     pub fn is_own(&self) -> bool {
         self.own

@@ -2,9 +2,10 @@
 
 use std::process::{Command, Output};
 
-fn once(program: &str) -> Output {
+fn once(program: &str, flags: &[&str]) -> Output {
     Command::new(program)
         .arg("--once")
+        .args(flags)
         .output()
         .expect("the example was built")
 }
@@ -18,7 +19,11 @@ fn no_stage(output: &Output) -> bool {
 }
 
 fn serves(program: &str, answer: &str) {
-    let output = once(program);
+    serves_with(&[], program, answer);
+}
+
+fn serves_with(flags: &[&str], program: &str, answer: &str) {
+    let output = once(program, flags);
     if !output.status.success() && no_stage(&output) {
         eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
         return;
@@ -66,10 +71,9 @@ fn chat() {
 
 #[test]
 fn proxy() {
-    serves(
-        env!("CARGO_BIN_EXE_proxy"),
-        "was told: hello, through the proxy",
-    );
+    let proxy = env!("CARGO_BIN_EXE_proxy");
+    serves(proxy, "was told: hello, through the proxy");
+    serves_with(&["--splice"], proxy, "was told: hello, through the proxy");
 }
 
 #[test]

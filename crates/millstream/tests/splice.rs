@@ -98,7 +98,7 @@ fn digest(mut stream: &TcpStream, slowly: bool) -> (u64, u64) {
         }
         buffer[..got].iter().for_each(|byte| hasher.write_u8(*byte));
         n += got as u64;
-        if slowly && n % 7 == 0 {
+        if slowly && n.is_multiple_of(7) {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -228,7 +228,7 @@ fn random_streams_arrive_whole() {
     for _ in 0..40 {
         let (client, server, both) = joined(&a, &b);
         let lens = [rng() % 300_000, rng() % 300_000];
-        let late = rng() % 2 == 0;
+        let late = rng().is_multiple_of(2);
         let ends = [client, server];
         let sent: Vec<_> = (0..2)
             .map(|at| {

@@ -1,4 +1,5 @@
-//! A proxy: whoever connects is joined to a server on the kernel's side, both ways, until both have ended.
+//! A proxy: whoever connects is joined to a server on the kernel's side, both ways, until both have ended. With `--splice` the host
+//! moves what comes in at one connection to the other, and nobody here touches a byte.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -10,10 +11,15 @@ use tokio::io::copy_bidirectional;
 /// The server behind the proxy.
 const BEHIND: (&str, u16) = (examples::KERNEL, 7);
 
-async fn join(mut client: TcpStream) -> std::io::Result<(u64, u64)> {
+async fn join(mut client: TcpStream, splice: bool) -> std::io::Result<(u64, u64)> {
     let mut server = TcpStream::connect(BEHIND).await?;
     // Ends are passed on, too; a side that does not read holds back the other by the windows.
-    copy_bidirectional(&mut client, &mut server).await
+    if splice {
+        let (there, back) = (client.splice(&server)?, server.splice(&client)?);
+        tokio::try_join!(there, back)
+    } else {
+        copy_bidirectional(&mut client, &mut server).await
+    }
 }
 
 async fn serve(stage: examples::Stage) -> Result<(), Box<dyn Error>> {
@@ -25,12 +31,13 @@ async fn serve(stage: examples::Stage) -> Result<(), Box<dyn Error>> {
             }
         });
     }
+    let splice = stage.has("--splice");
     let listener = TcpListener::bind("0.0.0.0:8000").await?;
     stage.visit(8000, examples::says("hello, through the proxy"));
     loop {
         let (client, from) = listener.accept().await?;
         tokio::spawn(async move {
-            match join(client).await {
+            match join(client, splice).await {
                 Ok((there, back)) => println!("{from}: {there} bytes there, {back} back"),
                 Err(error) => eprintln!("{from}: {error}"),
             }
@@ -39,5 +46,5 @@ async fn serve(stage: examples::Stage) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> ExitCode {
-    examples::run_async(serve)
+    examples::run_async_with(&["--splice"], serve)
 }

@@ -1,0 +1,218 @@
+//! A host between two others that splices what comes from either to the other, over bad networks: every byte arrives, in order, once,
+//! and nothing of it stays.
+
+use core::time::Duration;
+
+use base::Rng;
+use sim::{Faults, LinkConfig, Loss, NodeId, World};
+use stack::{Config, Shutdown, SocketError, SocketId, SpliceError, TcpOptions};
+
+/// One end of the stream: what it sends and has received.
+struct End {
+    node: NodeId,
+    /// Of what it sends.
+    salt: u8,
+    socket: Option<SocketId>,
+    to_send: usize,
+    sent: usize,
+    received: usize,
+    shut: bool,
+    ended: bool,
+}
+
+/// The byte at a place of a stream.
+fn byte(salt: u8, at: usize) -> u8 {
+    ((at / 3) ^ (at >> 8)) as u8 ^ salt
+}
+
+impl End {
+    fn new(node: NodeId, salt: u8, to_send: usize) -> Self {
+        Self {
+            node,
+            salt,
+            socket: None,
+            to_send,
+            sent: 0,
+            received: 0,
+            shut: false,
+            ended: false,
+        }
+    }
+
+    fn write(&mut self, world: &mut World) {
+        let Some(socket) = self.socket else { return };
+        let now = world.now();
+        while self.sent < self.to_send {
+            let until = self.to_send.min(self.sent + 20_000);
+            let bytes: Vec<u8> = (self.sent..until).map(|at| byte(self.salt, at)).collect();
+            match world.host(self.node).tcp_send(now, socket, &bytes) {
+                Ok(n) => self.sent += n,
+                Err(SocketError::WouldBlock) => return,
+                Err(error) => panic!("sending: {error}"),
+            }
+        }
+        if !self.shut {
+            let host = world.host(self.node);
+            self.shut = host.tcp_shutdown(now, socket, Shutdown::Write).is_ok();
+        }
+    }
+
+    fn read(&mut self, world: &mut World, salt: u8, most: usize) {
+        let Some(socket) = self.socket else { return };
+        let (now, mut buffer) = (world.now(), vec![0; most]);
+        match world.host(self.node).tcp_recv(now, socket, &mut buffer) {
+            Ok(0) => self.ended = true,
+            Ok(n) => {
+                for (at, got) in buffer[..n].iter().enumerate() {
+                    let at = self.received + at;
+                    assert_eq!(*got, byte(salt, at), "at {at}");
+                }
+                self.received += n;
+            }
+            Err(SocketError::WouldBlock) => {}
+            Err(error) => panic!("receiving: {error}"),
+        }
+    }
+}
+
+/// Moves what can be moved; whether the stream has ended.
+fn splice(world: &mut World, node: NodeId, from: SocketId, to: SocketId, most: usize) -> bool {
+    let now = world.now();
+    loop {
+        match world.host(node).tcp_splice(now, from, to, most) {
+            Ok(0) => {
+                let _ = world.host(node).tcp_shutdown(now, to, Shutdown::Write);
+                return true;
+            }
+            Ok(_) => {}
+            Err(
+                SpliceError::From(SocketError::WouldBlock)
+                | SpliceError::To(SocketError::WouldBlock),
+            ) => return false,
+            Err(error) => panic!("splicing: {error:?}"),
+        }
+    }
+}
+
+fn bad_link(rng: &mut Rng) -> LinkConfig {
+    LinkConfig {
+        rate: 2_000_000 + u64::from(rng.below(20_000_000)),
+        delay: Duration::from_millis(u64::from(rng.below(40))),
+        faults: Faults {
+            loss: Loss::Random(f64::from(rng.below(6)) / 100.0),
+            duplicate: f64::from(rng.below(3)) / 100.0,
+            reorder: f64::from(rng.below(10)) / 100.0,
+            jitter: Duration::from_millis(5),
+            ..Faults::NONE
+        },
+        offload: rng.below(2) == 0,
+        ..LinkConfig::default()
+    }
+}
+
+/// A client, a host between, and a server.
+fn network(seed: u64, rng: &mut Rng) -> (World, [NodeId; 3]) {
+    let mut world = World::new(seed);
+    let config = Config {
+        duplicate_detection: false,
+        ..Config::default()
+    };
+    let [a, middle, b] = [(); 3].map(|()| world.add_host(config.clone()));
+    let near = world.connect(&[a, middle], bad_link(rng));
+    let far = world.connect(&[middle, b], bad_link(rng));
+    world.address(a, near, "10.1.0.1/24");
+    world.address(middle, near, "10.1.0.2/24");
+    world.address(middle, far, "10.2.0.1/24");
+    world.address(b, far, "10.2.0.2/24");
+    (world, [a, middle, b])
+}
+
+/// Connections that are closed leave nothing.
+fn leaves_nothing(seed: u64, world: &mut World, node: NodeId, sockets: Option<[SocketId; 2]>) {
+    let now = world.now();
+    for socket in sockets.into_iter().flatten() {
+        let _ = world.host(node).close(now, socket);
+    }
+    world.run_for(Duration::from_secs(10));
+    let pool = world.host(node).pool();
+    let left = (pool.in_use(), pool.segments_in_use());
+    assert_eq!(left, (0, 0), "seed {seed}");
+    assert_eq!(world.host(node).tcp_memory().bytes, 0, "seed {seed}");
+}
+
+fn run(seed: u64) {
+    let mut rng = Rng::from_seed(seed);
+    let (mut world, [a, middle, b]) = network(seed, &mut rng);
+    let options = TcpOptions::default();
+    let now = world.now();
+    let (proxy, server) = ("10.1.0.2:80".parse(), "10.2.0.2:7".parse());
+    let (proxy, server) = (proxy.expect("an address"), server.expect("an address"));
+    let opens = "the listener opens";
+    let listening = world
+        .host(middle)
+        .tcp_listen(now, proxy, 1, &options)
+        .expect(opens);
+    let serving = world
+        .host(b)
+        .tcp_listen(now, server, 1, &options)
+        .expect(opens);
+    let connecting = world.host(a).tcp_connect(now, proxy, None, &options);
+    let mut client = End::new(a, 0, rng.below(600_000) as usize);
+    let mut server_end = End::new(b, 0x55, rng.below(600_000) as usize);
+    client.socket = Some(connecting.expect("it connects"));
+    let mut joined: Option<[SocketId; 2]> = None;
+    let mut ended = [false; 2];
+    let slow = [rng.below(8), rng.below(8)];
+    let most = 1 + rng.below(100_000) as usize;
+    let until = now + Duration::from_secs(3600);
+    let mut due = true;
+    while !(client.ended && server_end.ended && client.shut && server_end.shut) {
+        while let Some((node, _)) = world.poll_event() {
+            due |= node == middle;
+        }
+        let now = world.now();
+        if joined.is_none()
+            && let Ok((accepted, _)) = world.host(middle).tcp_accept(now, listening)
+        {
+            let onward = world.host(middle).tcp_connect(now, server, None, &options);
+            joined = Some([accepted, onward.expect("it connects")]);
+        }
+        if server_end.socket.is_none() {
+            server_end.socket = world
+                .host(b)
+                .tcp_accept(now, serving)
+                .ok()
+                .map(|(id, _)| id);
+        }
+        // Who splices looks only when he is told to.
+        if let (Some([near, far]), true) = (joined, std::mem::take(&mut due)) {
+            for (way, (from, to)) in [(near, far), (far, near)].into_iter().enumerate() {
+                ended[way] = ended[way] || splice(&mut world, middle, from, to, most);
+            }
+        }
+        client.write(&mut world);
+        server_end.write(&mut world);
+        if rng.below(slow[0] + 1) == 0 {
+            client.read(&mut world, 0x55, 1 + rng.below(60_000) as usize);
+        }
+        if rng.below(slow[1] + 1) == 0 {
+            server_end.read(&mut world, 0, 1 + rng.below(60_000) as usize);
+        }
+        world.flush();
+        assert!(world.violation().is_none(), "seed {seed}");
+        assert!(
+            !world.poll_is_idle() || world.step(until),
+            "seed {seed}: nothing moves"
+        );
+    }
+    assert_eq!(client.received, server_end.to_send, "seed {seed}");
+    assert_eq!(server_end.received, client.to_send, "seed {seed}");
+    leaves_nothing(seed, &mut world, middle, joined);
+}
+
+#[test]
+fn everything_arrives_through_a_host_that_splices() {
+    for seed in 0..60 {
+        run(seed);
+    }
+}
