@@ -86,6 +86,9 @@ pub fn setsockopt<W: World>(
         libc::SOL_SOCKET => set_socket(world, fd, name, value)?,
         libc::IPPROTO_TCP if kind == Kind::Stream => set_tcp(world, fd, name, value)?,
         libc::IPPROTO_IP | libc::IPPROTO_IPV6 => set_ip(world, fd, level, name, value)?,
+        libc::SOL_UDP if kind == Kind::Datagram => {
+            network::set_udp(world, fd, name, integer(value)?)?;
+        }
         _ => return Err(Errno::NOPROTOOPT),
     }
     match (level, name) {
@@ -521,6 +524,7 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
             },
         },
         libc::IPPROTO_IP | libc::IPPROTO_IPV6 => ip_number(world, &socket, level, name)?,
+        libc::SOL_UDP if socket.kind == Kind::Datagram => network::udp_number(&socket, name)?,
         _ => return Err(Errno::NOPROTOOPT),
     };
     Ok(number.to_ne_bytes().to_vec())

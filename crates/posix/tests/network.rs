@@ -199,6 +199,57 @@ fn datagrams_are_told_with_what_was_asked_for() {
     assert_eq!(refused, Err(Errno::INVAL));
 }
 
+/// UDP_SEGMENT, of the socket and of one call: datagrams of so many bytes, the last of which may be shorter.
+#[test]
+fn one_call_sends_a_train_of_datagrams() {
+    const UDP: i32 = libc::SOL_UDP;
+    const SEGMENT: i32 = libc::UDP_SEGMENT;
+    let world = &mut Alone::new();
+    let server = socket(world, V4, DATAGRAM, 0).unwrap();
+    bind(world, server, &sockaddr("0.0.0.0:7")).unwrap();
+    let client = socket(world, V4, DATAGRAM, 0).unwrap();
+    connect(world, client, &sockaddr("10.0.0.1:7")).unwrap();
+    let lengths = |world: &mut Alone| {
+        let mut all = Vec::new();
+        while let Ok(datagram) = get(world, server, 99, libc::MSG_DONTWAIT) {
+            all.push(datagram.len());
+        }
+        all
+    };
+    assert_eq!(number(world, client, UDP, SEGMENT), Ok(0));
+    set(world, client, UDP, SEGMENT, 4).unwrap();
+    assert_eq!(number(world, client, UDP, SEGMENT), Ok(4));
+    assert_eq!(put(world, client, b"ten bytes.", 0), Ok(10));
+    assert_eq!(lengths(world), [4, 4, 2]);
+    let own = |data: &[u8]| {
+        [Control {
+            level: UDP,
+            kind: SEGMENT,
+            data: data.to_vec(),
+        }]
+    };
+    let data = [IoSlice::new(b"ten bytes.")];
+    for (size, expected) in [(5_u16, vec![5, 5]), (0, vec![10])] {
+        let control = own(&size.to_ne_bytes());
+        let sent = send_message(world, client, &data, 0, None, &control);
+        assert_eq!(sent, Ok(10));
+        assert_eq!(lengths(world), expected);
+    }
+    put(world, client, b"ten bytes.", 0).unwrap();
+    assert_eq!(lengths(world), [4, 4, 2], "those were for one call each");
+    set(world, client, UDP, SEGMENT, 1).unwrap();
+    assert_eq!(put(world, client, &[0; 129], 0), Err(Errno::INVAL));
+    for wrong in [-1, 65_536] {
+        assert_eq!(set(world, client, UDP, SEGMENT, wrong), Err(Errno::INVAL));
+    }
+    let refused = send_message(world, client, &data, 0, None, &own(&[1, 0, 0, 0]));
+    assert_eq!(refused, Err(Errno::INVAL), "it is a short");
+    assert_eq!(set(world, client, UDP, 99, 1), Err(Errno::NOPROTOOPT));
+    assert_eq!(number(world, client, UDP, 99), Err(Errno::NOPROTOOPT));
+    let stream = socket(world, V4, STREAM, 0).unwrap();
+    assert_eq!(set(world, stream, UDP, SEGMENT, 1), Err(Errno::NOPROTOOPT));
+}
+
 #[test]
 fn datagrams_over_ipv6_are_told_in_its_manner() {
     let world = &mut Alone::new();

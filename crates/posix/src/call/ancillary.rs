@@ -20,6 +20,8 @@ pub(crate) struct Ancillary {
     pub(crate) ttl: Option<u8>,
     /// IP_TOS, IPV6_TCLASS.
     pub(crate) tos: Option<u8>,
+    /// UDP_SEGMENT.
+    pub(crate) segment: Option<u16>,
 }
 
 impl Ancillary {
@@ -48,10 +50,21 @@ impl Ancillary {
                 _ if kind == Kind::Stream => {}
                 (libc::SOL_IPV6, _) if v6 => all.take_v6(message)?,
                 (libc::SOL_IP, _) => all.take_v4(message)?,
+                (libc::SOL_UDP, _) => all.take_udp(message)?,
                 _ => {}
             }
         }
         Ok(all)
+    }
+
+    fn take_udp(&mut self, message: &Control) -> Result<()> {
+        match (message.kind, &message.data[..]) {
+            (libc::UDP_SEGMENT, &[low, high]) => {
+                self.segment = Some(u16::from_ne_bytes([low, high]));
+                Ok(())
+            }
+            _ => Err(Errno::INVAL),
+        }
     }
 
     fn take_v4(&mut self, message: &Control) -> Result<()> {

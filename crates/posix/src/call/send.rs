@@ -334,12 +334,13 @@ fn send_datagram<W: World>(
         world.table().get_mut(fd)?.held = Some(whole);
         return Ok(len);
     }
+    let usual = world.table().get(fd)?.network.segment;
     let how = Outgoing {
         to: whole.to,
         from: ancillary.from,
         ttl: ancillary.ttl,
         tos: ancillary.tos,
-        segment: None,
+        segment: Some(ancillary.segment.unwrap_or(usual)).filter(|size| *size > 0),
     };
     persist(world, fd, patience, |world| {
         let now = world.now();

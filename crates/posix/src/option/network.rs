@@ -56,6 +56,8 @@ pub(crate) struct Network {
     priority: i32,
     /// SO_SELECT_ERR_QUEUE: poll tells of the error queue as priority data, too.
     pub(crate) select_errors: bool,
+    /// UDP_SEGMENT: what a call sends are datagrams of so many bytes; 0: it is one.
+    pub(crate) segment: u16,
 }
 
 impl Default for Network {
@@ -76,6 +78,7 @@ impl Default for Network {
             mark: 0,
             priority: 0,
             select_errors: false,
+            segment: 0,
         }
     }
 }
@@ -149,6 +152,26 @@ fn pair(kind: i32, seconds: u64, rest: u64) -> Control {
         level: libc::SOL_SOCKET,
         kind,
         data: [seconds.to_ne_bytes(), rest.to_ne_bytes()].concat(),
+    }
+}
+
+/// Options of UDP.
+pub(super) fn set_udp<W: World>(world: &mut W, fd: i32, name: i32, value: i32) -> Result<()> {
+    let socket = world.table().get_mut(fd)?;
+    match name {
+        libc::UDP_SEGMENT => {
+            socket.network.segment = u16::try_from(value).map_err(|_| Errno::INVAL)?;
+            Ok(())
+        }
+        _ => Err(Errno::NOPROTOOPT),
+    }
+}
+
+/// As [`set_udp`] set it.
+pub(super) fn udp_number(socket: &Socket, name: i32) -> Result<i32> {
+    match name {
+        libc::UDP_SEGMENT => Ok(socket.network.segment.into()),
+        _ => Err(Errno::NOPROTOOPT),
     }
 }
 
