@@ -361,10 +361,18 @@ impl Host {
         self.inner.shard.call(memory).await.ok_or_else(stopped)
     }
 
-    /// Packet memory, and who holds it.
+    /// Packet memory, and who holds it: blocks of 2 KiB.
     ///
     /// # Errors
     /// The host has stopped.
+    ///
+    /// ```no_run
+    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let buffers = host.buffers().await?;
+    /// println!("{} of {} blocks in use", buffers.in_use, buffers.blocks);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn buffers(&self) -> io::Result<BufferInfo> {
         let buffers = |host: &mut stack::Host, _| host.buffers();
         self.inner.shard.call(buffers).await.ok_or_else(stopped)
@@ -374,12 +382,28 @@ impl Host {
     ///
     /// # Errors
     /// The host has stopped.
+    ///
+    /// ```no_run
+    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// let (connections, most) = host.tcp_tables().await?.connections;
+    /// println!("{connections} of {most} connections");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn tcp_tables(&self) -> io::Result<TcpTables> {
         let tables = |host: &mut stack::Host, _| host.tcp_tables();
         self.inner.shard.call(tables).await.ok_or_else(stopped)
     }
 
-    /// The host's completion queues, for tools. It is not asked for them.
+    /// The host's completion queues, for tools. The host itself is not asked, so this does not wait.
+    ///
+    /// ```no_run
+    /// # fn example(host: &millstream::Host) {
+    /// for queue in host.completion_queues() {
+    ///     println!("{} operations under way, {} completions to take", queue.outstanding, queue.completions);
+    /// }
+    /// # }
+    /// ```
     pub fn completion_queues(&self) -> Vec<QueueRow> {
         self.sockets().completion_queues()
     }
