@@ -288,8 +288,8 @@ macro_rules! stream_splices {
     ($stream:ty, $shared:ident) => {
         impl $stream {
             /// Has the host move what comes in here to `to`: references to packet memory, not bytes. Block or await until the stream
-            /// has ended; both connections stay open as long, and nothing can be read here. Dropping the [`Splice`] ends it, and
-            /// what was not moved is there to be read.
+            /// has ended; both connections stay open as long, and nothing can be read here. Dropping the [`Splice`](engine::Splice) ends
+            /// it, and what was not moved is there to be read.
             ///
             /// What `to` has no room for stays here, and the peer's window closes. The end of the stream shuts `to` for writing; an
             /// error of this connection resets `to`. Who writes to `to` meanwhile writes in between. What the host had handed
@@ -299,7 +299,7 @@ macro_rules! stream_splices {
             /// # Errors
             /// `CrossesDevices` for connections of different shards or hosts: copy instead. `ResourceBusy` while another splice
             /// reads here or writes there, `InvalidInput` for a connection with itself, `NotConnected`, `BrokenPipe` when `to`
-            /// is shut. The [`Splice`] gives the error of this connection, or of `to`.
+            /// is shut. The [`Splice`](engine::Splice) gives the error of this connection, or of `to`.
             pub fn splice(&self, to: &Self) -> io::Result<engine::Splice> {
                 self.$shared().splice(to.$shared(), None)
             }
