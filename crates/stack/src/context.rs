@@ -6,6 +6,7 @@
 
 use base::{Chain, Instant, Pool, Rng, SipKey, TimerId, Wheel};
 
+use crate::sharding::Sharding;
 use crate::stats::{Count, Drop, Stats};
 use crate::tcp::{Memory, TcpTunables};
 
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) tcp: TcpTunables,
     /// What TCP's queues hold, and may.
     pub(crate) memory: Memory,
+    /// Which shard this is, if it is one of several.
+    pub(crate) sharding: Option<Sharding>,
 }
 
 impl Core {
@@ -53,6 +56,12 @@ impl Core {
     pub(crate) fn spare_blocks(&self, keep: Keep) -> u32 {
         let kept = self.pool.capacity() / keep as u32;
         self.pool.available().saturating_sub(kept)
+    }
+
+    /// Whether another shard speaks for all: claims addresses, answers for them, hears routers.
+    #[inline]
+    pub(crate) fn follows(&self) -> bool {
+        self.sharding.is_some_and(|sharding| !sharding.leads())
     }
 
     /// Counts something worth knowing that is not a drop.

@@ -21,6 +21,7 @@ use crate::udp::Udp;
 
 mod list;
 mod reuseport;
+mod sharding;
 mod splice;
 mod tools;
 mod tuning;
@@ -68,6 +69,7 @@ impl Host {
             secret: SipKey::derive(seed, 0),
             tcp: tunables,
             memory: Memory::new(&tunables),
+            sharding: None,
         };
         let net = Net::new(&config, &mut core);
         let tcp = Tcp::new(&config, &mut core, seed);

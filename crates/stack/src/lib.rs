@@ -23,6 +23,7 @@ mod host;
 mod net;
 mod reports;
 mod reuseport;
+mod sharding;
 mod socket;
 mod stats;
 mod tcp;
@@ -35,11 +36,12 @@ pub use host::{
     SocketPage, SocketRow, TcpOccupancy, Transport,
 };
 pub use net::{
-    AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Origin, Route,
-    RouteMetrics, RouteOrigin,
+    AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Network, Origin,
+    Route, RouteMetrics, RouteOrigin,
 };
 pub use reports::ErrorReport;
 pub use reuseport::{BadFilter, Filter, Instruction, Program, ReusePort, Tuple};
+pub use sharding::Sharding;
 pub use socket::{Event, Ready, SocketId};
 pub use stats::{Count, Drop, Stats};
 pub use tcp::{

@@ -178,6 +178,8 @@ counters! {
         UdpNoSocket => "udp-no-socket",
         /// A UDP socket holds as much as it may.
         UdpReceiveBufferFull => "udp-receive-buffer-full",
+        /// The ring to the shard it is for is full.
+        ShardRingFull => "shard-ring-full",
     }
 }
 
@@ -296,6 +298,8 @@ counters! {
         NeighbourEvicted => "neighbour-evicted",
         /// Somebody else on the link uses one of this host's addresses.
         AddressConflict => "address-conflict",
+        /// Frames and packets handed to the shard they are for.
+        Steered => "steered",
         /// A router advertised more routers, prefixes or addresses than this host takes.
         AdvertisedTooMuch => "advertised-too-much",
         /// Redirects that were followed.

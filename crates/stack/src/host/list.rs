@@ -63,6 +63,8 @@ impl SocketFilter {
 /// Where a list goes on; its beginning by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ListPlace {
+    /// The shard whose list it is: a host that is one of several lists its own, whatever stands here.
+    shard: u8,
     table: u8,
     slot: u32,
 }
@@ -70,13 +72,27 @@ pub struct ListPlace {
 impl ListPlace {
     /// The place as a number, for those who have to send it somewhere.
     pub fn number(self) -> u64 {
-        u64::from(self.table) << 32 | u64::from(self.slot)
+        u64::from(self.shard) << 40 | u64::from(self.table) << 32 | u64::from(self.slot)
+    }
+
+    /// The shard whose list it is in.
+    pub fn shard(self) -> usize {
+        usize::from(self.shard)
+    }
+
+    /// The beginning of the list of a shard.
+    pub fn beginning(shard: usize) -> Self {
+        Self {
+            shard: u8::try_from(shard).unwrap_or(u8::MAX),
+            ..Self::default()
+        }
     }
 
     /// The place of a number; of one that is no place, one the list never had.
     pub fn of(number: u64) -> Self {
         Self {
-            table: u8::try_from(number >> 32).unwrap_or(u8::MAX),
+            shard: u8::try_from(number >> 40).unwrap_or(u8::MAX),
+            table: (number >> 32) as u8,
             slot: number as u32,
         }
     }
@@ -129,6 +145,11 @@ const TABLES: [Table; 4] = [
 const UDP: usize = TABLES.len();
 
 impl Host {
+    /// How many sockets there are, as [`SocketPage::total`] says.
+    pub fn sockets(&self) -> u32 {
+        self.tcp.sockets() + self.udp.len()
+    }
+
     /// A part of the list of sockets: looks at `look_at` records from `place` on. What comes and goes between two pages may be
     /// listed or not.
     pub fn list(
@@ -139,7 +160,7 @@ impl Host {
         look_at: u32,
     ) -> SocketPage {
         let mut page = SocketPage {
-            total: self.tcp.sockets() + self.udp.len(),
+            total: self.sockets(),
             ..SocketPage::default()
         };
         let mut left = look_at.max(1);
@@ -154,6 +175,7 @@ impl Host {
                 place = ListPlace {
                     table: place.table + 1,
                     slot: 0,
+                    ..place
                 };
                 continue;
             }

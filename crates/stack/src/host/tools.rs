@@ -73,6 +73,21 @@ pub struct BufferInfo {
     pub frames: u32,
 }
 
+impl BufferInfo {
+    /// Those of two shards of a host together.
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            blocks: self.blocks + other.blocks,
+            in_use: self.in_use + other.in_use,
+            high_water: self.high_water + other.high_water,
+            segments: self.segments + other.segments,
+            tcp_segments: self.tcp_segments + other.tcp_segments,
+            reassembly_blocks: self.reassembly_blocks + other.reassembly_blocks,
+            frames: self.frames + other.frames,
+        }
+    }
+}
+
 impl Host {
     /// Packet memory, and who holds it.
     pub fn buffers(&self) -> BufferInfo {

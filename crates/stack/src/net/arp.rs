@@ -109,7 +109,7 @@ impl Net {
                 AddressState::Duplicate => {}
                 AddressState::Preferred | AddressState::Deprecated => {
                     core.count(Count::AddressConflict);
-                    if self.may_defend(core.now, index) {
+                    if !core.follows() && self.may_defend(core.now, index) {
                         self.arp_announce(core, interface, sender);
                     }
                 }

@@ -337,6 +337,7 @@ impl Net {
             Outcome::Complete(chain) => {
                 let arrival = Arrival {
                     reassembled: true,
+                    joined: true,
                     checksum_good: false,
                     gso_size: 0,
                     ..arrival
@@ -360,6 +361,10 @@ impl Net {
         }
         let v4 = heads.src.is_v4();
         match heads.protocol {
+            protocol::TCP | protocol::UDP if arrival.joined && core.sharding.is_some() => {
+                self.divert(core, arrival.interface, datagram.chain);
+                Input::Done
+            }
             protocol::TCP | protocol::UDP => {
                 core.count(Count::Delivered);
                 Input::Datagram(datagram)

@@ -214,6 +214,7 @@ impl Net {
             checksum_good: facts.checksum != Checksum::Unknown,
             gso_size: gso_size(facts),
             reassembled: false,
+            joined: false,
         };
         match core.pool.first(&chain).first().map(|byte| byte >> 4) {
             Some(4) => self.ipv4_input(core, arrival, chain),
@@ -312,6 +313,8 @@ pub(super) struct Arrival {
     pub(super) gso_size: u16,
     /// It was fragmented on its way.
     pub(super) reassembled: bool,
+    /// Its fragments were put together here.
+    pub(super) joined: bool,
 }
 
 /// Takes off a tag that only tells a frame's priority (802.1Q 6.9), as Linux does, and gives the type of what follows. Frames of

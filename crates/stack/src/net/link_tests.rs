@@ -50,6 +50,7 @@ impl Rig {
             secret: SipKey([9; 16]),
             tcp: crate::tcp::TcpTunables::default(),
             memory: crate::tcp::Memory::new(&crate::tcp::TcpTunables::default().sized(1 << 20)),
+            sharding: None,
         };
         let mut net = Net::new(&config, &mut core);
         let link = InterfaceConfig {

@@ -32,6 +32,7 @@ mod pmtu;
 mod reassembly;
 mod route;
 mod router;
+mod sharding;
 mod slaac;
 mod source;
 #[cfg(test)]
@@ -58,6 +59,7 @@ pub(crate) use neighbour::{NeighbourId, Neighbours};
 pub use neighbour::{NeighbourInfo, NeighbourState};
 pub(crate) use path::INTERFACES;
 pub use route::RouteOrigin;
+pub use sharding::Network;
 
 /// Headroom a transport leaves before its header, for the headers of the layers below.
 pub(crate) const HEADROOM: usize = 128;
@@ -244,6 +246,8 @@ pub(crate) struct Net {
     idents: ident::Idents,
     labels: label::Labels,
     loopback: VecDeque<Packet>,
+    /// Whole packets that any of the shards may be meant by.
+    diverted: VecDeque<(InterfaceId, Packet)>,
     /// Frames any queue of an interface, or the loopback, may hold.
     queue_max: usize,
     reports: VecDeque<Report>,
@@ -281,6 +285,7 @@ impl Net {
             idents: ident::Idents::new(key(b"identifications"), &mut core.rng),
             labels: label::Labels::new(&secret),
             loopback: VecDeque::with_capacity(config.transmit_queue),
+            diverted: VecDeque::new(),
             queue_max: config.transmit_queue,
             reports: VecDeque::with_capacity(64),
             socket_errors: Reports::new(),
@@ -293,6 +298,7 @@ impl Net {
         let frames = self.interfaces.iter().flat_map(|i| &i.queue);
         let frames = frames
             .chain(&self.loopback)
+            .chain(self.diverted.iter().map(|(_, packet)| packet))
             .chain(self.neighbours.all_waiting());
         let chains = frames
             .map(|frame| &frame.chain)

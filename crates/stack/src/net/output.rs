@@ -6,7 +6,7 @@
 
 use base::{Chain, Checksum, Facts, GsoKind, Offloads, Packet};
 use wire::ethernet::{self, EtherType};
-use wire::{Addr, Mac, ipv4, ipv6};
+use wire::{Addr, Mac, ipv4, ipv6, protocol};
 
 use super::chain::complete_checksum;
 use super::{HEADROOM, InterfaceId, IpMeta, Net, Path};
@@ -253,7 +253,12 @@ impl Net {
             None => return core.drop_packet(chain, Drop::PoolEmpty),
         }
         shift(&mut facts, ip as u16);
-        self.loopback.push_back(Packet { chain, facts });
+        let packet = Packet { chain, facts };
+        // Both ends of a TCP connection to ourselves are on one shard; who else hears the rest is not known here.
+        if core.sharding.is_some() && meta.protocol != protocol::TCP {
+            return self.divert_packet(core, InterfaceId::LOOPBACK, packet);
+        }
+        self.loopback.push_back(packet);
     }
 }
 

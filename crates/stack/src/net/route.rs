@@ -140,6 +140,19 @@ impl Routes {
         found.map(|entry| entry.metrics)
     }
 
+    /// Everything, for shards that follow this one.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Route, RouteMetrics, RouteOrigin)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.route, entry.metrics, entry.origin))
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.stale = true;
+        self.tuned = false;
+    }
+
     /// All routes, for people and tools.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Route, RouteOrigin)> {
         self.entries

@@ -129,12 +129,20 @@ impl Net {
         self.discovery
             .links
             .resize(usize::from(interface.0) + 1, new);
-        if self
-            .interfaces
-            .get(usize::from(interface.0))
-            .is_some_and(|i| usize::from(i.mtu) >= ipv6::MIN_MTU)
+        if !core.follows()
+            && self
+                .interfaces
+                .get(usize::from(interface.0))
+                .is_some_and(|i| usize::from(i.mtu) >= ipv6::MIN_MTU)
         {
             self.make_link_local(core, interface, 0);
+        }
+    }
+
+    /// Sets what a router said of it.
+    pub(super) fn set_hop_limit(&mut self, interface: InterfaceId, hop_limit: u8) {
+        if let Some(link) = self.discovery.link(interface) {
+            link.hop_limit = hop_limit;
         }
     }
 

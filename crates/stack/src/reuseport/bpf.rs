@@ -189,7 +189,7 @@ pub(super) struct Facts {
 }
 
 /// A program that was found good.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Filter {
     steps: Vec<Step>,
     random: Cell<u64>,

@@ -14,6 +14,7 @@ mod slots;
 use core::fmt;
 use core::net::SocketAddr;
 use core::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 pub use bpf::{BadFilter, Filter, Instruction};
 use slots::Slots;
@@ -52,6 +53,26 @@ pub enum ReusePort {
 
 /// A closure that says the number of a packet's member.
 pub type Program = Box<dyn Fn(&Tuple, &[u8]) -> usize + Send + Sync>;
+
+impl ReusePort {
+    /// As many of the same, for sockets on several shards.
+    pub fn copies(self, n: usize) -> Vec<Self> {
+        match self {
+            Self::Hash => (0..n).map(|_| Self::Hash).collect(),
+            Self::Standby => (0..n).map(|_| Self::Standby).collect(),
+            Self::Core => (0..n).map(|_| Self::Core).collect(),
+            Self::Filter(filter) => (0..n).map(|_| Self::Filter(filter.clone())).collect(),
+            Self::Program(program) => {
+                let program = Arc::new(program);
+                let copy = |_| -> Self {
+                    let program = program.clone();
+                    Self::Program(Box::new(move |tuple, data| program(tuple, data)))
+                };
+                (0..n).map(copy).collect()
+            }
+        }
+    }
+}
 
 impl fmt::Debug for ReusePort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -107,7 +107,13 @@ impl Tcp {
         remote: (&Addr, u16),
         local: (&Addr, u16),
     ) -> Result<(u16, Option<u32>), SocketError> {
+        let sharding = core.sharding;
+        // Replies must come home: the shard that receives a flow is told by the peer and this port.
+        let comes_home = |port| sharding.is_none_or(|s| s.is_home(remote.0, remote.1, port));
         if local.1 != 0 {
+            if !comes_home(local.1) {
+                return Err(SocketError::AddrNotAvailable);
+            }
             let free = self.tuple_free(core, remote, local, true);
             return match free.ok_or(SocketError::AddrInUse) {
                 Ok(waits) => Ok((local.1, waits)),
@@ -119,7 +125,7 @@ impl Tcp {
             .order(&flow_bytes(remote.0, remote.1, local.0, 0));
         let (port, waits) = order
             .iter()
-            .filter(|&port| !self.local_ports.listens(port))
+            .filter(|&port| !self.local_ports.listens(port) && comes_home(port))
             .find_map(|port| {
                 self.tuple_free(core, remote, (local.0, port), false)
                     .map(|waits| (port, waits))

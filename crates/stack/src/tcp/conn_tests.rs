@@ -27,6 +27,7 @@ pub(crate) fn core() -> Core {
         secret: SipKey([1; 16]),
         tcp: crate::tcp::TcpTunables::default(),
         memory: crate::tcp::Memory::new(&crate::tcp::TcpTunables::default().sized(1 << 20)),
+        sharding: None,
     }
 }
 

@@ -51,6 +51,19 @@ pub struct TcpMemory {
     pub levels: [u64; 3],
 }
 
+impl TcpMemory {
+    /// What two shards of a host hold, and may, together.
+    pub fn plus(self, other: &Self) -> Self {
+        let [low, pressure, max] = other.levels;
+        let [own_low, own_pressure, own_max] = self.levels;
+        Self {
+            bytes: self.bytes + other.bytes,
+            pressure: self.pressure || other.pressure,
+            levels: [own_low + low, own_pressure + pressure, own_max + max],
+        }
+    }
+}
+
 /// The account.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {

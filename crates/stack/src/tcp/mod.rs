@@ -202,6 +202,8 @@ pub(crate) struct Tcp {
     fast_keys: fast_open::Keys,
     fast_cache: fast_open::Cache,
     black_hole: fast_open::BlackHole,
+    /// The number of this shard, for those who choose by it.
+    shard: usize,
 }
 
 /// What a host knows of a tuple, see [`crate::Host::tcp_knows`].
@@ -269,7 +271,13 @@ impl Tcp {
                 primary: keys[6].0,
                 backup: None,
             }),
+            shard: 0,
         }
+    }
+
+    /// Which shard of its host it is.
+    pub(crate) fn set_shard(&mut self, shard: usize) {
+        self.shard = shard;
     }
 
     /// The options a socket gets when it says nothing.

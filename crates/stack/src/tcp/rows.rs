@@ -57,6 +57,20 @@ pub struct TcpTables {
     pub ephemeral_ports: u32,
 }
 
+impl TcpTables {
+    /// Those of two shards of a host together, which share the ports among them.
+    pub fn plus(self, other: &Self) -> Self {
+        let sum = |(n, most): (u32, u32), more: (u32, u32)| (n + more.0, most + more.1);
+        Self {
+            connections: sum(self.connections, other.connections),
+            half_open: sum(self.half_open, other.half_open),
+            time_wait: sum(self.time_wait, other.time_wait),
+            listeners: sum(self.listeners, other.listeners),
+            ephemeral_ports: self.ephemeral_ports,
+        }
+    }
+}
+
 impl Tcp {
     /// How full the tables are.
     pub(crate) fn tables(&self) -> TcpTables {

@@ -50,7 +50,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    fn view(&self) -> View<'a> {
+    fn view(&self, shard: usize) -> View<'a> {
         let ends = |(addr, port): (Addr, u16)| (addr.to_ip(), port).into();
         View {
             tuple: Tuple {
@@ -59,7 +59,7 @@ impl<'a> Caller<'a> {
             },
             hash: self.hash,
             data: self.data,
-            core: 0,
+            core: shard,
         }
     }
 }
@@ -76,7 +76,7 @@ impl Tcp {
 
     #[cold]
     fn member_of(&self, share: u32, caller: &Caller<'_>) -> Option<u32> {
-        self.shares.at(share)?.group.pick(&caller.view())
+        self.shares.at(share)?.group.pick(&caller.view(self.shard))
     }
 
     /// Enters a new listener into the group of `found`, which has its address and port, or makes one.

@@ -225,6 +225,11 @@ impl Udp {
         }
     }
 
+    /// Which shard of its host it is.
+    pub(crate) fn set_shard(&mut self, shard: usize) {
+        self.ports.shard = shard;
+    }
+
     fn at(&self, id: SocketId) -> Result<u32, SocketError> {
         let named = id.kind() == Some(SocketKind::Udp)
             && self

@@ -176,6 +176,8 @@ pub(super) struct Ports {
     groups: Slab<Group>,
     specific: FlowTable,
     connected: FlowTable,
+    /// The number of this shard, for those who choose by it.
+    pub(super) shard: usize,
 }
 
 impl Ports {
@@ -186,6 +188,7 @@ impl Ports {
             groups: Slab::with_capacity(sockets),
             specific: FlowTable::with_capacity(2 * sockets, secret),
             connected: FlowTable::with_capacity(2 * sockets, secret),
+            shard: 0,
         }
     }
 
@@ -462,7 +465,7 @@ impl Ports {
                     tuple: tuple.ends(),
                     hash: self.connected.hash(&tuple.key()),
                     data,
-                    core: 0,
+                    core: self.shard,
                 }),
             _ => Some(last),
         }

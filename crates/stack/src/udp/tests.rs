@@ -20,6 +20,7 @@ pub(super) fn core() -> Core {
         secret: SipKey([3; 16]),
         tcp: crate::tcp::TcpTunables::default(),
         memory: crate::tcp::Memory::new(&crate::tcp::TcpTunables::default().sized(1 << 20)),
+        sharding: None,
     }
 }
 

@@ -13,6 +13,7 @@ fn core(blocks: u32) -> Core {
         secret: SipKey([3; 16]),
         tcp: crate::tcp::TcpTunables::default(),
         memory: crate::tcp::Memory::new(&crate::tcp::TcpTunables::default().sized(1 << 20)),
+        sharding: None,
     }
 }
 
