@@ -3,6 +3,8 @@
 //! A [`Shard`] owns one host, its ports and a clock, and is run by one thread. An application either lives on the shard
 //! ([`App`]: run to completion) or uses [`Sockets`] from any thread.
 //!
+//! A host may have several shards ([`Shards`]), which share nothing but rings: each has the flows that are its own.
+//!
 //! What does not live here: protocols (`stack`), devices (`port`), the faces of std and tokio (`millstream`).
 //!
 //! Invariant: one thread at a time has a shard; handles reach it through its mailbox.
@@ -16,8 +18,10 @@ pub mod diagnosis;
 mod mailbox;
 mod reply;
 mod shard;
+mod shards;
 mod snapshot;
 mod sockets;
+mod steer;
 mod sync;
 mod thread;
 mod wake;
@@ -27,6 +31,7 @@ pub use clock::Clock;
 pub use mailbox::PostError;
 pub use reply::Reply;
 pub use shard::{Bed, BusyPoll, Shard, ShardError, ShardOptions, random_seed};
+pub use shards::{ShardThreads, Shards, ShardsOptions};
 pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use sockets::{
     Bell, Driver, Ecn, Limits, Notice, Opening, RecvMeta, Selector, Sockets, Splice,

@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::ring::FrameRx;
 use base::{BATCH, Batch, Instant};
 use port::Port;
 use rustix::io::Errno;
@@ -28,6 +29,7 @@ use crate::mailbox::{Inbox, Mailbox};
 use crate::reply::Sender;
 use crate::snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 use crate::sockets::{Driver, Limits, Notice, Sockets};
+use crate::steer::Steering;
 use crate::thread::ShardHandle;
 
 pub use lent::Bed;
@@ -39,7 +41,7 @@ const ROUNDS_A_TURN: usize = 8;
 /// Frames at once that hint at more behind them; a port of super-frames gives few at a time.
 const MUCH: usize = 4;
 /// Batches sent to one port in one turn.
-const TRANSMITS_A_TURN: usize = 16;
+pub(crate) const TRANSMITS_A_TURN: usize = 16;
 /// How soon to look again at a port that had no room, or that has no descriptor to sleep on.
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 /// The longest sleep: bounds what a clock that jumped can do.
@@ -94,6 +96,10 @@ pub enum ShardError {
     System(&'static str, std::io::Error),
     /// Every port of the shard has failed; the last one's name and reason.
     Ports(String, String),
+    /// A host cannot have so many shards.
+    Shards(usize),
+    /// A port of so many queues, for so many shards.
+    Queues(usize, usize),
     /// The shard's thread panicked.
     Panicked,
 }
@@ -104,6 +110,14 @@ impl fmt::Display for ShardError {
             Self::Config(error) => error.fmt(f),
             Self::System(what, error) => write!(f, "{what}: {error}"),
             Self::Ports(name, why) => write!(f, "port {name} has failed: {why}"),
+            Self::Shards(n) => {
+                let most = stack::Sharding::MOST;
+                write!(f, "a host has 1 to {most} shards, not {n}")
+            }
+            Self::Queues(queues, shards) => write!(
+                f,
+                "a port has one queue, or as many as the host has shards: {queues} are given for {shards}"
+            ),
             Self::Panicked => {
                 f.write_str("the shard's thread panicked: this is a bug, please report it")
             }
@@ -130,7 +144,7 @@ pub(crate) enum Message<C> {
     Call(Call),
 }
 
-type Errand = dyn FnOnce(&mut Host, Instant) + Send;
+pub(crate) type Errand = dyn FnOnce(&mut Host, Instant) + Send;
 
 /// What another thread wants done with the host.
 pub(crate) struct Call(pub(crate) Box<Errand>);
@@ -160,6 +174,8 @@ pub struct Shard<A: App> {
     /// Messages taken from it, between two turns empty.
     messages: Vec<Message<A::Command>>,
     options: ShardOptions,
+    /// If it is one of several.
+    steering: Option<Box<Steering>>,
     meters: Meters,
     /// The time of the turn, and of the last turn that had work.
     now: Instant,
@@ -238,6 +254,7 @@ impl<A: App> Shard<A> {
             inbox,
             messages: Vec::new(),
             options,
+            steering: None,
             meters: Meters::default(),
             now,
             last_work: now,
@@ -267,6 +284,18 @@ impl<A: App> Shard<A> {
             failed: false,
         });
         Ok(interface)
+    }
+
+    /// Makes it one of several.
+    pub(crate) fn steer_by(&mut self, steering: Steering) {
+        self.steering = Some(Box::new(steering));
+    }
+
+    /// Another shard sends by the port of this interface.
+    pub(crate) fn carry(&mut self, interface: InterfaceId, frames: FrameRx) {
+        if let Some(steering) = &mut self.steering {
+            steering.add_uplink(usize::from(interface.0), frames);
+        }
     }
 
     /// The host, to add addresses and routes, and for tests.
@@ -366,6 +395,7 @@ impl<A: App> Shard<A> {
         work |= self.give_events();
         work |= self.with_app(|app, cx| app.on_turn(cx));
         work |= self.transmit();
+        work |= self.steer();
         // Sending may make sockets ready too: connections to ourselves, or a connection that just failed.
         work |= self.give_events();
         self.worked = work;
@@ -401,15 +431,32 @@ impl<A: App> Shard<A> {
                 much |= received >= MUCH;
                 if received > 0 {
                     any = true;
+                    if let Some(steering) = &mut self.steering {
+                        steering.sort(&mut self.host, slot.interface, &mut slot.rx);
+                    }
                     self.host
                         .handle_batch(self.now, slot.interface, &mut slot.rx);
                 }
+            }
+            if let Some(steering) = &mut self.steering {
+                let taken = steering.take(&mut self.host, self.now);
+                any |= taken > 0;
+                much |= taken >= MUCH;
             }
             if !much {
                 break;
             }
         }
-        any
+        any | self.steer()
+    }
+
+    /// Sees to what only the shards together know whose it is, and tells the others what has changed.
+    fn steer(&mut self) -> bool {
+        let Some(steering) = &mut self.steering else {
+            return false;
+        };
+        steering.tell_network(&self.host);
+        steering.divert(&mut self.host, self.now)
     }
 
     fn take_messages(&mut self) -> bool {
@@ -443,7 +490,7 @@ impl<A: App> Shard<A> {
 
     fn transmit(&mut self) -> bool {
         let mut any = false;
-        for slot in &mut self.ports {
+        for (at, slot) in self.ports.iter_mut().enumerate() {
             for _ in 0..TRANSMITS_A_TURN {
                 let more = self
                     .host
@@ -456,6 +503,9 @@ impl<A: App> Shard<A> {
                 if !more || !slot.tx.is_empty() {
                     break;
                 }
+            }
+            if let Some(steering) = &mut self.steering {
+                any |= steering.relay(at, &mut *slot.port, self.host.pool_mut());
             }
             slot.port.flush(self.host.pool_mut());
         }
@@ -479,8 +529,10 @@ impl<A: App> Shard<A> {
             BusyPoll::For(_) | BusyPoll::Never => {}
         }
         self.check_ports()?;
-        self.inbox.mailbox().wake().prepare();
-        if !self.inbox.mailbox().has_work() || (self.stop && !self.inbox.mailbox().has_messages()) {
+        let mailbox = self.inbox.mailbox();
+        mailbox.wake().prepare();
+        let steered = self.steering.as_ref().is_some_and(|s| s.has_work());
+        if !steered && (!mailbox.has_work() || (self.stop && !mailbox.has_messages())) {
             self.sleep(longest);
         }
         self.inbox.mailbox().wake().awake();
@@ -511,6 +563,9 @@ impl<A: App> Shard<A> {
             if slot.port.sleep_fd().is_none() || !slot.tx.is_empty() {
                 time = time.min(LOOK_AGAIN);
             }
+        }
+        if self.steering.as_ref().is_some_and(|s| s.is_stuck()) {
+            time = time.min(LOOK_AGAIN);
         }
         time
     }
@@ -589,6 +644,7 @@ impl<A: App> Shard<A> {
             }
         }
         ShardSnapshot {
+            shards: 1,
             at: self.now,
             uptime: self.now - self.started,
             meters: Meters {
@@ -625,6 +681,9 @@ impl<A: App> Drop for Shard<A> {
         // Nobody will read: senders learn it, and what they sent is dropped.
         self.inbox.close();
         let pool = self.host.pool_mut();
+        if let Some(steering) = &mut self.steering {
+            steering.release(pool);
+        }
         for slot in &mut self.ports {
             slot.rx.clear(pool);
             slot.tx.clear(pool);

@@ -56,10 +56,48 @@ pub struct PortSnapshot {
     pub failure: Option<String>,
 }
 
-/// One shard at one moment.
+impl Meters {
+    fn add(&mut self, other: &Self) {
+        self.turns += other.turns;
+        self.idle_turns += other.idle_turns;
+        self.sleeps += other.sleeps;
+        self.idle += other.idle;
+        self.busy += other.busy;
+        self.events += other.events;
+        self.messages += other.messages;
+        self.wakes += other.wakes;
+    }
+}
+
+impl PoolSnapshot {
+    fn add(&mut self, other: &Self) {
+        self.capacity += other.capacity;
+        self.in_use += other.in_use;
+        // Not at the same moment: no less than the most that were in use together.
+        self.high_water += other.high_water;
+    }
+}
+
+impl PortSnapshot {
+    fn add(&mut self, other: Self) {
+        let (counters, more) = (&mut self.counters, &other.counters);
+        counters.rx_frames += more.rx_frames;
+        counters.rx_bytes += more.rx_bytes;
+        counters.tx_frames += more.tx_frames;
+        counters.tx_bytes += more.tx_bytes;
+        counters.rx_stalls += more.rx_stalls;
+        counters.tx_stalls += more.tx_stalls;
+        counters.drops.merge(&more.drops);
+        self.failure = self.failure.take().or(other.failure);
+    }
+}
+
+/// One shard at one moment, or the sum of a host's shards.
 #[derive(Debug, Clone)]
 pub struct ShardSnapshot {
-    /// When, on the shard's clock.
+    /// How many shards it is of.
+    pub shards: usize,
+    /// When, on the shard's clock; of several, the leading one's.
     pub at: Instant,
     /// Since the shard was made.
     pub uptime: Duration,
@@ -77,4 +115,26 @@ pub struct ShardSnapshot {
     pub states: Vec<(State, u64)>,
     /// The first connections, as many as asked for.
     pub connections: Vec<ConnectionInfo>,
+}
+
+impl ShardSnapshot {
+    /// Adds another shard of the same host, and keeps the first `connections` connections.
+    pub fn add(&mut self, other: Self, connections: usize) {
+        self.shards += other.shards;
+        self.meters.add(&other.meters);
+        self.drops.merge(&other.drops);
+        self.counts.merge(&other.counts);
+        self.pool.add(&other.pool);
+        for (port, more) in self.ports.iter_mut().zip(other.ports) {
+            port.add(more);
+        }
+        for (state, n) in other.states {
+            match self.states.iter_mut().find(|(known, _)| *known == state) {
+                Some((_, count)) => *count += n,
+                None => self.states.push((state, n)),
+            }
+        }
+        self.connections.extend(other.connections);
+        self.connections.truncate(connections);
+    }
 }

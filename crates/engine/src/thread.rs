@@ -9,8 +9,9 @@ use stack::Host;
 use crate::app::App;
 use crate::mailbox::{Mailbox, PostError};
 use crate::reply::{Reply, reply};
-use crate::shard::{Call, Message, Shard, ShardError};
+use crate::shard::{Call, Errand, Message, Shard, ShardError};
 use crate::snapshot::ShardSnapshot;
+use crate::steer::Fellow;
 
 /// A running (or not yet running) shard, seen from any thread.
 pub struct ShardHandle<C> {
@@ -81,6 +82,21 @@ impl<C> ShardHandle<C> {
     /// Wakes the shard's thread if it sleeps: there is something for it in the host.
     pub fn nudge(&self) {
         self.mailbox.wake().notify();
+    }
+}
+
+impl<C: Send + 'static> Fellow for ShardHandle<C> {
+    fn wake(&self) {
+        self.nudge();
+    }
+
+    fn run(&self, errand: Box<Errand>) {
+        // Not to be lost because the mailbox is full; a shard that is gone has no use for it.
+        let _ = self.mailbox.post_unbounded(Message::Call(Call(errand)));
+    }
+
+    fn stop(&self) {
+        self.mailbox.stop();
     }
 }
 

@@ -15,7 +15,7 @@ pub struct PortError {
 
 impl PortError {
     /// Another attempt, or another argument, may succeed.
-    pub(crate) fn new(line: impl Into<String>) -> Self {
+    pub fn new(line: impl Into<String>) -> Self {
         Self {
             line: line.into(),
             unavailable: false,

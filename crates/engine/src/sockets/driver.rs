@@ -110,7 +110,7 @@ impl Driver {
             .saturating_add(config.udp_sockets)
             .saturating_add(QUEUES);
         let driver = Self {
-            door: sockets.door.clone(),
+            door: sockets.door().clone(),
             entries: Slab::with_capacity(capacity),
             scratch: None,
             stopping: false,

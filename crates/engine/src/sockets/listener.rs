@@ -2,12 +2,16 @@
 //!
 //! The shard accepts ahead of the application, up to the backlog given to `listen` and at most [`ACCEPT_AHEAD`]; what is
 //! beyond waits in the stack's own queue, whose limit is the backlog again.
+//!
+//! On a host of several shards a listener has a part on each, and the first one has the queue of all. Parts are opened and closed
+//! one after the other, in the order of the shards, each by the one before: so listeners that share an address have the same
+//! numbers on every shard.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -45,8 +49,8 @@ pub(crate) struct ListenerState {
     /// The shard holds back because of the bound and wants to hear when there is room.
     pub(crate) paused: bool,
     pub(crate) options: TcpOptions,
-    /// How its group is to choose, and who waits to hear that it does, until the shard has heard of it.
-    pub(crate) share: Vec<(ReusePort, Answer)>,
+    /// How its group is to choose, on this shard (the last) and on those behind it, and who waits to hear that it does.
+    pub(crate) share: Vec<(Vec<ReusePort>, Answer)>,
     pub(crate) closed: bool,
     pub(crate) acceptors: Waiters,
     pub(crate) watches: Watches,
@@ -79,22 +83,60 @@ pub(crate) struct ListenerShared {
     pub(super) noticed: AtomicBool,
     pub(crate) token: AtomicU64,
     pub(crate) door: Arc<Door>,
-    pub(crate) bind: SocketAddr,
+    bind: SocketAddr,
+    /// The port that the first part got; 0 before.
+    port: AtomicU16,
     pub(crate) backlog: usize,
+    /// The part with the queue, if it is not this one.
+    first: OnceLock<Weak<Self>>,
+    /// The part on the next shard.
+    next: Option<Arc<Self>>,
 }
 
 impl ListenerShared {
-    pub(crate) fn new(
+    /// A listener with a part behind each door, and its first part.
+    pub(crate) fn on_all(
+        doors: &[Arc<Door>],
+        bind: SocketAddr,
+        backlog: usize,
+        options: &TcpOptions,
+        opened: Answer,
+    ) -> Arc<Self> {
+        let (door, others) = match doors {
+            [first, others @ ..] => (first, others),
+            [] => unreachable!("a host has a shard"),
+        };
+        let part = |door: &Arc<Door>, next| {
+            Arc::new(Self::part(
+                door.clone(),
+                bind,
+                backlog,
+                options.clone(),
+                next,
+            ))
+        };
+        let next = others
+            .iter()
+            .rev()
+            .fold(None, |next, door| Some(part(door, next)));
+        let first = part(door, next);
+        first.state().opened = Some(opened);
+        for part in first.parts().skip(1) {
+            let _ = part.first.set(Arc::downgrade(&first));
+        }
+        first
+    }
+
+    fn part(
         door: Arc<Door>,
         bind: SocketAddr,
         backlog: usize,
         options: TcpOptions,
-        opened: Answer,
+        next: Option<Arc<Self>>,
     ) -> Self {
         Self {
             state: Mutex::new(ListenerState {
                 options,
-                opened: Some(opened),
                 ..ListenerState::default()
             }),
             acceptable: Condvar::new(),
@@ -102,8 +144,34 @@ impl ListenerShared {
             token: AtomicU64::new(TOKEN_NONE),
             door,
             bind,
+            port: AtomicU16::new(bind.port()),
             backlog,
+            first: OnceLock::new(),
+            next,
         }
+    }
+
+    /// This part and those on the shards behind it.
+    fn parts(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::successors(Some(self), |part| part.next.as_ref())
+    }
+
+    /// Whether this part has the queue.
+    pub(crate) fn is_first(&self) -> bool {
+        self.first.get().is_none()
+    }
+
+    /// The part that the application's handle is about. `None` when the handle has gone, and that part with it.
+    pub(crate) fn face(self: &Arc<Self>) -> Option<Arc<Self>> {
+        match self.first.get() {
+            Some(first) => first.upgrade(),
+            None => Some(self.clone()),
+        }
+    }
+
+    /// Where this part is to listen.
+    pub(crate) fn bind(&self) -> SocketAddr {
+        SocketAddr::new(self.bind.ip(), self.port.load(Ordering::Relaxed))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, ListenerState> {
@@ -115,15 +183,67 @@ impl ListenerShared {
         self.backlog.clamp(1, ACCEPT_AHEAD)
     }
 
-    /// It listens now, or never will.
-    pub(crate) fn opened(&self, local: Result<SocketAddr, SocketError>) {
+    /// This part listens now, or never will: the next one's turn, or the application hears of it.
+    pub(crate) fn opened(self: &Arc<Self>, local: Result<SocketAddr, SocketError>) {
+        let first = self.is_first();
+        let face = self.face().filter(|face| first || !face.state().closed);
+        let Some(face) = face else {
+            // Nobody wants it any more, and who closed the part before this one did not find this.
+            self.state().closed = true;
+            return self.notice();
+        };
+        if let (Ok(local), Some(next), false) = (local, &self.next, face.state().closed) {
+            next.port.store(local.port(), Ordering::Relaxed);
+            return match next.introduce() {
+                Ok(()) => {}
+                Err(_) => face.told(Err(SocketError::NoBuffers)),
+            };
+        }
+        face.told(local);
+    }
+
+    /// The application hears that all parts listen, or that they will not: then those that do are closed.
+    fn told(self: &Arc<Self>, local: Result<SocketAddr, SocketError>) {
+        let part_of_many = self.next.is_some();
         let mut state = self.state();
         state.local = local.ok();
         state.dead = local.is_err();
+        state.closed |= local.is_err() && part_of_many;
         let opened = state.opened.take();
         drop(state);
+        if local.is_err() && part_of_many && self.token.load(Ordering::Relaxed) != TOKEN_NONE {
+            self.notice();
+        }
         if let Some(opened) = opened {
             opened.send(local.map(drop).map_err(io_error));
+        }
+    }
+
+    /// How its group is to choose, here (the last) and on the shards behind this one.
+    fn share(self: &Arc<Self>, parts: Vec<ReusePort>, answer: Answer) {
+        let mut state = self.state();
+        if !state.dead {
+            state.share.push((parts, answer));
+            drop(state);
+            self.notice();
+        }
+    }
+
+    /// It does here: the next part's turn, or the application hears of it.
+    pub(crate) fn share_next(&self, parts: Vec<ReusePort>, answer: Answer) {
+        match &self.next {
+            Some(next) => next.share(parts, answer),
+            None => answer.send(Ok(())),
+        }
+    }
+
+    /// This part is closed: so is the next, if it was opened.
+    pub(crate) fn close_next(&self) {
+        if let Some(next) = &self.next
+            && next.token.load(Ordering::Relaxed) != TOKEN_NONE
+        {
+            next.state().closed = true;
+            next.notice();
         }
     }
 
@@ -147,19 +267,29 @@ impl ListenerShared {
     }
 
     /// Whether it may inherit one more connection: as many as may wait.
-    pub(crate) fn inherits(&self) -> bool {
-        let state = self.state();
-        !state.closed && state.accepted.len() <= self.backlog
+    pub(crate) fn inherits(self: &Arc<Self>) -> bool {
+        self.face().is_some_and(|face| {
+            let state = face.state();
+            !state.closed && state.accepted.len() <= self.backlog
+        })
     }
 
-    /// Queues accepted connections for the application.
-    pub(crate) fn hand_over(&self, handles: Vec<(TcpSocket, SocketAddr)>) {
-        let mut state = self.state();
+    /// Queues accepted connections for the application. When it has closed the listener already they wait here until this part is
+    /// closed, too, and goes to those who inherit them.
+    pub(crate) fn hand_over(self: &Arc<Self>, handles: Vec<(TcpSocket, SocketAddr)>) {
+        let Some(face) = self.face() else {
+            return self.state().accepted.extend(handles);
+        };
+        let mut state = face.state();
+        if !self.is_first() && (state.closed || state.dead) {
+            drop(state);
+            return self.state().accepted.extend(handles);
+        }
         state.accepted.extend(handles);
         let acceptors = state.acceptors.take();
         let raised = state.watches.raise(RAISED_IN);
         drop(state);
-        acceptors.wake(&self.acceptable);
+        acceptors.wake(&face.acceptable);
         raised.tell();
     }
 
@@ -171,9 +301,14 @@ impl ListenerShared {
     }
 
     /// The host is gone.
-    pub(crate) fn fail_stopped(&self) {
+    pub(crate) fn fail_stopped(self: &Arc<Self>) {
         self.state().stopped = true;
         self.fail();
+        if let Some(face) = self.face() {
+            // Who waits for all parts to be opened hears that they will not be.
+            let unanswered = face.state().opened.take();
+            drop(unanswered);
+        }
     }
 }
 
@@ -201,7 +336,8 @@ impl TcpListenerSocket {
         state.paused &= !resume;
         drop(state);
         if resume {
-            self.shared.notice();
+            // Whichever of them it was that held back.
+            self.shared.parts().for_each(ListenerShared::notice);
         }
         Ok(next)
     }
@@ -264,12 +400,8 @@ impl TcpListenerSocket {
     /// Errors: `InvalidInput` without [`TcpOptions::reuse_port`].
     pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
         let (sender, answer) = reply();
-        let mut state = self.shared.state();
-        if !state.dead {
-            state.share.push((how, sender));
-            drop(state);
-            self.shared.notice();
-        }
+        let parts = self.shared.parts().count();
+        self.shared.share(how.copies(parts), sender);
         answer
     }
 }

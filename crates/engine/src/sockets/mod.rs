@@ -27,9 +27,10 @@ mod watch;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use stack::{SocketError, TcpOptions, UdpOptions};
+use stack::{Sharding, SocketError, TcpOptions, UdpOptions};
+use wire::Addr;
 
 pub use driver::Driver;
 pub use error::io_error;
@@ -46,6 +47,7 @@ use crate::diagnosis::{QueueRow, Register};
 use crate::mailbox::{Mailbox, PostError};
 use crate::reply::{Reply, Sender, reply};
 use crate::shard::Message;
+use crate::steer::UdpPorts;
 use chunk::ChunkPool;
 use listener::ListenerShared;
 use tcp::{Phase, TcpShared};
@@ -191,7 +193,19 @@ pub(crate) struct Door {
 /// Makes sockets of one host, from any thread.
 #[derive(Debug, Clone)]
 pub struct Sockets {
-    door: Arc<Door>,
+    /// To each shard, the leading one's first.
+    doors: Arc<[Arc<Door>]>,
+    /// If there are several.
+    group: Option<Arc<Group>>,
+}
+
+/// What tells which shard a new socket belongs to.
+#[derive(Debug)]
+struct Group {
+    sharding: Sharding,
+    udp: Arc<UdpPorts>,
+    /// The shard for the next connection that may be on any.
+    next: AtomicUsize,
 }
 
 impl Door {
@@ -209,14 +223,49 @@ impl Sockets {
     ) -> Self {
         let limits = limits.checked();
         Self {
-            door: Arc::new(Door {
+            doors: Arc::new([Arc::new(Door {
                 mailbox,
                 chunks: ChunkPool::default(),
                 limits,
                 tcp_options,
                 queues: Register::new(),
-            }),
+            })]),
+            group: None,
         }
+    }
+
+    /// The sockets of all shards of a host.
+    pub(crate) fn joined(shards: &[Self], sharding: Sharding, udp: Arc<UdpPorts>) -> Self {
+        let doors = shards.iter().map(|shard| shard.door().clone());
+        let group = Group {
+            sharding,
+            udp,
+            next: AtomicUsize::new(0),
+        };
+        Self {
+            doors: doors.collect(),
+            group: Some(Arc::new(group)),
+        }
+    }
+
+    /// The leading shard's.
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.doors[0]
+    }
+
+    /// That of the shard where a connection will live: that of its flow, or any, which chooses a port whose replies come to it.
+    fn door_for(&self, remote: SocketAddr, local: Option<SocketAddr>) -> &Arc<Door> {
+        let Some(group) = &self.group else {
+            return self.door();
+        };
+        let shard = match local.map_or(0, |local| local.port()) {
+            0 => group.next.fetch_add(1, Ordering::Relaxed) % self.doors.len(),
+            port => {
+                let peer = Addr::from(remote.ip());
+                group.sharding.home(&peer, remote.port(), port)
+            }
+        };
+        &self.doors[shard]
     }
 
     /// Begins a TCP connection to `remote`, from `local` if given. It is under way when this returns: wait until it is
@@ -241,7 +290,8 @@ impl Sockets {
         options: TcpOptions,
     ) -> io::Result<TcpSocket> {
         let remote = meant(remote, local);
-        let shared = TcpShared::new(self.door.clone(), Phase::Connecting, remote, local);
+        let door = self.door_for(remote, local).clone();
+        let shared = TcpShared::new(door, Phase::Connecting, remote, local);
         shared.state().options = options;
         let shared = Arc::new(shared);
         shared.introduce()?;
@@ -250,7 +300,7 @@ impl Sockets {
 
     /// The options TCP sockets begin with: the host's own.
     pub fn tcp_options(&self) -> TcpOptions {
-        self.door.tcp_options.clone()
+        self.door().tcp_options.clone()
     }
 
     /// Begins to listen on `local` (port 0: any). Connections begin with the host's own TCP options.
@@ -274,8 +324,7 @@ impl Sockets {
         options: TcpOptions,
     ) -> io::Result<Opening<TcpListenerSocket>> {
         let (sender, answer) = reply();
-        let shared = ListenerShared::new(self.door.clone(), local, backlog, options, sender);
-        let shared = Arc::new(shared);
+        let shared = ListenerShared::on_all(&self.doors, local, backlog, &options, sender);
         shared.introduce()?;
         Ok(Opening {
             socket: TcpListenerSocket::new(shared),
@@ -286,20 +335,26 @@ impl Sockets {
     /// A completion queue: `capacity` operations under way and completions that wait, together; `concurrency` workers that may
     /// have something in hand at a time.
     ///
-    /// Errors: as [`Sockets::tcp_connect`].
+    /// Errors: as [`Sockets::tcp_connect`]; `Unsupported` for a host of several shards, for a queue and its sockets live on one.
     pub fn completion_queue(
         &self,
         capacity: usize,
         concurrency: usize,
     ) -> io::Result<CompletionQueue> {
-        let queue = CompletionQueue::new(self.door.clone(), capacity, concurrency);
+        if self.group.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "completion queues need a host of one shard: start it without `shards`",
+            ));
+        }
+        let queue = CompletionQueue::new(self.door().clone(), capacity, concurrency);
         queue.shared().introduce()?;
         Ok(queue)
     }
 
     /// The host's completion queues, for tools.
     pub fn completion_queues(&self) -> Vec<QueueRow> {
-        let queues = self.door.queues.each();
+        let queues = self.door().queues.each();
         let open = queues.iter().filter(|queue| !queue.state().closed);
         open.map(|queue| queue.row()).collect()
     }
@@ -309,11 +364,27 @@ impl Sockets {
     /// Errors: as [`Sockets::tcp_connect`].
     pub fn udp_bind(
         &self,
-        local: SocketAddr,
+        mut local: SocketAddr,
         options: UdpOptions,
     ) -> io::Result<Opening<UdpHandle>> {
         let (sender, answer) = reply();
-        let shared = Arc::new(UdpShared::new(self.door.clone(), local, options, sender));
+        let claim = match &self.group {
+            Some(group) => {
+                let claim = group
+                    .udp
+                    .claim(local.ip(), local.port(), options.reuse_port);
+                Some(claim.map_err(io_error)?)
+            }
+            None => None,
+        };
+        let door = match &claim {
+            Some(claim) => {
+                local.set_port(claim.port);
+                &self.doors[claim.shard]
+            }
+            None => self.door(),
+        };
+        let shared = Arc::new(UdpShared::new(door.clone(), local, options, sender, claim));
         shared.introduce()?;
         Ok(Opening {
             socket: UdpHandle::new(shared),

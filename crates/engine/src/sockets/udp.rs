@@ -31,6 +31,7 @@ use super::watch::{Raised, Watches};
 use super::{Answer, Door, TOKEN_NONE, meant};
 use crate::mailbox::lock;
 use crate::reply::{Reply, reply};
+use crate::steer::PortClaim;
 
 pub use batch::{Ecn, RecvMeta, Transmit};
 
@@ -190,6 +191,8 @@ pub(crate) struct UdpShared {
     pub(crate) token: AtomicU64,
     pub(crate) door: Arc<Door>,
     pub(crate) bind: SocketAddr,
+    /// Its part of the port, on a host of several shards.
+    claim: Option<PortClaim>,
 }
 
 impl UdpShared {
@@ -198,6 +201,7 @@ impl UdpShared {
         bind: SocketAddr,
         options: UdpOptions,
         opened: Answer,
+        claim: Option<PortClaim>,
     ) -> Self {
         Self {
             state: Mutex::new(UdpState {
@@ -211,6 +215,7 @@ impl UdpShared {
             token: AtomicU64::new(TOKEN_NONE),
             door,
             bind,
+            claim,
         }
     }
 
@@ -439,8 +444,18 @@ impl UdpHandle {
 
     /// Sets how it and those that share its address divide what comes: what comes after the answer.
     ///
-    /// Errors: `InvalidInput` without [`UdpOptions::reuse_port`], or connected.
+    /// Errors: `InvalidInput` without [`UdpOptions::reuse_port`], or connected; `Unsupported` for any other way than by the tuple or by
+    /// core where they are on several shards.
     pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
+        let spread = self.shared.claim.as_ref().is_some_and(|c| c.spread);
+        if spread && !matches!(how, ReusePort::Hash | ReusePort::Core) {
+            let (sender, answer) = reply();
+            sender.send(Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "sockets on several shards divide datagrams by their flow only",
+            )));
+            return answer;
+        }
         self.ask(|answer| Order::Share(how, answer))
     }
 

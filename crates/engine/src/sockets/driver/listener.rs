@@ -44,7 +44,7 @@ impl ListenerEntry {
         let options = shared.state().options.clone();
         let id = cx
             .host
-            .tcp_listen(cx.now, shared.bind, shared.backlog, &options)?;
+            .tcp_listen(cx.now, shared.bind(), shared.backlog, &options)?;
         Ok(Self {
             shared: shared.clone(),
             id,
@@ -62,7 +62,10 @@ impl ListenerEntry {
 
     /// The options accepted connections must be given, if they are not those they have.
     pub(super) fn options(&self) -> (TcpOptions, bool) {
-        let options = self.shared.state().options.clone();
+        let options = match self.shared.face() {
+            Some(face) => face.state().options.clone(),
+            None => self.inherited.clone(),
+        };
         let changed = options != self.inherited;
         (options, changed)
     }
@@ -71,20 +74,27 @@ impl ListenerEntry {
     pub(super) fn look(&mut self, cx: &mut ShardCx<'_>, found: &mut Found) -> Fate {
         let mut state = self.shared.state();
         let (shares, stopped) = (std::mem::take(&mut state.share), state.stopped);
-        let (closed, room) = (
-            state.closed,
-            self.shared.ahead().saturating_sub(state.accepted.len()),
-        );
+        let (closed, mut waiting) = (state.closed, state.accepted.len());
         drop(state);
-        for (how, answer) in shares {
-            let set = cx.host.reuseport_select(self.id, how);
-            answer.send(set.map_err(io_error));
+        if !self.shared.is_first() {
+            // Without anybody who asks for them, this part is about to be closed.
+            let face = self.shared.face();
+            waiting = face.map_or(usize::MAX, |face| face.state().accepted.len());
+        }
+        let room = self.shared.ahead().saturating_sub(waiting);
+        for (mut parts, answer) in shares {
+            let how = parts.pop().unwrap_or_default();
+            match cx.host.reuseport_select(self.id, how) {
+                Ok(()) => self.shared.share_next(parts, answer),
+                Err(error) => answer.send(Err(io_error(error))),
+            }
         }
         if closed {
             let heir = cx.host.reuseport_heir(self.id).filter(|_| !stopped);
             found.left = heir.map(|heir| (heir, self.shared.unclaimed()));
             let _ = cx.host.close(cx.now, self.id);
             self.shared.fail();
+            self.shared.close_next();
             return Fate::Gone;
         }
         while found.accepted.len() < room {
@@ -99,7 +109,10 @@ impl ListenerEntry {
 
     /// Out of room: either the application will say when there is some, or it has made some meanwhile.
     fn pause(&self) {
-        let mut state = self.shared.state();
+        let Some(face) = self.shared.face() else {
+            return;
+        };
+        let mut state = face.state();
         if state.runs_low(self.shared.ahead()) {
             drop(state);
             self.shared.notice();

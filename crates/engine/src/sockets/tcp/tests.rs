@@ -19,7 +19,7 @@ fn socket(phase: Phase) -> (TcpSocket, Arc<TcpShared>, Inbox<Message<Notice>>) {
     };
     let sockets = Sockets::new(mailbox, limits, TcpOptions::default());
     let remote = "192.0.2.1:80".parse().unwrap();
-    let shared = Arc::new(TcpShared::new(sockets.door, phase, remote, None));
+    let shared = Arc::new(TcpShared::new(sockets.door().clone(), phase, remote, None));
     (TcpSocket::new(shared.clone()), shared, inbox)
 }
 

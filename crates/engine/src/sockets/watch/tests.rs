@@ -33,7 +33,7 @@ fn sockets() -> (Sockets, End) {
 
 fn of(sockets: &Sockets, phase: Phase) -> (TcpSocket, Arc<TcpShared>) {
     let remote = "192.0.2.1:80".parse().unwrap();
-    let shared = TcpShared::new(sockets.door.clone(), phase, remote, None);
+    let shared = TcpShared::new(sockets.door().clone(), phase, remote, None);
     let shared = Arc::new(shared);
     (TcpSocket::new(shared.clone()), shared)
 }

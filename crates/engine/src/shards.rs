@@ -1,0 +1,223 @@
+//! A host of several shards: its threads, its ports, and how they begin and end together.
+//!
+//! What does not live here: whose a frame is (`steer`), what one shard does (`shard`).
+//!
+//! Invariant: shards share nothing but rings, mailboxes and the table of UDP ports.
+//! Invariant: the leading shard ends last: others may send by its ports.
+
+use std::sync::Arc;
+
+use port::Port;
+use stack::{Config, InterfaceId, Sharding};
+
+use crate::shard::{Shard, ShardError, ShardOptions};
+use crate::sockets::{Driver, Limits, Notice, Sockets};
+use crate::steer::{Branch, Fellow, Steering, UdpPorts};
+use crate::thread::{ShardHandle, ShardThread};
+
+/// How the shards of a host run.
+#[derive(Debug, Clone)]
+pub struct ShardsOptions {
+    /// One for each shard, 1 to [`Sharding::MOST`].
+    pub shards: Vec<ShardOptions>,
+    /// Frames that may be under way from one shard to another.
+    pub ring: usize,
+}
+
+impl ShardsOptions {
+    /// Frames that a ring has room for unless told otherwise: what a turn takes from a port, and less among many shards, for which a
+    /// part of them is, and who have many rings.
+    pub fn ring_of(shards: usize) -> usize {
+        (2048 / shards.max(1)).clamp(64, 512)
+    }
+}
+
+impl Default for ShardsOptions {
+    /// One shard.
+    fn default() -> Self {
+        Self {
+            shards: vec![ShardOptions::default()],
+            ring: Self::ring_of(1),
+        }
+    }
+}
+
+/// The shards of one host, not running yet.
+#[derive(Debug)]
+pub struct Shards {
+    shards: Vec<Shard<Driver>>,
+    ring: usize,
+}
+
+impl Shards {
+    /// Shards whose sockets are used from other threads, each with tables and packet memory of the sizes in `config`. One shard is
+    /// a host by itself, as of [`Shard::with_sockets`].
+    ///
+    /// Errors: as [`Shard::new`]; more shards than there may be, or none.
+    pub fn new(
+        config: &Config,
+        seed: u64,
+        limits: Limits,
+        options: ShardsOptions,
+    ) -> Result<(Self, Sockets), ShardError> {
+        let n = options.shards.len();
+        if !(1..=Sharding::MOST).contains(&n) {
+            return Err(ShardError::Shards(n));
+        }
+        let key = base::SipKey::derive(seed, u64::from(u32::from_be_bytes(*b"SHRD")));
+        let (mut shards, mut doors) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for (shard, options) in options.shards.into_iter().enumerate() {
+            // Each has secrets of its own, but for the one that tells flows apart.
+            let seed = match shard {
+                0 => seed,
+                _ => key.hash(&shard.to_le_bytes()),
+            };
+            let (shard, door) = Shard::with_sockets(config.clone(), seed, limits, options)?;
+            shards.push(shard);
+            doors.push(door);
+        }
+        let mut this = Self {
+            shards,
+            ring: options.ring.max(1),
+        };
+        if n == 1
+            && let Some(door) = doors.pop()
+        {
+            return Ok((this, door));
+        }
+        let udp = UdpPorts::new(n, config.ephemeral_ports, key.hash(b"UDP ports"));
+        let shardings: Vec<_> = (0..n).map(|shard| Sharding::new(key, shard, n)).collect();
+        this.join(&shardings, &udp);
+        Ok((this, Sockets::joined(&doors, shardings[0], udp)))
+    }
+
+    fn join(&mut self, shardings: &[Sharding], udp: &Arc<UdpPorts>) {
+        let fellows = self.fellows();
+        let steerings = Steering::joined(shardings, udp, &fellows, self.ring);
+        let fast_open = self.shards[0].host().tcp_fast_open_keys(None).ok();
+        for ((shard, steering), sharding) in self.shards.iter_mut().zip(steerings).zip(shardings) {
+            shard.host().become_shard(*sharding);
+            shard.steer_by(steering);
+            if let Some(keys) = fast_open {
+                // A cookie is of use on whichever shard the next connection falls.
+                let _ = shard.host().set_tcp_fast_open_keys(None, keys);
+            }
+        }
+    }
+
+    fn fellows(&self) -> Vec<Arc<dyn Fellow>> {
+        let shards = self.shards.iter();
+        shards
+            .map(|shard| -> Arc<dyn Fellow> { Arc::new(shard.handle()) })
+            .collect()
+    }
+
+    /// Gives the host an interface on a port: of one queue, which the first shard has and all send by, or of as many as there are
+    /// shards, each with its own.
+    ///
+    /// Errors: another number of queues; no room for another interface; no descriptors are left.
+    pub fn add_port(
+        &mut self,
+        queues: Vec<Box<dyn Port + Send>>,
+    ) -> Result<InterfaceId, ShardError> {
+        if queues.len() != 1 && queues.len() != self.shards.len() {
+            return Err(ShardError::Queues(queues.len(), self.shards.len()));
+        }
+        let mut interface = InterfaceId(0);
+        let mut queues = queues.into_iter();
+        let first = queues.next();
+        let facts = first.as_ref().map(|port| port.facts().clone());
+        if let Some(first) = first {
+            interface = self.shards[0].add_port(first)?;
+        }
+        let leader: Arc<dyn Fellow> = Arc::new(self.shards[0].handle());
+        for shard in 1..self.shards.len() {
+            if let Some(port) = queues.next() {
+                self.shards[shard].add_port(port)?;
+            } else if let Some(facts) = &facts {
+                let branch = Branch::new(facts, shard, leader.clone(), self.ring);
+                let (branch, frames) = branch.map_err(|error| {
+                    ShardError::System("cannot make an eventfd; raise `ulimit -n`", error)
+                })?;
+                self.shards[shard].add_port(Box::new(branch))?;
+                self.shards[0].carry(interface, frames);
+            }
+        }
+        Ok(interface)
+    }
+
+    /// The leading shard: addresses and routes that its host is given are the others', too.
+    pub fn lead(&mut self) -> &mut Shard<Driver> {
+        &mut self.shards[0]
+    }
+
+    /// The only shard. `None` if there are several.
+    pub fn only(mut self) -> Option<Shard<Driver>> {
+        match self.shards.len() {
+            1 => self.shards.pop(),
+            _ => None,
+        }
+    }
+
+    /// Runs each shard in a thread of its own.
+    ///
+    /// Errors: the system refuses another thread; a CPU cannot be had.
+    pub fn spawn(mut self) -> Result<ShardThreads, ShardError> {
+        if let [lead, others @ ..] = &mut self.shards[..] {
+            let network = lead.host().network();
+            for shard in others {
+                let now = shard.now();
+                shard.host().follow(now, &network);
+            }
+        }
+        let mut threads = ShardThreads {
+            threads: Vec::with_capacity(self.shards.len()),
+        };
+        for shard in self.shards {
+            threads.threads.push(shard.spawn()?);
+        }
+        Ok(threads)
+    }
+}
+
+/// The threads of a host's shards. Dropping it stops them and waits for them.
+#[derive(Debug)]
+pub struct ShardThreads {
+    /// The leading shard's first.
+    threads: Vec<ShardThread<Notice>>,
+}
+
+impl ShardThreads {
+    /// A handle of each shard, the leading one's first.
+    pub fn handles(&self) -> Vec<ShardHandle<Notice>> {
+        let threads = self.threads.iter();
+        threads.map(|thread| thread.handle().clone()).collect()
+    }
+
+    /// Whether one of them has ended: what is left is of no use.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().any(ShardThread::is_finished)
+    }
+
+    /// Stops the shards and waits until they have ended: those that send by another's port before that one.
+    ///
+    /// Errors: why one had ended before, or that it panicked.
+    pub fn stop(&mut self) -> Result<(), ShardError> {
+        let others = self.threads.get(1..).unwrap_or_default();
+        for thread in others {
+            thread.handle().stop();
+        }
+        let mut ended = Ok(());
+        for thread in self.threads.iter_mut().rev() {
+            // Of several reasons the leading shard's counts: the others end for it.
+            ended = thread.stop().and(ended);
+        }
+        ended
+    }
+}
+
+impl Drop for ShardThreads {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}

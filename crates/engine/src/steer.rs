@@ -1,0 +1,376 @@
+//! Steering: how what arrives reaches the shard it is for, when a host has several.
+//!
+//! Between each two shards lies a ring each way. Whoever receives a frame looks whose it is (`whose`), keeps what is its own, and
+//! copies the rest, with what the device said of it, into the rings of those it is for: packet memory is each shard's own. A
+//! shard without a port of its own sends by way of the first one's (`branch`). Who sleeps is woken once for a batch.
+//!
+//! What does not live here: what a frame does once it is there (the stack), sockets (`sockets`), threads (`shards`).
+//!
+//! Invariant: a ring never holds up who fills it: what finds it full is dropped and counted.
+//! Invariant: what comes by a ring is for the shard that takes it, and goes into no ring again.
+//! Invariant: a shard by itself has none of this, and pays a few branches a turn for that.
+
+mod branch;
+mod udp_ports;
+mod whose;
+
+use std::sync::Arc;
+
+use base::ring::{FrameRx, FrameTx, frames};
+use base::{BATCH, Batch, Chain, Facts, Instant, Packet, Pool};
+use port::Port;
+use stack::{Count, Drop as Dropped, Host, InterfaceId, Network, Sharding};
+
+use crate::shard::{Errand, TRANSMITS_A_TURN};
+pub(crate) use branch::Branch;
+pub(crate) use udp_ports::{PortClaim, UdpPorts};
+use whose::Table;
+
+/// What stands in front of a frame in a ring: what it is, and its interface.
+const PREFIX: usize = 2;
+/// The longest frame: an IPv6 packet of 65,535 + 40 bytes behind an Ethernet header and two VLAN tags.
+const SLOT: usize = PREFIX + 14 + 8 + 40 + 65_535;
+/// A frame that was received.
+const FRAME: u8 = 0;
+/// A packet from its IP header on: see [`Host::poll_diverted`].
+const PACKET: u8 = 1;
+/// Bytes of a packet that are looked at to tell whose it is.
+const HEAD: usize = 512;
+
+/// Another shard, as far as steering knows it.
+pub(crate) trait Fellow: Send + Sync {
+    /// Wakes it if it sleeps.
+    fn wake(&self);
+    /// Has it do something with its host.
+    fn run(&self, errand: Box<Errand>);
+    /// Asks it to end.
+    fn stop(&self);
+}
+
+/// The rings to another shard and from it.
+struct Line {
+    tx: FrameTx,
+    rx: FrameRx,
+    fellow: Arc<dyn Fellow>,
+    /// Something was put in that it has not been told of.
+    pending: bool,
+}
+
+/// What a shard without a port sends by one of this shard's.
+struct Uplink {
+    port: usize,
+    rx: FrameRx,
+}
+
+/// What a shard needs to be one of several.
+pub(crate) struct Steering {
+    table: Table,
+    me: u64,
+    /// By the number of the other shard.
+    lines: Vec<Option<Line>>,
+    uplinks: Vec<Uplink>,
+    /// What ports had no room for, of what others send by them: by port.
+    relays: Vec<Batch>,
+    batch: Batch,
+    /// Whose ring is looked at first.
+    first: usize,
+    /// What those that follow were told last, and when that was looked at.
+    told: Option<Network>,
+    told_epoch: u64,
+}
+
+impl Steering {
+    /// The steering of each of the shards, joined by rings of `slots` frames.
+    pub(crate) fn joined(
+        shardings: &[Sharding],
+        udp: &Arc<UdpPorts>,
+        fellows: &[Arc<dyn Fellow>],
+        slots: usize,
+    ) -> Vec<Self> {
+        let mut all: Vec<Self> = shardings
+            .iter()
+            .map(|sharding| Self::new(*sharding, udp.clone()))
+            .collect();
+        for a in 0..all.len() {
+            for b in 0..a {
+                let (to_b, from_a) = frames(slots, SLOT);
+                let (to_a, from_b) = frames(slots, SLOT);
+                all[a].lines[b] = Some(Line::new(to_b, from_b, &fellows[b]));
+                all[b].lines[a] = Some(Line::new(to_a, from_a, &fellows[a]));
+            }
+        }
+        all
+    }
+
+    fn new(sharding: Sharding, udp: Arc<UdpPorts>) -> Self {
+        Self {
+            table: Table::new(sharding, udp),
+            me: 1 << sharding.shard(),
+            lines: (0..sharding.shards()).map(|_| None).collect(),
+            uplinks: Vec::new(),
+            relays: Vec::new(),
+            batch: Batch::new(),
+            first: 0,
+            told: None,
+            told_epoch: u64::MAX,
+        }
+    }
+
+    /// A shard will send by the port of this number.
+    pub(crate) fn add_uplink(&mut self, port: usize, rx: FrameRx) {
+        let ports = self.relays.len().max(port + 1);
+        self.relays.resize_with(ports, Batch::new);
+        self.uplinks.push(Uplink { port, rx });
+    }
+
+    /// Leaves in `batch` what is for this shard, and hands over the rest.
+    pub(crate) fn sort(&mut self, host: &mut Host, interface: InterfaceId, batch: &mut Batch) {
+        for _ in 0..batch.len() {
+            let Some(packet) = batch.pop_front() else {
+                break;
+            };
+            let whose = self.table.whose(host.pool().first(&packet.chain));
+            if let Some(own) = self.hand_over(host, whose, (FRAME, interface), packet)
+                && let Err(packet) = batch.push(own)
+            {
+                host.pool_mut().free(packet.chain); // there is room: one was taken out
+            }
+        }
+        self.flush();
+    }
+
+    /// Gives a packet to the shards of `whose`; comes back if this is one of them.
+    fn hand_over(
+        &mut self,
+        host: &mut Host,
+        whose: u64,
+        what: (u8, InterfaceId),
+        packet: Packet,
+    ) -> Option<Packet> {
+        let mut others = whose & !self.me;
+        while others != 0 {
+            let to = others.trailing_zeros() as usize;
+            others &= others - 1;
+            if let Some(Some(line)) = self.lines.get_mut(to) {
+                match line.put(host.pool(), what, &packet) {
+                    true => host.count(Count::Steered),
+                    false => host.drop_packet(Chain::EMPTY, Dropped::ShardRingFull),
+                }
+            }
+        }
+        if whose & self.me != 0 {
+            return Some(packet);
+        }
+        host.pool_mut().free(packet.chain);
+        None
+    }
+
+    /// Tells those that something was put in for.
+    fn flush(&mut self) {
+        for line in self.lines.iter_mut().flatten() {
+            line.tell();
+        }
+    }
+
+    /// Takes what others have handed over, of each as many as a port gives at a time: how many.
+    pub(crate) fn take(&mut self, host: &mut Host, now: Instant) -> usize {
+        let mut taken = 0;
+        let mut at = InterfaceId(0);
+        self.first = (self.first + 1) % self.lines.len();
+        for n in 0..self.lines.len() {
+            let from = (self.first + n) % self.lines.len();
+            let Some(line) = &mut self.lines[from] else {
+                continue;
+            };
+            for _ in 0..BATCH {
+                // Without memory it stays where it is.
+                let Some((kind, interface, packet)) = line.get(host.pool_mut()) else {
+                    break;
+                };
+                taken += 1;
+                if kind != FRAME || interface != at || self.batch.is_full() {
+                    host.handle_batch(now, at, &mut self.batch);
+                    at = interface;
+                }
+                if kind == PACKET {
+                    host.handle_diverted(now, interface, packet);
+                } else if let Err(packet) = self.batch.push(packet) {
+                    host.pool_mut().free(packet.chain); // it has just been emptied
+                }
+            }
+            line.rx.commit();
+        }
+        if !self.batch.is_empty() {
+            host.handle_batch(now, at, &mut self.batch);
+        }
+        taken
+    }
+
+    /// Sees to the packets of which the stack does not know whose they are; whether there were any.
+    pub(crate) fn divert(&mut self, host: &mut Host, now: Instant) -> bool {
+        if !host.has_diverted() {
+            return false;
+        }
+        // As many as are there now: a socket may talk to itself.
+        for _ in 0..BATCH {
+            let Some((interface, packet)) = host.poll_diverted() else {
+                break;
+            };
+            let mut head = [0; HEAD];
+            let n = host.pool().copy_out(&packet.chain, 0, &mut head);
+            let whose = self.table.whose_packet(&head[..n], false);
+            if let Some(own) = self.hand_over(host, whose, (PACKET, interface), packet) {
+                host.handle_diverted(now, interface, own);
+            }
+        }
+        self.flush();
+        true
+    }
+
+    /// Sends by a port what shards without one have given; whether there was anything.
+    pub(crate) fn relay(&mut self, at: usize, port: &mut dyn Port, pool: &mut Pool) -> bool {
+        let Some(batch) = self.relays.get_mut(at) else {
+            return false;
+        };
+        let mut any = false;
+        for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.port == at) {
+            for _ in 0..TRANSMITS_A_TURN {
+                while !batch.is_full() {
+                    let Some(packet) = take_frame(&mut uplink.rx, pool) else {
+                        break;
+                    };
+                    if let Err(packet) = batch.push(packet) {
+                        pool.free(packet.chain);
+                    }
+                }
+                if !batch.is_empty() {
+                    any |= port.transmit(pool, batch) > 0;
+                }
+                if uplink.rx.is_empty() || !batch.is_empty() {
+                    break;
+                }
+            }
+            uplink.rx.commit();
+        }
+        any
+    }
+
+    /// Tells those that follow of what has changed here.
+    pub(crate) fn tell_network(&mut self, host: &Host) {
+        let leads = self.table.sharding().leads();
+        if !leads || host.network_epoch() == self.told_epoch {
+            return;
+        }
+        self.told_epoch = host.network_epoch();
+        let network = host.network();
+        if self.told.as_ref() == Some(&network) {
+            return;
+        }
+        let shared = Arc::new(network.clone());
+        for line in self.lines.iter().flatten() {
+            let network = shared.clone();
+            let follow = move |host: &mut Host, now| host.follow(now, &network);
+            line.fellow.run(Box::new(follow));
+        }
+        self.told = Some(network);
+    }
+
+    /// Whether there is something to take. To be asked between [`crate::wake::Wake::prepare`] and the sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        let lines = self.lines.iter().flatten();
+        let waits = |uplink: &&Uplink| {
+            let stuck = self.relays.get(uplink.port).is_some_and(|b| !b.is_empty());
+            !stuck && !uplink.rx.is_empty()
+        };
+        lines.into_iter().any(|line| !line.rx.is_empty()) || self.uplinks.iter().any(|u| waits(&u))
+    }
+
+    /// Whether a port had no room for what another shard sends.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.relays.iter().any(|batch| !batch.is_empty())
+    }
+
+    /// Gives back the packet memory it holds.
+    pub(crate) fn release(&mut self, pool: &mut Pool) {
+        self.batch.clear(pool);
+        for batch in &mut self.relays {
+            batch.clear(pool);
+        }
+    }
+}
+
+impl Drop for Steering {
+    fn drop(&mut self) {
+        for line in self.lines.iter_mut().flatten() {
+            line.tx.commit();
+            // A host without one of its shards is of no use.
+            match std::thread::panicking() {
+                true => line.fellow.stop(),
+                false => line.fellow.wake(),
+            }
+        }
+    }
+}
+
+impl Line {
+    fn new(tx: FrameTx, rx: FrameRx, fellow: &Arc<dyn Fellow>) -> Self {
+        Self {
+            tx,
+            rx,
+            fellow: fellow.clone(),
+            pending: false,
+        }
+    }
+
+    /// False when there is no room.
+    fn put(&mut self, pool: &Pool, (kind, interface): (u8, InterfaceId), packet: &Packet) -> bool {
+        let len = PREFIX + packet.chain.len();
+        let put = self.tx.push_facts(len, packet.facts, |room| {
+            if let [first, second, bytes @ ..] = room {
+                (*first, *second) = (kind, interface.0);
+                pool.copy_out(&packet.chain, 0, bytes);
+            }
+        });
+        // Whoever finds the ring full wakes who empties it, too.
+        self.pending = true;
+        put
+    }
+
+    fn tell(&mut self) {
+        if std::mem::take(&mut self.pending) {
+            self.tx.commit();
+            self.fellow.wake();
+        }
+    }
+
+    /// The next, copied into this shard's memory. `None` when there is none, or no memory.
+    fn get(&mut self, pool: &mut Pool) -> Option<(u8, InterfaceId, Packet)> {
+        let (facts, bytes) = self.rx.peek()?;
+        let [kind, interface, bytes @ ..] = bytes else {
+            return None;
+        };
+        let (kind, interface) = (*kind, InterfaceId(*interface));
+        let packet = copied(pool, facts, bytes)?;
+        self.rx.skip();
+        Some((kind, interface, packet))
+    }
+}
+
+fn take_frame(rx: &mut FrameRx, pool: &mut Pool) -> Option<Packet> {
+    let (facts, bytes) = rx.peek()?;
+    let packet = copied(pool, facts, bytes)?;
+    rx.skip();
+    Some(packet)
+}
+
+fn copied(pool: &mut Pool, facts: Facts, bytes: &[u8]) -> Option<Packet> {
+    let mut chain = Chain::EMPTY;
+    if pool.append_bytes(&mut chain, bytes) < bytes.len() {
+        pool.free(chain);
+        return None;
+    }
+    Some(Packet { chain, facts })
+}
+
+#[cfg(test)]
+mod tests;
