@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use engine::port::Port;
-use engine::{App, BusyPoll, Driver, Limits, Shard, ShardOptions, Sockets};
+use engine::{
+    App, BusyPoll, Driver, Limits, Shard, ShardError, ShardOptions, Shards, ShardsOptions, Sockets,
+};
 use stack::{Config, ConfigError, InterfaceId, Route, RouteMetrics};
 use wire::{Addr, Cidr};
 
@@ -17,9 +19,17 @@ const DETECTION_MAX: Duration = Duration::from_secs(12);
 const DETECTION_POLL: Duration = Duration::from_millis(10);
 
 struct PortPlan {
-    port: Box<dyn Port + Send>,
+    /// One, or one for each shard.
+    queues: Vec<Box<dyn Port + Send>>,
     addresses: Vec<Cidr>,
     routes: Vec<Planned>,
+}
+
+impl PortPlan {
+    fn name(&self) -> String {
+        let first = self.queues.first();
+        first.map_or_else(String::new, |port| port.facts().name.clone())
+    }
 }
 
 /// A route out of a port.
@@ -62,6 +72,9 @@ pub struct Builder {
     seed: Option<u64>,
     limits: Limits,
     options: ShardOptions,
+    shards: usize,
+    cpus: Vec<usize>,
+    ring: Option<usize>,
     /// The first thing that was wrong; told by the last call, so that calls can be chained.
     error: Option<Error>,
 }
@@ -84,17 +97,54 @@ impl Builder {
             seed: None,
             limits: Limits::default(),
             options: ShardOptions::default(),
+            shards: 1,
+            cpus: Vec::new(),
+            ring: None,
             error: None,
         }
     }
 
     /// Adds a port: where frames come from and go to. The host takes the port's hardware address.
-    pub fn port(mut self, port: impl Port + Send + 'static) -> Self {
+    pub fn port(self, port: impl Port + Send + 'static) -> Self {
+        self.queues([port])
+    }
+
+    /// Adds a port of several queues, one for each of [`Builder::shards`]: each receives and sends by its own. Without, the first
+    /// shard has the port, and the others send and receive by way of it.
+    ///
+    /// ```no_run
+    /// use millstream::Host;
+    /// use millstream::port::tap::{Tap, TapOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queues = Tap::queues("mill0", 4, &TapOptions::default())?;
+    /// let host = Host::builder().queues(queues).address("10.77.0.2/24").shards(4).start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn queues<P: Port + Send + 'static>(mut self, queues: impl IntoIterator<Item = P>) -> Self {
+        let boxed = |port: P| -> Box<dyn Port + Send> { Box::new(port) };
         self.ports.push(PortPlan {
-            port: Box::new(port),
+            queues: queues.into_iter().map(boxed).collect(),
             addresses: Vec::new(),
             routes: Vec::new(),
         });
+        self
+    }
+
+    /// Runs the host in so many threads, 1 to 64; one unless told otherwise. They share nothing: each has packet memory and tables
+    /// of the sizes in [`Builder::config`], and the flows that are its own, which a secret hash divides among them. To the network,
+    /// and to programs, they are one host; but a few things work with one shard only and say so (see ARCHITECTURE.md).
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// Frames that may be under way from each shard to each other; 512 among up to four unless told otherwise, and less among more.
+    /// What finds no room is dropped, and counted as `shard-ring-full`. A place takes a page of memory, or as much as the longest
+    /// frame that was there.
+    pub fn shard_ring(mut self, frames: usize) -> Self {
+        self.ring = Some(frames);
         self
     }
 
@@ -227,13 +277,20 @@ impl Builder {
         self
     }
 
-    /// Runs the host's thread on this CPU only, numbered from 0. [`Builder::start`] fails where there is no such CPU.
-    pub fn cpu(mut self, cpu: usize) -> Self {
-        self.options.cpu = Some(cpu);
+    /// Runs the host's thread, or that of its first shard, on this CPU only, numbered from 0. [`Builder::start`] fails where there is
+    /// no such CPU.
+    pub fn cpu(self, cpu: usize) -> Self {
+        self.cpus([cpu])
+    }
+
+    /// Runs the threads of the host's shards each on the CPU in its place, and those beyond the list on any.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.cpus = cpus.into_iter().collect();
         self
     }
 
-    /// The name of the host's thread, which tools such as `top -H` show the first 15 bytes of; `millstream` unless told.
+    /// The name of the host's thread, which tools such as `top -H` show the first 15 bytes of; `millstream` unless told. Those of further
+    /// shards have their number behind it.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
@@ -245,7 +302,7 @@ impl Builder {
         self
     }
 
-    /// Starts the host in a thread of its own, and waits until its addresses are usable: while
+    /// Starts the host in threads of its own, and waits until its addresses are usable: while
     /// [`Config::duplicate_detection`] asks the link whether somebody else has them, that is some seconds.
     ///
     /// # Errors
@@ -256,14 +313,14 @@ impl Builder {
         let plans = self.ports.iter();
         let addresses: Vec<(Cidr, String)> = plans
             .flat_map(|plan| {
-                let name = &plan.port.facts().name;
+                let name = plan.name();
                 plan.addresses
                     .iter()
-                    .map(|address| (*address, name.clone()))
+                    .map(move |address| (*address, name.clone()))
             })
             .collect();
-        let (shard, sockets) = self.build()?;
-        let host = Host::new(sockets, shard.spawn()?);
+        let (shards, sockets) = self.build_all()?;
+        let host = Host::new(sockets, shards.spawn()?);
         if detection {
             let end = Instant::now() + DETECTION_MAX;
             for (address, name) in addresses {
@@ -276,23 +333,66 @@ impl Builder {
     /// The host's shard and the door to its sockets, not running yet: for callers who run it in a thread they have.
     ///
     /// # Errors
-    /// As [`Builder::start`].
-    pub fn build(mut self) -> Result<(Shard<Driver>, Sockets), Error> {
-        let seed = self.check()?;
-        let (mut shard, sockets) =
-            Shard::with_sockets(self.config.clone(), seed, self.limits, self.options.clone())?;
-        self.furnish(&mut shard)?;
+    /// As [`Builder::start`]; more than one shard was asked for.
+    pub fn build(self) -> Result<(Shard<Driver>, Sockets), Error> {
+        let one = self.one_shard()?;
+        let (shards, sockets) = one.build_all()?;
+        let shard = shards.only().ok_or_else(Self::several)?;
         Ok((shard, sockets))
+    }
+
+    fn build_all(mut self) -> Result<(Shards, Sockets), Error> {
+        let seed = self.check()?;
+        let options = ShardsOptions {
+            shards: (0..self.shards)
+                .map(|shard| self.options_of(shard))
+                .collect(),
+            ring: self.ring.unwrap_or(ShardsOptions::ring_of(self.shards)),
+        };
+        let (mut shards, sockets) = Shards::new(&self.config, seed, self.limits, options)?;
+        for plan in self.ports {
+            let name = plan.name();
+            let interface = shards.add_port(plan.queues)?;
+            furnish_port(shards.lead(), &name, interface, plan.addresses, plan.routes)?;
+        }
+        Ok((shards, sockets))
+    }
+
+    fn options_of(&self, shard: usize) -> ShardOptions {
+        let name = &self.options.name;
+        ShardOptions {
+            name: match shard {
+                0 => name.clone(),
+                shard => format!("{name}-{shard}"),
+            },
+            cpu: self.cpus.get(shard).copied(),
+            ..self.options.clone()
+        }
+    }
+
+    fn one_shard(self) -> Result<Self, Error> {
+        match self.shards {
+            1 => Ok(self),
+            _ => Err(Self::several()),
+        }
+    }
+
+    fn several() -> Error {
+        Error::Refused {
+            what: "cannot hand out the host's shard".to_owned(),
+            why: "it has several; start it, or leave `shards` out".to_owned(),
+        }
     }
 
     /// A shard with an application on it, not running yet: no sockets for other threads, no crossing.
     ///
     /// # Errors
-    /// As [`Builder::start`].
-    pub fn build_with<A: App>(mut self, app: A) -> Result<Shard<A>, Error> {
-        let seed = self.check()?;
-        let mut shard = Shard::new(self.config.clone(), seed, app, self.options.clone())?;
-        self.furnish(&mut shard)?;
+    /// As [`Builder::build`].
+    pub fn build_with<A: App>(self, app: A) -> Result<Shard<A>, Error> {
+        let mut this = self.one_shard()?;
+        let seed = this.check()?;
+        let mut shard = Shard::new(this.config.clone(), seed, app, this.options_of(0))?;
+        this.furnish(&mut shard)?;
         Ok(shard)
     }
 
@@ -307,9 +407,12 @@ impl Builder {
     }
 
     fn furnish<A: App>(self, shard: &mut Shard<A>) -> Result<(), Error> {
-        for plan in self.ports {
-            let name = plan.port.facts().name.clone();
-            let interface = shard.add_port(plan.port)?;
+        for mut plan in self.ports {
+            let name = plan.name();
+            let queues = plan.queues.len();
+            let port = plan.queues.pop().filter(|_| queues == 1);
+            let port = port.ok_or(ShardError::Queues(queues, 1))?;
+            let interface = shard.add_port(port)?;
             furnish_port(shard, &name, interface, plan.addresses, plan.routes)?;
         }
         Ok(())
@@ -319,6 +422,8 @@ impl Builder {
 /// Waits until a socket can be bound to the address.
 fn await_address(host: &Host, address: Cidr, name: &str, end: Instant) -> Result<(), Error> {
     let any_port = SocketAddr::new(address.addr().to_ip(), 0);
+    // Those that follow hear of it a little later.
+    let everywhere = |host: &Host| host.shards() == 1 || host.has_address(any_port.ip());
     while let Err(error) = host.udp_bind(any_port) {
         let late = Instant::now() >= end;
         if late || error.kind() != ErrorKind::AddrNotAvailable {
@@ -332,6 +437,9 @@ fn await_address(host: &Host, address: Cidr, name: &str, end: Instant) -> Result
                 why,
             });
         }
+        std::thread::sleep(DETECTION_POLL);
+    }
+    while !everywhere(host) && Instant::now() < end {
         std::thread::sleep(DETECTION_POLL);
     }
     Ok(())

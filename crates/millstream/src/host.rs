@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base::Tally;
 use engine::diagnosis::QueueRow;
-use engine::{Notice, ShardHandle, ShardSnapshot, ShardThread, Sockets};
+use engine::{Notice, ShardHandle, ShardSnapshot, ShardThreads, Sockets};
 use stack::{
     BufferInfo, Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpOptions, TcpTables,
     TcpTunables, UdpOptions,
@@ -27,14 +27,15 @@ const BACKLOG: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Inner {
     sockets: Sockets,
-    shard: ShardHandle<Notice>,
+    /// The leading one first.
+    shards: Vec<ShardHandle<Notice>>,
     started: Instant,
-    thread: Mutex<Option<ShardThread<Notice>>>,
+    threads: Mutex<Option<ShardThreads>>,
     #[cfg(feature = "tokio")]
     reservations: Reservations,
 }
 
-/// A host that runs in its own thread. Cheap to clone; the last clone that is dropped stops it.
+/// A host that runs in its own thread, or in several ([`Builder::shards`]). Cheap to clone; the last clone that is dropped stops it.
 ///
 /// Sockets do not keep their host alive: when it has stopped, their calls fail and say so.
 #[derive(Debug, Clone)]
@@ -48,14 +49,14 @@ impl Host {
         Builder::new()
     }
 
-    pub(crate) fn new(sockets: Sockets, thread: ShardThread<Notice>) -> Self {
-        let shard = thread.handle().clone();
+    pub(crate) fn new(sockets: Sockets, threads: ShardThreads) -> Self {
+        let shards = threads.handles();
         Self {
             inner: Arc::new(Inner {
                 sockets,
-                shard,
+                shards,
                 started: Instant::now(),
-                thread: Mutex::new(Some(thread)),
+                threads: Mutex::new(Some(threads)),
                 #[cfg(feature = "tokio")]
                 reservations: Reservations::default(),
             }),
@@ -70,13 +71,40 @@ impl Host {
         weak.upgrade().map(|inner| Self { inner })
     }
 
-    /// Does something with the stack between two turns of the shard.
-    #[cfg(feature = "tokio")]
+    /// Does something with the stack of the leading shard between two turns of it.
     pub(crate) fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut stack::Host, base::Instant) -> T + Send + 'static,
     ) -> engine::Reply<T> {
-        self.inner.shard.call(call)
+        self.inner.shards[0].call(call)
+    }
+
+    /// Does something with the stack of every shard; what came of it, the leading one's first.
+    async fn call_all<T: Send + 'static>(
+        &self,
+        call: impl Fn(&mut stack::Host, base::Instant) -> T + Clone + Send + 'static,
+    ) -> io::Result<Vec<T>> {
+        let shards = self.inner.shards.iter();
+        let replies: Vec<_> = shards.map(|shard| shard.call(call.clone())).collect();
+        let mut all = Vec::with_capacity(replies.len());
+        for reply in replies {
+            all.push(reply.await.ok_or_else(stopped)?);
+        }
+        Ok(all)
+    }
+
+    /// Whether all shards have this address.
+    pub(crate) fn has_address(&self, address: std::net::IpAddr) -> bool {
+        let shards = self.inner.shards.iter();
+        let replies: Vec<_> = shards
+            .map(|shard| shard.call(move |host, _| host.is_local(address)))
+            .collect();
+        replies.into_iter().all(|reply| reply.wait() == Some(true))
+    }
+
+    /// How many shards the host has: see [`Builder::shards`].
+    pub fn shards(&self) -> usize {
+        self.inner.shards.len()
     }
 
     /// As [`Host::tcp_tunables`], for who may wait.
@@ -269,7 +297,7 @@ impl Host {
     /// A completion queue on this host: see [`completion`](crate::completion).
     ///
     /// # Errors
-    /// ENOBUFS when more is asked of the host than it can take; the host has stopped.
+    /// ENOBUFS when more is asked of the host than it can take; `Unsupported` for a host of several shards; the host has stopped.
     pub fn completion_queue(&self, options: QueueOptions) -> io::Result<CompletionQueue> {
         self.sockets()
             .completion_queue(options.capacity, options.workers)
@@ -288,11 +316,16 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     pub fn snapshot_with(&self, connections: usize) -> io::Result<ShardSnapshot> {
-        self.inner
-            .shard
-            .snapshot(connections)
-            .wait()
-            .ok_or_else(stopped)
+        let mut all = None;
+        for reply in self.ask_snapshots(connections) {
+            sum(&mut all, reply.wait(), connections)?;
+        }
+        all.ok_or_else(stopped)
+    }
+
+    fn ask_snapshots(&self, connections: usize) -> Vec<engine::Reply<ShardSnapshot>> {
+        let shards = self.inner.shards.iter();
+        shards.map(|shard| shard.snapshot(connections)).collect()
     }
 
     /// As [`Host::snapshot_with`], for tasks of any runtime.
@@ -300,11 +333,11 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     pub async fn snapshot_async(&self, connections: usize) -> io::Result<ShardSnapshot> {
-        self.inner
-            .shard
-            .snapshot(connections)
-            .await
-            .ok_or_else(stopped)
+        let mut all = None;
+        for reply in self.ask_snapshots(connections) {
+            sum(&mut all, reply.await, connections)?;
+        }
+        all.ok_or_else(stopped)
     }
 
     /// A part of the list of all sockets, for tools: looks at `look_at` records from `place` on, some hundreds at a time. The
@@ -334,8 +367,20 @@ impl Host {
         place: ListPlace,
         look_at: u32,
     ) -> io::Result<SocketPage> {
+        let shards = &self.inner.shards;
+        let Some(shard) = shards.get(place.shard()) else {
+            return Ok(SocketPage::default()); // no place of this list
+        };
         let page = move |host: &mut stack::Host, now| host.list(now, &filter, place, look_at);
-        self.inner.shard.call(page).await.ok_or_else(stopped)
+        let mut page = shard.call(page).await.ok_or_else(stopped)?;
+        if shards.len() > 1 {
+            let all = self.call_all(|host, _| host.sockets()).await?;
+            page.total = all.iter().sum();
+            let next = place.shard() + 1;
+            let more = (next < shards.len()).then(|| ListPlace::beginning(next));
+            page.next = page.next.or(more);
+        }
+        Ok(page)
     }
 
     /// For how long the host has run, what it dropped and what else happened, for tools.
@@ -348,8 +393,12 @@ impl Host {
             let stats = host.stats();
             (stats.drops.clone(), stats.counts.clone())
         };
-        let told = self.inner.shard.call(counters).await.ok_or_else(stopped)?;
-        Ok((started.elapsed(), told.0, told.1))
+        let (mut drops, mut counts) = (Tally::new(), Tally::new());
+        for (some, others) in self.call_all(counters).await? {
+            drops.merge(&some);
+            counts.merge(&others);
+        }
+        Ok((started.elapsed(), drops, counts))
     }
 
     /// The packet memory that TCP holds, and may (`tcp_mem`).
@@ -357,8 +406,9 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     pub async fn tcp_memory(&self) -> io::Result<TcpMemory> {
-        let memory = |host: &mut stack::Host, _| host.tcp_memory();
-        self.inner.shard.call(memory).await.ok_or_else(stopped)
+        let all = self.call_all(|host, _| host.tcp_memory()).await?;
+        let sum = all.into_iter().reduce(|sum, more| sum.plus(&more));
+        sum.ok_or_else(stopped)
     }
 
     /// Packet memory, and who holds it: blocks of 2 KiB.
@@ -374,8 +424,9 @@ impl Host {
     /// # }
     /// ```
     pub async fn buffers(&self) -> io::Result<BufferInfo> {
-        let buffers = |host: &mut stack::Host, _| host.buffers();
-        self.inner.shard.call(buffers).await.ok_or_else(stopped)
+        let all = self.call_all(|host, _| host.buffers()).await?;
+        let sum = all.into_iter().reduce(|sum, more| sum.plus(&more));
+        sum.ok_or_else(stopped)
     }
 
     /// How full TCP's tables are.
@@ -391,8 +442,9 @@ impl Host {
     /// # }
     /// ```
     pub async fn tcp_tables(&self) -> io::Result<TcpTables> {
-        let tables = |host: &mut stack::Host, _| host.tcp_tables();
-        self.inner.shard.call(tables).await.ok_or_else(stopped)
+        let all = self.call_all(|host, _| host.tcp_tables()).await?;
+        let sum = all.into_iter().reduce(|sum, more| sum.plus(&more));
+        sum.ok_or_else(stopped)
     }
 
     /// The host's completion queues, for tools. The host itself is not asked, so this does not wait.
@@ -414,7 +466,7 @@ impl Host {
     /// The host has stopped.
     pub async fn tcp_tunables(&self) -> io::Result<TcpTunables> {
         let tunables = |host: &mut stack::Host, _| host.tcp_tunables();
-        self.inner.shard.call(tunables).await.ok_or_else(stopped)
+        self.call(tunables).await.ok_or_else(stopped)
     }
 
     /// Tunes TCP while the host runs, for what begins from now on, by the names of Linux's `net.ipv4.tcp_*`.
@@ -440,22 +492,23 @@ impl Host {
                 taken.map_err(|error| error.to_string())
             })
         };
-        let tuned = self.inner.shard.call(tune).await.ok_or_else(stopped)?;
+        // They are tuned alike, so one says what all do.
+        let tuned: Result<(), String> = self.call_all(tune).await?.into_iter().collect();
         tuned.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 
     /// Whether the host has ended, because it was stopped or its ports have failed.
     pub fn is_stopped(&self) -> bool {
-        let thread = self
+        let threads = self
             .inner
-            .thread
+            .threads
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().is_none_or(ShardThread::is_finished)
+        threads.as_ref().is_none_or(ShardThreads::is_finished)
     }
 
     /// Stops the host: what was written is sent (for [`Builder::drain`] at most), connections are closed, all calls of its
-    /// sockets fail from then on. Waits until its thread has ended. Dropping the last clone of the host does the same.
+    /// sockets fail from then on. Waits until its threads have ended. Dropping the last clone of the host does the same.
     ///
     /// ```no_run
     /// # fn example(host: millstream::Host) -> Result<(), millstream::Error> {
@@ -468,16 +521,30 @@ impl Host {
     /// # Errors
     /// Why it had ended before: all its ports had failed, or its thread panicked.
     pub fn stop(&self) -> Result<(), Error> {
-        let mut thread = self
+        let mut threads = self
             .inner
-            .thread
+            .threads
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        match thread.take() {
-            Some(mut thread) => Ok(thread.stop()?),
+        match threads.take() {
+            Some(mut threads) => Ok(threads.stop()?),
             None => Ok(()),
         }
     }
+}
+
+/// Adds a shard's part.
+fn sum(
+    all: &mut Option<ShardSnapshot>,
+    part: Option<ShardSnapshot>,
+    connections: usize,
+) -> io::Result<()> {
+    let part = part.ok_or_else(stopped)?;
+    match all {
+        Some(all) => all.add(part, connections),
+        None => *all = Some(part),
+    }
+    Ok(())
 }
 
 pub(crate) fn stopped() -> io::Error {
