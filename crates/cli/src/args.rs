@@ -81,6 +81,7 @@ pub(crate) enum Command {
             root = \"www\"                        # relative to the file\n\n\
             A port may also have: mac, mtu, pcap, gateway, routes = [{ to, via }], dhcp = \"off\".\n\
             A route may also have ip-route(8)'s mtu, mtu_lock, advmss, initcwnd, initrwnd and congctl.\n\
+            shards = 4 at the top of the file runs the host in four threads, each with a queue of its TAP.\n\
             A table [tcp] tunes TCP by the names of Linux's net.ipv4.tcp_* settings, as in syncookies = 2\n  \
             or congestion_control = \"bbr\" or mem = [3000, 4000, 6000].\n\n\
             Examples:\n  \

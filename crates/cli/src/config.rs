@@ -30,11 +30,16 @@ const DEVICE_MAX: usize = 15;
 /// The most ports one host may have.
 const PORTS_MAX: usize = 16;
 
+/// The most shards a host may have.
+const SHARDS_MAX: usize = 64;
+
 /// A whole file, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     /// What the host calls itself.
     pub(crate) name: String,
+    /// In how many threads it runs: 1 to [`SHARDS_MAX`].
+    pub(crate) shards: usize,
     /// At least one.
     pub(crate) ports: Vec<Port>,
     /// What the table `tcp` says, else the defaults.

@@ -67,8 +67,10 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
         name: "demo".into(),
         alone: true,
         tcp: millstream::TcpTunables::default(),
+        shards: 1,
         ports: vec![PlannedPort {
             port,
+            queues: Vec::new(),
             kind: facts.port_kind,
             addresses: HOST
                 .iter()

@@ -50,6 +50,8 @@ const MTUS: std::ops::RangeInclusive<usize> = 576..=65_535;
 pub(crate) struct Link {
     /// The port itself.
     pub(crate) port: Box<dyn Port + Send>,
+    /// Its further queues.
+    pub(crate) queues: Vec<Box<dyn Port + Send>>,
     /// What it is: `tap` or `packet`.
     pub(crate) kind: &'static str,
     /// Something the user should know, in one line.
@@ -91,6 +93,7 @@ fn demo_tap() -> Result<Link, port::PortError> {
     )?;
     Ok(Link {
         port: Box::new(tap),
+        queues: Vec::new(),
         kind: "tap",
         note: None,
         far: None,
@@ -120,6 +123,7 @@ fn demo_packet(why: Option<String>) -> Result<Link, Failure> {
     let note = why.map(|why| format!("a packet socket instead of a TAP device: {why}"));
     Ok(Link {
         port: Box::new(socket),
+        queues: Vec::new(),
         kind: "packet",
         note,
         far: Some(far),
@@ -135,14 +139,16 @@ fn plug(device: &str, addresses: &[(IpAddr, u8)]) -> Result<(), netns::Error> {
     link::wait_running(device)
 }
 
-/// A port as the configuration file describes it.
+/// A port as the configuration file describes it, for a host of so many shards: a TAP has a queue for each, unless what passes is
+/// to be written to a file.
 ///
 /// # Errors
 /// When the kernel refuses, or the capture file cannot be written.
-pub(crate) fn configured(config: &config::Port) -> Result<Link, Failure> {
+pub(crate) fn configured(config: &config::Port, shards: usize) -> Result<Link, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::told(format_args!("port {:?}: {error}", config.name))
     };
+    let mut queues: Vec<Box<dyn Port + Send>> = Vec::new();
     let (port, kind): (Box<dyn Port + Send>, _) = match config.kind {
         PortKind::Tap => {
             let options = TapOptions {
@@ -150,7 +156,15 @@ pub(crate) fn configured(config: &config::Port) -> Result<Link, Failure> {
                 mtu: config.mtu.map(usize::from),
                 ..TapOptions::default()
             };
-            let tap = Tap::new(&config.device, &options).map_err(|error| failed(&error))?;
+            let wanted = match &config.pcap {
+                Some(_) => 1,
+                None => u16::try_from(shards).unwrap_or(1),
+            };
+            let taps = Tap::queues(&config.device, wanted, &options);
+            let mut taps = taps.map_err(|error| failed(&error))?.into_iter();
+            let first = taps.next();
+            let tap = first.ok_or_else(|| failed(&"the device has no queue"))?;
+            queues.extend(taps.map(|tap| -> Box<dyn Port + Send> { Box::new(tap) }));
             let addresses: Vec<_> = config
                 .kernel_addresses
                 .iter()
@@ -190,6 +204,7 @@ pub(crate) fn configured(config: &config::Port) -> Result<Link, Failure> {
     };
     Ok(Link {
         port,
+        queues,
         kind,
         note: None,
         far: None,

@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) services: Vec<String>,
     /// How its TCP is tuned.
     pub(crate) tcp: TcpTunables,
+    /// In how many threads it runs.
+    pub(crate) shards: usize,
     /// Nobody else can have its addresses, so they are used without asking (RFC 4862 5.4, RFC 5227 2.1).
     pub(crate) alone: bool,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Plan {
 /// A port and what the host does with it.
 pub(crate) struct PlannedPort {
     pub(crate) port: Box<dyn Port + Send>,
+    /// Its further queues: none, or one for each further shard.
+    pub(crate) queues: Vec<Box<dyn Port + Send>>,
     /// `tap` or `packet`, for the page.
     pub(crate) kind: &'static str,
     pub(crate) addresses: Vec<Cidr>,
@@ -107,9 +111,11 @@ impl Stack {
             tcp_account: true, // for `millstream ss`
             ..Config::default()
         };
-        let mut builder = Host::builder().name("stack").config(config);
+        let builder = Host::builder().name("stack").config(config);
+        let mut builder = builder.shards(plan.shards);
         for planned in plan.ports {
-            builder = builder.port(planned.port);
+            let first = std::iter::once(planned.port);
+            builder = builder.queues(first.chain(planned.queues));
             for address in planned.addresses {
                 builder = builder.address(address);
             }

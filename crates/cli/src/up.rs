@@ -42,9 +42,10 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
     }
     let mut ports = Vec::new();
     for port in &config.ports {
-        let link = network::configured(port)?;
+        let link = network::configured(port, config.shards)?;
         ports.push(PlannedPort {
             port: link.port,
+            queues: link.queues,
             kind: link.kind,
             addresses: port.addresses.clone(),
             gateways: port.gateways.clone(),
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
         name: config.name.clone(),
         alone: false,
         tcp: config.tcp,
+        shards: config.shards,
         ports,
         services,
     })?;
@@ -195,6 +197,9 @@ fn service_line(serve: &Serve) -> String {
 fn describe(path: &Path, config: &Config) -> String {
     use std::fmt::Write;
     let mut text = format!("{}: {} is right\n", path.display(), config.name);
+    if config.shards > 1 {
+        let _ = writeln!(text, "  {} shards", config.shards);
+    }
     for port in &config.ports {
         let kind = match port.kind {
             PortKind::Tap => "tap",

@@ -16,8 +16,8 @@ use toml::Spanned;
 use wire::{Addr, Cidr, Mac};
 
 use super::{
-    Complaint, Config, DEVICE_MAX, MTU_MIN, PORTS_MAX, Port, PortKind, Route, Serve, ServeKind,
-    is_assignable, is_local,
+    Complaint, Config, DEVICE_MAX, MTU_MIN, PORTS_MAX, Port, PortKind, Route, SHARDS_MAX, Serve,
+    ServeKind, is_assignable, is_local,
 };
 use crate::services::Service;
 
@@ -25,6 +25,7 @@ use crate::services::Service;
 #[serde(deny_unknown_fields)]
 struct FileText {
     name: Option<Spanned<String>>,
+    shards: Option<Spanned<i64>>,
     #[serde(default)]
     tcp: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
     #[serde(default)]
@@ -151,9 +152,21 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Complaint> {
     }
     Ok(Config {
         name,
+        shards: check_shards(file.shards)?,
         ports,
         tcp: check_tcp(file.tcp)?,
         serves,
+    })
+}
+
+fn check_shards(shards: Option<Spanned<i64>>) -> Result<usize, Complaint> {
+    let Some(shards) = shards else { return Ok(1) };
+    let number = usize::try_from(*shards.as_ref()).ok();
+    let number = number.filter(|n| (1..=SHARDS_MAX).contains(n));
+    number.ok_or_else(|| {
+        let message =
+            format!("a host has 1 to {SHARDS_MAX} shards, one for each processor it may use");
+        Complaint::at(shards.span(), message)
     })
 }
 

@@ -26,6 +26,7 @@ fn everything_a_file_may_say() {
     let config = config(
         r#"
 name = "edge"
+shards = 4
 [[port]]
 name = "wan"
 kind = "packet"
@@ -53,7 +54,7 @@ kind = "echo"
 listen = "10.0.0.2:7"
 "#,
     );
-    assert_eq!(config.name, "edge");
+    assert_eq!((config.name.as_str(), config.shards), ("edge", 4));
     let wan = &config.ports[0];
     assert_eq!((wan.kind, wan.mtu), (PortKind::Packet, None));
     assert_eq!(
@@ -149,7 +150,7 @@ fn tcp_is_tuned_by_the_names_of_linux() {
 fn unknown_keys_are_refused_where_they_stand() {
     assert_eq!(
         refusal("nmae = \"x\"\n"),
-        "1:1: unknown field `nmae`, expected one of `name`, `tcp`, `port`, `serve`"
+        "1:1: unknown field `nmae`, expected one of `name`, `shards`, `tcp`, `port`, `serve`"
     );
     let text = format!("{PORT}  speed = 10\n");
     assert!(
@@ -203,6 +204,16 @@ fn wrong_values_are_told_with_what_would_be_right() {
         ));
         assert!(said.starts_with(expected), "{case}\nsaid: {said}");
         assert!(!said.contains('\n'));
+    }
+}
+
+#[test]
+fn a_host_has_some_shards() {
+    assert_eq!(config(PORT).shards, 1);
+    for wrong in ["0", "65", "-1"] {
+        let said = refusal(&format!("shards = {wrong}\n{PORT}"));
+        let right = "1:10: a host has 1 to 64 shards, one for each processor it may use";
+        assert_eq!(said, right);
     }
 }
 
