@@ -2,7 +2,8 @@
 //!
 //! Each example serves on a TAP device. Without arguments it makes itself a private network namespace (no root needed) with
 //! a new device in it, the kernel at 10.77.0.1 and Millstream at 10.77.0.2, pays itself one visit from the kernel's side,
-//! and serves until it is interrupted. `--once` ends after the visit; `--tap NAME` uses a device that is there already.
+//! and serves until it is interrupted. `--once` ends after the visit; `--tap NAME` uses a device that is there already; `--shards N`
+//! runs the host in N threads, each with a queue of the device.
 //!
 //! What does not live here: anything a program of your own would need; that is all in `src/bin`.
 #![forbid(unsafe_code)]
@@ -48,6 +49,7 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
         flags: Vec::new(),
     };
     let mut device = "mill0".to_owned();
+    let mut shards = 1;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -56,10 +58,14 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
                 device = arguments.next().ok_or("--tap needs the name of a device")?;
                 stage.own = false;
             }
+            "--shards" => {
+                let number = arguments.next().and_then(|n| n.parse().ok());
+                shards = number.ok_or("--shards needs a number")?;
+            }
             other if flags.contains(&other) => stage.flags.push(argument),
             other => {
                 return Err(format!(
-                    "'{other}' is not an argument: there are --once and --tap NAME"
+                    "'{other}' is not an argument: there are --once, --tap NAME and --shards N"
                 )
                 .into());
             }
@@ -71,7 +77,7 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
         netns::enter_private()?;
         stage.own_user = user() != before;
     }
-    let tap = Tap::new(&device, &TapOptions::default())?;
+    let taps = Tap::queues(&device, shards, &TapOptions::default())?;
     if stage.own {
         netns::link::add_addr(&device, KERNEL.parse()?, 24)?;
         netns::link::set_up(&device)?;
@@ -82,7 +88,8 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
         ..Config::default()
     };
     let host = Host::builder()
-        .port(tap)
+        .queues(taps)
+        .shards(usize::from(shards))
         .config(config)
         .address(format!("{MILLSTREAM}/24"));
     Ok((stage, host))

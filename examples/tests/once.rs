@@ -124,6 +124,18 @@ fn echo_completion() {
 }
 
 #[test]
+fn on_several_shards() {
+    let shards = &["--shards", "3"];
+    serves_with(shards, env!("CARGO_BIN_EXE_echo_std"), "was told: hello");
+    let page = "was told: hello from user space";
+    serves_with(shards, env!("CARGO_BIN_EXE_hello_axum"), page);
+    let refused = once(env!("CARGO_BIN_EXE_echo_completion"), shards);
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(no_stage(&refused) || why.contains("one shard"), "{why}");
+}
+
+#[test]
 fn a_wrong_argument_is_told_in_one_line() {
     let output = Command::new(env!("CARGO_BIN_EXE_echo_std"))
         .arg("--nonsense")

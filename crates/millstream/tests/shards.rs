@@ -277,11 +277,9 @@ fn listeners_that_share_are_chosen_alike_on_all_shards() {
         let choose = move |_: &millstream::reuseport::Tuple, _: &[u8]| number;
         let program = ReusePort::Program(Box::new(choose));
         listeners[1].share_by(program).unwrap();
-        b.snapshot_with(0).unwrap(); // every shard has heard of it
         chosen(&listeners[number]);
     }
     listeners[0].share_by(ReusePort::Standby).unwrap();
-    b.snapshot_with(0).unwrap();
     while let Some(first) = listeners.first() {
         chosen(first);
         // These nobody has asked for when their listener is closed: the next one inherits them, whichever shard has them.
