@@ -12,6 +12,7 @@ mod delack;
 mod ecn;
 mod extensions;
 mod fast_open;
+mod fast_open_client;
 mod frames;
 mod half_open;
 mod history;

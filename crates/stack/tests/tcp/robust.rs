@@ -5,7 +5,7 @@ use core::time::Duration;
 use stack::{Count, Drop, SocketError, State, TcpOptions};
 use wire::tcp::{Options, Sack};
 
-use crate::rig::{ACK, FIN, Flags, RST, Rig, SYN, nodelay, scaled};
+use crate::rig::{ACK, FIN, Flags, Open, RST, Rig, SYN, nodelay, scaled};
 
 #[test]
 fn a_reset_counts_only_at_the_exact_number() {
@@ -86,22 +86,29 @@ fn a_segment_without_ack_is_dropped() {
     assert_eq!(rig.read(open.socket), Err(SocketError::WouldBlock));
 }
 
+fn ts(value: u32, echo: u32) -> Options {
+    Options {
+        timestamps: Some((value, echo)),
+        ..Options::default()
+    }
+}
+
+/// A connection whose peer's clock stands at 2000, by its first three bytes.
+fn stamped() -> (Rig, Open) {
+    let mut rig = Rig::new();
+    let syn = Options {
+        mss: Some(1460),
+        ..ts(1000, 0)
+    };
+    let open = rig.accepted_with(&TcpOptions::default(), syn);
+    rig.send_with(open.peer, open.host, ACK, b"new", ts(2000, 1));
+    (rig, open)
+}
+
 #[test]
 fn old_timestamps_are_refused() {
     // RFC 7323 5
-    let mut rig = Rig::new();
-    let ts = |v: u32, e: u32| Options {
-        timestamps: Some((v, e)),
-        ..Options::default()
-    };
-    let open = rig.accepted_with(
-        &TcpOptions::default(),
-        Options {
-            mss: Some(1460),
-            ..ts(1000, 0)
-        },
-    );
-    rig.send_with(open.peer, open.host, ACK, b"new", ts(2000, 1));
+    let (mut rig, open) = stamped();
     assert_eq!(rig.expect().options.timestamps.map(|t| t.1), Some(2000));
     rig.read(open.socket).unwrap();
     rig.send_with(open.peer + 3, open.host, ACK, b"old", ts(1500, 1));
@@ -116,19 +123,7 @@ fn old_timestamps_are_refused() {
 /// As Linux: the original that a retransmission overtook by a tick of the clock is no old duplicate.
 #[test]
 fn a_timestamp_older_by_one_is_taken() {
-    let mut rig = Rig::new();
-    let ts = |v: u32, e: u32| Options {
-        timestamps: Some((v, e)),
-        ..Options::default()
-    };
-    let open = rig.accepted_with(
-        &TcpOptions::default(),
-        Options {
-            mss: Some(1460),
-            ..ts(1000, 0)
-        },
-    );
-    rig.send_with(open.peer, open.host, ACK, b"new", ts(2000, 1));
+    let (mut rig, open) = stamped();
     assert_eq!(rig.read(open.socket), Ok(b"new".to_vec()));
     rig.expect();
     rig.send_with(open.peer + 3, open.host, ACK, b"late", ts(1999, 1));
