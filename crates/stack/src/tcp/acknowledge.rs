@@ -11,7 +11,7 @@ use crate::stats::Drop;
 use super::acc_ecn::Marks;
 use super::congestion::{Ack, Reno};
 use super::conn::Conn;
-use super::record::{Repair, flag, more};
+use super::record::{NONE, Repair, flag, more};
 use super::segment::Segment;
 use super::sent::{Board, Delivery};
 
@@ -112,10 +112,19 @@ impl Conn<'_> {
         if flight > 0 && self.tcb.outstanding() > 0 && self.suspect_loss(news) {
             out.send = true;
         }
-        if self.ledger.is_some() {
-            self.account_ack(core.now, una, &delivery, out.fin);
-        }
+        self.end_ack(core.now, una, &delivery, out.fin);
         Ok(out)
+    }
+
+    /// What outlasts the ACK: what may yet be heard of a repair, and the account.
+    #[inline]
+    fn end_ack(&mut self, now: Instant, una: Seq, delivery: &Delivery, fin: bool) {
+        if self.act.episode != NONE && self.tcb.outstanding() == 0 {
+            self.await_duplicates(now);
+        }
+        if self.ledger.is_some() {
+            self.account_ack(now, una, delivery, fin);
+        }
     }
 
     /// Takes in the SACK option: a D-SACK first (RFC 2883 5), then what the peer holds.

@@ -119,6 +119,8 @@ pub(crate) enum Early {
     Probe,
     /// It was due: the transmit pass sends it.
     ProbeDue,
+    /// Nothing is in flight, but what was sent again may yet be reported as a duplicate (`undo`).
+    Duplicates,
 }
 
 /// A probe under way (RFC 8985 7.3).
@@ -282,8 +284,11 @@ impl Conn<'_> {
         if matches!(self.act.rack.early, Early::Reordering | Early::ProbeDue) {
             return;
         }
-        self.stop_early();
         let flight = self.tcb.outstanding();
+        if flight == 0 && self.act.rack.early == Early::Duplicates {
+            return;
+        }
+        self.stop_early();
         if !self.tcb.has(flag::SACK)
             || core.tcp.early_retrans < 3
             || flight == 0

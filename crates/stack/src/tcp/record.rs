@@ -14,7 +14,7 @@ use wire::Addr;
 use crate::socket::Ready;
 
 use super::delack::Acking;
-use super::rack::Rack;
+use super::rack::{Early, Rack};
 use super::sent::Flight;
 
 /// No index.
@@ -557,6 +557,7 @@ impl Active {
             && self.ack_at == Instant::FAR
             && self.repair == Repair::Open
             && self.flight.is_empty()
+            && self.rack.early != Early::Duplicates
             && !self.owes_dsack()
             && self.fin.is_none()
             && self.edges == NONE

@@ -3,13 +3,14 @@
 //!
 //! What does not live here: what a repair does (`recovery`).
 
-use base::Seq;
+use base::{Instant, Seq};
 
 use crate::context::Core;
 use crate::stats::Count;
 
 use super::congestion::Control;
 use super::conn::Conn;
+use super::rack::Early;
 use super::record::{Repair, Tcb, flag};
 use super::segment::Segment;
 use super::sent::Delivery;
@@ -74,6 +75,11 @@ impl Undo {
         self.frto == Frto::NewData
     }
 
+    /// Whether duplicates that are reported could still show that the repair was needless.
+    fn awaits_duplicates(&self) -> bool {
+        self.valid && self.any && self.again > 0
+    }
+
     pub(crate) fn resent(&mut self, len: u32, stamp: u32) {
         self.any = true;
         self.again = self.again.saturating_add(len);
@@ -94,6 +100,20 @@ impl Conn<'_> {
         {
             let undo = &mut episode.undo;
             undo.again = undo.again.saturating_sub(end.dist(start));
+        }
+    }
+
+    /// Nothing is in flight any more: the record of the last repair stays for a timeout if its retransmissions may yet be reported
+    /// as duplicates. (Linux keeps its own for ever.)
+    pub(crate) fn await_duplicates(&mut self, now: Instant) {
+        let speaks = self.tcb.has(flag::SACK) && self.tcb.state.sends();
+        let awaits = speaks && self.episode().is_some_and(|e| e.undo.awaits_duplicates());
+        let waits = self.act.rack.early == Early::Duplicates;
+        if awaits && !waits {
+            self.act.rack.early = Early::Duplicates;
+            self.act.early_at = now + self.rto();
+        } else if waits && !awaits {
+            self.stop_early();
         }
     }
 

@@ -380,6 +380,36 @@ fn duplicates_reported_take_a_repair_back() {
     assert_eq!(count(&rig, Count::TcpUndone), 1);
 }
 
+/// All is acknowledged before the report comes: it is waited for, for a timeout.
+#[test]
+fn duplicates_reported_late_take_a_repair_back() {
+    for reported in [true, false] {
+        let (mut rig, open) = path(false);
+        burst(&mut rig, &open, 10);
+        rig.ms(100);
+        let before = info(&rig, &open);
+        ack(&mut rig, &open, 0, &[(1, 5)]);
+        assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+        ack(&mut rig, &open, 10, &[]);
+        let reduced = info(&rig, &open);
+        assert!(reduced.ssthresh < before.ssthresh);
+        rig.ms(100);
+        if reported {
+            ack(&mut rig, &open, 10, &[(0, 1)]);
+            let after = info(&rig, &open);
+            assert!(after.cwnd >= before.cwnd && after.ssthresh == before.ssthresh);
+            assert_eq!(count(&rig, Count::TcpUndone), 1);
+        } else {
+            assert_eq!(rig.host.tcp_occupancy().active, 1, "it is waited for");
+            rig.ms(1000);
+            assert_eq!(info(&rig, &open).ssthresh, reduced.ssthresh);
+        }
+        rig.silence();
+        rig.host.audit().unwrap();
+        assert_eq!(rig.host.tcp_occupancy().active, 0);
+    }
+}
+
 /// RFC 5682 2.1: after a timeout new data is sent before anything more is sent again. If originals arrive, the timeout was
 /// needless.
 #[test]
