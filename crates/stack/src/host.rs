@@ -397,7 +397,7 @@ impl Host {
     ) -> Result<(), SocketError> {
         let backlog = self.bounded(backlog);
         self.tcp
-            .change_listener(listener, |_, most| *most = backlog)
+            .change_listener(&self.core, listener, |_, most| *most = backlog)
     }
 
     /// An ephemeral port that no listener has, for who binds first and listens or connects later. `None` when all have one.
@@ -535,9 +535,10 @@ impl Host {
     ) -> Result<(), SocketError> {
         self.core.now = now;
         match socket.kind() {
-            Some(SocketKind::Listener) => self
-                .tcp
-                .change_listener(socket, |options, _| change(options)),
+            Some(SocketKind::Listener) => {
+                self.tcp
+                    .change_listener(&self.core, socket, |options, _| change(options))
+            }
             _ => self.tcp.set_options(&mut self.core, socket, change),
         }
     }

@@ -30,7 +30,7 @@ impl Host {
         }
         let before = self.core.tcp;
         self.core.retune(tunables);
-        self.tcp.retuned(&before, &tunables);
+        self.tcp.retuned(&self.core, &before);
         Ok(())
     }
 

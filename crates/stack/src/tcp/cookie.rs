@@ -10,7 +10,7 @@
 
 use core::time::Duration;
 
-use base::{Chain, Instant, Seq, SipKey, TimerId, siphash24};
+use base::{Chain, Instant, Key, Seq, SipKey, TimerId, siphash24};
 use wire::Addr;
 use wire::tcp::Flags;
 
@@ -18,9 +18,11 @@ use crate::context::Core;
 use crate::net::Net;
 use crate::stats::{Count, Drop};
 
+use super::listen::Listener;
 use super::record::{HalfOpen, half};
 use super::segment::{Segment, flow_bytes};
 use super::share::Caller;
+use super::tunables::TcpTunables;
 use super::{KIND_CONNECTION, KIND_HALF_OPEN, KIND_SHIFT, Known, Tcp, flow_index};
 
 /// Payload sizes a cookie can name, by family. The largest that is no more than what the client takes is used. Linux names four
@@ -109,6 +111,45 @@ pub(super) fn stamp(clock: u32, h: &HalfOpen) -> u32 {
     }
 }
 
+/// What SYN-ACKs with cookies said of our window before that changed, while such cookies are good: nothing of a handshake is kept,
+/// and its window must hold all the same (RFC 9293 SHLD-14). The last change counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Earlier {
+    until: Instant,
+    /// The clock of the stamps when it changed.
+    changed: u32,
+    shift: u8,
+    window: u32,
+}
+
+impl Earlier {
+    /// What is changed now said this, by cookies that are good until then.
+    pub(super) fn new(now: Instant, until: Instant, (shift, window): (u8, u32)) -> Self {
+        let changed = now.millis() as u32 >> STAMP_BITS << STAMP_BITS;
+        Self {
+            until,
+            changed,
+            shift,
+            window,
+        }
+    }
+
+    fn holds(self, now: Instant) -> Option<Self> {
+        (now < self.until).then_some(self)
+    }
+
+    /// Whether stamps made now may be taken for earlier ones: these are up to two steps behind the clock.
+    fn blurs(&self, now: Instant) -> bool {
+        let since = (now.millis() as u32).wrapping_sub(self.changed);
+        since < 2 << STAMP_BITS
+    }
+
+    /// Whether a stamp was made before the change.
+    fn precedes(&self, stamp: u32) -> bool {
+        self.changed.wrapping_sub(stamp >> STAMP_BITS << STAMP_BITS) as i32 >= 0
+    }
+}
+
 /// Window shift (`0xff`: none) and whether SACK was agreed on, as [`stamp`] put it.
 fn read_stamp(echo: u32) -> (u8, bool) {
     let scale = match echo & SHIFT {
@@ -119,6 +160,28 @@ fn read_stamp(echo: u32) -> (u8, bool) {
 }
 
 impl Tcp {
+    /// Whether cookies made now say nothing of a window shift, see [`Earlier`].
+    pub(super) fn shift_is_blurred(&self, now: Instant, listener: u32) -> bool {
+        let l = self.listeners.at(listener);
+        l.is_some_and(|l| l.earlier.holds(now).is_some_and(|e| e.blurs(now)))
+    }
+
+    /// The host's tunables were others before: what cookies said by those holds.
+    pub(super) fn keep_cookies(&mut self, core: &Core, before: &TcpTunables) {
+        let waits = |(key, l): (Key, &Listener)| {
+            let said = l.options.window_terms(before);
+            let until = self.cookies_until(l);
+            let changed = said != l.options.window_terms(&core.tcp);
+            (changed && core.now < until).then_some((key.index, until, said))
+        };
+        let waiting: Vec<_> = self.listeners.iter().filter_map(waits).collect();
+        for (index, until, said) in waiting {
+            if let Some(l) = self.listeners.at_mut(index) {
+                l.earlier = Earlier::new(core.now, until, said);
+            }
+        }
+    }
+
     /// The half-open connection that an ACK with a cookie is the only trace of. Its profile is not acquired yet.
     fn cookie_of(&self, now: Instant, listener: u32, seg: &Segment) -> Option<HalfOpen> {
         self.listeners
@@ -212,15 +275,26 @@ impl Tcp {
         seg: &Segment,
     ) -> Option<u32> {
         let listener = u32::from(h.listener);
-        let options = &self.listeners.at(listener)?.options;
+        let l = self.listeners.at(listener)?;
+        let earlier = l.earlier.holds(core.now);
+        let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
+        let stamp = seg.timestamps;
+        let stamp = stamp.map(|(_, echo)| echo.wrapping_sub(self.timestamp_offset(&flow)));
+        // Without a stamp nobody knows; such a handshake has no shift.
+        let earlier = earlier.filter(|e| stamp.is_none_or(|stamp| e.precedes(stamp)));
+        let options = &l.options;
         if h.scales != 0xff {
-            h.scales |= options.window_shift(&core.tcp) << 4;
+            let now = || options.window_shift(&core.tcp);
+            h.scales |= earlier.map_or_else(now, |e| e.shift) << 4;
         }
         h.profile = self.profiles.acquire(
             seg.dst,
             &options.begun(&core.tcp, net, (&seg.src, &seg.dst)),
         )?;
-        let tcb = self.passive(core, h, seg);
+        let mut tcb = self.passive(core, h, seg);
+        if let Some(earlier) = earlier {
+            tcb.rcv_adv = tcb.rcv_adv.max(tcb.rcv_nxt + earlier.window);
+        }
         let Some(key) = self.conns.insert(tcb) else {
             self.profiles.release(h.profile);
             return None;

@@ -164,6 +164,8 @@ impl Tcp {
             // There is nowhere to keep them.
             h.scales = 0xff;
             h.flags = 0;
+        } else if self.shift_is_blurred(core.now, listener) {
+            h.scales = 0xff;
         }
         core.count(Count::TcpSynCookiesSent);
         let clock = cookie::stamp(core.now.millis() as u32, &h);

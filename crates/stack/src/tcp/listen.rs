@@ -20,6 +20,7 @@ use crate::net::Net;
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
+use super::cookie;
 use super::fast_open::{Answer, Pending, allow};
 use super::profile::TcpOptions;
 use super::record::{NONE, flag};
@@ -48,6 +49,7 @@ pub(crate) struct Listener {
     pub(super) overflows: u64,
     /// Until then an ACK may carry a cookie.
     pub(super) cookies_until: Instant,
+    pub(super) earlier: cookie::Earlier,
     pub(super) token: u64,
     pub(super) ready_link: u32,
     pub(super) ready_queued: bool,
@@ -118,6 +120,7 @@ impl Tcp {
             ready_link: NONE,
             ready_queued: false,
             share: NONE,
+            earlier: cookie::Earlier::default(),
         };
         let saves = listener.options.save_syn;
         let key = self
@@ -161,15 +164,21 @@ impl Tcp {
     /// Changes what connections opened from now on get, and how many may wait.
     pub(crate) fn change_listener(
         &mut self,
+        core: &Core,
         id: SocketId,
         change: impl FnOnce(&mut TcpOptions, &mut u32),
     ) -> Result<(), SocketError> {
         let index = self.listener_index(id)?;
+        let until = self.cookies_until(self.listener(id)?);
         let listener = self.listeners.at_mut(index).ok_or(SocketError::BadSocket)?;
         let (before, reuse_port) = (listener.options.save_syn, listener.options.reuse_port);
+        let said = listener.options.window_terms(&core.tcp);
         change(&mut listener.options, &mut listener.backlog);
         listener.options.reuse_port = reuse_port; // settled when it was opened
         listener.options.bound();
+        if core.now < until && said != listener.options.window_terms(&core.tcp) {
+            listener.earlier = cookie::Earlier::new(core.now, until, said);
+        }
         self.saved.listener(before, listener.options.save_syn);
         Ok(())
     }

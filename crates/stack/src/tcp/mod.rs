@@ -286,10 +286,11 @@ impl Tcp {
     }
 
     /// The host's tunables have changed.
-    pub(crate) fn retuned(&mut self, before: &TcpTunables, tunables: &TcpTunables) {
-        if before.rmem_default > tunables.rmem_default {
+    pub(crate) fn retuned(&mut self, core: &Core, before: &TcpTunables) {
+        if before.rmem_default > core.tcp.rmem_default {
             self.keep_granted(before.rmem_default);
         }
+        self.keep_cookies(core, before);
     }
 
     pub(crate) fn set_defaults(&mut self, options: TcpOptions) {

@@ -84,6 +84,12 @@ impl TcpOptions {
         self.buffer_of(rmem_default).min(clamp)
     }
 
+    /// What SYN-ACKs say of our window: the shift, and the bytes at most.
+    pub(crate) fn window_terms(&self, tcp: &TcpTunables) -> (u8, u32) {
+        let bytes = self.first_space(tcp.rmem_default).min(UNSCALED);
+        (self.window_shift(tcp), bytes)
+    }
+
     /// What a SYN-ACK's window of so many bytes lacks of that, in units of which a nibble counts as many as it can. A link that
     /// carries less when the handshake ends would make whole segments of another length, and less of a window.
     pub(crate) fn lacks(&self, tcp: &TcpTunables, window: u32) -> u8 {

@@ -1,6 +1,6 @@
 //! Host-wide settings: each holds from its next use on.
 
-use stack::{TcpOptions, TcpTunables};
+use stack::{SocketId, TcpOptions, TcpTunables};
 use wire::tcp::Options;
 
 use crate::rig::{ACK, FIN, Rig, SYN};
@@ -122,16 +122,28 @@ fn answers_to_what_is_not_accepted_are_as_far_apart_as_told() {
     }
 }
 
+/// A host that speaks options or not, and settings by which it does the other.
+fn speaking(speaks: bool) -> (Rig, TcpTunables) {
+    let (before, after) = match speaks {
+        true => (TcpTunables::default(), mute()),
+        false => (mute(), TcpTunables::default()),
+    };
+    let mut rig = Rig::new();
+    rig.host.set_tcp_tunables(before).unwrap();
+    (rig, after)
+}
+
+/// Whether timestamps, SACK and window scale were agreed on.
+fn spoken(rig: &Rig, socket: SocketId) -> [bool; 3] {
+    let info = rig.host.tcp_info(socket).unwrap();
+    [info.timestamps, info.sack, info.scaled]
+}
+
 /// RFC 7323 1.3, RFC 2018 2: both SYNs must have had an option. What ours said holds, though the host would say otherwise by now.
 #[test]
 fn what_a_syn_offered_holds_and_nothing_else_does() {
     for offers in [true, false] {
-        let mut rig = Rig::new();
-        let (before, after) = match offers {
-            true => (TcpTunables::default(), mute()),
-            false => (mute(), TcpTunables::default()),
-        };
-        rig.host.set_tcp_tunables(before).unwrap();
+        let (mut rig, after) = speaking(offers);
         let (socket, syn) = rig.connect(&TcpOptions::default());
         rig.host.set_tcp_tunables(after).unwrap();
         rig.ms(1100);
@@ -142,23 +154,14 @@ fn what_a_syn_offered_holds_and_nothing_else_does() {
         rig.peer_port = syn.dst_port;
         rig.send_to(syn.src_port, 0, syn.seq + 1, SYN | ACK, &[], everything());
         assert_eq!(rig.expect().options.timestamps.is_some(), offers);
-        let info = rig.host.tcp_info(socket).unwrap();
-        assert_eq!(
-            (info.timestamps, info.sack, info.scaled),
-            (offers, offers, offers)
-        );
+        assert_eq!(spoken(&rig, socket), [offers; 3]);
     }
 }
 
 #[test]
 fn what_a_syn_ack_agreed_to_holds() {
     for agrees in [true, false] {
-        let mut rig = Rig::new();
-        let (before, after) = match agrees {
-            true => (TcpTunables::default(), mute()),
-            false => (mute(), TcpTunables::default()),
-        };
-        rig.host.set_tcp_tunables(before).unwrap();
+        let (mut rig, after) = speaking(agrees);
         let listener = rig.listen(8, &TcpOptions::default());
         rig.send_with(999, 0, SYN, &[], everything());
         let first = rig.expect();
@@ -174,12 +177,88 @@ fn what_a_syn_ack_agreed_to_holds() {
         };
         rig.send_with(1000, first.seq + 1, ACK, &[], stamp);
         let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
-        let info = rig.host.tcp_info(socket).unwrap();
-        assert_eq!(
-            (info.timestamps, info.sack, info.scaled),
-            (agrees, agrees, agrees)
-        );
+        assert_eq!(spoken(&rig, socket), [agrees; 3]);
     }
+}
+
+/// Nor does one, or the host's or the listener's largest, of what a SYN-ACK with a cookie said, of which nothing was kept.
+#[test]
+fn a_window_offered_with_a_cookie_holds() {
+    let small = |rig: &mut Rig, _| {
+        let tunables = TcpTunables {
+            rmem_default: 4096,
+            rmem_max: 4096,
+            syncookies: 2,
+            ..TcpTunables::default()
+        };
+        rig.host.set_tcp_tunables(tunables).unwrap();
+    };
+    holds_with_a_cookie((true, true), &small);
+    holds_with_a_cookie((false, true), &small);
+    // A buffer that was set holds no more than it says; the shift is that of the SYN-ACK all the same.
+    let set = |rig: &mut Rig, listener| {
+        let set = |options: &mut TcpOptions| options.receive_buffer = Some(2048);
+        rig.host.tcp_set_options(rig.now, listener, set).unwrap();
+    };
+    holds_with_a_cookie((true, false), &set);
+}
+
+fn holds_with_a_cookie((stamps, holds): (bool, bool), change: &dyn Fn(&mut Rig, SocketId)) {
+    let mut rig = Rig::new();
+    let cookies = TcpTunables {
+        syncookies: 2,
+        ..TcpTunables::default()
+    };
+    rig.host.set_tcp_tunables(cookies).unwrap();
+    let listener = rig.listen(8, &TcpOptions::default());
+    let syn = Options {
+        timestamps: everything().timestamps.filter(|_| stamps),
+        ..everything()
+    };
+    rig.send_with(999, 0, SYN, &[], syn);
+    let answer = rig.expect();
+    let shift = answer.options.window_scale.unwrap_or(0);
+    assert_eq!(shift > 0, stamps);
+    let window = if holds { answer.window.into() } else { 1000 };
+    let edge: u32 = 1000 + window;
+    rig.ms(10);
+    change(&mut rig, listener);
+    // One who comes right now is told of no shift, for it could not be told from that one's.
+    let port = core::mem::replace(&mut rig.peer_port, 5001);
+    rig.send_with(999, 0, SYN, &[], syn);
+    assert_eq!(rig.expect().options.window_scale, None);
+    rig.peer_port = port;
+    let echo = answer.options.timestamps.map(|(value, _)| (79, value));
+    let stamp = Options {
+        timestamps: echo,
+        ..Options::default()
+    };
+    let mut at = 1000;
+    rig.send_with(at, answer.seq + 1, ACK, &[], stamp);
+    while at < edge {
+        rig.send_with(at, answer.seq + 1, ACK, &[7; 1440], stamp);
+        at += 1440;
+        while let Some(ack) = rig.next() {
+            let said = ack.ack + (u32::from(ack.window) << shift);
+            assert!(said + (1 << shift) > edge, "{said} {edge}");
+        }
+    }
+    let (socket, _) = rig.host.tcp_accept(rig.now, listener).unwrap();
+    let info = rig.host.tcp_info(socket).unwrap();
+    assert_eq!(info.window_scales.1, shift);
+    let mut read = 0;
+    while let Ok(bytes) = rig.read(socket) {
+        read += bytes.len() as u32;
+    }
+    assert!(read + 1440 > edge - 1000, "{read} of {}", edge - 1000);
+    // Who comes later is offered what there is now.
+    rig.ms(130);
+    while rig.next().is_some() {}
+    rig.peer_port = 5002;
+    rig.send_with(999, 0, SYN, &[], syn);
+    let later = rig.expect();
+    assert!(later.window <= 2048);
+    assert_eq!(later.options.window_scale, stamps.then_some(0));
 }
 
 /// A first buffer that becomes smaller within a handshake takes nothing back of what the SYN-ACK offered (RFC 9293 SHLD-14).
