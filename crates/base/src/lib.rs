@@ -32,7 +32,7 @@ pub use epoll::{Epoll, EpollEvent};
 pub use flow::{Candidate, FlowTable, Full};
 pub use order::{Links, Order, Ordered};
 pub use packet::{BATCH, Batch, Checksum, Facts, Gso, GsoKind, Offloads, Packet};
-pub use pool::{BLOCK, Chain, Cursor, Pool};
+pub use pool::{BLOCK, Chain, Cursor, Loan, Pool};
 pub use ring::{Consumer, FrameRx, FrameTx, Producer, frames, spsc};
 pub use rng::Rng;
 pub use seq::Seq;

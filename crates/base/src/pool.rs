@@ -8,25 +8,27 @@
 //! each other by index; both free lists are last-in-first-out, so that what was freed last, still in the cache, is
 //! used next.
 //!
-//! Invariant: a block's reference count is the number of live segments that describe it.
-//! Invariant: the bytes of a block are written only while one segment describes it.
+//! Invariant: a block's reference count is the number of live segments that describe it, and two for each loan (`lend`).
+//! Invariant: the bytes of a block are written only while its count is 1: one segment describes it, and nobody reads it elsewhere.
 //! Invariant: a chain's `len` is the sum of its segments' lengths; a chain without segments is [`Chain::EMPTY`].
 //! Invariant: blocks and segments that were never in use at once were never touched.
 
 mod chain;
+mod lend;
 mod map;
 mod spare;
 #[cfg(test)]
 mod tests;
 
 pub use chain::Cursor;
+pub use lend::Loan;
 pub use map::Backing;
 pub(crate) use map::{Line, Plain, Section, advise_huge};
 pub use spare::SpareSlices;
 
 use crate::prefetch;
 use core::fmt;
-use map::Cutter;
+use map::{Bytes, Cutter};
 use std::io;
 
 /// Bytes in a block.
@@ -123,7 +125,7 @@ impl Segment {
 
 /// The packet memory of one shard.
 pub struct Pool {
-    bytes: Section<u8>,
+    bytes: Bytes,
     segments: Section<Segment>,
     /// One word a block: its reference count, or [`FREE`] and the link to the next free one.
     refs: Section<u32>,
@@ -168,7 +170,7 @@ impl Pool {
         let mut cutter = Cutter::new(total.ok_or(io::ErrorKind::OutOfMemory)?)?;
         Ok(Pool {
             // First, so that blocks start on multiples of their size.
-            bytes: cutter.cut(count * BLOCK),
+            bytes: Bytes::new(cutter.cut(count * BLOCK)),
             segments: cutter.cut(2 * count),
             refs: cutter.cut(count),
             stamps: cutter.cut(count),
@@ -256,23 +258,19 @@ impl Pool {
     #[inline]
     pub fn first(&self, chain: &Chain) -> &[u8] {
         match self.segments.get(chain.head as usize) {
-            Some(segment) => &self.bytes[segment.range()],
+            Some(segment) => self.bytes.part(segment.range()),
             None => &[],
         }
     }
 
-    /// The first segment's bytes, to be changed. The block must not be shared.
+    /// The first segment's bytes, to be changed. The block must not be shared: none are given then.
     #[inline]
     pub fn first_mut(&mut self, chain: &Chain) -> &mut [u8] {
         match self.segments.get(chain.head as usize) {
-            Some(segment) => {
-                debug_assert_eq!(
-                    self.refs[segment.block as usize], 1,
-                    "a shared block is read only"
-                );
-                &mut self.bytes[segment.range()]
+            Some(segment) if self.refs[segment.block as usize] == 1 => {
+                self.bytes.part_mut(segment.range())
             }
-            None => &mut [],
+            _ => &mut [],
         }
     }
 
@@ -313,8 +311,8 @@ impl Pool {
     pub fn prefetch(&self, chain: &Chain) {
         if let Some(segment) = self.segments.get(chain.head as usize) {
             let start = segment.range().start;
-            prefetch::element(&self.bytes, start, 1);
-            prefetch::element(&self.bytes, start + 64, 1);
+            prefetch::element(self.bytes.whole(), start, 1);
+            prefetch::element(self.bytes.whole(), start + 64, 1);
         }
     }
 

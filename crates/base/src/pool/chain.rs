@@ -96,7 +96,7 @@ impl Pool {
         segment.len += n as u16;
         chain.len += n as u32;
         let start = segment.range().start;
-        Some(&mut self.bytes[start..start + n])
+        Some(self.bytes.part_mut(start..start + n))
     }
 
     /// As [`Pool::push_front`], but takes a new block with `headroom` bytes before the `n` if the first has no room
@@ -127,7 +127,7 @@ impl Pool {
         segment.len += n as u16;
         chain.len += n as u32;
         let end = segment.range().end;
-        Some(&mut self.bytes[end - n..end])
+        Some(self.bytes.part_mut(end - n..end))
     }
 
     /// Drops the first `n` bytes (all, if there are fewer), and the segments this empties.
@@ -474,7 +474,7 @@ impl Pool {
         done
     }
 
-    /// Overwrites bytes from `offset` on; returns how many there were. Their blocks must not be shared.
+    /// Overwrites bytes from `offset` on; returns how many there were. Their blocks must not be shared: it ends before one that is.
     pub fn copy_in(&mut self, chain: &Chain, offset: usize, bytes: &[u8]) -> usize {
         let mut skip = offset;
         let mut left = bytes;
@@ -487,10 +487,13 @@ impl Pool {
                 skip -= len;
                 continue;
             }
-            debug_assert!(self.unique(&segment), "a shared block is read only");
+            if !self.unique(&segment) {
+                break;
+            }
             let (now, later) = left.split_at(left.len().min(len - skip));
             let start = segment.range().start + skip;
-            self.bytes[start..start + now.len()].copy_from_slice(now);
+            let room = self.bytes.part_mut(start..start + now.len());
+            room.copy_from_slice(now);
             left = later;
             skip = 0;
         }
@@ -540,7 +543,7 @@ impl<'a> Iterator for Slices<'a> {
             let segment = &self.pool.segments[self.at as usize];
             self.at = segment.next;
             if segment.len > 0 {
-                return Some(&self.pool.bytes[segment.range()]);
+                return Some(self.pool.bytes.part(segment.range()));
             }
         }
         None

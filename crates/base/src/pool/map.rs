@@ -5,7 +5,7 @@
 //! Invariant: memory is zero until written, and takes no physical page until touched.
 
 use core::mem::MaybeUninit;
-use core::ops::{Deref, DerefMut};
+use core::ops::{Deref, DerefMut, Range};
 use core::ptr::NonNull;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::io;
@@ -217,6 +217,111 @@ impl<T: Plain> DerefMut for Section<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as for `deref`, and `&mut self` makes it the only reference.
         unsafe { core::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+    }
+}
+
+/// The bytes of all blocks. A reference that can write covers what is asked for and no more, so that other bytes may be read elsewhere
+/// meanwhile ([`View`]).
+pub(crate) struct Bytes(Section<u8>);
+
+impl Bytes {
+    pub(crate) fn new(section: Section<u8>) -> Self {
+        Self(section)
+    }
+
+    /// The first byte's address, with the right to write all that nobody reads elsewhere.
+    #[inline]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.0.base()
+    }
+
+    /// All bytes. Reading takes nothing from who reads elsewhere.
+    #[inline(always)]
+    pub(crate) fn whole(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Some bytes.
+    #[inline(always)]
+    pub(crate) fn part(&self, range: Range<usize>) -> &[u8] {
+        &self.0[range]
+    }
+
+    /// Some bytes, to be written. Nobody may read them elsewhere.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline(always)]
+    pub(crate) fn part_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.0.len);
+        // SAFETY: the range was checked to be inside the section.
+        let start = unsafe { self.0.base.as_ptr().add(range.start) };
+        // SAFETY: the values of the range are there and initialised; `&mut self` holds off every other reference through the pool.
+        // Views are made for lent blocks, which the pool's callers of this leave alone: they write to blocks whose reference
+        // count is 1 only.
+        unsafe { core::slice::from_raw_parts_mut(start, range.len()) }
+    }
+
+    /// Copies bytes to another place, which they may overlap.
+    ///
+    /// # Panics
+    /// If either is not inside.
+    #[inline(always)]
+    pub(crate) fn copy_within(&mut self, from: Range<usize>, to: usize) {
+        let len = self.0.len;
+        assert!(from.start <= from.end && from.end <= len && to <= len - from.len());
+        let base = self.0.base.as_ptr();
+        // SAFETY: the range was checked to be inside the section.
+        let source = unsafe { base.add(from.start) };
+        // SAFETY: as above.
+        let target = unsafe { base.add(to) };
+        // SAFETY: both ranges are inside the section; as for `part_mut`, nobody else writes what is read here, nor reads what is
+        // written.
+        unsafe { core::ptr::copy(source, target, from.len()) }
+    }
+
+    /// The same memory for who reads elsewhere.
+    pub(crate) fn view(&self) -> View {
+        View {
+            base: self.0.base,
+            len: self.0.len,
+            mapping: Arc::clone(&self.0._mapping),
+        }
+    }
+
+    /// Whether a view is of this memory.
+    pub(crate) fn is_seen_by(&self, view: &View) -> bool {
+        Arc::ptr_eq(&self.0._mapping, &view.mapping)
+    }
+}
+
+/// Memory of a section for who reads it elsewhere. It stays mapped as long.
+pub(crate) struct View {
+    base: NonNull<u8>,
+    len: usize,
+    mapping: Arc<Mapping>,
+}
+
+// SAFETY: a view gives bytes to be read only, by a function whose caller proves that nobody writes them; plain memory is tied to no
+// thread.
+unsafe impl Send for View {}
+// SAFETY: as above.
+unsafe impl Sync for View {}
+
+impl View {
+    /// Some bytes.
+    ///
+    /// # Safety
+    /// Nobody writes them as long as the reference lives, and what was written before happened before.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range was checked to be inside the section, whose mapping `self` holds.
+        let start = unsafe { self.base.as_ptr().add(range.start) };
+        // SAFETY: its values are there and initialised; that nobody writes them is the caller's proof.
+        unsafe { core::slice::from_raw_parts(start, range.len()) }
     }
 }
 

@@ -115,10 +115,10 @@ impl<'a> Iterator for SpareSlices<'a> {
         let segment = pool.segments[self.at as usize];
         let range = segment.range();
         let block = segment.block as usize;
-        debug_assert_eq!(pool.refs[block], 1, "a spare block is shared with nobody");
-        // Whatever chain was passed in, a block is given out once and never beyond its end: the proof below rests on
-        // these two checks alone.
-        if core::mem::replace(&mut pool.stamps[block], pool.stamp) == pool.stamp
+        // Whatever chain was passed in, a block is given out once, never beyond its end, and only if nobody else has it: the
+        // proof below rests on these three checks alone.
+        if pool.refs[block] != 1
+            || core::mem::replace(&mut pool.stamps[block], pool.stamp) == pool.stamp
             || range.end > (block + 1) * BLOCK
         {
             return None;
@@ -130,7 +130,8 @@ impl<'a> Iterator for SpareSlices<'a> {
         let start = unsafe { pool.bytes.base().add(range.start) };
         // SAFETY: the memory is there for `'a`, since the pool is borrowed for `'a`, and initialised (mapped as
         // zeros). It is unaliased: the pool is borrowed mutably for `'a`, this iterator makes no reference to `bytes`
-        // but these, and by its stamp this block was not given out by it before; blocks do not overlap.
+        // but these, and by its stamp this block was not given out by it before; blocks do not overlap; and as its count is 1 it
+        // is not lent.
         Some(unsafe { core::slice::from_raw_parts_mut(start, range.len()) })
     }
 }
