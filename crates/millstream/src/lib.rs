@@ -70,7 +70,9 @@ mod waiting;
 pub use builder::Builder;
 pub use engine::port;
 #[doc(inline)]
-pub use engine::{BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnapshot, Splice};
+pub use engine::{
+    Blocks, BusyPoll, Limits, Meters, PoolSnapshot, PortSnapshot, ShardSnapshot, Splice,
+};
 pub use error::Error;
 pub use host::Host;
 pub use poll::{Events, Interest, Poll, Registry, Token, Waker, event};

@@ -265,6 +265,16 @@ macro_rules! stream_calls {
                 Ok(self.socket.take_error())
             }
 
+            /// As [`crate::TcpStream::receive_blocks`].
+            ///
+            /// # Errors
+            /// As reading.
+            pub async fn receive_blocks(&self) -> io::Result<engine::Blocks> {
+                let socket = self.socket();
+                poll_fn(|cx| attempt(cx, || socket.try_receive(), |cx| socket.poll_readable(cx)))
+                    .await
+            }
+
             /// Reads without taking: the next read gives the same bytes. How many; none at the end.
             ///
             /// # Errors

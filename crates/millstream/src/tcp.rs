@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Sockets, TcpListenerSocket, TcpSocket, answered, deadline, io_error};
+use engine::{Blocks, Sockets, TcpListenerSocket, TcpSocket, answered, deadline, io_error};
 use stack::{Keepalive, ReusePort, SocketError, TcpInfo, TcpOptions};
 
 use crate::family;
@@ -100,6 +100,27 @@ impl TcpStream {
     /// As [`Host::tcp_connect_timeout`]; `NetworkDown` without a default host.
     pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<Self> {
         Host::current()?.tcp_connect_timeout(addr, timeout)
+    }
+
+    /// Receives what comes next without a copy: [`Blocks`] of packet memory, which go back when they are dropped, in whichever thread.
+    /// None at the end of the stream. What had come before the first call was copied already; from then on reads copy from
+    /// blocks, too.
+    ///
+    /// ```no_run
+    /// # fn example(stream: &millstream::TcpStream) -> std::io::Result<()> {
+    /// let blocks = stream.receive_blocks()?;
+    /// let sum: u64 = blocks.slices().flatten().map(|byte| u64::from(*byte)).sum();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As reading.
+    pub fn receive_blocks(&self) -> io::Result<Blocks> {
+        let socket = self.socket();
+        self.stream
+            .waiting
+            .reading(|| socket.try_receive(), |until| socket.wait_readable(until))
     }
 
     /// Reads without taking: the next [`Read::read`] gives the same bytes.

@@ -1,6 +1,6 @@
 //! Owned runs of bytes on their way between a shard and an application.
 //!
-//! What does not live here: packet memory, which belongs to one shard and never leaves it.
+//! What does not live here: packet memory, which belongs to one shard; how some of it is lent (`lent`).
 //!
 //! Invariant: memory held by a queue of chunks is at most about twice its bytes plus one small chunk: bytes that do not fill
 //! half of a large chunk are moved to a smaller one.
@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Mutex;
 
+use super::lent::Lent;
 use crate::mailbox::lock;
 
 /// Bytes of a large chunk: one super-frame.
@@ -20,28 +21,69 @@ pub(crate) const SMALL: usize = 4 * 1024;
 /// Large chunks kept for reuse by one host; above that they go back to the allocator.
 const KEPT: usize = 64;
 
-/// Bytes `start..end` of an owned buffer.
+/// Bytes `start..end` of an owned buffer, or bytes that are lent.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// If there are any, the buffer is empty.
+    lent: Option<Box<Lent>>,
 }
 
 impl Chunk {
-    /// The bytes.
+    /// A chunk of an owned buffer.
+    fn own(buffer: Vec<u8>, end: usize) -> Self {
+        Self {
+            buffer,
+            start: 0,
+            end,
+            lent: None,
+        }
+    }
+
+    /// A chunk of what is lent.
+    pub(crate) fn lent(lent: Lent) -> Self {
+        Self {
+            lent: Some(Box::new(lent)),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the bytes are in packet memory.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// The bytes; of what is lent, the first run of them.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        match &self.lent {
+            Some(lent) => lent.bytes(),
+            None => &self.buffer[self.start..self.end],
+        }
+    }
+
+    /// All bytes, run by run.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let own = Some(&self.buffer[self.start..self.end]).filter(|own| !own.is_empty());
+        let lent = self.lent.iter().flat_map(|lent| lent.slices());
+        own.into_iter().chain(lent)
     }
 
     /// How many bytes are left.
     pub(crate) fn len(&self) -> usize {
-        self.end - self.start
+        match &self.lent {
+            Some(lent) => lent.len(),
+            None => self.end - self.start,
+        }
     }
 
-    /// Drops the first `n` bytes.
+    /// Drops the first `n` bytes of the first run.
     pub(crate) fn advance(&mut self, n: usize) {
-        self.start += n;
+        match &mut self.lent {
+            Some(lent) => lent.advance(n),
+            None => self.start += n,
+        }
         debug_assert!(self.start <= self.end);
     }
 
@@ -83,11 +125,7 @@ impl ChunkPool {
     /// An empty large chunk, its memory initialised.
     pub(crate) fn large(&self) -> Chunk {
         let kept = lock(&self.free).pop();
-        kept.unwrap_or_else(|| Chunk {
-            buffer: vec![0; LARGE],
-            start: 0,
-            end: 0,
-        })
+        kept.unwrap_or_else(|| Chunk::own(vec![0; LARGE], 0))
     }
 
     /// Gives a chunk back.
@@ -113,11 +151,8 @@ impl ChunkPool {
         }
         let mut buffer = Vec::with_capacity(bytes.len());
         buffer.extend_from_slice(bytes);
-        Chunk {
-            start: 0,
-            end: buffer.len(),
-            buffer,
-        }
+        let end = buffer.len();
+        Chunk::own(buffer, end)
     }
 }
 
@@ -159,19 +194,15 @@ impl ByteQueue {
         };
         let mut buffer = Vec::with_capacity(capacity);
         buffer.extend_from_slice(bytes);
-        self.chunks.push_back(Chunk {
-            start: 0,
-            end: buffer.len(),
-            buffer,
-        });
+        let end = buffer.len();
+        self.chunks.push_back(Chunk::own(buffer, end));
     }
 
     /// The same bytes again.
     pub(crate) fn copy(&self) -> Self {
-        let copies = self.chunks.iter().map(|chunk| Chunk {
-            buffer: chunk.bytes().to_vec(),
-            start: 0,
-            end: chunk.len(),
+        let copies = self.chunks.iter().map(|chunk| {
+            let bytes: Vec<u8> = chunk.slices().flatten().copied().collect();
+            Chunk::own(bytes, chunk.len())
         });
         Self {
             chunks: copies.collect(),
@@ -205,6 +236,11 @@ impl ByteQueue {
         }
     }
 
+    /// Takes the first chunk.
+    pub(crate) fn pop(&mut self) -> Option<Chunk> {
+        self.chunks.pop_front()
+    }
+
     /// Copies bytes into `into` and drops them; returns how many.
     pub(crate) fn read(&mut self, into: &mut [IoSliceMut<'_>], pool: &ChunkPool) -> usize {
         let mut total = 0;
@@ -228,9 +264,9 @@ impl ByteQueue {
     /// Copies bytes into `into` and keeps them; returns how many.
     pub(crate) fn peek(&self, into: &mut [u8]) -> usize {
         let mut at = 0;
-        for chunk in &self.chunks {
-            let n = chunk.len().min(into.len() - at);
-            into[at..at + n].copy_from_slice(&chunk.bytes()[..n]);
+        for bytes in self.chunks.iter().flat_map(Chunk::slices) {
+            let n = bytes.len().min(into.len() - at);
+            into[at..at + n].copy_from_slice(&bytes[..n]);
             at += n;
             if at == into.len() {
                 break;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use base::{Key, Slab};
+use base::{Key, Loan, Slab};
 use stack::{Config, Event, Ready, SocketId};
 
 use super::chunk::Chunk;
@@ -80,6 +80,8 @@ pub struct Driver {
     stalled: Vec<u64>,
     /// TCP sockets in the table.
     connections: u32,
+    /// Loans that have come back, between two notices empty.
+    loans: Vec<Loan>,
     /// Completion queues' part.
     desk: Desk,
 }
@@ -116,6 +118,7 @@ impl Driver {
             stopping: false,
             stalled: Vec::new(),
             connections: 0,
+            loans: Vec::new(),
             desk: Desk::default(),
         };
         (driver, sockets)
@@ -233,7 +236,7 @@ impl Driver {
             Subject::Udp(shared) => {
                 UdpEntry::bind(cx, shared).map(|entry| (entry.id(), Entry::Udp(entry)))
             }
-            Subject::Queue(_) => return,
+            Subject::Queue(_) | Subject::Returns(_) => return,
         };
         let inserted = made.and_then(|(id, entry)| match self.insert(cx, id, entry) {
             Some(token) => Ok((id, token)),
@@ -242,13 +245,13 @@ impl Driver {
                 Err(stack::SocketError::NoBuffers)
             }
         });
-        if let Ok((_, token)) = inserted {
-            subject.token().store(token, Ordering::Relaxed);
+        if let (Ok((_, token)), Some(place)) = (inserted, subject.token()) {
+            place.store(token, Ordering::Relaxed);
         }
         let local = inserted.and_then(|(id, _)| cx.host.local_addr(id));
         match (&subject, inserted) {
             (Subject::Tcp(shared), Err(error)) => shared.fail(Some(error)),
-            (Subject::Tcp(_), Ok(_)) | (Subject::Queue(_), _) => {}
+            (Subject::Tcp(_), Ok(_)) | (Subject::Queue(_) | Subject::Returns(_), _) => {}
             (Subject::Listener(shared), _) => shared.opened(local),
             (Subject::Udp(shared), _) => shared.opened(local),
         }
@@ -259,6 +262,14 @@ impl Driver {
 }
 
 impl Driver {
+    /// Packet memory that was lent has come back.
+    fn take_back(&mut self, cx: &mut ShardCx<'_>) {
+        self.door.returns.take(&mut self.loans);
+        for loan in self.loans.drain(..) {
+            cx.host.pool_mut().take_back(loan);
+        }
+    }
+
     /// Looks at the sockets that found a table or pool full.
     fn try_again(&mut self, cx: &mut ShardCx<'_>) {
         if self.stalled.is_empty() {
@@ -284,10 +295,11 @@ impl App for Driver {
     fn on_command(&mut self, cx: &mut ShardCx<'_>, notice: Notice) {
         let Some(subject) = notice.take() else { return };
         subject.taken();
-        match subject.token().load(Ordering::Relaxed) {
-            super::TOKEN_NONE if self.stopping => subject.fail_stopped(),
-            super::TOKEN_NONE => self.introduce(cx, subject),
-            token => self.look(cx, token, Ready::NONE),
+        match subject.token().map(|token| token.load(Ordering::Relaxed)) {
+            None => self.take_back(cx),
+            Some(super::TOKEN_NONE) if self.stopping => subject.fail_stopped(),
+            Some(super::TOKEN_NONE) => self.introduce(cx, subject),
+            Some(token) => self.look(cx, token, Ready::NONE),
         }
     }
 

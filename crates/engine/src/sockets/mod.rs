@@ -13,9 +13,11 @@
 //! Invariant: the shard holds a socket's lock for a swap and some flags, never for a copy of more than a small chunk.
 //! Invariant: when the shard goes away, every socket fails and every waiter wakes.
 
+mod blocks;
 mod chunk;
 mod driver;
 mod error;
+mod lent;
 mod listener;
 mod ready;
 mod splice;
@@ -32,6 +34,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use stack::{Sharding, SocketError, TcpOptions, UdpOptions};
 use wire::Addr;
 
+pub use blocks::Blocks;
 pub use driver::Driver;
 pub use error::io_error;
 pub(crate) use error::stopped;
@@ -49,6 +52,7 @@ use crate::reply::{Reply, Sender, reply};
 use crate::shard::Message;
 use crate::steer::UdpPorts;
 use chunk::ChunkPool;
+use lent::Returns;
 use listener::ListenerShared;
 use tcp::{Phase, TcpShared};
 use udp::UdpShared;
@@ -68,16 +72,20 @@ enum Subject {
     Listener(Arc<ListenerShared>),
     Udp(Arc<UdpShared>),
     Queue(Arc<QueueShared>),
+    /// Loans have come back.
+    Returns(Arc<Door>),
 }
 
 impl Subject {
-    fn token(&self) -> &AtomicU64 {
-        match self {
+    /// `None` of what is no socket.
+    fn token(&self) -> Option<&AtomicU64> {
+        Some(match self {
             Subject::Tcp(shared) => &shared.token,
             Subject::Listener(shared) => &shared.token,
             Subject::Udp(shared) => &shared.token,
             Subject::Queue(shared) => &shared.token,
-        }
+            Subject::Returns(_) => return None,
+        })
     }
 
     fn taken(&self) {
@@ -86,6 +94,7 @@ impl Subject {
             Subject::Listener(shared) => shared.taken(),
             Subject::Udp(shared) => shared.taken(),
             Subject::Queue(shared) => shared.taken(),
+            Subject::Returns(door) => door.returns.taken(),
         }
     }
 
@@ -95,6 +104,7 @@ impl Subject {
             Subject::Listener(shared) => shared.fail_stopped(),
             Subject::Udp(shared) => shared.fail_stopped(),
             Subject::Queue(shared) => shared.fail_stopped(),
+            Subject::Returns(_) => {}
         }
     }
 }
@@ -183,6 +193,7 @@ impl Default for Limits {
 pub(crate) struct Door {
     pub(crate) mailbox: Arc<Mailbox<Message<Notice>>>,
     pub(crate) chunks: ChunkPool,
+    pub(crate) returns: Returns,
     pub(crate) limits: Limits,
     /// The options new TCP sockets begin with.
     pub(crate) tcp_options: TcpOptions,
@@ -226,6 +237,7 @@ impl Sockets {
             doors: Arc::new([Arc::new(Door {
                 mailbox,
                 chunks: ChunkPool::default(),
+                returns: Returns::default(),
                 limits,
                 tcp_options,
                 queues: Register::new(),

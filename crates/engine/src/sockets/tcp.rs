@@ -13,15 +13,16 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use base::epoll::RAISED_OUT;
 use stack::{SocketError, TcpInfo, TcpOptions};
 
-use super::chunk::{ByteQueue, SMALL, gather};
+use super::chunk::{ByteQueue, Chunk, SMALL, gather};
 use super::error::{io_error, stopped};
+use super::lent::Lender;
 use super::splice::SpliceOrder;
 use super::waiters::{Waiters, block, block_until, park, poll_until};
 use super::watch::{Raised, Watches};
@@ -110,7 +111,16 @@ pub(crate) struct TcpState {
 pub(super) struct Reader {
     pub(super) queue: ByteQueue,
     /// Bytes read and not yet taken off `rx_len`.
-    unaccounted: usize,
+    pub(super) unaccounted: usize,
+}
+
+impl Reader {
+    /// The next chunk, read.
+    pub(super) fn take_chunk(&mut self) -> Option<Chunk> {
+        let chunk = self.queue.pop()?;
+        self.unaccounted += chunk.len();
+        Some(chunk)
+    }
 }
 
 /// One socket, shared by its handles and the shard.
@@ -122,6 +132,8 @@ pub(crate) struct TcpShared {
     pub(super) reader: Mutex<Reader>,
     /// The reader holds bytes it has taken off the record.
     pub(super) unread: AtomicBool,
+    /// There once somebody has asked for blocks.
+    pub(crate) lender: OnceLock<Arc<Lender>>,
     /// A notice about this socket is in the mailbox.
     pub(super) noticed: AtomicBool,
     /// The driver's name for it; `TOKEN_NONE` until it has one.
@@ -176,6 +188,7 @@ impl TcpShared {
             writable: Condvar::new(),
             reader: Mutex::new(Reader::default()),
             unread: AtomicBool::new(false),
+            lender: OnceLock::new(),
             noticed: AtomicBool::new(false),
             token: AtomicU64::new(TOKEN_NONE),
             door,
@@ -189,9 +202,20 @@ impl TcpShared {
     }
 
     /// The reader's queue has changed. What takes bytes off the record calls this before it unlocks it.
-    fn keep_unread(&self, reader: &Reader) {
+    pub(super) fn keep_unread(&self, reader: &Reader) {
         self.unread
             .store(!reader.queue.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Moves what is on the record to the reader's end; whether the shard wants to hear of the room.
+    fn take_over(&self, state: &mut TcpState, reader: &mut Reader) -> bool {
+        reader.queue.append(&mut state.rx);
+        self.keep_unread(reader);
+        let read = std::mem::take(&mut reader.unaccounted);
+        state.rx_len = state.rx_len.saturating_sub(read);
+        let resume = state.rx_paused && state.rx_len <= self.door.limits.receive / 2;
+        state.rx_paused &= !resume;
+        resume
     }
 
     /// Nothing can be sent any more, though there is still something to receive.
@@ -348,31 +372,32 @@ impl TcpSocket {
         if n > 0 && reader.unaccounted < self.shared.door.limits.receive / 4 {
             return Ok(n);
         }
-        let empty = bufs.iter().all(|buf| buf.is_empty());
-        let end = self.fetch(&mut reader);
-        if n == 0 && !empty {
-            n = reader.queue.read(bufs, chunks);
-            reader.unaccounted += n;
-            self.shared.keep_unread(&reader);
+        if n > 0 || bufs.iter().all(|buf| buf.is_empty()) {
+            // Why nothing follows is for a call that reads nothing.
+            self.settle(&mut reader);
+            return Ok(n);
         }
-        if n > 0 || empty {
-            Ok(n)
-        } else {
-            end.map(|()| 0)
+        let end = self.fetch(&mut reader);
+        n = reader.queue.read(bufs, chunks);
+        reader.unaccounted += n;
+        self.shared.keep_unread(&reader);
+        if n > 0 { Ok(n) } else { end.map(|()| 0) }
+    }
+
+    /// Moves what the shard has queued to the reader's end and settles the account.
+    pub(super) fn settle(&self, reader: &mut Reader) {
+        let mut state = self.shared.state();
+        let resume = self.shared.take_over(&mut state, reader);
+        drop(state);
+        if resume {
+            self.shared.notice();
         }
     }
 
-    /// Moves what the shard has queued to the reader's end and settles the account. Then, if the reader has nothing at all:
-    /// `Ok` at the end of the stream, else why there is nothing.
-    fn fetch(&self, reader: &mut Reader) -> io::Result<()> {
+    /// As [`TcpSocket::settle`]; then, if the reader has nothing at all: `Ok` at the end of the stream, else why there is nothing.
+    pub(super) fn fetch(&self, reader: &mut Reader) -> io::Result<()> {
         let mut state = self.shared.state();
-        reader.queue.append(&mut state.rx);
-        self.shared.keep_unread(reader);
-        state.rx_len = state
-            .rx_len
-            .saturating_sub(std::mem::take(&mut reader.unaccounted));
-        let resume = state.rx_paused && state.rx_len <= self.shared.door.limits.receive / 2;
-        state.rx_paused &= !resume;
+        let resume = self.shared.take_over(&mut state, reader);
         let end = if !reader.queue.is_empty() {
             Ok(())
         } else if let Some(error) = state.error.take() {

@@ -4,14 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base::epoll::RAISED_IN;
+use base::{BLOCK, Chain};
 use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
 
 use super::splice::Job;
 use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::Door;
-use crate::sockets::chunk::{ByteQueue, LARGE, SMALL};
+use crate::sockets::chunk::{ByteQueue, Chunk, LARGE, SMALL};
+use crate::sockets::lent::Lender;
 use crate::sockets::tcp::{Close, Phase, TcpShared};
+
+/// Of packet memory at most one part in so many is lent; beyond that bytes are copied.
+const LENT_PART: usize = 4;
 
 /// The driver's part of a TCP socket.
 #[derive(Debug)]
@@ -88,6 +93,45 @@ pub(super) fn open(
         SocketError::InvalidInput if local.is_none() => SocketError::NetworkUnreachable,
         other => other,
     })
+}
+
+impl End {
+    /// What it means that nothing was read.
+    fn of(read: Result<(), SocketError>) -> Self {
+        match read {
+            Ok(()) => Self::Fin,
+            Err(SocketError::WouldBlock) => Self::Drained,
+            Err(error) => Self::Over(Some(error)),
+        }
+    }
+}
+
+impl Received {
+    /// Lends what was received; whether there may be more.
+    fn lend(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        lender: &Arc<Lender>,
+        chain: Result<Chain, SocketError>,
+    ) -> bool {
+        match chain {
+            Ok(chain) if !chain.is_empty() => {
+                let loan = cx.host.pool_mut().lend(chain);
+                self.n += loan.len();
+                self.bytes.push(Chunk::lent(lender.lend(loan)));
+                true
+            }
+            Ok(chain) => {
+                cx.host.pool_mut().free(chain);
+                self.end = End::Fin;
+                false
+            }
+            Err(error) => {
+                self.end = End::of(Err(error));
+                false
+            }
+        }
+    }
 }
 
 impl TcpEntry {
@@ -397,13 +441,14 @@ impl TcpEntry {
             n,
             mut end,
         } = self.read_stack(cx, tools, room);
+        let lender = self.shared.lender.get();
         if let (End::Fin, Some(Some(error))) = (end, self.over) {
             // Sending met the error first, and the stack tells it once: this is no FIN of the peer's.
             end = End::Over(Some(error));
         }
         let limit = tools.door.limits.receive;
         let mut state = self.shared.state();
-        if n > 0 && n <= SMALL {
+        if n > 0 && n <= SMALL && lender.is_none() {
             state.rx.push_small(bytes.first());
         } else {
             state.rx.append(&mut bytes);
@@ -412,7 +457,9 @@ impl TcpEntry {
         let mut again = false;
         // Told once, though every later look finds it again.
         let fin = end == End::Fin && !state.fin;
+        let lent = |lender: &Arc<Lender>| lender.lent() >= limit && lender.pause(limit);
         match end {
+            End::Full if lender.is_some_and(lent) => {}
             End::Full if state.rx_len > limit / 2 => state.rx_paused = true,
             End::Full => again = true,
             End::Fin => (state.fin, state.rx_end) = (true, true),
@@ -444,37 +491,58 @@ impl TcpEntry {
             n: 0,
             end: End::Full,
         };
-        while received.n < room {
-            let mut chunk = tools.scratch();
-            let want = (room - received.n).min(LARGE);
-            match cx
-                .host
-                .tcp_recv(cx.now, self.id, &mut chunk.whole()[..want])
-            {
-                Ok(0) => received.end = End::Fin,
-                Ok(n) => {
-                    chunk.filled(n);
-                    received.n += n;
-                    if n > LARGE / 2 {
-                        received.bytes.push(chunk);
-                    } else if n <= SMALL {
-                        received.bytes.push_small(chunk.bytes());
-                        *tools.scratch = Some(chunk);
-                    } else {
-                        received
-                            .bytes
-                            .push(tools.door.chunks.copy_of(chunk.bytes()));
-                        *tools.scratch = Some(chunk);
-                    }
-                    continue;
-                }
-                Err(SocketError::WouldBlock) => received.end = End::Drained,
-                Err(error) => received.end = End::Over(Some(error)),
-            }
-            *tools.scratch = Some(chunk);
-            break;
-        }
+        let shared = self.shared.clone();
+        let lender = shared.lender.get();
+        while received.n < room && self.read_part(cx, tools, lender, room, &mut received) {}
         received
+    }
+
+    /// Reads the next part; whether there may be more.
+    fn read_part(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        tools: &mut Tools<'_>,
+        lender: Option<&Arc<Lender>>,
+        room: usize,
+        received: &mut Received,
+    ) -> bool {
+        let want = (room - received.n).min(LARGE);
+        if let Some(lender) = lender {
+            if lender.lent() >= tools.door.limits.receive {
+                return false;
+            }
+            let memory = cx.host.pool().capacity() as usize * BLOCK;
+            if tools.door.returns.lent() < memory / LENT_PART {
+                let chain = cx.host.tcp_recv_chain(cx.now, self.id, want);
+                // Without a segment for a cut bytes can still be copied.
+                if chain.as_ref().err() != Some(&SocketError::NoBuffers) {
+                    return received.lend(cx, lender, chain);
+                }
+            }
+        }
+        let mut chunk = tools.scratch();
+        let read = cx
+            .host
+            .tcp_recv(cx.now, self.id, &mut chunk.whole()[..want]);
+        let Ok(n @ 1..) = read else {
+            *tools.scratch = Some(chunk);
+            received.end = End::of(read.map(drop));
+            return false;
+        };
+        chunk.filled(n);
+        received.n += n;
+        if n > LARGE / 2 {
+            received.bytes.push(chunk);
+        } else if n <= SMALL {
+            received.bytes.push_small(chunk.bytes());
+            *tools.scratch = Some(chunk);
+        } else {
+            received
+                .bytes
+                .push(tools.door.chunks.copy_of(chunk.bytes()));
+            *tools.scratch = Some(chunk);
+        }
+        true
     }
 
     /// Decides whether the stack's HUP or error ends the connection.

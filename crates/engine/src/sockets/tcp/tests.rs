@@ -399,3 +399,20 @@ impl std::task::Wake for Woken {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[test]
+fn an_error_behind_what_was_read_is_for_the_next_read() {
+    let (socket, shared, _inbox) = socket(Phase::Open);
+    for _ in 0..3 {
+        deliver(&shared, &[1; 60_000]);
+    }
+    let mut buffer = vec![0; 180_000];
+    assert_eq!(read(&socket, &mut buffer[..1]).unwrap(), 1);
+    shared.fail(Some(SocketError::ConnectionReset));
+    // So much that the account is settled, and the record holds nothing but the error.
+    assert_eq!(read(&socket, &mut buffer).unwrap(), 179_999);
+    assert_eq!(read(&socket, &mut []).unwrap(), 0);
+    let reset = read(&socket, &mut buffer).unwrap_err();
+    assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(read(&socket, &mut buffer).unwrap(), 0);
+}
