@@ -2,17 +2,24 @@
 //!
 //! What does not live here: queues and wake-ups (`engine`), TCP itself (`stack`).
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Blocks, Sockets, TcpListenerSocket, TcpSocket, answered, deadline, io_error};
+use engine::{Blocks, Reply, Sockets, TcpListenerSocket, TcpSocket, answered, deadline, io_error};
 use stack::{Keepalive, ReusePort, SocketError, TcpInfo, TcpOptions};
 
 use crate::family;
 use crate::host::Host;
 use crate::waiting::{Waiting, blocking};
+
+/// Bytes of a file read at once, and how many parts may be under way.
+const FILE_PART: usize = 256 * 1024;
+const FILE_PARTS: usize = 2;
 
 #[derive(Debug)]
 struct Stream {
@@ -359,6 +366,83 @@ impl TcpStream {
             .info()
             .wait()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl TcpStream {
+    /// Hands a whole buffer over to be sent, of any kind and size, without a copy: waits while there is no room at all. The answer
+    /// gives it back when the host has copied its bytes into packet memory, which is the one copy on their way, or when the
+    /// connection is over; it says nothing of whether they arrived.
+    ///
+    /// ```no_run
+    /// # fn example(stream: &millstream::TcpStream) -> std::io::Result<()> {
+    /// let first = stream.send_owned(vec![1; 1 << 20])?;
+    /// let second = stream.send_owned(vec![2; 1 << 20])?;
+    /// // Free to be filled again.
+    /// let buffer = first.wait();
+    /// # drop((buffer, second));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As writing; the buffer is dropped.
+    pub fn send_owned<T>(&self, bytes: T) -> io::Result<Reply<T>>
+    where
+        T: AsRef<[u8]> + Send + Sync + 'static,
+    {
+        let Stream { socket, waiting } = &*self.stream;
+        let mut bytes = Some(bytes);
+        waiting.writing(
+            || {
+                let given = bytes.take().map(|bytes| socket.try_give(bytes));
+                given
+                    .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?
+                    .map_err(|(back, error)| {
+                        bytes = Some(back);
+                        error
+                    })
+            },
+            |until| socket.wait_writable(until),
+        )
+    }
+
+    /// Sends `len` bytes of a file from `offset` on, as sendfile(2): how many were handed over; fewer when the file ends before. The
+    /// calling thread reads the file, into buffers that are handed over ([`TcpStream::send_owned`]).
+    ///
+    /// # Errors
+    /// Of reading the file, and of writing; when some was sent before, how much is told, and the error to the next call.
+    pub fn send_file(&self, file: &File, offset: u64, len: u64) -> io::Result<u64> {
+        let mut under_way: VecDeque<Reply<Vec<u8>>> = VecDeque::new();
+        let mut sent = 0;
+        while sent < len {
+            let spare = (under_way.len() >= FILE_PARTS)
+                .then(|| under_way.pop_front().and_then(Reply::wait))
+                .flatten();
+            let mut buffer = spare.unwrap_or_default();
+            let want = usize::try_from(len - sent).map_or(FILE_PART, |left| left.min(FILE_PART));
+            buffer.resize(want, 0);
+            let part = match file.read_at(&mut buffer, offset.saturating_add(sent)) {
+                Ok(0) => break,
+                Ok(n) => {
+                    buffer.truncate(n);
+                    self.send_owned(buffer).map(|reply| (reply, n))
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            match part {
+                Ok((reply, n)) => {
+                    sent += n as u64;
+                    if !self.stream.waiting.nonblocking() {
+                        under_way.push_back(reply);
+                    }
+                }
+                Err(_) if sent > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Mutex;
 
+use super::given::Payload;
 use super::lent::Lent;
 use crate::mailbox::lock;
 
@@ -21,14 +22,21 @@ pub(crate) const SMALL: usize = 4 * 1024;
 /// Large chunks kept for reuse by one host; above that they go back to the allocator.
 const KEPT: usize = 64;
 
-/// Bytes `start..end` of an owned buffer, or bytes that are lent.
+/// Bytes `start..end` of an owned buffer, or of one that was given, or bytes that are lent.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// If there are any, the buffer is empty.
-    lent: Option<Box<Lent>>,
+    /// If there is anything, the buffer is empty.
+    held: Option<Held>,
+}
+
+/// What is not the queue's own.
+#[derive(Debug)]
+enum Held {
+    Lent(Box<Lent>),
+    Given(Box<dyn Payload>),
 }
 
 impl Chunk {
@@ -38,51 +46,65 @@ impl Chunk {
             buffer,
             start: 0,
             end,
-            lent: None,
+            held: None,
+        }
+    }
+
+    /// The first `end` bytes of a buffer that was given.
+    pub(crate) fn given(given: Box<dyn Payload>, end: usize) -> Self {
+        Self {
+            end,
+            held: Some(Held::Given(given)),
+            ..Self::default()
         }
     }
 
     /// A chunk of what is lent.
     pub(crate) fn lent(lent: Lent) -> Self {
         Self {
-            lent: Some(Box::new(lent)),
+            held: Some(Held::Lent(Box::new(lent))),
             ..Self::default()
         }
     }
 
     /// Whether the bytes are in packet memory.
     pub(crate) fn is_lent(&self) -> bool {
-        self.lent.is_some()
+        matches!(self.held, Some(Held::Lent(_)))
     }
 
     /// The bytes; of what is lent, the first run of them.
     pub(crate) fn bytes(&self) -> &[u8] {
-        match &self.lent {
-            Some(lent) => lent.bytes(),
+        match &self.held {
+            Some(Held::Lent(lent)) => lent.bytes(),
+            // The buffer is a stranger's, and may have become shorter.
+            Some(Held::Given(given)) => given.bytes().get(self.start..self.end).unwrap_or(&[]),
             None => &self.buffer[self.start..self.end],
         }
     }
 
     /// All bytes, run by run.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let own = Some(&self.buffer[self.start..self.end]).filter(|own| !own.is_empty());
-        let lent = self.lent.iter().flat_map(|lent| lent.slices());
+        let (lent, own) = match &self.held {
+            Some(Held::Lent(lent)) => (Some(lent), None),
+            _ => (None, Some(self.bytes()).filter(|own| !own.is_empty())),
+        };
+        let lent = lent.into_iter().flat_map(|lent| lent.slices());
         own.into_iter().chain(lent)
     }
 
     /// How many bytes are left.
     pub(crate) fn len(&self) -> usize {
-        match &self.lent {
-            Some(lent) => lent.len(),
-            None => self.end - self.start,
+        match &self.held {
+            Some(Held::Lent(lent)) => lent.len(),
+            _ => self.end - self.start,
         }
     }
 
     /// Drops the first `n` bytes of the first run.
     pub(crate) fn advance(&mut self, n: usize) {
-        match &mut self.lent {
-            Some(lent) => lent.advance(n),
-            None => self.start += n,
+        match &mut self.held {
+            Some(Held::Lent(lent)) => lent.advance(n),
+            _ => self.start += n,
         }
         debug_assert!(self.start <= self.end);
     }
@@ -101,6 +123,9 @@ impl Chunk {
 
     /// Appends bytes if they fit without moving memory.
     fn append(&mut self, bytes: &[u8]) -> bool {
+        if self.held.is_some() {
+            return false;
+        }
         let fits_initialised = self.buffer.len() - self.end >= bytes.len();
         if fits_initialised {
             self.buffer[self.end..self.end + bytes.len()].copy_from_slice(bytes);
@@ -168,11 +193,13 @@ impl ByteQueue {
         self.chunks.is_empty()
     }
 
-    /// Queues a chunk; an empty one is dropped.
-    pub(crate) fn push(&mut self, chunk: Chunk) {
-        if chunk.len() > 0 {
-            self.chunks.push_back(chunk);
+    /// Queues a chunk; an empty one comes back.
+    pub(crate) fn push(&mut self, chunk: Chunk) -> Option<Chunk> {
+        if chunk.len() == 0 {
+            return Some(chunk);
         }
+        self.chunks.push_back(chunk);
+        None
     }
 
     /// Queues a copy of at most [`SMALL`] bytes, sharing the last chunk if it has room.

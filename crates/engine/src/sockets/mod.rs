@@ -17,6 +17,7 @@ mod blocks;
 mod chunk;
 mod driver;
 mod error;
+mod given;
 mod lent;
 mod listener;
 mod ready;

@@ -225,11 +225,12 @@ impl TcpShared {
         if !state.unsent_told {
             state.unsent = state.unsent.or(error);
         }
-        state.tx.clear(&self.door.chunks);
+        let mut unsent = std::mem::take(&mut state.tx);
         state.tx_len = 0;
         let writers = state.writers.take();
         let raised = state.raise_room();
         drop(state);
+        unsent.clear(&self.door.chunks);
         writers.wake(&self.writable);
         raised.tell();
     }
@@ -260,7 +261,7 @@ impl TcpShared {
         state.unsent = None;
         state.rx_end = true;
         state.gone = true;
-        state.tx.clear(&self.door.chunks);
+        let mut unsent = std::mem::take(&mut state.tx);
         state.tx_len = 0;
         let unanswered = std::mem::take(&mut state.info_wanted);
         let splice = state.splice.take();
@@ -268,6 +269,7 @@ impl TcpShared {
         let raised = state.watches.raise(0);
         drop(state);
         drop(unanswered);
+        unsent.clear(&self.door.chunks);
         if let Some(splice) = splice {
             splice.refuse();
         }
@@ -298,7 +300,7 @@ impl TcpShared {
 
 impl TcpState {
     /// The pending error, once; or that the host has stopped, always.
-    fn take_error(&mut self) -> Option<io::Error> {
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
         match self.take_pending() {
             Some(error) => Some(io_error(error)),
             None if self.stopped => Some(stopped()),

@@ -1,0 +1,80 @@
+//! Buffers that are handed over to be sent, and come back when their bytes were taken.
+//!
+//! What does not live here: the queue they wait in (`chunk`), how the shard takes them (`driver/tcp.rs`).
+//!
+//! Invariant: a buffer comes back exactly once, whatever becomes of the connection: when it is dropped.
+
+use std::fmt;
+use std::io;
+
+use super::chunk::Chunk;
+use super::error::io_error;
+use super::tcp::{Phase, TcpSocket};
+use crate::reply::{Reply, Sender, reply};
+
+/// A buffer on its way.
+pub(crate) trait Payload: Send + Sync {
+    fn bytes(&self) -> &[u8];
+}
+
+/// A buffer, and who wants it back.
+struct Given<T>(Option<(T, Sender<T>)>);
+
+impl<T: AsRef<[u8]> + Send + Sync> Payload for Given<T> {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |(bytes, _)| bytes.as_ref())
+    }
+}
+
+impl<T> Drop for Given<T> {
+    fn drop(&mut self) {
+        if let Some((bytes, sender)) = self.0.take() {
+            sender.send(bytes);
+        }
+    }
+}
+
+impl fmt::Debug for dyn Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Payload")
+    }
+}
+
+impl TcpSocket {
+    /// Takes a whole buffer to be sent, without a copy, if there is any room at all. It comes back when the shard has copied its bytes
+    /// into packet memory, or when the connection is over.
+    ///
+    /// Errors: as [`TcpSocket::try_write`]; the buffer comes back.
+    pub fn try_give<T>(&self, bytes: T) -> Result<Reply<T>, (T, io::Error)>
+    where
+        T: AsRef<[u8]> + Send + Sync + 'static,
+    {
+        let len = bytes.as_ref().len();
+        let mut state = self.shared.state();
+        if let Some(error) = state.take_error() {
+            return Err((bytes, error));
+        }
+        let refused = match state.phase {
+            Phase::Open if state.write_shut => Some(stack::SocketError::BrokenPipe),
+            Phase::Dead => Some(stack::SocketError::BrokenPipe),
+            Phase::Connecting => Some(stack::SocketError::WouldBlock),
+            Phase::Open if len > 0 && state.tx_len >= self.shared.door.limits.send => {
+                state.nospace = true;
+                Some(stack::SocketError::WouldBlock)
+            }
+            Phase::Open => None,
+        };
+        if let Some(error) = refused {
+            return Err((bytes, io_error(error)));
+        }
+        let (sender, answer) = reply();
+        let given = Chunk::given(Box::new(Given(Some((bytes, sender)))), len);
+        state.tx_len += len;
+        // One without bytes comes back at once.
+        let empty = state.tx.push(given);
+        drop(state);
+        drop(empty);
+        self.shared.notice();
+        Ok(answer)
+    }
+}
