@@ -120,7 +120,7 @@ impl Conn<'_> {
     #[inline]
     fn end_ack(&mut self, now: Instant, una: Seq, delivery: &Delivery, fin: bool) {
         if self.act.episode != NONE && self.tcb.outstanding() == 0 {
-            self.await_duplicates(now);
+            self.await_duplicates(now, self.tcb.snd_una != una);
         }
         if self.ledger.is_some() {
             self.account_ack(now, una, delivery, fin);

@@ -105,11 +105,12 @@ impl Conn<'_> {
 
     /// Nothing is in flight any more: the record of the last repair stays for a timeout if its retransmissions may yet be reported
     /// as duplicates. (Linux keeps its own for ever.)
-    pub(crate) fn await_duplicates(&mut self, now: Instant) {
+    /// `news`: it was just acknowledged, so that the connection is visited, and its timer armed.
+    pub(crate) fn await_duplicates(&mut self, now: Instant, news: bool) {
         let speaks = self.tcb.has(flag::SACK) && self.tcb.state.sends();
         let awaits = speaks && self.episode().is_some_and(|e| e.undo.awaits_duplicates());
         let waits = self.act.rack.early == Early::Duplicates;
-        if awaits && !waits {
+        if awaits && !waits && news {
             self.act.rack.early = Early::Duplicates;
             self.act.early_at = now + self.rto();
         } else if waits && !awaits {

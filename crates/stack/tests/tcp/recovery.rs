@@ -410,6 +410,25 @@ fn duplicates_reported_late_take_a_repair_back() {
     }
 }
 
+/// What keeps a connection busy otherwise keeps no report waited for: an ACK that says nothing new begins no second wait.
+#[test]
+fn a_report_that_did_not_come_is_waited_for_once() {
+    let (mut rig, open) = path(false);
+    burst(&mut rig, &open, 10);
+    rig.ms(100);
+    ack(&mut rig, &open, 0, &[(1, 5)]);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    ack(&mut rig, &open, 10, &[]);
+    let end = open.host.wrapping_add(10 * MSS);
+    rig.send_with(open.peer, end, ACK, b"unread", Options::default());
+    rig.ms(1000);
+    sent(&mut rig);
+    assert_eq!(rig.host.tcp_occupancy().active, 1);
+    let peer = open.peer.wrapping_add(6);
+    rig.send_with(peer, end, ACK, &[], Options::default());
+    rig.host.audit().unwrap();
+}
+
 /// RFC 5682 2.1: after a timeout new data is sent before anything more is sent again. If originals arrive, the timeout was
 /// needless.
 #[test]
