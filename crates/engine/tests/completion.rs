@@ -5,54 +5,21 @@ mod bench;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base::Rng;
 use base::epoll::{EPOLLIN, EPOLLOUT};
-use bench::{Bench, address};
+use bench::{Bench, LONG, address, connection, done, errno, listen, next};
 use engine::completion::{BufferGroup, Completion, CompletionQueue, Handle, Op, SubmitError};
 use rustix::io::Errno;
 
-const LONG: Option<Duration> = Some(Duration::from_secs(20));
 /// Long enough for what would come to have come.
 const SHORT: Option<Duration> = Some(Duration::from_millis(30));
 
-/// The next completion.
-fn next(queue: &CompletionQueue) -> Completion {
-    let mut one = Vec::new();
-    assert_eq!(queue.wait(&mut one, 1, LONG).unwrap(), 1, "nothing came");
-    one.pop().unwrap()
-}
-
-/// Does one operation, while nothing else is under way.
-fn done(queue: &CompletionQueue, op: Op) -> Completion {
-    queue.submit(op).unwrap();
-    next(queue)
-}
-
 fn quiet(queue: &CompletionQueue) {
     assert_eq!(queue.wait(&mut Vec::new(), 1, SHORT).unwrap(), 0);
-}
-
-fn errno(completion: &Completion) -> Errno {
-    Errno::from_io_error(completion.result.as_ref().unwrap_err()).unwrap()
-}
-
-fn listen(queue: &CompletionQueue) -> (Handle, SocketAddr) {
-    let listening = done(queue, Op::listen(address(2, 0), 64, 1));
-    (listening.socket.unwrap(), listening.address.unwrap())
-}
-
-/// A connection from `client` to `server`: both ends.
-fn connection(client: &CompletionQueue, server: &CompletionQueue) -> (Handle, Handle) {
-    let (listener, at) = listen(server);
-    let near = done(client, Op::connect(at, 7)).socket.unwrap();
-    let far = done(server, Op::accept(listener, 8)).socket.unwrap();
-    assert!(done(server, Op::close(listener)).result.is_ok());
-    (near, far)
 }
 
 #[test]

@@ -12,14 +12,13 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use base::Rng;
-use bench::{Bench, address};
+use bench::{Bench, LONG, address};
 use engine::completion::{BufferGroup, Completion, CompletionQueue, Handle, Op};
 use rustix::io::Errno;
 use stack::{Shutdown, TcpOptions};
 
 /// Programs run unless COMPLETION_PROGRAMS says otherwise.
 const PROGRAMS: u64 = 300;
-const LONG: Option<Duration> = Some(Duration::from_secs(20));
 /// Buffers of the group, and their bytes: more than is ever unread.
 const GROUP: (usize, usize) = (128, 64);
 const UNREAD_MOST: usize = 4_000;

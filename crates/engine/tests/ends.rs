@@ -3,49 +3,15 @@
 
 mod bench;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use bench::{Bench, address};
-use engine::completion::{BufferGroup, Completion, CompletionQueue, Handle, Op};
+use bench::{Bench, LONG, connection, done, errno, listen, next};
+use engine::completion::{BufferGroup, Completion, CompletionQueue, Op};
 use rustix::io::Errno;
 use stack::Shutdown;
 
-const LONG: Option<Duration> = Some(Duration::from_secs(20));
-
-/// The next completion.
-fn next(queue: &CompletionQueue) -> Completion {
-    let mut one = Vec::new();
-    assert_eq!(queue.wait(&mut one, 1, LONG).unwrap(), 1, "nothing came");
-    one.pop().unwrap()
-}
-
-/// Does one operation, while nothing else is under way.
-fn done(queue: &CompletionQueue, op: Op) -> Completion {
-    queue.submit(op).unwrap();
-    next(queue)
-}
-
-fn errno(completion: &Completion) -> Errno {
-    Errno::from_io_error(completion.result.as_ref().unwrap_err()).unwrap()
-}
-
 fn ok(completion: &Completion) -> usize {
     *completion.result.as_ref().unwrap()
-}
-
-fn listen(queue: &CompletionQueue) -> (Handle, SocketAddr) {
-    let listening = done(queue, Op::listen(address(2, 0), 64, 1));
-    (listening.socket.unwrap(), listening.address.unwrap())
-}
-
-/// A connection from `client` to `server`: both ends.
-fn connection(client: &CompletionQueue, server: &CompletionQueue) -> (Handle, Handle) {
-    let (listener, at) = listen(server);
-    let near = done(client, Op::connect(at, 7)).socket.unwrap();
-    let far = done(server, Op::accept(listener, 8)).socket.unwrap();
-    assert!(done(server, Op::close(listener)).result.is_ok());
-    (near, far)
 }
 
 /// Whatever the client's host has sent before has come when this returns.

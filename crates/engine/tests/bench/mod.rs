@@ -1,12 +1,17 @@
-//! Two hosts in threads of their own, joined by memory, and the doors to their sockets.
+//! Two hosts in threads of their own, joined by memory, the doors to their sockets, and operations that are waited for.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use engine::completion::CompletionQueue;
+use engine::completion::{Completion, CompletionQueue, Handle, Op};
 use engine::port::ring::{RingOptions, RingPort, pair};
 use engine::{Limits, Notice, Shard, ShardOptions, ShardThread, Sockets};
+use rustix::io::Errno;
 use stack::Config;
 use wire::{Cidr, Mac};
+
+/// Longer than anything takes that comes at all.
+pub(crate) const LONG: Option<Duration> = Some(Duration::from_secs(20));
 
 /// An address of the network both are on.
 pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
@@ -75,4 +80,36 @@ fn host(number: u8, port: RingPort) -> (Sockets, ShardThread<Notice>) {
     let cidr: Cidr = format!("10.0.0.{number}/24").parse().unwrap();
     shard.host().add_address(now, interface, cidr).unwrap();
     (sockets, shard.spawn().unwrap())
+}
+
+/// The next completion.
+pub(crate) fn next(queue: &CompletionQueue) -> Completion {
+    let mut one = Vec::new();
+    assert_eq!(queue.wait(&mut one, 1, LONG).unwrap(), 1, "nothing came");
+    one.pop().unwrap()
+}
+
+/// Does one operation, while nothing else is under way.
+pub(crate) fn done(queue: &CompletionQueue, op: Op) -> Completion {
+    queue.submit(op).unwrap();
+    next(queue)
+}
+
+pub(crate) fn errno(completion: &Completion) -> Errno {
+    Errno::from_io_error(completion.result.as_ref().unwrap_err()).unwrap()
+}
+
+/// A listener of host b.
+pub(crate) fn listen(queue: &CompletionQueue) -> (Handle, SocketAddr) {
+    let listening = done(queue, Op::listen(address(2, 0), 64, 1));
+    (listening.socket.unwrap(), listening.address.unwrap())
+}
+
+/// A connection from `client` to `server`: both ends.
+pub(crate) fn connection(client: &CompletionQueue, server: &CompletionQueue) -> (Handle, Handle) {
+    let (listener, at) = listen(server);
+    let near = done(client, Op::connect(at, 7)).socket.unwrap();
+    let far = done(server, Op::accept(listener, 8)).socket.unwrap();
+    assert!(done(server, Op::close(listener)).result.is_ok());
+    (near, far)
 }
