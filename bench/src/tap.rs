@@ -297,7 +297,11 @@ impl World {
         if self.no_tap.is_none() {
             let subject = |gauge: &Gauge| {
                 mine.settle()?;
-                let tap = Tap::new("mill0", &TapOptions::default()).map_err(|e| e.to_string())?;
+                let options = match job.busy_poll() {
+                    true => TapOptions::busy_poll(),
+                    false => TapOptions::default(),
+                };
+                let tap = Tap::new("mill0", &options).map_err(|e| e.to_string())?;
                 kernel_end("mill0", kernel)?;
                 mill::run(job, tap, cidr, gauge)
             };

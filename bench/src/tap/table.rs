@@ -10,6 +10,8 @@ use super::{Figures, Job, Results, Side};
 const OF_SMOLTCP: f64 = 3.0;
 /// Of the kernel's bulk with itself.
 const OF_KERNEL: f64 = 0.8;
+/// Of the kernel's slowest round trip in a hundred, at most.
+const ROUND_TRIP: f64 = 0.5;
 
 type Figure = fn(&Figures) -> f64;
 
@@ -148,15 +150,16 @@ fn must_reach(results: &Results, json: bool) -> Report {
     let (own, smoltcp, kernel) = (&results.millstream, &results.smoltcp, &results.kernel);
     let per_core: Figure = |f| f.per_core;
     let both_ends: Figure = |f| f.both_ends;
-    let mut add = |what: &str, needed: f64, measured: f64| {
+    // `good`: how far it is, from 1 on reached.
+    let mut add = |what: &str, needed: String, measured: f64, good: f64| {
         let verdict = if measured.is_nan() {
             "not measured".to_string()
-        } else if measured >= needed {
+        } else if good >= 1.0 {
             "reached".to_string()
         } else {
-            format!("missed by {:.0} %", (1.0 - measured / needed) * 100.0)
+            format!("missed by {:.0} %", (1.0 - good) * 100.0)
         };
-        table.row(&[what.into(), text(needed, 2), text(measured, 2), verdict]);
+        table.row(&[what.into(), needed, text(measured, 2), verdict]);
     };
     for (direction, apart, together) in [
         ("kernel -> stack", Job::In, Job::InOneCore),
@@ -191,8 +194,15 @@ fn must_reach(results: &Results, json: bool) -> Report {
                 of(apart, per_core, bar),
             ),
         ] {
-            add(&format!("bulk {direction}, {what}"), needed, measured);
+            let what = format!("bulk {direction}, {what}");
+            add(&what, text(needed, 2), measured, measured / needed);
         }
+    }
+    for (whose, job) in [("sleeps", Job::Answer), ("spins", SPIN)] {
+        let measured = own.median(SPIN, |f| f.late) / kernel.median(job, |f| f.late);
+        let what = format!("round trip, 99 %, busy-poll, of a kernel that {whose}");
+        let needed = format!("at most {ROUND_TRIP:.2}");
+        add(&what, needed, measured, ROUND_TRIP / measured);
     }
     table
 }

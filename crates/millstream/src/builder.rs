@@ -261,7 +261,8 @@ impl Builder {
         self
     }
 
-    /// Spin instead of sleeping: latency for a core.
+    /// Spin instead of sleeping: latency for a core. A TAP is best opened with
+    /// [`TapOptions::busy_poll`](port::tap::TapOptions::busy_poll) then.
     ///
     /// ```no_run
     /// use std::time::Duration;

@@ -141,28 +141,35 @@ fn the_kernel_completes_a_partial_checksum_and_cuts_a_super_frame() {
 
 #[test]
 fn two_kernels_talk_through_two_taps_in_super_frames() {
-    in_private!(|| {
-        let far = Namespace::new().unwrap();
-        let mut a = tap("mill0");
-        let mut b = far.run(|| tap("mill1")).unwrap();
-        configure("mill0", 1);
-        far.run(|| configure("mill1", 2)).unwrap();
-        let mut pool = Pool::new(8192).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|s| {
-            let carrier = s.spawn(|| bridge(&mut a, &mut b, &mut pool, &stop));
-            traffic(&far, 16);
-            stop.store(true, Ordering::Relaxed);
-            carrier.join().unwrap();
-        });
-        for port in [&mut a, &mut b] {
-            let c = port.counters();
-            assert!(c.rx_bytes / c.rx_frames > 4000, "super-frames: {c:?}");
-            assert_eq!(c.drops.total(), 0, "{c:?}");
-            port.release(&mut pool);
-        }
-        assert_eq!((pool.in_use(), pool.segments_in_use()), (0, 0));
+    in_private!(|| talk_in_super_frames(&TapOptions::default()));
+}
+
+#[test]
+fn two_kernels_that_poll_their_ends_talk_in_super_frames() {
+    in_private!(|| talk_in_super_frames(&TapOptions::busy_poll()));
+}
+
+fn talk_in_super_frames(options: &TapOptions) {
+    let far = Namespace::new().unwrap();
+    let mut a = or_skip(Tap::new("mill0", options));
+    let mut b = far.run(|| or_skip(Tap::new("mill1", options))).unwrap();
+    configure("mill0", 1);
+    far.run(|| configure("mill1", 2)).unwrap();
+    let mut pool = Pool::new(8192).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let carrier = s.spawn(|| bridge(&mut a, &mut b, &mut pool, &stop));
+        traffic(&far, 16);
+        stop.store(true, Ordering::Relaxed);
+        carrier.join().unwrap();
     });
+    for port in [&mut a, &mut b] {
+        let c = port.counters();
+        assert!(c.rx_bytes / c.rx_frames > 4000, "super-frames: {c:?}");
+        assert_eq!(c.drops.total(), 0, "{c:?}");
+        port.release(&mut pool);
+    }
+    assert_eq!((pool.in_use(), pool.segments_in_use()), (0, 0));
 }
 
 #[test]
@@ -359,7 +366,7 @@ fn refusals_say_what_to_do() {
         let options = TapOptions {
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             mtu: Some(7),
-            offloads: true,
+            ..TapOptions::default()
         };
         let e = Tap::new("mill1", &options).err().unwrap();
         assert!(e.to_string().contains("MTU 7"), "{e}");
