@@ -34,6 +34,37 @@ fn connection(a: &Host, b: &Host) -> (TcpStream, TcpStream) {
     (client, server)
 }
 
+/// Without a port there is nobody to speak with but itself.
+#[test]
+fn a_host_without_a_port_speaks_with_itself() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    for shards in [1, 3] {
+        let host = Host::builder().config(config()).shards(shards);
+        let host = host.start().unwrap();
+        for own in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = host.tcp_listen(own).unwrap();
+            let target = listener.local_addr().unwrap();
+            let mut client = host.tcp_connect_timeout(&target, PATIENCE).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            let data = pattern(0, 300_000);
+            let sent = data.clone();
+            let sender = thread::spawn(move || client.write_all(&sent).unwrap());
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut got = Vec::new();
+            server.read_to_end(&mut got).unwrap();
+            sender.join().unwrap();
+            assert!(got == data);
+
+            let (one, two) = (host.udp_bind(own).unwrap(), host.udp_bind(own).unwrap());
+            one.send_to(b"hello", two.local_addr().unwrap()).unwrap();
+            two.set_read_timeout(Some(PATIENCE)).unwrap();
+            let received = two.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(received, (5, one.local_addr().unwrap()));
+        }
+        host.stop().unwrap();
+    }
+}
+
 #[test]
 fn echo_over_both_families() {
     let (a, b) = hosts();
