@@ -11,7 +11,7 @@
 //!
 //! Invariant: everything is made inside the namespace the test entered, and is gone when the test is.
 // A bench fails by panicking: what is wrong is wrong with the test or with what it tests.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 #![forbid(unsafe_code)]
 
 pub mod alone;

@@ -143,6 +143,9 @@ impl FlowTable {
     }
 
     /// Adds an entry, whether or not an equal one is there.
+    ///
+    /// # Errors
+    /// [`Full`] with as many entries as the table was made for.
     #[inline]
     pub fn insert(&mut self, hash: u64, index: u32) -> Result<(), Full> {
         if self.len >= self.capacity {

@@ -196,7 +196,10 @@ impl Batch {
         BATCH - self.len()
     }
 
-    /// Adds a packet at the end; gives it back if the batch is full.
+    /// Adds a packet at the end.
+    ///
+    /// # Errors
+    /// The packet comes back when the batch is full: there are [`BATCH`].
     #[inline]
     pub fn push(&mut self, packet: Packet) -> Result<(), Packet> {
         if self.is_full() {
@@ -208,7 +211,10 @@ impl Batch {
         Ok(())
     }
 
-    /// Puts a packet back before the first; gives it back if the batch is full.
+    /// Puts a packet back before the first.
+    ///
+    /// # Errors
+    /// The packet comes back when the batch is full: there are [`BATCH`].
     #[inline]
     pub fn push_front(&mut self, packet: Packet) -> Result<(), Packet> {
         if self.is_full() {

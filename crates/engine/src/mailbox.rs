@@ -92,7 +92,8 @@ pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, 
 impl<M: Send + 'static> Mailbox<M> {
     /// Both ends of a mailbox in whose queue at most `limit` messages wait; a lane has room for as many, up to [`lane::ROOM`].
     ///
-    /// Errors: no descriptors are left.
+    /// # Errors
+    /// No descriptors are left.
     pub(crate) fn new(limit: usize) -> std::io::Result<(Arc<Self>, Inbox<M>)> {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let mailbox = Arc::new(Self {

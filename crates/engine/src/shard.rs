@@ -199,7 +199,8 @@ impl<A: App> fmt::Debug for Shard<A> {
 impl Shard<Driver> {
     /// A shard whose sockets are used from other threads.
     ///
-    /// Errors: as [`Shard::new`].
+    /// # Errors
+    /// As [`Shard::new`].
     pub fn with_sockets(
         config: Config,
         seed: u64,
@@ -225,7 +226,8 @@ fn new_mailbox<C: Send + 'static>(options: &ShardOptions) -> Result<Ends<C>, Sha
 impl<A: App> Shard<A> {
     /// A shard that runs `app`. `seed` is that of the host's secrets and generator: random, but in tests.
     ///
-    /// Errors: the host's memory or tables cannot be had; no descriptors are left.
+    /// # Errors
+    /// The host's memory or tables cannot be had; no descriptors are left.
     pub fn new(
         config: Config,
         seed: u64,
@@ -266,7 +268,8 @@ impl<A: App> Shard<A> {
 
     /// Gives the host an interface on `port`, with the port's hardware address, MTU and offloads.
     ///
-    /// Errors: the host has no room for another interface.
+    /// # Errors
+    /// The host has no room for another interface.
     pub fn add_port(&mut self, port: Box<dyn Port + Send>) -> Result<InterfaceId, ShardError> {
         let facts = port.facts();
         let config = InterfaceConfig {
@@ -326,7 +329,8 @@ impl<A: App> Shard<A> {
     /// Runs in the calling thread until [`ShardHandle::stop`], [`ShardCx::stop`] or the failure of every port. What was
     /// written before is sent for up to [`ShardOptions::drain`].
     ///
-    /// Errors: the CPU cannot be had; every port has failed.
+    /// # Errors
+    /// The CPU cannot be had; every port has failed.
     pub fn run(&mut self) -> Result<(), ShardError> {
         self.pin()?;
         self.run_pinned()
@@ -521,7 +525,8 @@ impl<A: App> Shard<A> {
     /// Sleeps until a port has frames, another thread wakes the shard, the host's next deadline, or `longest`. With busy
     /// polling, returns at once while that lasts.
     ///
-    /// Errors: every port has failed.
+    /// # Errors
+    /// Every port has failed.
     pub fn rest(&mut self, longest: Duration) -> Result<(), ShardError> {
         match self.options.busy_poll {
             BusyPoll::Always => {
@@ -700,7 +705,8 @@ impl<A: App> Drop for Shard<A> {
 
 /// A seed from the system's random numbers, for [`Shard::new`].
 ///
-/// Errors: the system has none to give.
+/// # Errors
+/// The system has none to give.
 pub fn random_seed() -> Result<u64, ShardError> {
     getrandom::u64().map_err(|error| {
         ShardError::System(

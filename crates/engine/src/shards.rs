@@ -53,7 +53,8 @@ impl Shards {
     /// Shards whose sockets are used from other threads, each with tables and packet memory of the sizes in `config`. One shard is
     /// a host by itself, as of [`Shard::with_sockets`].
     ///
-    /// Errors: as [`Shard::new`]; more shards than there may be, or none.
+    /// # Errors
+    /// As [`Shard::new`]; more shards than there may be, or none.
     pub fn new(
         config: &Config,
         seed: u64,
@@ -115,7 +116,8 @@ impl Shards {
     /// Gives the host an interface on a port: of one queue, which the first shard has and all send by, or of as many as there are
     /// shards, each with its own.
     ///
-    /// Errors: another number of queues; no room for another interface; no descriptors are left.
+    /// # Errors
+    /// Another number of queues; no room for another interface; no descriptors are left.
     pub fn add_port(
         &mut self,
         queues: Vec<Box<dyn Port + Send>>,
@@ -161,7 +163,8 @@ impl Shards {
 
     /// Runs each shard in a thread of its own.
     ///
-    /// Errors: the system refuses another thread; a CPU cannot be had.
+    /// # Errors
+    /// The system refuses another thread; a CPU cannot be had.
     pub fn spawn(mut self) -> Result<ShardThreads, ShardError> {
         if let [lead, others @ ..] = &mut self.shards[..] {
             let network = lead.host().network();
@@ -201,7 +204,8 @@ impl ShardThreads {
 
     /// Stops the shards and waits until they have ended: those that send by another's port before that one.
     ///
-    /// Errors: why one had ended before, or that it panicked.
+    /// # Errors
+    /// Why one had ended before, or that it panicked.
     pub fn stop(&mut self) -> Result<(), ShardError> {
         let others = self.threads.get(1..).unwrap_or_default();
         for thread in others {

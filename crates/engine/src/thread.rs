@@ -39,7 +39,8 @@ impl<C: Send + 'static> ShardHandle<C> {
 
     /// Sends the shard's application a command. Wakes the shard if it sleeps.
     ///
-    /// Errors: the command comes back when the mailbox is full or the shard has stopped.
+    /// # Errors
+    /// The command comes back when the mailbox is full or the shard has stopped.
     pub fn post(&self, command: C) -> Result<(), (C, PostError)> {
         self.mailbox
             .post(Message::App(command))
@@ -120,7 +121,8 @@ impl<C> ShardThread<C> {
 
     /// Stops the shard and waits until it has ended.
     ///
-    /// Errors: why it had ended before, or that it panicked.
+    /// # Errors
+    /// Why it had ended before, or that it panicked.
     pub fn stop(&mut self) -> Result<(), ShardError> {
         self.handle.stop();
         match self.thread.take().map(JoinHandle::join) {
@@ -140,7 +142,8 @@ impl<C> Drop for ShardThread<C> {
 impl<A: App + Send + 'static> Shard<A> {
     /// Runs the shard in a thread of its own.
     ///
-    /// Errors: the system refuses another thread; the CPU cannot be had.
+    /// # Errors
+    /// The system refuses another thread; the CPU cannot be had.
     pub fn spawn(mut self) -> Result<ShardThread<A::Command>, ShardError> {
         let handle = self.handle();
         let name = self.options().name.clone();

@@ -86,7 +86,8 @@ impl Host {
     /// Takes an address, with a free port for port 0, for a TCP socket with these options, which may share it with others that
     /// say so too (`reuse_addr`, [`TcpOptions::reuse_port`]). Waits for the shard's next turn.
     ///
-    /// Errors: what listening there would give; `AddrInUse` when another has it; the host has stopped.
+    /// # Errors
+    /// What listening there would give; `AddrInUse` when another has it; the host has stopped.
     pub(crate) fn reserve(
         &self,
         addr: SocketAddr,

@@ -84,6 +84,9 @@ pub fn enclosing_name(inner: &'static str) -> &'static str {
 }
 
 /// What [`in_private!`](crate::in_private) does with an outcome.
+///
+/// # Panics
+/// When the test could not run, and the environment says that it must.
 #[doc(hidden)]
 pub fn settle(test: &str, outcome: Outcome) {
     if let Outcome::Unavailable(reason) = outcome {

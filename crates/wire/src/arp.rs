@@ -31,7 +31,10 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Looks at a frame's payload. [`Error::Truncated`] when it is shorter than [`LEN`].
+    /// Looks at a frame's payload.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when it is shorter than [`LEN`].
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Packet<'a>> {
         Ok(Packet {

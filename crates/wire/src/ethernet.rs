@@ -62,7 +62,10 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Looks at a frame. [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
+    /// Looks at a frame.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Packet<'a>> {
         let (header, payload) = bytes.split_first_chunk().ok_or(Error::Truncated)?;

@@ -86,7 +86,10 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Looks at the payload of an IPv4 packet. [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
+    /// Looks at the payload of an IPv4 packet.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Packet<'a>> {
         let (header, payload) = bytes.split_first_chunk().ok_or(Error::Truncated)?;

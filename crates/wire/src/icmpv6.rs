@@ -97,7 +97,10 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Looks at a transport's part of an IPv6 packet. [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
+    /// Looks at a transport's part of an IPv6 packet.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Packet<'a>> {
         let (header, payload) = bytes.split_first_chunk().ok_or(Error::Truncated)?;

@@ -30,7 +30,10 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Looks at a packet. [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
+    /// Looks at a packet.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when it is shorter than [`HEADER_LEN`].
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Packet<'a>> {
         let (header, rest) = bytes.split_first_chunk().ok_or(Error::Truncated)?;

@@ -18,7 +18,10 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Looks at the payload of a frame whose EtherType is a VLAN's. [`Error::Truncated`] below [`TAG_LEN`] bytes.
+    /// Looks at the payload of a frame whose EtherType is a VLAN's.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] below [`TAG_LEN`] bytes.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Packet<'a>> {
         let (header, payload) = bytes.split_first_chunk().ok_or(Error::Truncated)?;

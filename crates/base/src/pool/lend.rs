@@ -32,6 +32,9 @@ pub struct Loan {
 
 impl Pool {
     /// Lends a chain's bytes: they can be read anywhere, and are written nowhere, until [`Pool::take_back`].
+    ///
+    /// # Panics
+    /// When one block is lent 2^29 times at once, for which there is no memory.
     pub fn lend(&mut self, chain: Chain) -> Loan {
         let mut pieces = Vec::with_capacity(self.segments(&chain));
         let mut at = chain.head;

@@ -27,7 +27,10 @@ pub fn spsc<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 }
 
 impl<T> Producer<T> {
-    /// Puts a value in for the consumer to see; gives it back if there is no room.
+    /// Puts a value in for the consumer to see.
+    ///
+    /// # Errors
+    /// The value comes back when there is no room.
     #[inline]
     pub fn push(&mut self, value: T) -> Result<(), T> {
         let staged = self.stage(value);
@@ -35,8 +38,10 @@ impl<T> Producer<T> {
         staged
     }
 
-    /// Puts a value in, but the consumer need not see it before [`Producer::commit`]; gives it back if there is no
-    /// room.
+    /// Puts a value in, but the consumer need not see it before [`Producer::commit`].
+    ///
+    /// # Errors
+    /// The value comes back when there is no room.
     #[inline]
     pub fn stage(&mut self, value: T) -> Result<(), T> {
         let Some(slot) = self.0.slot() else {

@@ -55,7 +55,8 @@ impl TcpSocket {
     /// Takes what came next, in its blocks; none at the end of the stream. From the first call on the shard hands over blocks,
     /// also to who reads.
     ///
-    /// Errors: as [`TcpSocket::try_read`].
+    /// # Errors
+    /// As [`TcpSocket::try_read`].
     pub fn try_receive(&self) -> io::Result<Blocks> {
         let shared = &self.shared;
         shared.lender.get_or_init(|| Lender::new(shared));

@@ -44,7 +44,8 @@ impl TcpSocket {
     /// Takes a whole buffer to be sent, without a copy, if there is any room at all. It comes back when the shard has copied its bytes
     /// into packet memory, or when the connection is over.
     ///
-    /// Errors: as [`TcpSocket::try_write`]; the buffer comes back.
+    /// # Errors
+    /// As [`TcpSocket::try_write`]; the buffer comes back.
     pub fn try_give<T>(&self, bytes: T) -> Result<Reply<T>, (T, io::Error)>
     where
         T: AsRef<[u8]> + Send + Sync + 'static,

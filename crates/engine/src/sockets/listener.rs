@@ -324,7 +324,10 @@ impl TcpListenerSocket {
         Self { shared }
     }
 
-    /// The next connection. Errors: `WouldBlock`; the host has stopped.
+    /// The next connection, and where it comes from.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none yet; the host has stopped.
     pub fn try_accept(&self) -> io::Result<(TcpSocket, SocketAddr)> {
         let mut state = self.shared.state();
         let Some(next) = state.accepted.pop_front() else {
@@ -364,6 +367,9 @@ impl TcpListenerSocket {
     }
 
     /// The address it listens on; the port is the real one, also if 0 was asked for.
+    ///
+    /// # Errors
+    /// `InvalidInput` before it was opened ([`Opening`](crate::Opening)).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.shared
             .state()
@@ -378,7 +384,8 @@ impl TcpListenerSocket {
 
     /// Changes the options connections accepted from now on begin with.
     ///
-    /// Errors: `InvalidInput` for a time to live of nought; the host has stopped.
+    /// # Errors
+    /// `InvalidInput` for a time to live of nought; the host has stopped.
     pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
         let mut state = self.shared.state();
         if state.stopped {
@@ -397,7 +404,8 @@ impl TcpListenerSocket {
 
     /// Sets how it and those that share its address divide what comes: what comes after the answer.
     ///
-    /// Errors: `InvalidInput` without [`TcpOptions::reuse_port`].
+    /// # Errors
+    /// `InvalidInput` without [`TcpOptions::reuse_port`].
     pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
         let (sender, answer) = reply();
         let parts = self.shared.parts().count();

@@ -284,7 +284,8 @@ impl Sockets {
     /// Begins a TCP connection to `remote`, from `local` if given. It is under way when this returns: wait until it is
     /// writable, then ask [`TcpSocket::connected`].
     ///
-    /// Errors: the host has stopped; ENOBUFS when more is asked of it than it can take.
+    /// # Errors
+    /// The host has stopped; ENOBUFS when more is asked of it than it can take.
     pub fn tcp_connect(
         &self,
         remote: SocketAddr,
@@ -295,7 +296,8 @@ impl Sockets {
 
     /// As [`Sockets::tcp_connect`], with these options from the first segment on.
     ///
-    /// Errors: as [`Sockets::tcp_connect`].
+    /// # Errors
+    /// As [`Sockets::tcp_connect`].
     pub fn tcp_connect_with(
         &self,
         remote: SocketAddr,
@@ -318,7 +320,8 @@ impl Sockets {
 
     /// Begins to listen on `local` (port 0: any). Connections begin with the host's own TCP options.
     ///
-    /// Errors: as [`Sockets::tcp_connect`].
+    /// # Errors
+    /// As [`Sockets::tcp_connect`].
     pub fn tcp_listen(
         &self,
         local: SocketAddr,
@@ -329,7 +332,8 @@ impl Sockets {
 
     /// As [`Sockets::tcp_listen`]; connections begin with these options.
     ///
-    /// Errors: as [`Sockets::tcp_connect`].
+    /// # Errors
+    /// As [`Sockets::tcp_connect`].
     pub fn tcp_listen_with(
         &self,
         local: SocketAddr,
@@ -348,7 +352,8 @@ impl Sockets {
     /// A completion queue: `capacity` operations under way and completions that wait, together; `concurrency` workers that may
     /// have something in hand at a time.
     ///
-    /// Errors: as [`Sockets::tcp_connect`]; `Unsupported` for a host of several shards, for a queue and its sockets live on one.
+    /// # Errors
+    /// As [`Sockets::tcp_connect`]; `Unsupported` for a host of several shards, for a queue and its sockets live on one.
     pub fn completion_queue(
         &self,
         capacity: usize,
@@ -374,7 +379,8 @@ impl Sockets {
 
     /// Begins to bind a UDP socket to `local` (port 0: any).
     ///
-    /// Errors: as [`Sockets::tcp_connect`].
+    /// # Errors
+    /// As [`Sockets::tcp_connect`].
     pub fn udp_bind(
         &self,
         mut local: SocketAddr,
@@ -435,18 +441,25 @@ pub struct Opening<S> {
 impl<S> Opening<S> {
     /// Blocks until the socket is bound.
     ///
-    /// Errors: `AddrInUse`, `AddrNotAvailable` and what else bind(2) gives; the host has stopped.
+    /// # Errors
+    /// `AddrInUse`, `AddrNotAvailable` and what else bind(2) gives; the host has stopped.
     pub fn wait(self) -> io::Result<S> {
         answered(self.answer.wait()).map(|()| self.socket)
     }
 
     /// As [`Opening::wait`], for a task.
+    ///
+    /// # Errors
+    /// As [`Opening::wait`].
     pub async fn opened(self) -> io::Result<S> {
         answered(self.answer.await).map(|()| self.socket)
     }
 }
 
 /// An answer, or that the host has stopped.
+///
+/// # Errors
+/// That of the answer; `NotConnected` ("the host has stopped") of `None`.
 pub fn answered(answer: Option<io::Result<()>>) -> io::Result<()> {
     answer.unwrap_or_else(|| Err(stopped()))
 }

@@ -90,7 +90,8 @@ impl TcpSocket {
     /// `to` for writing; an error here resets `to`. What they have no room for stays here, and the window closes. Until the splice
     /// is over nothing can be read here.
     ///
-    /// Errors: EXDEV for connections of different shards; EINVAL for one with itself; EBUSY while another splice reads here or
+    /// # Errors
+    /// EXDEV for connections of different shards; EINVAL for one with itself; EBUSY while another splice reads here or
     /// writes there; `NotConnected`, `BrokenPipe`; the connection's pending error; the host has stopped.
     pub fn splice(
         self: &Arc<Self>,
@@ -163,7 +164,8 @@ impl Splice {
 
     /// Blocks until the splice is over: how many bytes were moved.
     ///
-    /// Errors: that of the connection they came from, or of the one they went to; the host has stopped.
+    /// # Errors
+    /// That of the connection they came from, or of the one they went to; the host has stopped.
     pub fn wait(mut self) -> io::Result<u64> {
         let answer = self.answer.take().and_then(Reply::wait);
         answer.unwrap_or_else(|| Err(stopped()))

@@ -352,7 +352,8 @@ impl TcpSocket {
 
     /// Whether the connection is established, once that is decided: `None` while it is under way.
     ///
-    /// Errors: why it failed, once.
+    /// # Errors
+    /// Why it failed, once.
     pub fn connected(&self) -> Option<io::Result<()>> {
         let mut state = self.shared.state();
         match (state.phase, state.take_error()) {
@@ -364,7 +365,8 @@ impl TcpSocket {
 
     /// Reads what is there into `bufs`; 0 at the end of the stream.
     ///
-    /// Errors: `WouldBlock`; the connection's error, once, after all data before it.
+    /// # Errors
+    /// `WouldBlock`; the connection's error, once, after all data before it.
     pub fn try_read(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let chunks = &self.shared.door.chunks;
         let mut reader = lock(&self.shared.reader);
@@ -421,6 +423,9 @@ impl TcpSocket {
     }
 
     /// As [`TcpSocket::try_read`], but what is read stays to be read again.
+    ///
+    /// # Errors
+    /// As [`TcpSocket::try_read`].
     pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let mut reader = lock(&self.shared.reader);
         let end = self.fetch(&mut reader);
@@ -432,7 +437,8 @@ impl TcpSocket {
 
     /// Takes as much of `bufs` as there is room for.
     ///
-    /// Errors: `WouldBlock`; `BrokenPipe` after a shutdown or when the connection is over; the connection's error, once.
+    /// # Errors
+    /// `WouldBlock`; `BrokenPipe` after a shutdown or when the connection is over; the connection's error, once.
     pub fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.shared.state();
         match state.take_error() {
@@ -444,7 +450,8 @@ impl TcpSocket {
     /// As [`TcpSocket::try_write`], for what follows bytes that were taken already: a call that took any tells how many, and the
     /// connection's error stays for the next.
     ///
-    /// Errors: `WouldBlock`; `BrokenPipe` for whatever ends the call.
+    /// # Errors
+    /// `WouldBlock`; `BrokenPipe` for whatever ends the call.
     pub fn try_write_on(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let state = self.shared.state();
         if state.error.or(state.unsent).is_some() || state.stopped {
@@ -550,7 +557,8 @@ impl TcpSocket {
 
     /// Ends reading, writing or both, as shutdown(2).
     ///
-    /// Errors: `NotConnected` when the connection is over or not there yet.
+    /// # Errors
+    /// `NotConnected` when the connection is over or not there yet.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         let mut state = self.shared.state();
         if state.stopped {
@@ -576,7 +584,10 @@ impl TcpSocket {
         self.shared.state().options.linger = Some(Duration::ZERO);
     }
 
-    /// This end's address. Errors: while the connection is being set up it has none.
+    /// This end's address.
+    ///
+    /// # Errors
+    /// `NotConnected` while the connection is being set up: it has none yet.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.shared
             .state()
@@ -584,7 +595,10 @@ impl TcpSocket {
             .ok_or_else(|| io_error(SocketError::NotConnected))
     }
 
-    /// The other end's address. Errors: `NotConnected` before the connection is established and when it is over.
+    /// The other end's address.
+    ///
+    /// # Errors
+    /// `NotConnected` before the connection is established and when it is over.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let state = self.shared.state();
         match state.phase {
@@ -605,7 +619,8 @@ impl TcpSocket {
 
     /// Changes options. The shard applies them before it looks at anything written afterwards.
     ///
-    /// Errors: `InvalidInput` for a time to live of nought; the host has stopped.
+    /// # Errors
+    /// `InvalidInput` for a time to live of nought; the host has stopped.
     pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
         let mut state = self.shared.state();
         if state.stopped {
@@ -627,7 +642,8 @@ impl TcpSocket {
 
     /// Acknowledges at once from now on, or delays as usual (TCP_QUICKACK); TCP may change its mind later.
     ///
-    /// Errors: the host has stopped.
+    /// # Errors
+    /// The host has stopped.
     pub fn set_quick_ack(&self, quick: bool) -> io::Result<()> {
         let mut state = self.shared.state();
         if state.stopped {

@@ -277,7 +277,8 @@ impl UdpHandle {
 
     /// Queues a datagram for `to`, or for the connected peer.
     ///
-    /// Errors: `WouldBlock`; EMSGSIZE beyond what UDP can carry; EDESTADDRREQ without any destination; EINVAL and
+    /// # Errors
+    /// `WouldBlock`; EMSGSIZE beyond what UDP can carry; EDESTADDRREQ without any destination; EINVAL and
     /// EAFNOSUPPORT for one that cannot be; an earlier datagram's error or the socket's, once.
     pub fn try_send(&self, data: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
         let mut state = self.shared.state();
@@ -350,7 +351,8 @@ impl UdpHandle {
 
     /// Takes (or with `peek` looks at) the next datagram; what does not fit into `buf` is cut off.
     ///
-    /// Errors: `WouldBlock`; the socket's error, once.
+    /// # Errors
+    /// `WouldBlock`; the socket's error, once.
     pub fn try_recv(&self, buf: &mut [u8], peek: bool) -> io::Result<(usize, SocketAddr)> {
         let mut state = self.shared.state();
         // Linux gives a pending ICMP error before data.
@@ -430,7 +432,8 @@ impl UdpHandle {
 
     /// Sets the peer: where `send` goes and whose datagrams are received, once the answer is there.
     ///
-    /// Errors: no route or no source address; EACCES for a broadcast without the option; EINVAL and EAFNOSUPPORT.
+    /// # Errors
+    /// No route or no source address; EACCES for a broadcast without the option; EINVAL and EAFNOSUPPORT.
     pub fn connect(&self, peer: SocketAddr) -> Reply<io::Result<()>> {
         match self.destination(peer) {
             Ok(peer) => self.ask(|answer| Order::Connect(peer, answer)),
@@ -444,7 +447,8 @@ impl UdpHandle {
 
     /// Sets how it and those that share its address divide what comes: what comes after the answer.
     ///
-    /// Errors: `InvalidInput` without [`UdpOptions::reuse_port`], or connected; `Unsupported` for any other way than by the tuple or by
+    /// # Errors
+    /// `InvalidInput` without [`UdpOptions::reuse_port`], or connected; `Unsupported` for any other way than by the tuple or by
     /// core where they are on several shards.
     pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
         let spread = self.shared.claim.as_ref().is_some_and(|c| c.spread);
@@ -461,7 +465,8 @@ impl UdpHandle {
 
     /// Joins a multicast group, or leaves it.
     ///
-    /// Errors: EINVAL for an address that is no group, EADDRINUSE when joined already, ENOBUFS after 20 groups,
+    /// # Errors
+    /// EINVAL for an address that is no group, EADDRINUSE when joined already, ENOBUFS after 20 groups,
     /// EADDRNOTAVAIL for one that was not joined, ENODEV for an interface to join on that is not there.
     pub fn membership(&self, join: bool, group: IpAddr, via: Via) -> Reply<io::Result<()>> {
         self.ask(|answer| Order::Group {
@@ -473,6 +478,9 @@ impl UdpHandle {
     }
 
     /// The bound address; the port is the real one, also if 0 was asked for.
+    ///
+    /// # Errors
+    /// `InvalidInput` before it was bound ([`Opening`](crate::Opening)).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.shared
             .state()
@@ -481,6 +489,9 @@ impl UdpHandle {
     }
 
     /// The connected peer.
+    ///
+    /// # Errors
+    /// `NotConnected` without one.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.shared
             .state()
@@ -502,7 +513,8 @@ impl UdpHandle {
 
     /// Changes options for what is sent from now on. Those that share the address were settled when it was bound.
     ///
-    /// Errors: `InvalidInput` for a time to live of nought; the host has stopped.
+    /// # Errors
+    /// `InvalidInput` for a time to live of nought; the host has stopped.
     pub fn set_options(&self, change: impl FnOnce(&mut UdpOptions)) -> io::Result<()> {
         let mut state = self.shared.state();
         if state.stopped {

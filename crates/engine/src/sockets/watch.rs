@@ -277,7 +277,8 @@ pub struct Selector {
 impl Selector {
     /// A set of at most `capacity` sockets (and bells). The memory for them is reserved here, and touched when it is used.
     ///
-    /// Errors: none; there is room for the set.
+    /// # Errors
+    /// None; there is room for the set.
     pub fn new(capacity: u32) -> io::Result<Self> {
         // Its keys are the program's own: who would make them collide?
         let mut epoll = Epoll::with_capacity(1, capacity, SipKey([0; 16]));
@@ -302,7 +303,8 @@ impl Selector {
 
     /// EPOLL_CTL_ADD: watches a socket. What it is ready for already is told.
     ///
-    /// Errors: EEXIST; EINVAL for exclusive ways there are not; ENOSPC; the host has stopped.
+    /// # Errors
+    /// EEXIST; EINVAL for exclusive ways there are not; ENOSPC; the host has stopped.
     pub fn add(&self, socket: &WatchedSocket, wanted: EpollEvent) -> io::Result<()> {
         if socket.0.is_stopped() {
             return Err(stopped());
@@ -315,7 +317,8 @@ impl Selector {
 
     /// EPOLL_CTL_MOD: wants something else of a socket. What it is ready for already is told.
     ///
-    /// Errors: ENOENT; EINVAL for one that is or would be exclusive; the host has stopped.
+    /// # Errors
+    /// ENOENT; EINVAL for one that is or would be exclusive; the host has stopped.
     pub fn modify(&self, socket: &WatchedSocket, wanted: EpollEvent) -> io::Result<()> {
         if socket.0.is_stopped() {
             return Err(stopped());
@@ -332,7 +335,8 @@ impl Selector {
 
     /// EPOLL_CTL_DEL: watches a socket no more, whether or not it is ready.
     ///
-    /// Errors: ENOENT.
+    /// # Errors
+    /// ENOENT.
     pub fn delete(&self, socket: &WatchedSocket) -> io::Result<()> {
         let mut set = lock(&self.core.set);
         let Some((source, slot)) = known(&socket.0, &self.core) else {

@@ -182,7 +182,8 @@ fn train<'a>(mut queue: impl Iterator<Item = &'a Arrived>, room: usize) -> usize
 impl UdpHandle {
     /// Queues datagrams, in their order, as many as there is room for: how many.
     ///
-    /// Errors: those of [`UdpHandle::try_send`], and EINVAL for a train of no bytes a datagram or of more than 128, of the first;
+    /// # Errors
+    /// Those of [`UdpHandle::try_send`], and EINVAL for a train of no bytes a datagram or of more than 128, of the first;
     /// when another fails there are fewer, and the next call tells why. What only routing knows is told to the next sender.
     pub fn try_send_batch(&self, batch: &[Transmit<'_>]) -> io::Result<usize> {
         let mut state = self.shared.state();
@@ -231,7 +232,8 @@ impl UdpHandle {
     /// Takes datagrams: one into each buffer, or a train where there are more that are alike and there is room for them. How many
     /// buffers were filled; `meta` says of each what it holds.
     ///
-    /// Errors: `WouldBlock`; the socket's error, once.
+    /// # Errors
+    /// `WouldBlock`; the socket's error, once.
     pub fn try_recv_batch(
         &self,
         bufs: &mut [IoSliceMut<'_>],
