@@ -49,7 +49,10 @@ impl Planned {
     }
 }
 
-/// Builds a [`Host`]. Addresses, gateways and routes are those of the port named last.
+/// Builds a [`Host`]. Addresses, gateways and routes are those of the port named last. A host without a port speaks with itself
+/// only: 127.0.0.0/8 and `::1`.
+///
+/// On a device:
 ///
 /// ```no_run
 /// use millstream::Host;
@@ -62,6 +65,36 @@ impl Planned {
 ///     .address("fd77::2/64")
 ///     .gateway("10.77.0.1")
 ///     .start()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Two in one process, joined by memory, as for a test that runs alike each time:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use millstream::port::ring::{RingOptions, pair};
+/// use millstream::{Config, Host, Limits, Mac};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+/// let (here, there) = pair(macs, &RingOptions::default())?;
+/// // Nobody else can have their addresses: they need not ask.
+/// let config = Config { duplicate_detection: false, ..Config::default() };
+/// let server = Host::builder().port(here).address("10.77.0.1/24").config(config.clone()).seed(1).start()?;
+/// let client = Host::builder()
+///     .port(there)
+///     .address("10.77.0.2/24")
+///     .config(config)
+///     .seed(2)
+///     .name("client")
+///     .limits(Limits { receive: 1 << 20, send: 1 << 20 })
+///     .drain(Duration::ZERO)
+///     .start()?;
+/// let listener = server.tcp_listen("10.77.0.1:80")?;
+/// let stream = client.tcp_connect("10.77.0.1:80")?;
+/// assert_eq!(listener.accept()?.1, stream.local_addr()?);
 /// # Ok(())
 /// # }
 /// ```
@@ -135,6 +168,14 @@ impl Builder {
     /// Runs the host in so many threads, 1 to 64; one unless told otherwise. They share nothing: each has packet memory and tables
     /// of the sizes in [`Builder::config`], and the flows that are its own, which a secret hash divides among them. To the network,
     /// and to programs, they are one host; but a few things work with one shard only and say so (see ARCHITECTURE.md).
+    ///
+    /// ```
+    /// use millstream::Host;
+    ///
+    /// let host = Host::builder().shards(2).shard_ring(256).start()?;
+    /// assert_eq!(host.shards(), 2);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
         self
@@ -187,12 +228,17 @@ impl Builder {
 
     /// What the gateway or route named last says besides the way: MTU, MSS, first windows, congestion control.
     ///
-    /// ```no_run
+    /// ```
     /// use millstream::{Congestion, Host, RouteMetrics};
     ///
-    /// # fn configure(tap: millstream::port::tap::Tap) {
+    /// # use millstream::port::ring::{RingOptions, pair};
+    /// # use millstream::Mac;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (port, _nobody) = pair([Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])], &RingOptions::default())?;
+    /// # let config = millstream::Config { duplicate_detection: false, ..Default::default() };
     /// let host = Host::builder()
-    ///     .port(tap)
+    /// #   .config(config)
+    ///     .port(port)
     ///     .address("10.77.0.2/24")
     ///     .route("10.9.0.0/16", "10.77.0.9")
     ///     .metrics(RouteMetrics {
@@ -200,7 +246,9 @@ impl Builder {
     ///         initcwnd: Some(30),
     ///         congctl: Some(Congestion::Bbr),
     ///         ..RouteMetrics::default()
-    ///     });
+    ///     })
+    ///     .start()?;
+    /// # Ok(())
     /// # }
     /// ```
     pub fn metrics(self, metrics: RouteMetrics) -> Self {
@@ -232,17 +280,16 @@ impl Builder {
 
     /// Sizes of tables and pools, and protocol defaults.
     ///
-    /// ```no_run
+    /// ```
     /// use millstream::{Config, Host};
     ///
-    /// # fn configure(tap: millstream::port::tap::Tap) {
     /// let small = Config {
     ///     pool_blocks: 4 * 1024, // of 2 KiB
     ///     tcp_connections: 1_000,
     ///     ..Config::default()
     /// };
-    /// let host = Host::builder().port(tap).config(small);
-    /// # }
+    /// let host = Host::builder().config(small).start()?;
+    /// # Ok::<(), millstream::Error>(())
     /// ```
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -269,9 +316,8 @@ impl Builder {
     ///
     /// use millstream::{BusyPoll, Host};
     ///
-    /// # fn configure(tap: millstream::port::tap::Tap) {
-    /// let host = Host::builder().port(tap).busy_poll(BusyPoll::For(Duration::from_micros(50))).cpu(3);
-    /// # }
+    /// let host = Host::builder().busy_poll(BusyPoll::For(Duration::from_micros(50))).cpu(3).start()?;
+    /// # Ok::<(), millstream::Error>(())
     /// ```
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
         self.options.busy_poll = busy_poll;
@@ -284,7 +330,14 @@ impl Builder {
         self.cpus([cpu])
     }
 
-    /// Runs the threads of the host's shards each on the CPU in its place, and those beyond the list on any.
+    /// Runs the threads of the host's shards each on the CPU in its place, numbered from 0, and those beyond the list on any.
+    ///
+    /// ```no_run
+    /// use millstream::Host;
+    ///
+    /// let host = Host::builder().shards(4).cpus([4, 5, 6, 7]).start()?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.cpus = cpus.into_iter().collect();
         self
@@ -332,6 +385,23 @@ impl Builder {
     }
 
     /// The host's shard and the door to its sockets, not running yet: for callers who run it in a thread they have.
+    ///
+    /// ```
+    /// use millstream::Host;
+    ///
+    /// let (mut shard, sockets) = Host::builder().build()?;
+    /// let handle = shard.handle();
+    /// std::thread::scope(|threads| {
+    ///     threads.spawn(move || {
+    ///         let local = "127.0.0.1:7".parse().expect("an address");
+    ///         let bound = sockets.udp_bind(local, Default::default()).and_then(|opening| opening.wait());
+    ///         assert!(bound.is_ok());
+    ///         handle.stop();
+    ///     });
+    ///     shard.run()
+    /// })?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Builder::start`]; more than one shard was asked for.

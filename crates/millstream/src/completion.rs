@@ -50,12 +50,20 @@
 //! [`Op::then`] links operations: the next begins when the one before has succeeded. A link may be bounded in time by a
 //! [`Op::timeout`] of its own, and [`Op::cancel`] ends what is under way.
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
 //!
-//! use millstream::completion::{CompletionQueue, Handle, Op};
+//! use millstream::completion::{Op, QueueOptions};
 //!
-//! # fn answer(queue: &CompletionQueue, connection: Handle) -> std::io::Result<()> {
+//! # use std::io::Write;
+//! # let host = millstream::Host::builder().start()?;
+//! # let listener = host.tcp_listen("127.0.0.1:25")?;
+//! # let queue = host.completion_queue(QueueOptions::default())?;
+//! # let mut done = Vec::new();
+//! # queue.submit(Op::connect(([127, 0, 0, 1], 25).into(), 0))?;
+//! # queue.wait(&mut done, 1, None)?;
+//! # let connection = done.remove(0).socket.expect("it connects");
+//! # listener.accept()?.0.write_all(b"sixteen letters!")?;
 //! const GREETING: u64 = 1;
 //! const LATE: u64 = 2;
 //!
@@ -65,32 +73,93 @@
 //! queue.submit(said.then(heard).then(Op::close(connection)))?;
 //! // When this completes first, `Op::cancel(connection, GREETING)` ends the others with ECANCELED.
 //! queue.submit(Op::timeout(Duration::from_secs(5)).token(LATE))?;
-//! # Ok(())
-//! # }
+//! while done.len() < 3 {
+//!     queue.wait(&mut done, 16, None)?;
+//! }
+//! assert_eq!(done[1].bytes(), b"sixteen letters!");
+//! queue.submit(Op::cancel_token(LATE))?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # From one connection's beginning to its end
+//!
+//! ```
+//! use millstream::UdpOptions;
+//! use millstream::completion::{Buffer, BufferGroup, Completion, CompletionQueue, Handle, Op};
+//! use millstream::completion::QueueOptions;
+//!
+//! /// Does one thing and waits for it, which no loop would.
+//! fn done(queue: &CompletionQueue, op: Op) -> std::io::Result<Completion> {
+//!     let mut done = Vec::new();
+//!     queue.submit(op)?;
+//!     queue.wait(&mut done, 1, None)?;
+//!     Ok(done.remove(0))
+//! }
+//!
+//! # let host = millstream::Host::builder().start()?;
+//! let queue = host.completion_queue(QueueOptions::default())?;
+//! let local = "127.0.0.1:80".parse().expect("an address");
+//! let listener: Handle = done(&queue, Op::listen(local, 128, 0))?.socket.expect("it listens");
+//!
+//! // From an address of one's choice, with options from the first segment on.
+//! let from = "127.0.0.1:4000".parse().expect("an address");
+//! let connect = Op::connect(local, 0).bound_to(from).tcp_options(host.tcp_options());
+//! let client = done(&queue, connect)?.socket.expect("it connects");
+//! done(&queue, Op::send(client, b"GET /".to_vec()))?;
+//!
+//! // Accepted together with what came first.
+//! let accepted = done(&queue, Op::accept(listener, 0).first_bytes(vec![0; 64]))?;
+//! assert_eq!((accepted.bytes(), accepted.address), (&b"GET /"[..], Some(from)));
+//! let server = accepted.socket.expect("it is accepted");
+//!
+//! // Its buffer comes back.
+//! let sent = done(&queue, Op::send(server, b"hello".to_vec()))?;
+//! assert_eq!(sent.buffer.map(Buffer::into_vec).as_deref(), Some(&b"hello"[..]));
+//!
+//! // A group's buffer is taken when there is something to put into it, and goes back when it is dropped.
+//! let group = BufferGroup::new(4, 2048);
+//! let received = done(&queue, Op::receive_in(client, &group))?;
+//! assert_eq!((received.bytes(), group.available()), (&b"hello"[..], 3));
+//! drop(received);
+//! assert_eq!(group.available(), 4);
+//!
+//! // Many at once, and the end of whatever is under way.
+//! let mut ops = vec![Op::receive(client, vec![0; 64]), Op::cancel_all(client), Op::reset(client)];
+//! queue.submit_all(&mut ops)?;
+//!
+//! // Datagrams.
+//! let options = UdpOptions { broadcast: true, ..UdpOptions::default() };
+//! # let queue = host.completion_queue(QueueOptions::default())?;
+//! let socket = done(&queue, Op::bind(local, 0).udp_options(options))?.socket.expect("it is bound");
+//! done(&queue, Op::send_to(socket, b"to itself".to_vec(), local))?;
+//! assert_eq!(done(&queue, Op::receive(socket, vec![0; 2048]))?.bytes(), b"to itself");
+//! # Ok::<(), std::io::Error>(())
 //! ```
 //!
 //! # Several workers
 //!
-//! ```no_run
-//! use millstream::completion::CompletionQueue;
+//! ```
+//! use millstream::completion::QueueOptions;
 //!
-//! # fn work(queue: &CompletionQueue) {
+//! # let host = millstream::Host::builder().start()?;
+//! let queue = host.completion_queue(QueueOptions { capacity: 1024, workers: 2 })?;
 //! std::thread::scope(|scope| {
 //!     for _ in 0..8 {
 //!         scope.spawn(|| {
 //!             // Of these, as many are at work at a time as `QueueOptions::workers` says.
 //!             let mut worker = queue.worker();
 //!             let mut done = Vec::new();
-//!             while worker.wait(&mut done, 16, None).is_ok() {
+//!             while worker.wait(&mut done, 1, None).is_ok_and(|_| done[0].token != 0) {
 //!                 done.drain(..).for_each(|completion| println!("{completion:?}"));
 //!             }
 //!         });
 //!     }
 //!     // Other work ends the wait of one of them, with words of its own.
-//!     queue.post(7, 0, 42)
-//! })
-//! .expect("the queue has room");
-//! # }
+//!     queue.post(7, 0, 42)?;
+//!     // These have each of them end.
+//!     (0..8).try_for_each(|_| queue.post(0, 0, 0))
+//! })?;
+//! # Ok::<(), std::io::Error>(())
 //! ```
 //!
 //! # Files
@@ -105,14 +174,18 @@ pub use engine::completion::{
 
 /// How large a [`CompletionQueue`] is, and how many work at it.
 ///
-/// ```no_run
-/// use millstream::completion::QueueOptions;
+/// ```
+/// use std::time::Duration;
 ///
-/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
-/// let small = QueueOptions { capacity: 1024, workers: 2 };
+/// use millstream::completion::{Op, QueueOptions, SubmitError};
+///
+/// # let host = millstream::Host::builder().start()?;
+/// let small = QueueOptions { capacity: 1, workers: 1 };
 /// let queue = host.completion_queue(small)?;
-/// # Ok(())
-/// # }
+/// queue.submit(Op::timeout(Duration::from_secs(60)))?;
+/// let second = queue.submit(Op::timeout(Duration::from_secs(60)));
+/// assert!(matches!(second, Err(SubmitError::Full(_op))), "it comes back");
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueOptions {

@@ -17,28 +17,31 @@ impl Host {
     ///
     /// The default does not keep the host running: hold on to it in `main`, and it sends what was written when `main` ends.
     ///
-    /// ```no_run
-    /// use std::io::Read;
+    /// ```
+    /// use std::io::{ErrorKind, Read, Write};
     ///
-    /// use millstream::{Host, TcpListener};
+    /// use millstream::{Host, TcpListener, TcpStream};
     ///
-    /// # fn example(port: millstream::port::tap::Tap) -> Result<(), Box<dyn std::error::Error>> {
-    /// let host = Host::builder().port(port).address("10.77.0.2/24").start()?;
+    /// let none = Host::current().unwrap_err();
+    /// assert_eq!(none.kind(), ErrorKind::NetworkDown);
+    ///
+    /// let host = Host::builder().start()?;
     /// host.make_default();
     /// // From here on as with `std::net`.
-    /// let listener = TcpListener::bind("0.0.0.0:80")?;
+    /// let listener = TcpListener::bind("127.0.0.1:80")?;
+    /// let mut client = TcpStream::connect("127.0.0.1:80")?;
+    /// client.write_all(b"hello")?;
     /// let (mut stream, _) = listener.accept()?;
-    /// let mut request = [0; 512];
-    /// stream.read(&mut request)?;
-    /// # Ok(())
-    /// # }
+    /// let mut request = [0; 5];
+    /// stream.read_exact(&mut request)?;
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn make_default(&self) {
         let mut default = DEFAULT.write().unwrap_or_else(PoisonError::into_inner);
         *default = self.downgrade();
     }
 
-    /// The default host.
+    /// The default host: see [`Host::make_default`].
     ///
     /// # Errors
     /// `NetworkDown` when none was made the default, or nobody holds it any more.

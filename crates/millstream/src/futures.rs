@@ -3,12 +3,17 @@
 //!
 //! They need no reactor, only wakers: `futures::executor::block_on` is enough, and so is smol or async-std.
 //!
-//! ```no_run
-//! use millstream::futures::TcpListener;
+//! ```
+//! use millstream::futures::{TcpListener, TcpStream};
 //!
-//! # async fn example() -> std::io::Result<()> {
-//! let listener = TcpListener::bind("0.0.0.0:7").await?;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! # let host = millstream::Host::builder().start()?;
+//! # host.make_default();
+//! let listener = TcpListener::bind("127.0.0.1:7").await?;
+//! let client = TcpStream::connect("127.0.0.1:7").await?;
 //! let (stream, peer) = listener.accept().await?;
+//! assert_eq!(peer, client.local_addr()?);
 //! # Ok(())
 //! # }
 //! ```
@@ -56,15 +61,22 @@ async fn addresses<A: ToSocketAddrs>(addr: A) -> io::Result<Vec<SocketAddr>> {
 
 /// A TCP listener for tasks of any runtime. The last clone that is dropped closes it, and resets the connections nobody accepted.
 ///
-/// ```no_run
+/// ```
+/// use futures_util::StreamExt;
 /// use futures_util::io::AsyncWriteExt;
+/// use millstream::futures::TcpListener;
 ///
-/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
-/// let listener = millstream::futures::TcpListener::bind_on(&host, "0.0.0.0:13").await?;
-/// loop {
-///     let (mut stream, _peer) = listener.accept().await?;
-///     stream.write_all(b"it is late\r\n").await?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// let listener = TcpListener::bind_on(&host, "0.0.0.0:13").await?;
+/// # let client = host.tcp_connect("127.0.0.1:13")?;
+/// let mut incoming = listener.incoming();
+/// while let Some(stream) = incoming.next().await {
+///     stream?.write_all(b"it is late\r\n").await?;
+/// #   break;
 /// }
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
@@ -94,7 +106,7 @@ impl From<crate::TcpListener> for TcpListener {
     }
 }
 
-/// Connections of a [`TcpListener`] as they come.
+/// Connections of a [`TcpListener`] as they come: made by [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,

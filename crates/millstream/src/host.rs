@@ -38,13 +38,33 @@ pub(crate) struct Inner {
 /// A host that runs in its own thread, or in several ([`Builder::shards`]). Cheap to clone; the last clone that is dropped stops it.
 ///
 /// Sockets do not keep their host alive: when it has stopped, their calls fail and say so.
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// use millstream::Host;
+///
+/// // Without a port a host speaks with itself only, as by 127.0.0.1.
+/// let host = Host::builder().start()?;
+/// let listener = host.tcp_listen("127.0.0.1:7")?;
+/// let mut stream = host.tcp_connect("127.0.0.1:7")?;
+/// let (mut accepted, peer) = listener.accept()?;
+/// assert_eq!(peer, stream.local_addr()?);
+///
+/// accepted.write_all(b"hello")?;
+/// drop(accepted);
+/// let mut text = String::new();
+/// stream.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Host {
     inner: Arc<Inner>,
 }
 
 impl Host {
-    /// Begins to put a host together.
+    /// Begins to put a host together: see [`Builder`].
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -128,18 +148,26 @@ impl Host {
     /// # Errors
     /// `AddrInUse`; `AddrNotAvailable` when the address is not the host's; the host has stopped.
     ///
-    /// ```no_run
-    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
     /// let listener = host.tcp_listen("0.0.0.0:80")?;
+    /// # let client = host.tcp_connect("127.0.0.1:80")?;
     /// let (stream, peer) = listener.accept()?;
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(stream.peer_addr()?, peer);
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn tcp_listen(&self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         self.tcp_listen_backlog(addr, BACKLOG)
     }
 
-    /// As [`Host::tcp_listen`], with room for `backlog` connections that wait to be accepted; [`Host::tcp_listen`] has room for 128.
+    /// As [`Host::tcp_listen`], with room for `backlog` connections that wait to be accepted (listen(2)); [`Host::tcp_listen`] has
+    /// room for 128.
+    ///
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
+    /// let busy = host.tcp_listen_backlog("0.0.0.0:80", 4096)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Host::tcp_listen`].
@@ -158,13 +186,14 @@ impl Host {
     /// announced in the handshake ([`TcpOptions::max_segment`], [`TcpOptions::receive_buffer`]) and whether `[::]` takes IPv4
     /// ([`TcpOptions::only_v6`]) is settled here.
     ///
-    /// ```no_run
-    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
     /// let mut options = host.tcp_options();
     /// options.only_v6 = true;
     /// let listener = host.tcp_listen_with("[::]:80", 1024, &options)?;
-    /// # Ok(())
-    /// # }
+    /// assert!(host.tcp_connect("[::1]:80").is_ok());
+    /// assert!(host.tcp_connect("127.0.0.1:80").is_err(), "nobody listens there");
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -190,13 +219,15 @@ impl Host {
     /// As [`Host::tcp_connect`], with options from the first segment on, and from the address `local` if one is given (port 0:
     /// any).
     ///
-    /// ```no_run
-    /// # fn example(host: &millstream::Host) -> Result<(), Box<dyn std::error::Error>> {
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
     /// let mut options = host.tcp_options();
-    /// options.max_segment = Some(1_200);
-    /// let stream = host.tcp_connect_with("10.77.0.1:80", Some("10.77.0.2:0".parse()?), &options)?;
-    /// # Ok(())
-    /// # }
+    /// options.max_segment = Some(1_200); // bytes
+    /// let from = "127.0.0.1:4000".parse().expect("an address");
+    /// let stream = host.tcp_connect_with("127.0.0.1:80", Some(from), &options)?;
+    /// assert_eq!(stream.local_addr()?, from);
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -217,12 +248,12 @@ impl Host {
     /// Connects, as [`std::net::TcpStream::connect`]: to the first address that can be connected to. Waits as long as TCP tries,
     /// some two minutes unless the host is tuned otherwise.
     ///
-    /// ```no_run
-    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
-    /// let stream = host.tcp_connect("10.77.0.1:80")?;
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
+    /// let stream = host.tcp_connect("127.0.0.1:80")?;
     /// println!("from {} to {}", stream.local_addr()?, stream.peer_addr()?);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -235,6 +266,17 @@ impl Host {
     }
 
     /// Connects, waiting at most `timeout`, as [`std::net::TcpStream::connect_timeout`].
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    ///
+    /// # let host = millstream::Host::builder().start()?;
+    /// let nobody = "127.0.0.1:80".parse().expect("an address");
+    /// let error = host.tcp_connect_timeout(&nobody, Duration::from_secs(5)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Host::tcp_connect`]; `TimedOut` when the time is up; `InvalidInput` for no time at all.
@@ -254,12 +296,15 @@ impl Host {
 
     /// Binds a UDP socket, as [`std::net::UdpSocket::bind`]. Port 0: one that is free.
     ///
-    /// ```no_run
-    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
-    /// let socket = host.udp_bind("[::]:0")?;
-    /// socket.send_to(b"hello", "10.77.0.1:7")?;
-    /// # Ok(())
-    /// # }
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
+    /// let server = host.udp_bind("127.0.0.1:7")?;
+    /// let client = host.udp_bind("0.0.0.0:0")?;
+    /// client.send_to(b"hello", "127.0.0.1:7")?;
+    /// let mut buffer = [0; 2048];
+    /// let (n, from) = server.recv_from(&mut buffer)?;
+    /// assert_eq!((&buffer[..n], from.port()), (&b"hello"[..], client.local_addr()?.port()));
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -271,14 +316,14 @@ impl Host {
     /// As [`Host::udp_bind`], with options from the beginning: how the address is shared (SO_REUSEADDR, SO_REUSEPORT) and
     /// whether an IPv6 socket takes IPv4 (IPV6_V6ONLY) is settled here.
     ///
-    /// ```no_run
+    /// ```
     /// use millstream::UdpOptions;
     ///
-    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
     /// let shared = UdpOptions { reuse_addr: true, ..UdpOptions::default() };
     /// let socket = host.udp_bind_with("0.0.0.0:5353", &shared)?;
-    /// # Ok(())
-    /// # }
+    /// let another = host.udp_bind_with("0.0.0.0:5353", &shared)?;
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -296,6 +341,20 @@ impl Host {
 
     /// A completion queue on this host: see [`completion`](crate::completion).
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use millstream::completion::{Op, QueueOptions};
+    ///
+    /// # let host = millstream::Host::builder().start()?;
+    /// let queue = host.completion_queue(QueueOptions::default())?;
+    /// queue.submit(Op::timeout(Duration::from_micros(50)).token(7))?;
+    /// let mut done = Vec::new();
+    /// queue.wait(&mut done, 16, None)?;
+    /// assert_eq!(done[0].token, 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// ENOBUFS when more is asked of the host than it can take; `Unsupported` for a host of several shards; the host has stopped.
     pub fn completion_queue(&self, options: QueueOptions) -> io::Result<CompletionQueue> {
@@ -304,6 +363,14 @@ impl Host {
     }
 
     /// What the host is doing, with its first 100 connections: for tools. Waits for the shard's next turn.
+    ///
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
+    /// let now = host.snapshot()?;
+    /// println!("up for {:?}, {} of {} blocks in use", now.uptime, now.pool.in_use, now.pool.capacity);
+    /// assert!(now.connections.is_empty() && now.ports.is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The host has stopped.
@@ -343,10 +410,13 @@ impl Host {
     /// A part of the list of all sockets, for tools: looks at `look_at` records from `place` on, some hundreds at a time. The
     /// list goes on at the page's `next`.
     ///
-    /// ```no_run
+    /// ```
     /// use millstream::{ListPlace, SocketFilter};
     ///
-    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
     /// let mut place = Some(ListPlace::default());
     /// while let Some(from) = place {
     ///     let page = host.list(SocketFilter::ALL, from, 256).await?;
@@ -385,6 +455,18 @@ impl Host {
 
     /// For how long the host has run, what it dropped and what else happened, for tools.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
+    /// let (uptime, drops, counts) = host.counters().await?;
+    /// for (reason, packets) in drops.iter().filter(|(_, packets)| *packets > 0) {
+    ///     println!("in {uptime:?}: {packets} because {}", reason.describe());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The host has stopped.
     pub async fn counters(&self) -> io::Result<(Duration, Tally<Drop>, Tally<Count>)> {
@@ -401,7 +483,18 @@ impl Host {
         Ok((started.elapsed(), drops, counts))
     }
 
-    /// The packet memory that TCP holds, and may (`tcp_mem`).
+    /// The packet memory that TCP holds, and may (`tcp_mem`), in bytes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
+    /// let memory = host.tcp_memory().await?;
+    /// let [_low, _pressure, max] = memory.levels;
+    /// assert!(memory.bytes <= max);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The host has stopped.
@@ -416,8 +509,10 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     ///
-    /// ```no_run
-    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
     /// let buffers = host.buffers().await?;
     /// println!("{} of {} blocks in use", buffers.in_use, buffers.blocks);
     /// # Ok(())
@@ -434,8 +529,10 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     ///
-    /// ```no_run
-    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
     /// let (connections, most) = host.tcp_tables().await?.connections;
     /// println!("{connections} of {most} connections");
     /// # Ok(())
@@ -449,18 +546,18 @@ impl Host {
 
     /// The host's completion queues, for tools. The host itself is not asked, so this does not wait.
     ///
-    /// ```no_run
-    /// # fn example(host: &millstream::Host) {
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
     /// for queue in host.completion_queues() {
     ///     println!("{} operations under way, {} completions to take", queue.outstanding, queue.completions);
     /// }
-    /// # }
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn completion_queues(&self) -> Vec<QueueRow> {
         self.sockets().completion_queues()
     }
 
-    /// How TCP is tuned now.
+    /// How TCP is tuned now: see [`Host::tune_tcp`] for an example.
     ///
     /// # Errors
     /// The host has stopped.
@@ -471,10 +568,14 @@ impl Host {
 
     /// Tunes TCP while the host runs, for what begins from now on, by the names of Linux's `net.ipv4.tcp_*`.
     ///
-    /// ```no_run
-    /// # async fn example(host: &millstream::Host) -> std::io::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
     /// host.tune_tcp("congestion_control", "bbr").await?;
     /// host.tune_tcp("ecn", 1).await?;
+    /// let now = host.tcp_tunables().await?;
+    /// assert_eq!(now.text("congestion_control").as_deref(), Some("bbr"));
     /// # Ok(())
     /// # }
     /// ```
@@ -510,12 +611,13 @@ impl Host {
     /// Stops the host: what was written is sent (for [`Builder::drain`] at most), connections are closed, all calls of its
     /// sockets fail from then on. Waits until its threads have ended. Dropping the last clone of the host does the same.
     ///
-    /// ```no_run
-    /// # fn example(host: millstream::Host) -> Result<(), millstream::Error> {
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
     /// host.stop()?;
     /// assert!(host.is_stopped());
-    /// # Ok(())
-    /// # }
+    /// let why = host.tcp_listen("0.0.0.0:80").unwrap_err();
+    /// assert_eq!(why.kind(), std::io::ErrorKind::NotConnected);
+    /// # Ok::<(), millstream::Error>(())
     /// ```
     ///
     /// # Errors

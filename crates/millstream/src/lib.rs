@@ -91,17 +91,16 @@ pub use wire::Mac;
 /// What a host counts: frames and segments it dropped, each with a reason, and what else happens. See [`Host::counters`] and
 /// [`ShardSnapshot`].
 ///
-/// ```no_run
+/// ```
 /// use millstream::counters::Count;
 ///
-/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
 /// let now = host.snapshot()?;
 /// println!("{} datagrams sent, {} frames dropped", now.counts.get(Count::UdpSent), now.drops.total());
 /// for (reason, frames) in now.drops.iter().filter(|(_, frames)| *frames > 0) {
 ///     println!("{frames} because {}", reason.describe());
 /// }
-/// # Ok(())
-/// # }
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub mod counters {
     #[doc(inline)]
@@ -130,18 +129,21 @@ pub mod diagnosis {
 /// Sockets that share one address and port (SO_REUSEPORT): how they divide what comes, see [`TcpListener::share_by`] and
 /// [`UdpSocket::share_by`].
 ///
-/// ```no_run
+/// ```
 /// use millstream::UdpOptions;
 /// use millstream::reuseport::ReusePort;
 ///
-/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
 /// let options = UdpOptions { reuse_port: true, ..UdpOptions::default() };
-/// let workers = [(); 4].map(|()| host.udp_bind_with("0.0.0.0:53", &options));
-/// // Queries of one length are one worker's.
+/// let bind = || host.udp_bind_with("127.0.0.1:53", &options);
+/// let workers = [bind()?, bind()?, bind()?, bind()?];
+/// // A number there is no worker of leaves the choice to the tuple.
 /// let by_length = |_tuple: &_, data: &[u8]| data.len();
-/// workers[0].as_ref().unwrap().share_by(ReusePort::Program(Box::new(by_length)))?;
-/// # Ok(())
-/// # }
+/// workers[0].share_by(ReusePort::Program(Box::new(by_length)))?;
+///
+/// host.udp_bind("127.0.0.1:0")?.send_to(b"...", "127.0.0.1:53")?;
+/// assert_eq!(workers[3].recv(&mut [0; 512])?, 3);
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub mod reuseport {
     #[doc(inline)]
@@ -153,8 +155,10 @@ pub mod reuseport {
 /// [`Builder::build_with`] makes a shard of an [`App`](shard::App); run it in your thread or
 /// [`spawn`](shard::Shard::spawn) it. `examples/src/bin/echo_shard.rs` is the whole of such a server.
 ///
-/// ```no_run
+/// ```
+/// use millstream::port::ring::{RingOptions, pair};
 /// use millstream::shard::{App, Event, ShardCx};
+/// use millstream::{Host, Mac};
 ///
 /// /// Answers datagrams, one turn after the other.
 /// struct Echo;
@@ -175,9 +179,18 @@ pub mod reuseport {
 ///     }
 /// }
 ///
-/// # fn example(port: millstream::port::tap::Tap) -> Result<(), Box<dyn std::error::Error>> {
-/// let mut shard = millstream::Host::builder().port(port).address("10.77.0.2/24").build_with(Echo)?;
-/// shard.run()?;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = || millstream::Config { duplicate_detection: false, ..Default::default() };
+/// let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+/// let (here, there) = pair(macs, &RingOptions::default())?;
+/// let shard = Host::builder().port(here).address("10.77.0.2/24").config(config()).build_with(Echo)?;
+/// let mut thread = shard.spawn()?;
+///
+/// let client = Host::builder().port(there).address("10.77.0.1/24").config(config()).start()?;
+/// let socket = client.udp_bind("0.0.0.0:0")?;
+/// socket.send_to(b"hello", "10.77.0.2:7")?;
+/// assert_eq!(socket.recv(&mut [0; 16])?, 5);
+/// thread.stop()?;
 /// # Ok(())
 /// # }
 /// ```

@@ -170,6 +170,27 @@ fn invalid(why: &str) -> io::Error {
 }
 
 /// Registers sources with a [`Poll`], from any thread, also while it is waited for.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use millstream::{Events, Interest, Poll, Token};
+///
+/// # let host = millstream::Host::builder().start()?;
+/// let mut poll = Poll::new()?;
+/// let mut events = Events::with_capacity(16);
+/// let socket = host.udp_bind("127.0.0.1:7")?;
+/// poll.registry().register(&socket, Token(7), Interest::READABLE)?;
+/// poll.registry().reregister(&socket, Token(8), Interest::READABLE | Interest::WRITABLE)?;
+/// poll.poll(&mut events, None)?;
+/// let event = events.iter().next().expect("there is room to send");
+/// assert!(event.token() == Token(8) && event.is_writable() && !event.is_readable());
+///
+/// poll.registry().deregister(&socket)?;
+/// poll.poll(&mut events, Some(Duration::ZERO))?;
+/// assert!(events.is_empty() && poll.registry().is_empty());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Registry {
     selector: Arc<Selector>,
@@ -183,13 +204,7 @@ impl Registry {
     /// `AlreadyExists` when it is registered with this [`Poll`]; ENOSPC when there is no room for it; `InvalidInput` for
     /// [`Interest::exclusive`] with what cannot be had so; `NotConnected` when the host has stopped.
     ///
-    /// ```no_run
-    /// use millstream::{Interest, Poll, Token, UdpSocket};
-    ///
-    /// # fn watch(poll: &Poll, socket: &UdpSocket) -> std::io::Result<()> {
-    /// poll.registry().register(socket, Token(7), Interest::READABLE | Interest::WRITABLE)
-    /// # }
-    /// ```
+    /// See [`Registry`] for an example.
     pub fn register<S>(&self, source: &S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -310,14 +325,17 @@ impl Host {
     /// # Errors
     /// The host has stopped; ENOBUFS when more is asked of it than it can take.
     ///
-    /// ```no_run
-    /// use millstream::{Host, Interest, Poll, Token};
+    /// ```
+    /// use millstream::{Events, Interest, Poll, Token};
     ///
-    /// # fn connect(host: &Host, poll: &Poll) -> Result<(), Box<dyn std::error::Error>> {
-    /// let stream = host.tcp_begin_connect("10.77.0.1:80".parse()?)?;
-    /// poll.registry().register(&stream, Token(1), Interest::READABLE | Interest::WRITABLE)?;
-    /// # Ok(())
-    /// # }
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
+    /// let mut poll = Poll::new()?;
+    /// let stream = host.tcp_begin_connect("127.0.0.1:80".parse().expect("an address"))?;
+    /// poll.registry().register(&stream, Token(1), Interest::WRITABLE)?;
+    /// poll.poll(&mut Events::with_capacity(16), None)?;
+    /// assert!(stream.take_error()?.is_none(), "it is connected");
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn tcp_begin_connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
         let socket = self.sockets().tcp_connect(addr, None)?;

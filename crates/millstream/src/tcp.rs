@@ -2,6 +2,8 @@
 //!
 //! What does not live here: queues and wake-ups (`engine`), TCP itself (`stack`).
 
+mod listener;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -10,12 +12,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Blocks, Reply, Sockets, TcpListenerSocket, TcpSocket, answered, deadline, io_error};
-use stack::{Keepalive, ReusePort, SocketError, TcpInfo, TcpOptions};
+use engine::{Blocks, Reply, Sockets, TcpSocket, deadline, io_error};
+use stack::{Keepalive, SocketError, TcpInfo, TcpOptions};
 
-use crate::family;
 use crate::host::Host;
 use crate::waiting::{Waiting, blocking};
+
+pub use listener::{Incoming, TcpListener};
 
 /// Bytes of a file read at once, and how many parts may be under way.
 const FILE_PART: usize = 256 * 1024;
@@ -30,16 +33,77 @@ struct Stream {
 /// A TCP connection, as [`std::net::TcpStream`]. Made by [`Host::tcp_connect`](crate::Host::tcp_connect) and
 /// [`TcpListener::accept`]; the last clone that is dropped closes it.
 ///
-/// ```no_run
+/// ```
 /// use std::io::{Read, Write};
+/// use std::time::Duration;
 ///
-/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
-/// let mut stream = host.tcp_connect("10.77.0.1:80")?;
+/// # let host = millstream::Host::builder().start()?;
+/// # let listener = host.tcp_listen("127.0.0.1:80")?;
+/// # std::thread::spawn(move || -> std::io::Result<()> {
+/// #     let (mut stream, _) = listener.accept()?;
+/// #     stream.read(&mut [0; 64])?;
+/// #     stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nHello")
+/// # });
+/// let mut stream = host.tcp_connect("127.0.0.1:80")?;
+/// stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+/// stream.set_write_timeout(Some(Duration::from_secs(10)))?;
 /// stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+/// let mut start = [0; 4];
+/// stream.peek(&mut start)?;
 /// let mut page = String::new();
 /// stream.read_to_string(&mut page)?;
-/// # Ok(())
-/// # }
+/// assert!(page.ends_with("Hello"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Options are set one by one, as std's, or many at once:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use millstream::{Congestion, Keepalive};
+///
+/// # let host = millstream::Host::builder().start()?;
+/// # let listener = host.tcp_listen("127.0.0.1:80")?;
+/// let stream = host.tcp_connect("127.0.0.1:80")?;
+/// stream.set_nodelay(true)?;
+/// stream.set_ttl(32)?;
+/// stream.set_quickack(false)?;
+/// let often = Keepalive { idle: Duration::from_secs(60), ..Keepalive::default() };
+/// stream.set_keepalive(Some(often))?;
+/// stream.set_options(|options| {
+///     options.user_timeout = Some(Duration::from_secs(20));
+///     options.congestion = Some(Congestion::Bbr);
+/// })?;
+/// // Dropping it resets the connection.
+/// stream.set_linger(Some(Duration::ZERO))?;
+/// assert_eq!(stream.options().keepalive, stream.keepalive()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// What comes in can be moved on to another connection by the host, without a copy:
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::Shutdown;
+///
+/// use millstream::Splice;
+///
+/// # let host = millstream::Host::builder().start()?;
+/// # let outside = host.tcp_listen("127.0.0.1:80")?;
+/// # let inside = host.tcp_listen("127.0.0.1:8080")?;
+/// # let mut client = host.tcp_connect("127.0.0.1:80")?;
+/// let (from, _) = outside.accept()?;
+/// let to = host.tcp_connect("127.0.0.1:8080")?;
+/// let moving: Splice = from.splice(&to)?;
+///
+/// client.write_all(b"hello")?;
+/// client.shutdown(Shutdown::Write)?;
+/// assert_eq!(moving.wait()?, 5);
+/// let mut text = String::new();
+/// inside.accept()?.0.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct TcpStream {
@@ -101,7 +165,7 @@ impl TcpStream {
         Host::current()?.tcp_connect(addr)
     }
 
-    /// Connects the default host, waiting at most `timeout`.
+    /// As [`Host::tcp_connect_timeout`], of the default host ([`Host::make_default`]).
     ///
     /// # Errors
     /// As [`Host::tcp_connect_timeout`]; `NetworkDown` without a default host.
@@ -113,12 +177,19 @@ impl TcpStream {
     /// None at the end of the stream. What had come before the first call was copied already; from then on reads copy from
     /// blocks, too.
     ///
-    /// ```no_run
-    /// # fn example(stream: &millstream::TcpStream) -> std::io::Result<()> {
-    /// let blocks = stream.receive_blocks()?;
+    /// ```
+    /// use millstream::Blocks;
+    ///
+    /// # use std::io::Write;
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
+    /// # let mut client = host.tcp_connect("127.0.0.1:80")?;
+    /// # let (stream, _) = listener.accept()?;
+    /// # client.write_all(&[1, 2, 3])?;
+    /// let blocks: Blocks = stream.receive_blocks()?;
     /// let sum: u64 = blocks.slices().flatten().map(|byte| u64::from(*byte)).sum();
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -143,17 +214,20 @@ impl TcpStream {
 
     /// Ends reading, writing or both. What was written before is still sent, and a FIN behind it.
     ///
-    /// ```no_run
+    /// ```
     /// use std::io::{Read, Write};
     /// use std::net::Shutdown;
     ///
-    /// # fn example(mut stream: millstream::TcpStream) -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
+    /// let mut stream = host.tcp_connect("127.0.0.1:80")?;
     /// stream.write_all(b"that is all")?;
     /// stream.shutdown(Shutdown::Write)?;
-    /// let mut answer = String::new();
-    /// stream.read_to_string(&mut answer)?;
-    /// # Ok(())
-    /// # }
+    /// let (mut peer, _) = listener.accept()?;
+    /// let mut all = String::new();
+    /// peer.read_to_string(&mut all)?;
+    /// assert_eq!(all, "that is all");
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -332,7 +406,7 @@ macro_rules! stream_splices {
                 self.$shared().splice(to.$shared(), None)
             }
 
-            /// As `splice`, and sends the same bytes on `copy`, which shares their memory: the slower of both sets the pace, and what
+            /// As [`splice`](Self::splice), and sends the same bytes on `copy`, which shares their memory: the slower of both sets the pace, and what
             /// ends one ends the splice.
             ///
             /// # Errors
@@ -351,12 +425,13 @@ stream_splices!(TcpStream, shared);
 impl TcpStream {
     /// What TCP knows of the connection (TCP_INFO). Waits for the shard's next turn.
     ///
-    /// ```no_run
-    /// # fn example(stream: &millstream::TcpStream) -> std::io::Result<()> {
+    /// ```
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
+    /// let stream = host.tcp_connect("127.0.0.1:80")?;
     /// let info = stream.info()?;
     /// println!("round trip {:?}, congestion window {} bytes", info.rtt, info.cwnd);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -374,15 +449,18 @@ impl TcpStream {
     /// gives it back when the host has copied its bytes into packet memory, which is the one copy on their way, or when the
     /// connection is over; it says nothing of whether they arrived.
     ///
-    /// ```no_run
-    /// # fn example(stream: &millstream::TcpStream) -> std::io::Result<()> {
+    /// ```
+    /// # use std::io::Read;
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
+    /// # let stream = host.tcp_connect("127.0.0.1:80")?;
+    /// # std::thread::spawn(move || std::io::copy(&mut listener.accept()?.0, &mut std::io::sink()));
     /// let first = stream.send_owned(vec![1; 1 << 20])?;
     /// let second = stream.send_owned(vec![2; 1 << 20])?;
     /// // Free to be filled again.
-    /// let buffer = first.wait();
-    /// # drop((buffer, second));
-    /// # Ok(())
-    /// # }
+    /// let buffer = first.wait().expect("the host has not stopped");
+    /// assert_eq!(buffer.len(), 1 << 20);
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
@@ -409,6 +487,18 @@ impl TcpStream {
 
     /// Sends `len` bytes of a file from `offset` on, as sendfile(2): how many were handed over; fewer when the file ends before. The
     /// calling thread reads the file, into buffers that are handed over ([`TcpStream::send_owned`]).
+    ///
+    /// ```
+    /// use std::fs::File;
+    ///
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = host.tcp_listen("127.0.0.1:80")?;
+    /// # let stream = host.tcp_connect("127.0.0.1:80")?;
+    /// let file = File::open("Cargo.toml")?;
+    /// let sent = stream.send_file(&file, 0, u64::MAX)?;
+    /// assert_eq!(sent, file.metadata()?.len());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Of reading the file, and of writing; when some was sent before, how much is told, and the error to the next call.
@@ -521,196 +611,6 @@ impl Write for TcpStream {
         Ok(())
     }
 }
-
-#[derive(Debug)]
-struct Listener {
-    socket: TcpListenerSocket,
-    waiting: Waiting,
-}
-
-/// A TCP listener, as [`std::net::TcpListener`]. Made by [`Host::tcp_listen`](crate::Host::tcp_listen) and
-/// [`TcpListener::bind`]; the last clone that is dropped closes it, and resets the connections nobody accepted.
-///
-/// ```no_run
-/// use std::io::Write;
-///
-/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
-/// let listener = host.tcp_listen("0.0.0.0:13")?;
-/// for stream in listener.incoming() {
-///     stream?.write_all(b"it is late\r\n")?;
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct TcpListener {
-    listener: Arc<Listener>,
-}
-
-impl TcpListener {
-    pub(crate) fn new(socket: TcpListenerSocket) -> Self {
-        Self {
-            listener: Arc::new(Listener {
-                socket,
-                waiting: Waiting::default(),
-            }),
-        }
-    }
-
-    /// Listens on the default host ([`Host::make_default`]), as [`std::net::TcpListener::bind`]: on the first address that
-    /// can be had. Port 0: one that is free.
-    ///
-    /// # Errors
-    /// As [`Host::tcp_listen`]; `NetworkDown` without a default host.
-    pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        Host::current()?.tcp_listen(addr)
-    }
-
-    /// The next connection and where it comes from. Waits for one.
-    ///
-    /// # Errors
-    /// `WouldBlock` when non-blocking; the host has stopped.
-    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let Listener { socket, waiting } = &*self.listener;
-        let (socket, peer) = waiting.reading(
-            || socket.try_accept(),
-            |until| socket.wait_acceptable(until),
-        )?;
-        Ok((TcpStream::new(socket), peer))
-    }
-
-    /// Connections as they come; never `None`.
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
-    }
-
-    /// The address it listens on, with the real port.
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.socket.local_addr()
-    }
-
-    /// Another handle of the same listener.
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            listener: self.listener.clone(),
-        })
-    }
-
-    /// Makes [`TcpListener::accept`] give `WouldBlock` instead of waiting.
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.listener.waiting.set_nonblocking(nonblocking);
-        Ok(())
-    }
-
-    /// The time to live (hop limit) of connections accepted from now on: 1 to 255.
-    ///
-    /// # Errors
-    /// `InvalidInput` for other values; the host has stopped.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        let ttl = self::ttl(ttl)?;
-        self.listener
-            .socket
-            .set_options(|options| options.ttl = Some(ttl))
-    }
-
-    /// The time to live (hop limit) of accepted connections.
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn ttl(&self) -> io::Result<u32> {
-        Ok(self.listener.socket.options().ttl.map_or(64, u32::from))
-    }
-
-    /// Refuses what std refuses: this can only be said before a socket is bound (IPV6_V6ONLY).
-    ///
-    /// # Errors
-    /// Always: `InvalidInput` of an IPv6 listener, ENOPROTOOPT of an IPv4 one.
-    #[deprecated(note = "this option can only be set before the socket is bound")]
-    pub fn set_only_v6(&self, _only_v6: bool) -> io::Result<()> {
-        family::sets_v6(self.local_addr()?)?;
-        Err(io_error(SocketError::InvalidInput))
-    }
-
-    /// Whether a listener on `[::]` leaves IPv4 alone: only if it was made so ([`Host::tcp_listen_with`]).
-    ///
-    /// # Errors
-    /// EOPNOTSUPP of an IPv4 listener.
-    #[deprecated(note = "this option can only be set before the socket is bound")]
-    pub fn only_v6(&self) -> io::Result<bool> {
-        family::gets_v6(self.local_addr()?).map(|()| self.options().only_v6)
-    }
-
-    /// The options accepted connections begin with.
-    pub fn options(&self) -> TcpOptions {
-        self.listener.socket.options()
-    }
-
-    /// Changes any options accepted connections begin with. How the listener shares its address, and whether it takes IPv4, was
-    /// settled when it was made.
-    ///
-    /// # Errors
-    /// `InvalidInput` for a time to live of nought; the host has stopped.
-    pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
-        self.listener.socket.set_options(change)
-    }
-
-    /// Sets how this listener and those that share its address ([`TcpOptions::reuse_port`]) divide connections: for all of them, and
-    /// for whatever comes once this has returned.
-    ///
-    /// ```no_run
-    /// # fn example(host: &millstream::Host) -> std::io::Result<()> {
-    /// let mut options = host.tcp_options();
-    /// options.reuse_port = true;
-    /// let first = host.tcp_listen_with("0.0.0.0:80", 128, &options)?;
-    /// let standby = host.tcp_listen_with("0.0.0.0:80", 128, &options)?;
-    /// first.share_by(millstream::reuseport::ReusePort::Standby)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidInput` when it shares with nobody; the host has stopped.
-    pub fn share_by(&self, how: ReusePort) -> io::Result<()> {
-        answered(self.listener.socket.share_by(how).wait())
-    }
-
-    /// The listener's pending error, which it clears. There never is one.
-    ///
-    /// # Errors
-    /// None; the result is that of std's method.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(None)
-    }
-
-    pub(crate) fn socket(&self) -> &TcpListenerSocket {
-        &self.listener.socket
-    }
-}
-
-/// Connections of a [`TcpListener`] as they come.
-#[derive(Debug)]
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-}
-
-impl Iterator for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
-
-    fn next(&mut self) -> Option<io::Result<TcpStream>> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
-    }
-}
-
-impl std::iter::FusedIterator for Incoming<'_> {}
 
 /// Checks a time to live as setsockopt(2) does.
 pub(crate) fn ttl(ttl: u32) -> io::Result<u8> {

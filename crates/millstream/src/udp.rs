@@ -23,14 +23,45 @@ struct Inner {
 ///
 /// A datagram that was taken but cannot be sent (no route, too long for the path) is reported by the next call that sends.
 ///
-/// ```no_run
-/// # fn example(host: &millstream::Host) -> std::io::Result<()> {
-/// let socket = host.udp_bind("0.0.0.0:7")?;
+/// ```
+/// # let host = millstream::Host::builder().start()?;
+/// let server = host.udp_bind("127.0.0.1:7")?;
+/// let client = host.udp_bind("127.0.0.1:0")?;
+/// client.connect(server.local_addr()?)?;
+/// client.send(b"hello")?;
+///
 /// let mut buffer = [0; 2048];
-/// loop {
-///     let (n, peer) = socket.recv_from(&mut buffer)?;
-///     socket.send_to(&buffer[..n], peer)?;
-/// }
+/// let (n, peer) = server.recv_from(&mut buffer)?;
+/// server.send_to(&buffer[..n], peer)?;
+/// assert_eq!(client.recv(&mut buffer)?, 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Broadcasts, groups and options:
+///
+/// ```
+/// use std::net::Ipv4Addr;
+///
+/// # use millstream::port::ring::{RingOptions, pair};
+/// # use millstream::Mac;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (port, _nobody) = pair([Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])], &RingOptions::default())?;
+/// # let config = millstream::Config { duplicate_detection: false, ..Default::default() };
+/// # let host = millstream::Host::builder().port(port).address("10.77.0.1/24").config(config).start()?;
+/// let socket = host.udp_bind("0.0.0.0:5353")?;
+/// socket.set_broadcast(true)?;
+/// socket.send_to(b"who is there?", "10.77.0.255:5353")?;
+///
+/// let (group, any) = (Ipv4Addr::new(224, 0, 0, 251), Ipv4Addr::UNSPECIFIED);
+/// socket.join_multicast_v4(&group, &any)?;
+/// socket.set_multicast_ttl_v4(255)?;
+/// socket.set_multicast_loop_v4(false)?;
+/// socket.send_to(b"and among you?", (group, 5353))?;
+/// socket.leave_multicast_v4(&group, &any)?;
+///
+/// socket.set_ttl(32)?;
+/// socket.set_options(|options| options.dont_fragment = true)?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
@@ -277,7 +308,7 @@ macro_rules! udp_options {
                 Ok(self.socket().options().multicast_loop)
             }
 
-            /// As the option for IPv4 (IPV6_MULTICAST_LOOP).
+            /// As [`UdpSocket::set_multicast_loop_v4`], by the name for IPv6 (IPV6_MULTICAST_LOOP): one option for both families.
             ///
             /// # Errors
             /// ENOPROTOOPT of an IPv4 socket; the host has stopped.
@@ -328,17 +359,18 @@ macro_rules! udp_options {
                 answered(self.socket().membership(true, group, via).wait())
             }
 
-            /// As for IPv4 (IPV6_JOIN_GROUP; MLDv2). Interfaces are numbered from 1 in the order of their ports; 0 is the one the host would send by.
+            /// As [`UdpSocket::join_multicast_v4`], for IPv6 (IPV6_JOIN_GROUP; MLDv2). Interfaces are numbered from 1 in the order
+            /// of their ports; 0 is the one the host would send by.
             ///
             /// # Errors
-            /// As for IPv4; ENOPROTOOPT of an IPv4 socket.
+            /// As [`UdpSocket::join_multicast_v4`]; ENOPROTOOPT of an IPv4 socket.
             pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
                 crate::family::sets_v6(self.local_addr()?)?;
                 let via = Via::Index(interface);
                 answered(self.socket().membership(true, (*group).into(), via).wait())
             }
 
-            /// Leaves a group that was joined on this interface.
+            /// Leaves a group that was joined on this interface (IP_DROP_MEMBERSHIP).
             ///
             /// # Errors
             /// `AddrNotAvailable` when it was not joined; the host has stopped.
@@ -348,10 +380,10 @@ macro_rules! udp_options {
                 answered(self.socket().membership(false, group, via).wait())
             }
 
-            /// Leaves a group that was joined on this interface.
+            /// As [`UdpSocket::leave_multicast_v4`], for IPv6 (IPV6_LEAVE_GROUP).
             ///
             /// # Errors
-            /// As for IPv4; ENOPROTOOPT of an IPv4 socket.
+            /// As [`UdpSocket::leave_multicast_v4`]; ENOPROTOOPT of an IPv4 socket.
             pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
                 crate::family::sets_v6(self.local_addr()?)?;
                 let via = Via::Index(interface);

@@ -271,3 +271,6 @@ pub(super) const PACKAGE_HOSTS: &[&str] = &[
 
 /// States a row of docs/conformance.md may be in; the first two must name a test that exists.
 pub(super) const CONFORMANCE_STATES: &[&str] = &["met", "partial", "planned", "unmet", "waived"];
+
+/// Folders of what users import: each public type and function there is shown in an example.
+pub(super) const FACES: &[&str] = &["crates/millstream/src/", "crates/engine/src/completion"];

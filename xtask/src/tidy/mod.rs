@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 mod conformance;
+mod examples;
 mod files;
 mod laws;
 mod manifests;
@@ -95,6 +96,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     for source in &sources {
         rust::check(source, &mut report);
     }
+    examples::check(&sources, &mut report);
     if let Some(table) = table {
         conformance::check(&table, &sources, &mut report);
     }

@@ -2,7 +2,7 @@
 
 use super::manifests::{Dependency, Package};
 use super::source::{Source, mark_test_files};
-use super::{Report, conformance, files, laws, manifests, rust};
+use super::{Report, conformance, examples, files, laws, manifests, rust};
 
 /// What `tidy` says of one file.
 fn breaches(path: &str, text: &str) -> Vec<String> {
@@ -574,4 +574,37 @@ fn conformance_rows_name_tests_that_exist() {
         found("| MUST-1: x | planned | |"),
         ["a row without four cells", "MUST-1 of RFC 9293 has 0 rows"]
     );
+}
+
+#[test]
+fn what_users_import_is_shown_in_use() {
+    let found = |body: &str| {
+        let text = format!("//! A file.\n{body}");
+        let source = Source::read("crates/millstream/src/tcp.rs", &text).expect("it is Rust");
+        let mut report = Report::default();
+        examples::check(&[source], &mut report);
+        report.breaches.len()
+    };
+    let missing = "/// Sends.\n///\n/// # Errors\n/// As [`Other::send`].\n#[inline]\npub async fn send(&self) -> u8 { 0 }\n";
+    assert_eq!(found(missing), 1);
+    assert_eq!(found("/// A stream.\npub struct Stream;\n"), 1);
+    assert_eq!(found("/// Sends.\npub fn send(&self) {}\n"), 1);
+    assert_eq!(
+        found("/// Sends.\npub fn send(self, n: u8) -> u8 { n }\n"),
+        1
+    );
+    for good in [
+        "/// Sends.\n///\n/// ```\n/// send();\n/// ```\npub async fn send() {}\n",
+        "/// A stream.\n///\n/// ```\n/// Stream.send();\n/// ```\npub struct Stream;\n/// Sends.\npub fn send(&self) {}\n",
+        "/// As [`Other::send`].\npub async fn send() {}\n",
+        "/// A half: see [`Stream::split`].\npub struct Half;\n",
+        "/// How many.\npub const fn len(&self) -> usize { 0 }\n",
+        "/// The rest.\npub fn into_rest(self) -> u8 { 0 }\n",
+        "/// Sends.\n#[deprecated(note = \"old\")]\npub fn send(n: u8) {}\n",
+        "pub trait Sealed {}\n",
+        "/// Sends.\npub(crate) fn send(n: u8) {}\n",
+        "/// Stands here.\n#[cfg(test)]\npub fn send(n: u8) {}\n",
+    ] {
+        assert_eq!(found(good), 0, "{good}");
+    }
 }

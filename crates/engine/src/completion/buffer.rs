@@ -115,7 +115,7 @@ impl BufferGroup {
     }
 }
 
-/// A buffer of a [`BufferGroup`], to which it goes back when it is dropped.
+/// A buffer of a group, to which it goes back when it is dropped: see [`BufferGroup`].
 #[derive(Debug)]
 pub struct GroupBuffer {
     bytes: Vec<u8>,

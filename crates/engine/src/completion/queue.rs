@@ -434,7 +434,7 @@ impl QueueState {
 }
 
 /// A thread that takes from a queue as one of several, of which only so many shall be at work at a time: from the moment
-/// [`Worker::wait`] gives it something until it waits again, or is dropped.
+/// [`Worker::wait`] gives it something until it waits again, or is dropped. It is made by [`CompletionQueue::worker`].
 #[derive(Debug)]
 pub struct Worker {
     queue: CompletionQueue,

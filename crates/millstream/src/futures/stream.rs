@@ -19,14 +19,24 @@ use crate::tcp::{stream_options, stream_splices};
 
 /// A TCP connection for tasks of any runtime. The last clone that is dropped closes it.
 ///
-/// ```no_run
+/// ```
 /// use futures_util::io::{AsyncReadExt, AsyncWriteExt};
+/// use millstream::futures::TcpStream;
 ///
-/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
-/// let mut stream = millstream::futures::TcpStream::connect_on(&host, "10.77.0.1:80").await?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// # let listener = millstream::futures::TcpListener::bind_on(&host, "127.0.0.1:80").await?;
+/// # tokio::spawn(async move {
+/// #     let (mut stream, _) = listener.accept().await?;
+/// #     stream.read(&mut [0; 64]).await?;
+/// #     stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nHello").await
+/// # });
+/// let mut stream = TcpStream::connect_on(&host, "127.0.0.1:80").await?;
 /// stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
 /// let mut page = String::new();
 /// stream.read_to_string(&mut page).await?;
+/// assert!(page.ends_with("Hello"));
 /// # Ok(())
 /// # }
 /// ```

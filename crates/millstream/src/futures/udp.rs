@@ -16,14 +16,21 @@ use crate::udp::udp_options;
 
 /// A UDP socket for tasks of any runtime. The last clone that is dropped closes it.
 ///
-/// ```no_run
-/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
-/// let socket = millstream::futures::UdpSocket::bind_on(&host, "0.0.0.0:7").await?;
+/// ```
+/// use millstream::futures::UdpSocket;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// let server = UdpSocket::bind_on(&host, "127.0.0.1:7").await?;
+/// let client = UdpSocket::bind_on(&host, "127.0.0.1:0").await?;
+/// client.send_to(b"hello", "127.0.0.1:7").await?;
+///
 /// let mut buffer = [0; 2048];
-/// loop {
-///     let (n, peer) = socket.recv_from(&mut buffer).await?;
-///     socket.send_to(&buffer[..n], peer).await?;
-/// }
+/// let (n, peer) = server.recv_from(&mut buffer).await?;
+/// server.send_to(&buffer[..n], peer).await?;
+/// assert_eq!(client.recv(&mut buffer).await?, 5);
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]

@@ -11,6 +11,15 @@ use crate::{TcpListener, TcpStream, UdpSocket};
 
 /// What can be registered with a [`Poll`](crate::Poll): [`TcpListener`], [`TcpStream`] and [`UdpSocket`], and those of the faces for
 /// async runtimes. Nothing else can.
+///
+/// ```
+/// use millstream::event::Source;
+/// use millstream::{Interest, Poll, Token};
+///
+/// fn watch(poll: &Poll, source: &impl Source) -> std::io::Result<()> {
+///     poll.registry().register(source, Token(0), Interest::READABLE)
+/// }
+/// ```
 pub trait Source: Watched {}
 
 macro_rules! sources {
@@ -114,6 +123,22 @@ impl fmt::Debug for Event {
 }
 
 /// Room for events, filled by [`Poll::poll`](crate::Poll::poll).
+///
+/// ```
+/// use millstream::event::Iter;
+/// use millstream::{Events, Poll, Token, Waker};
+///
+/// let mut poll = Poll::new()?;
+/// let waker = Waker::new(poll.registry(), Token(3))?;
+/// waker.wake()?;
+/// let mut events = Events::with_capacity(16);
+/// poll.poll(&mut events, None)?;
+/// let told: Iter<'_> = events.iter();
+/// assert_eq!(told.map(|event| event.token()).collect::<Vec<_>>(), [Token(3)]);
+/// events.clear();
+/// assert!(events.is_empty() && events.capacity() == 16);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Events {
     events: Vec<Event>,
     capacity: usize,
@@ -170,7 +195,7 @@ impl<'a> IntoIterator for &'a Events {
     }
 }
 
-/// The events of an [`Events`].
+/// The events of an [`Events`]: made by [`Events::iter`].
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
     events: std::slice::Iter<'a, Event>,

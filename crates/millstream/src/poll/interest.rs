@@ -14,6 +14,7 @@ use base::epoll::{EPOLLET, EPOLLEXCLUSIVE, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOL
 ///
 /// let both = Interest::READABLE | Interest::WRITABLE;
 /// assert!(both.is_readable() && both.is_writable());
+/// assert_eq!(both, Interest::READABLE.add(Interest::WRITABLE));
 /// assert_eq!(both.remove(Interest::WRITABLE), Some(Interest::READABLE));
 /// assert!(both.level().one_shot().is_level());
 /// ```

@@ -15,15 +15,28 @@ use crate::tasks::listener_calls;
 
 /// A TCP listener, as tokio's. Dropping it closes it, and resets the connections nobody accepted.
 ///
-/// ```no_run
+/// ```
+/// use millstream::tokio::TcpListener;
 /// use tokio::io::AsyncWriteExt;
 ///
-/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
-/// let listener = millstream::tokio::TcpListener::bind_on(&host, "0.0.0.0:13").await?;
-/// loop {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// let listener = TcpListener::bind_on(&host, "0.0.0.0:13").await?;
+/// # let client = millstream::tokio::TcpStream::connect_on(&host, "127.0.0.1:13").await?;
+/// # for _ in 0..1 {
+/// // loop {
 ///     let (mut stream, _peer) = listener.accept().await?;
 ///     tokio::spawn(async move { stream.write_all(b"it is late\r\n").await });
-/// }
+/// // }
+/// # }
+/// # client.readable().await?;
+/// # assert_eq!(client.try_read(&mut [0; 64])?, 12);
+///
+/// // One that blocks can be made of it, and the other way round.
+/// let blocking = listener.into_std()?;
+/// let listener = TcpListener::from_std(blocking)?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]

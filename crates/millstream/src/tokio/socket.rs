@@ -26,14 +26,36 @@ const ECN: u8 = 3;
 /// A TCP socket before it connects or listens, as tokio's: for options that must be there from the first segment on, and
 /// for connections from an address of one's choice.
 ///
-/// ```no_run
+/// ```
+/// use std::time::Duration;
+///
+/// use millstream::Host;
 /// use millstream::tokio::TcpSocket;
 ///
-/// # async fn example() -> std::io::Result<()> {
-/// let socket = TcpSocket::new_v4()?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let host = Host::builder().start()?;
+/// # let listener = host.tcp_listen("127.0.0.1:80")?;
+/// let socket = TcpSocket::new_v4_on(&host);
+/// socket.set_send_buffer_size(1 << 20)?; // bytes
 /// socket.set_recv_buffer_size(1 << 20)?;
-/// socket.bind("10.77.0.2:4000".parse().unwrap())?;
-/// let stream = socket.connect("10.77.0.1:80".parse().unwrap()).await?;
+/// socket.set_nodelay(true)?;
+/// socket.set_keepalive(true)?;
+/// socket.set_tos_v4(0x28)?; // DSCP AF11
+/// socket.set_options(|options| options.user_timeout = Some(Duration::from_secs(20)));
+/// socket.bind("127.0.0.1:4000".parse().expect("an address"))?;
+/// let stream = socket.connect("127.0.0.1:80".parse().expect("an address")).await?;
+/// assert_eq!(stream.local_addr()?.port(), 4000);
+///
+/// // On the default host, as tokio's.
+/// host.make_default();
+/// let socket = TcpSocket::new_v6()?;
+/// socket.set_reuseaddr(true)?;
+/// socket.set_tclass_v6(0x28)?;
+/// socket.set_linger(Some(Duration::ZERO))?;
+/// socket.bind("[::1]:80".parse().expect("an address"))?;
+/// let listener = socket.listen(1024)?;
+/// let another = TcpSocket::new_v6_on(&host);
 /// # Ok(())
 /// # }
 /// ```
@@ -227,18 +249,19 @@ impl TcpSocket {
     /// Shares the address it will be bound to with other sockets and listeners that say so, too (SO_REUSEPORT):
     /// [`TcpListener::share_by`] says how listeners divide what comes. Say it before [`TcpSocket::bind`].
     ///
-    /// ```no_run
+    /// ```
     /// use millstream::tokio::TcpSocket;
     ///
-    /// # fn example(addr: std::net::SocketAddr) -> std::io::Result<()> {
-    /// for _worker in 0..4 {
+    /// # let host = millstream::Host::builder().start()?;
+    /// # host.make_default();
+    /// let mut workers = Vec::new();
+    /// for _ in 0..4 {
     ///     let socket = TcpSocket::new_v4()?;
     ///     socket.set_reuseport(true)?;
-    ///     socket.bind(addr)?;
-    ///     let listener = socket.listen(1024)?;
+    ///     socket.bind("127.0.0.1:80".parse().expect("an address"))?;
+    ///     workers.push(socket.listen(1024)?);
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors

@@ -12,32 +12,51 @@ use bytes::BufMut;
 
 use super::stream::TcpStream;
 
-/// The reading half of a borrowed stream.
+/// The reading half of a borrowed stream: see [`TcpStream::split`].
 #[derive(Debug)]
 pub struct ReadHalf<'a> {
     pub(super) stream: &'a TcpStream,
 }
 
-/// The writing half of a borrowed stream.
+/// The writing half of a borrowed stream: see [`TcpStream::split`].
 #[derive(Debug)]
 pub struct WriteHalf<'a> {
     pub(super) stream: &'a TcpStream,
 }
 
-/// The reading half of a stream.
+/// The reading half of a stream: see [`TcpStream::into_split`].
 #[derive(Debug)]
 pub struct OwnedReadHalf {
     stream: Arc<TcpStream>,
 }
 
 /// The writing half of a stream. Dropping it ends the writing direction, unless [`OwnedWriteHalf::forget`] was called.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// # let listener = millstream::tokio::TcpListener::bind_on(&host, "127.0.0.1:80").await?;
+/// # let stream = millstream::tokio::TcpStream::connect_on(&host, "127.0.0.1:80").await?;
+/// # let other = millstream::tokio::TcpStream::connect_on(&host, "127.0.0.1:80").await?;
+/// use millstream::tokio::ReuniteError;
+///
+/// let (read, write) = stream.into_split();
+/// let (others_read, others_write) = other.into_split();
+/// let ReuniteError(read, others_write) = read.reunite(others_write).unwrap_err();
+/// let stream = write.reunite(read).expect("both are its halves");
+/// // This leaves the direction open.
+/// others_write.forget();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct OwnedWriteHalf {
     stream: Arc<TcpStream>,
     shutdown_on_drop: bool,
 }
 
-/// The two halves are not of one stream; they come back.
+/// The two halves are not of one stream; they come back: see [`OwnedWriteHalf`].
 #[derive(Debug)]
 pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
 

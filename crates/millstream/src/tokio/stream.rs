@@ -26,14 +26,77 @@ const READ_MAX: usize = 64 * 1024;
 
 /// A TCP connection, as tokio's. Dropping it closes the connection.
 ///
-/// ```no_run
+/// ```
+/// use millstream::tokio::TcpStream;
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
-/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
-/// let mut stream = millstream::tokio::TcpStream::connect_on(&host, "10.77.0.1:80").await?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// # let listener = millstream::tokio::TcpListener::bind_on(&host, "127.0.0.1:80").await?;
+/// # tokio::spawn(async move {
+/// #     let (mut stream, _) = listener.accept().await?;
+/// #     stream.read(&mut [0; 64]).await?;
+/// #     stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nHello").await
+/// # });
+/// let mut stream = TcpStream::connect_on(&host, "127.0.0.1:80").await?;
+/// stream.set_nodelay(true)?;
 /// stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
 /// let mut page = String::new();
 /// stream.read_to_string(&mut page).await?;
+/// assert!(page.ends_with("Hello"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Without the traits, by readiness:
+///
+/// ```
+/// use std::io::{IoSlice, IoSliceMut};
+///
+/// use millstream::tokio::TcpStream;
+/// use tokio::io::Interest;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// # let listener = millstream::tokio::TcpListener::bind_on(&host, "127.0.0.1:80").await?;
+/// # let client = host.tcp_connect("127.0.0.1:80")?;
+/// # let (server, _) = listener.accept().await?;
+/// let stream = TcpStream::from_std(client)?;
+/// stream.writable().await?;
+/// assert_eq!(stream.try_write_vectored(&[IoSlice::new(b"GET "), IoSlice::new(b"/")])?, 5);
+/// assert_eq!(stream.try_write(b"...")?, 3);
+/// # drop(stream);
+///
+/// assert!(server.ready(Interest::READABLE).await?.is_readable());
+/// let mut start = [0; 1];
+/// server.async_io(Interest::READABLE, || server.try_read(&mut start)).await?;
+/// let (mut method, mut path) = ([0; 3], [0; 64]);
+/// # server.readable().await?;
+/// server.try_read_vectored(&mut [IoSliceMut::new(&mut method), IoSliceMut::new(&mut path)])?;
+/// let mut rest = Vec::with_capacity(4096);
+/// # server.readable().await?;
+/// server.try_io(Interest::READABLE, || server.try_read_buf(&mut rest))?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// For poll functions of one's own ([`TcpStream::poll_peek`] and what the traits have besides):
+///
+/// ```
+/// use std::future::poll_fn;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// # let listener = millstream::tokio::TcpListener::bind_on(&host, "127.0.0.1:80").await?;
+/// # let stream = millstream::tokio::TcpStream::connect_on(&host, "127.0.0.1:80").await?;
+/// # let (server, _) = listener.accept().await?;
+/// poll_fn(|cx| stream.poll_write_ready(cx)).await?;
+/// stream.try_write(b"hello")?;
+/// poll_fn(|cx| server.poll_read_ready(cx)).await?;
+/// assert_eq!(server.try_read(&mut [0; 64])?, 5);
 /// # Ok(())
 /// # }
 /// ```
@@ -138,22 +201,42 @@ impl TcpStream {
         self.set_linger(Some(Duration::ZERO))
     }
 
-    /// Two halves that borrow the stream, for use in one task.
+    /// Two halves that borrow the stream, for use in one task: an echo is
+    ///
+    /// ```
+    /// use millstream::tokio::{ReadHalf, TcpStream, WriteHalf};
+    ///
+    /// async fn echo(mut stream: TcpStream) -> std::io::Result<u64> {
+    ///     let (mut read, mut write): (ReadHalf<'_>, WriteHalf<'_>) = stream.split();
+    ///     tokio::io::copy(&mut read, &mut write).await
+    /// }
+    /// ```
     pub fn split<'a>(&'a mut self) -> (ReadHalf<'a>, WriteHalf<'a>) {
         (ReadHalf { stream: self }, WriteHalf { stream: self })
     }
 
     /// Two halves that can live in different tasks. Dropping the write half ends the writing direction.
     ///
-    /// ```no_run
+    /// ```
+    /// use millstream::tokio::{OwnedReadHalf, OwnedWriteHalf};
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
     ///
-    /// # async fn example(stream: millstream::tokio::TcpStream) -> std::io::Result<()> {
-    /// let (mut read, mut write) = stream.into_split();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let host = millstream::Host::builder().start()?;
+    /// # let listener = millstream::tokio::TcpListener::bind_on(&host, "127.0.0.1:80").await?;
+    /// # let stream = millstream::tokio::TcpStream::connect_on(&host, "127.0.0.1:80").await?;
+    /// # tokio::spawn(async move {
+    /// #     let (mut stream, _) = listener.accept().await?;
+    /// #     let (mut read, mut write) = stream.split();
+    /// #     tokio::io::copy(&mut read, &mut write).await
+    /// # });
+    /// let (mut read, mut write): (OwnedReadHalf, OwnedWriteHalf) = stream.into_split();
     /// let writer = tokio::spawn(async move { write.write_all(b"hello").await });
     /// let mut answer = Vec::new();
     /// read.read_to_end(&mut answer).await?;
     /// writer.await??;
+    /// assert_eq!(answer, b"hello");
     /// # Ok(())
     /// # }
     /// ```

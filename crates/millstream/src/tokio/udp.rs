@@ -24,14 +24,52 @@ const DATAGRAM_MAX: usize = 65_535;
 
 /// A UDP socket, as tokio's.
 ///
-/// ```no_run
-/// # async fn example(host: millstream::Host) -> std::io::Result<()> {
-/// let socket = millstream::tokio::UdpSocket::bind_on(&host, "0.0.0.0:7").await?;
+/// ```
+/// use millstream::tokio::UdpSocket;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// let server = UdpSocket::bind_on(&host, "127.0.0.1:7").await?;
+/// let client = UdpSocket::bind_on(&host, "127.0.0.1:0").await?;
+/// client.connect("127.0.0.1:7").await?;
+/// client.send(b"hello").await?;
+///
 /// let mut buffer = [0; 2048];
-/// loop {
-///     let (n, peer) = socket.recv_from(&mut buffer).await?;
-///     socket.send_to(&buffer[..n], peer).await?;
-/// }
+/// assert_eq!(server.peek_sender().await?, client.local_addr()?);
+/// let (n, peer) = server.recv_from(&mut buffer).await?;
+/// server.send_to(&buffer[..n], peer).await?;
+/// assert_eq!(client.recv(&mut buffer).await?, 5);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// By readiness, and for poll functions of one's own:
+///
+/// ```
+/// use std::future::poll_fn;
+/// use std::io::ErrorKind;
+///
+/// use millstream::tokio::UdpSocket;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let host = millstream::Host::builder().start()?;
+/// let blocking = host.udp_bind("127.0.0.1:7")?;
+/// let server = UdpSocket::from_std(blocking)?;
+/// let none = server.try_recv_from(&mut [0; 64]).unwrap_err();
+/// assert_eq!(none.kind(), ErrorKind::WouldBlock);
+///
+/// let client = UdpSocket::bind_on(&host, "127.0.0.1:0").await?;
+/// client.set_tos_v4(0x28)?; // DSCP AF11
+/// poll_fn(|cx| client.poll_send_ready(cx)).await?;
+/// client.try_send_to(b"hello", server.local_addr()?)?;
+/// poll_fn(|cx| server.poll_recv_ready(cx)).await?;
+/// assert_eq!(server.try_peek(&mut [0; 64])?, 5);
+/// server.connect(client.local_addr()?).await?;
+/// server.try_send(b"and you?")?;
+/// assert_eq!(server.try_recv(&mut [0; 64])?, 5);
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
