@@ -10,6 +10,8 @@
 )]
 
 mod surface {
+    pub(crate) mod completion;
+    pub(crate) mod mio;
     pub(crate) mod std_net;
     #[cfg(feature = "tokio")]
     pub(crate) mod tokio_net;
@@ -80,6 +82,37 @@ fn std_net() {
     check("std::net::TcpListener", LISTENER);
     check("std::net::TcpStream", STREAM);
     check("std::net::UdpSocket", UDP);
+}
+
+/// The names of methods in the first cell of the rows under a heading, each with its type: of "`Event::token`, `is_error`" both are
+/// of `Event`.
+fn methods(title: &str, state: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for row in rows(title).iter().filter(|row| state(&row.state)) {
+        let mut of = "";
+        for name in row.method.split('`').filter(|name| *name != ", ") {
+            of = name.split_once("::").map_or(of, |(of, _)| of);
+            let name = name.split_once("::").map_or(name, |(_, name)| name);
+            all.insert(format!("{of}::{name}"));
+        }
+    }
+    all
+}
+
+#[test]
+fn mio() {
+    let mut said = methods("mio", |state| state != "absent");
+    // What is no method of one of the types that have mio's names.
+    said.retain(|name| name.starts_with(char::is_uppercase));
+    let compiled = surface::mio::NAMES.iter().map(|name| (*name).to_owned());
+    assert_eq!(said, compiled.collect());
+}
+
+#[test]
+fn completion() {
+    let said = methods("Completion queues", |_| true);
+    let compiled = surface::completion::NAMES.iter();
+    assert_eq!(said, compiled.map(|name| (*name).to_owned()).collect());
 }
 
 #[cfg(feature = "tokio")]

@@ -136,17 +136,30 @@ impl Drop for Alive<'_> {
 /// A host that runs, and its descriptors. Threads share it by reference; when it is dropped what was written is sent, for as long as
 /// [`ShardOptions::drain`] says.
 ///
-/// ```no_run
-/// # fn run(port: Box<dyn engine::port::Port + Send>) -> Result<(), engine::ShardError> {
-/// use posix::Live;
+/// ```
+/// use std::io::{IoSlice, IoSliceMut};
 ///
-/// let live = Live::start(Default::default(), engine::random_seed()?, Default::default(), |shard| {
-///     let interface = shard.add_port(port)?;
-///     let now = shard.now();
-///     shard.host().add_address(now, interface, "192.0.2.1/24".parse().expect("an address"))?;
-///     Ok(())
-/// })?;
-/// let socket = posix::socket(&mut live.call(), libc::AF_INET, libc::SOCK_STREAM, 0);
+/// use posix::{Live, accept, bind, close, connect, listen, receive, send, socket};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Without a port the host speaks with itself only. On a device it begins with `shard.add_port(port)?`, and what that gives
+/// // is given addresses by `shard.host().add_address(..)?`.
+/// let seed = engine::random_seed()?;
+/// let live = Live::start(Default::default(), seed, Default::default(), |_shard| Ok(()))?;
+/// let stream = || socket(&mut live.call(), libc::AF_INET, libc::SOCK_STREAM, 0);
+/// let mut addr = [0; 16]; // a sockaddr_in
+/// posix::write(&"127.0.0.1:80".parse()?, false, &mut addr);
+///
+/// let (listener, client) = (stream()?, stream()?);
+/// bind(&mut live.call(), listener, &addr)?;
+/// listen(&mut live.call(), listener, 128)?;
+/// connect(&mut live.call(), client, &addr)?;
+/// let (server, peer) = accept(&mut live.call(), listener, 0)?;
+/// send(&mut live.call(), client, &[IoSlice::new(b"hello")], 0, None)?;
+/// let mut buffer = [0; 64];
+/// let got = receive(&mut live.call(), server, &mut [IoSliceMut::new(&mut buffer)], 0)?;
+/// assert_eq!(&buffer[..got.len], b"hello");
+/// close(&mut live.call(), client)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -162,7 +175,7 @@ impl core::fmt::Debug for Live {
 }
 
 impl Live {
-    /// Starts a host. `set_up` gives it ports, at least one, and addresses.
+    /// Starts a host. `set_up` gives it ports and addresses.
     ///
     /// # Errors
     /// As [`Shard::new`], as `set_up`, or there can be no thread.
