@@ -309,7 +309,7 @@ impl Builder {
     }
 
     /// Spin instead of sleeping: latency for a core. A TAP is best opened with
-    /// [`TapOptions::busy_poll`](port::tap::TapOptions::busy_poll) then.
+    /// [`TapOptions::busy_poll`](engine::port::tap::TapOptions::busy_poll) then.
     ///
     /// ```no_run
     /// use std::time::Duration;
