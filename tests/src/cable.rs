@@ -159,6 +159,7 @@ impl Cable {
                         mac: Some(HOST_MAC),
                         mtu: Some(mtu as usize),
                         offloads,
+                        ..TapOptions::default()
                     },
                 ));
                 link::set_txqueuelen(KERNEL_END, 1000).unwrap();
