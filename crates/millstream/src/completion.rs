@@ -86,7 +86,7 @@
 //! ```
 //! use millstream::UdpOptions;
 //! use millstream::completion::{Buffer, BufferGroup, Completion, CompletionQueue, Handle, Op};
-//! use millstream::completion::QueueOptions;
+//! use millstream::completion::{QueueOptions, Shutdown};
 //!
 //! /// Does one thing and waits for it, which no loop would.
 //! fn done(queue: &CompletionQueue, op: Op) -> std::io::Result<Completion> {
@@ -123,8 +123,12 @@
 //! drop(received);
 //! assert_eq!(group.available(), 4);
 //!
+//! // The end of a stream is a receive of nothing.
+//! done(&queue, Op::shutdown(server, Shutdown::Write))?;
+//! assert!(done(&queue, Op::receive(client, vec![0; 64]))?.bytes().is_empty());
+//!
 //! // Many at once, and the end of whatever is under way.
-//! let mut ops = vec![Op::receive(client, vec![0; 64]), Op::cancel_all(client), Op::reset(client)];
+//! let mut ops = vec![Op::receive(server, vec![0; 64]), Op::cancel_all(server), Op::reset(client)];
 //! queue.submit_all(&mut ops)?;
 //!
 //! // Datagrams.
@@ -171,6 +175,8 @@
 pub use engine::completion::{
     Buffer, BufferGroup, Completion, CompletionQueue, GroupBuffer, Handle, Op, SubmitError, Worker,
 };
+#[doc(inline)]
+pub use stack::Shutdown;
 
 /// How large a [`CompletionQueue`] is, and how many work at it.
 ///

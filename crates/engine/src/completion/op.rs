@@ -405,7 +405,7 @@ impl Op {
         })
     }
 
-    /// Waits until a socket is ready for one of `interest`, in `EPOLL*` bits, an error or an end; the result is what it is ready for.
+    /// Waits until a socket is ready for one of `interest`, in epoll(7)'s bits (EPOLLIN is 1, EPOLLOUT 4), an error or an end; the result is what it is ready for.
     pub fn poll(socket: Handle, interest: u32) -> Self {
         Self::new(What::Poll { socket, interest })
     }

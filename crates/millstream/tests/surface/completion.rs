@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream::completion::{Buffer, BufferGroup, Completion, CompletionQueue};
-use millstream::completion::{Handle, Op, SubmitError, Worker};
-use millstream::shard::Shutdown;
+use millstream::completion::{Handle, Op, Shutdown, SubmitError, Worker};
 use millstream::{TcpOptions, UdpOptions};
 
 /// Compiles a table of methods, named as docs/api.md names them.

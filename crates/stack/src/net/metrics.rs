@@ -14,11 +14,12 @@ const HEADERS_V6: u16 = 60;
 /// What a route says besides the way, by the names ip-route(8) has for it. What it does not say is as without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RouteMetrics {
-    /// Packets are no longer than this, nor than the link carries; the MSS announced follows from it unless `advmss` is there.
+    /// Packets are no longer than so many bytes, nor than the link carries; the MSS announced follows from it unless `advmss` is
+    /// there.
     pub mtu: Option<u16>,
     /// No more and no less is learnt of the path's MTU, and routers may cut what is sent over IPv4 (`mtu lock`).
     pub mtu_lock: bool,
-    /// The MSS announced (RFC 9293 3.7.1).
+    /// The MSS announced (RFC 9293 3.7.1), bytes.
     pub advmss: Option<u16>,
     /// The first congestion window, and the one after idle time, in segments.
     pub initcwnd: Option<u16>,
