@@ -67,6 +67,11 @@ pub mod tokio;
 mod udp;
 mod waiting;
 
+/// The README's example is one of ours.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
+
 pub use builder::Builder;
 pub use engine::port;
 #[doc(inline)]
