@@ -32,6 +32,13 @@ fn start(rig: &mut Rig) -> SocketId {
     socket
 }
 
+/// Begins a connection with data, all of which is taken: its SYN.
+fn start_with(rig: &mut Rig, data: &[u8]) -> (SocketId, crate::rig::Seg) {
+    let socket = start(rig);
+    assert_eq!(rig.host.tcp_send(rig.now, socket, data), Ok(data.len()));
+    (socket, rig.expect())
+}
+
 /// The peer's answer to a SYN.
 fn answer(rig: &mut Rig, syn: &crate::rig::Seg, acked: u32, fast_open: Option<FastOpen>) {
     let ack = syn.seq + 1 + acked;
@@ -154,9 +161,7 @@ fn a_syn_takes_no_more_than_a_record() {
 #[test]
 fn a_syn_that_is_not_answered_comes_again_without_data_and_option() {
     let mut rig = knowing();
-    let socket = start(&mut rig);
-    rig.host.tcp_send(rig.now, socket, &[7; 900]).unwrap();
-    let syn = rig.expect();
+    let (socket, syn) = start_with(&mut rig, &[7; 900]);
     assert_eq!(syn.data.len(), 900);
     rig.ms(1001);
     let again = rig.expect();
@@ -170,9 +175,7 @@ fn a_syn_that_is_not_answered_comes_again_without_data_and_option() {
     rig.host.abort(rig.now, socket).unwrap();
     rig.expect();
     // Once more, and the destination is spared for a while (RFC 7413 4.1.3.1).
-    let socket = start(&mut rig);
-    rig.host.tcp_send(rig.now, socket, &[7; 900]).unwrap();
-    let syn = rig.expect();
+    let (socket, syn) = start_with(&mut rig, &[7; 900]);
     rig.ms(1001);
     rig.expect();
     answer(&mut rig, &syn, 0, None);
@@ -188,9 +191,7 @@ fn a_syn_that_is_not_answered_comes_again_without_data_and_option() {
 fn a_cookie_nobody_asked_for_is_none() {
     let mut rig = Rig::new();
     set(&mut rig, "fastopen", 5);
-    let socket = start(&mut rig);
-    rig.host.tcp_send(rig.now, socket, b"hello").unwrap();
-    let syn = rig.expect();
+    let (_, syn) = start_with(&mut rig, b"hello");
     assert!(syn.data == b"hello" && syn.options.fast_open.is_none());
     answer(&mut rig, &syn, 5, FastOpen::new(&COOKIE, false));
     rig.expect();
@@ -202,9 +203,7 @@ fn a_cookie_nobody_asked_for_is_none() {
 #[test]
 fn data_may_come_with_the_answer_to_data() {
     let mut rig = knowing();
-    let socket = start(&mut rig);
-    rig.host.tcp_send(rig.now, socket, b"hello").unwrap();
-    let syn = rig.expect();
+    let (socket, syn) = start_with(&mut rig, b"hello");
     rig.send_to(
         syn.src_port,
         7000,
@@ -245,9 +244,7 @@ fn one_who_waits_for_data_may_do_without() {
 fn data_that_vanishes_behind_the_syn_gives_fast_open_a_rest() {
     let mut rig = knowing();
     set(&mut rig, "fastopen_blackhole_timeout_sec", 3600);
-    let socket = start(&mut rig);
-    rig.host.tcp_send(rig.now, socket, b"hello").unwrap();
-    rig.expect();
+    let (socket, _) = start_with(&mut rig, b"hello");
     rig.ms(3000);
     assert_eq!(count(&rig, Count::TcpFastOpenBlackHoles), 1);
     while rig.next().is_some() {}
@@ -275,9 +272,7 @@ fn what_goes_astray_behind_the_syn_gives_fast_open_a_rest() {
     ] {
         let mut rig = knowing();
         set(&mut rig, "fastopen_blackhole_timeout_sec", rest);
-        let socket = start(&mut rig);
-        rig.host.tcp_send(rig.now, socket, b"hello").unwrap();
-        let syn = rig.expect();
+        let (socket, syn) = start_with(&mut rig, b"hello");
         answer(&mut rig, &syn, 5, None);
         rig.expect();
         let (port, mut at, ack) = (syn.src_port, 7001, syn.seq + 6);
@@ -304,9 +299,7 @@ fn what_goes_astray_behind_the_syn_gives_fast_open_a_rest() {
 fn what_comes_in_order_is_no_black_hole() {
     let mut rig = knowing();
     set(&mut rig, "fastopen_blackhole_timeout_sec", 3600);
-    let socket = start(&mut rig);
-    rig.host.tcp_send(rig.now, socket, b"hello").unwrap();
-    let syn = rig.expect();
+    let (socket, syn) = start_with(&mut rig, b"hello");
     answer(&mut rig, &syn, 5, None);
     rig.expect();
     let (port, ack) = (syn.src_port, syn.seq + 6);
@@ -339,9 +332,7 @@ fn what_comes_in_order_is_no_black_hole() {
 #[test]
 fn a_syn_too_long_for_the_path_comes_again_without_data() {
     let mut rig = knowing();
-    let socket = start(&mut rig);
-    assert_eq!(rig.host.tcp_send(rig.now, socket, &[7; 900]), Ok(900));
-    let syn = rig.expect();
+    let (_, syn) = start_with(&mut rig, &[7; 900]);
     assert_eq!((syn.data.len(), syn.options.mss), (900, Some(1460)));
     crate::icmp::too_big(&mut rig, 840, syn.src_port, syn.seq);
     let again = rig.expect();
@@ -356,9 +347,7 @@ fn a_syn_too_long_for_the_path_comes_again_without_data() {
 #[test]
 fn both_may_open_fast_at_once() {
     let mut rig = knowing();
-    let socket = start(&mut rig);
-    rig.host.tcp_send(rig.now, socket, &[7; 900]).unwrap();
-    let syn = rig.expect();
+    let (socket, syn) = start_with(&mut rig, &[7; 900]);
     let theirs = Options {
         sack_permitted: true,
         ..syn_ack(FastOpen::new(&[9; 8], false))

@@ -359,17 +359,23 @@ fn an_old_echo_after_a_repair_takes_nothing_back() {
     assert_eq!(after.ssthresh, reduced.ssthresh);
 }
 
-/// A D-SACK for everything that was sent again: nothing was lost (RFC 3708 3, as Linux), and RACK waits longer from now on
-/// (RFC 8985 6.2 step 4).
-#[test]
-fn duplicates_reported_take_a_repair_back() {
+/// Of ten segments the first is sent again, and `acked` are acknowledged then; how the connection was before.
+fn repaired(acked: u32) -> (Rig, Open, TcpInfo) {
     let (mut rig, open) = path(false);
     burst(&mut rig, &open, 10);
     rig.ms(100);
     let before = info(&rig, &open);
     ack(&mut rig, &open, 0, &[(1, 5)]);
     assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
-    ack(&mut rig, &open, 5, &[]);
+    ack(&mut rig, &open, acked, &[]);
+    (rig, open, before)
+}
+
+/// A D-SACK for everything that was sent again: nothing was lost (RFC 3708 3, as Linux), and RACK waits longer from now on
+/// (RFC 8985 6.2 step 4).
+#[test]
+fn duplicates_reported_take_a_repair_back() {
+    let (mut rig, open, before) = repaired(5);
     sent(&mut rig);
     assert!(info(&rig, &open).ssthresh < before.ssthresh, "not yet");
     rig.ms(100);
@@ -384,13 +390,7 @@ fn duplicates_reported_take_a_repair_back() {
 #[test]
 fn duplicates_reported_late_take_a_repair_back() {
     for reported in [true, false] {
-        let (mut rig, open) = path(false);
-        burst(&mut rig, &open, 10);
-        rig.ms(100);
-        let before = info(&rig, &open);
-        ack(&mut rig, &open, 0, &[(1, 5)]);
-        assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
-        ack(&mut rig, &open, 10, &[]);
+        let (mut rig, open, before) = repaired(10);
         let reduced = info(&rig, &open);
         assert!(reduced.ssthresh < before.ssthresh);
         rig.ms(100);
@@ -413,12 +413,7 @@ fn duplicates_reported_late_take_a_repair_back() {
 /// What keeps a connection busy otherwise keeps no report waited for: an ACK that says nothing new begins no second wait.
 #[test]
 fn a_report_that_did_not_come_is_waited_for_once() {
-    let (mut rig, open) = path(false);
-    burst(&mut rig, &open, 10);
-    rig.ms(100);
-    ack(&mut rig, &open, 0, &[(1, 5)]);
-    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
-    ack(&mut rig, &open, 10, &[]);
+    let (mut rig, open, _) = repaired(10);
     let end = open.host.wrapping_add(10 * MSS);
     rig.send_with(open.peer, end, ACK, b"unread", Options::default());
     rig.ms(1000);
