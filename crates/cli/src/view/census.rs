@@ -63,6 +63,28 @@ pub(crate) struct Group {
     pub(crate) peer_count: u32,
 }
 
+impl Group {
+    /// A group of none.
+    pub(crate) fn new(state: &str, app: SocketAddr, serves: bool, held: bool) -> Self {
+        Self {
+            state: state.into(),
+            app,
+            serves,
+            held,
+            count: 0,
+            silent: 0,
+            silent_most_ms: 0,
+            recv_bytes: 0,
+            send_bytes: 0,
+            timed_out: 0,
+            data_segs_out: 0,
+            retrans_segs: 0,
+            peers: Vec::new(),
+            peer_count: 0,
+        }
+    }
+}
+
 /// Peers that are told apart in a group.
 pub(crate) const PEERS: usize = 64;
 

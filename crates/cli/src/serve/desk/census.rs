@@ -88,22 +88,7 @@ impl Fold {
             return;
         }
         let (group, peers) = self.groups.entry(key).or_insert_with(|| {
-            let group = Group {
-                state: name(socket.state).into(),
-                app,
-                serves,
-                held,
-                count: 0,
-                silent: 0,
-                silent_most_ms: 0,
-                recv_bytes: 0,
-                send_bytes: 0,
-                timed_out: 0,
-                data_segs_out: 0,
-                retrans_segs: 0,
-                peers: Vec::new(),
-                peer_count: 0,
-            };
+            let group = Group::new(name(socket.state), app, serves, held);
             (group, HashMap::new())
         });
         group.count += 1;

@@ -52,20 +52,10 @@ fn host() -> Census {
 
 fn group(state: &str, app: &str, count: u64) -> Group {
     Group {
-        state: state.into(),
-        app: app.parse().unwrap(),
-        serves: true,
-        held: true,
         count,
-        silent: 0,
-        silent_most_ms: 0,
-        recv_bytes: 0,
-        send_bytes: 0,
-        timed_out: 0,
-        data_segs_out: 0,
-        retrans_segs: 0,
         peers: vec![("10.0.0.1".parse().unwrap(), count)],
         peer_count: 1,
+        ..Group::new(state, app.parse().unwrap(), true, true)
     }
 }
 

@@ -24,6 +24,20 @@ fn of_host(level: Level, what: &'static str, count: u64, amount: String) -> Find
     }
 }
 
+/// Nine of ten.
+fn crowded(used: u64, most: u64) -> bool {
+    most > 0 && used * 10 >= most * 9
+}
+
+/// How bad it is that something is short now, or was when somebody was refused.
+fn shortage(crowded: bool, refused: u64) -> Option<Level> {
+    match (crowded, refused) {
+        (true, _) => Some(Level::Bad),
+        (false, 0) => None,
+        (false, _) => Some(Level::Warning),
+    }
+}
+
 /// TIME-WAIT fills its table.
 pub(super) fn time_wait_table(facts: &Facts<'_>) -> Option<Finding> {
     let (used, table) = facts.census.tables.time_wait;
@@ -114,14 +128,8 @@ pub(super) fn connections(facts: &Facts<'_>) -> Option<Finding> {
     let (used, most) = facts.census.tables.connections;
     let (used, most) = (u64::from(used), u64::from(most));
     let refused = facts.dropped("tcp-table-full");
-    let crowded = most > 0 && used * 10 >= most * 9;
-    if !crowded && refused == 0 {
-        return None;
-    }
-    let level = match crowded {
-        true => Level::Bad,
-        false => Level::Warning,
-    };
+    let crowded = crowded(used, most);
+    let level = shortage(crowded, refused)?;
     let mut amount = facts.of_connections(used);
     if refused > 0 {
         amount.push_str(&format!(", {} refused so far", units::count(refused)));
@@ -210,14 +218,8 @@ pub(super) fn buffers(facts: &Facts<'_>) -> Option<Finding> {
     let buffers = &facts.census.buffers;
     let (used, most) = (u64::from(buffers.in_use), u64::from(buffers.blocks));
     let refused = facts.dropped("pool-empty") + facts.dropped("pool-low");
-    let crowded = most > 0 && used * 10 >= most * 9;
-    if !crowded && refused == 0 {
-        return None;
-    }
-    let level = match crowded {
-        true => Level::Bad,
-        false => Level::Warning,
-    };
+    let crowded = crowded(used, most);
+    let level = shortage(crowded, refused)?;
     let mut amount = format!(
         "{} of {} blocks of {}",
         units::count(used),
