@@ -69,7 +69,9 @@ fn two_threads_wake_one_shard() {
         let mut got = serve(&mut inbox, 2);
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
-        senders.map(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
     });
 }
 
