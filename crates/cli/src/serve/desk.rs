@@ -115,6 +115,7 @@ impl Desk {
         let tables = self.host.tcp_tables().await.map_err(|e| e.to_string())?;
         let (uptime, drops, counts) = self.host.counters().await.map_err(|e| e.to_string())?;
         let buffers = self.buffers(fold.udp_bytes).await?;
+        let (sockets, orphans) = (fold.sockets, fold.orphans);
         let (groups, listeners) = fold.finish();
         let happened = |row: &(String, u64)| row.1 > 0;
         let counts = counts.iter().map(|(what, n)| (what.name().to_owned(), n));
@@ -129,6 +130,8 @@ impl Desk {
             },
             tcp_memory: self.tcp_memory().await?,
             buffers,
+            sockets,
+            orphans,
             groups,
             listeners,
             events: counts.filter(happened).collect(),

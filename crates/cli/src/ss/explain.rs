@@ -55,11 +55,10 @@ pub(super) struct Explanation {
 
 impl Explanation {
     pub(super) fn of(host: &str, census: &Census) -> Self {
-        let connections: u64 = census.groups.iter().map(|group| group.count).sum();
         Self {
             host: host.to_owned(),
             uptime_ms: census.uptime_ms,
-            sockets: connections + census.listeners.len() as u64,
+            sockets: census.sockets,
             findings: rules::findings(census),
         }
     }

@@ -17,6 +17,10 @@ pub(crate) struct Census {
     pub(crate) tables: Tables,
     pub(crate) tcp_memory: TcpMemory,
     pub(crate) buffers: Buffers,
+    /// TCP's sockets, also those of groups that are not told.
+    pub(crate) sockets: u64,
+    /// Connections that nobody holds and that still have something to do, and bytes to be sent of them.
+    pub(crate) orphans: (u64, u64),
     /// The largest groups of connections, largest first.
     pub(crate) groups: Vec<Group>,
     pub(crate) listeners: Vec<Listener>,

@@ -13,7 +13,7 @@ use millstream::{SocketRow, State, Transport};
 use super::{ms, name};
 use crate::view::census::{Group, Listener, PEERS, Queues};
 
-/// Groups that are kept; the connections of more are counted nowhere.
+/// Groups that are kept; the connections of more are counted in none.
 const GROUPS: usize = 4_096;
 /// The largest of them, which are told.
 const TOLD: usize = 256;
@@ -24,6 +24,14 @@ const SILENT_MS: u64 = 10_000;
 /// Where ephemeral ports begin, on hosts that say nothing else.
 const EPHEMERAL: u16 = 32_768;
 
+/// What a connection may still have to do when nobody holds it any more.
+const ENDING: [State; 4] = [
+    State::FinWait1,
+    State::FinWait2,
+    State::Closing,
+    State::LastAck,
+];
+
 /// State, application, whether it came by a listener, whether somebody holds it.
 type Key = (State, SocketAddr, bool, bool);
 
@@ -33,6 +41,9 @@ pub(super) struct Fold {
     listeners: Vec<Listener>,
     by_port: HashMap<u16, Vec<IpAddr>>,
     groups: HashMap<Key, (Group, HashMap<IpAddr, u64>)>,
+    /// As of [`Census`](crate::view::census::Census).
+    pub(super) sockets: u64,
+    pub(super) orphans: (u64, u64),
     pub(super) udp_bytes: u64,
 }
 
@@ -50,6 +61,7 @@ impl Fold {
     /// Counts one socket.
     pub(super) fn take(&mut self, row: &SocketRow) {
         let local = row.socket.local;
+        self.sockets += u64::from(row.transport == Transport::Tcp);
         match (row.transport, &row.listener) {
             (Transport::Udp, _) => self.udp_bytes += u64::from(row.socket.receive_queue),
             (Transport::Tcp, Some(info)) => {
@@ -83,6 +95,10 @@ impl Fold {
         let socket = &row.socket;
         let (app, serves) = self.application(socket.local, socket.remote);
         let held = socket.socket.is_some();
+        if !held && ENDING.contains(&socket.state) {
+            self.orphans.0 += 1;
+            self.orphans.1 += u64::from(socket.send_queue);
+        }
         let key = (socket.state, app, serves, held);
         if self.groups.len() >= GROUPS && !self.groups.contains_key(&key) {
             return;

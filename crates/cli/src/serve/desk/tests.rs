@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use millstream::completion::{BufferGroup, Op, QueueOptions};
 use millstream::port::ring::{RingOptions, pair};
-use millstream::{Config, Interest, Poll, Token};
+use millstream::{Config, ConnectionInfo, Interest, Poll, Token};
 use wire::Mac;
 
 use super::*;
@@ -70,6 +70,38 @@ fn connections_are_counted_by_state_and_application() {
     let group = &far.groups[0];
     assert_eq!(group.app, "10.77.0.2:80".parse().unwrap());
     assert!(!group.serves && !group.held);
+}
+
+/// A host that calls many peers has more groups than are told.
+#[test]
+fn connections_that_are_in_no_group_are_counted() {
+    let mut fold = census::Fold::default();
+    for n in 0..6_000_u32 {
+        let [.., a, b] = n.to_be_bytes();
+        let orphan = n % 3 == 0;
+        fold.take(&SocketRow {
+            transport: Transport::Tcp,
+            socket: ConnectionInfo {
+                socket: None,
+                local: "10.77.0.1:40000".parse().unwrap(),
+                remote: SocketAddr::from(([10, 78, a, b], 80)),
+                state: match orphan {
+                    true => State::LastAck,
+                    false => State::TimeWait,
+                },
+                receive_queue: 0,
+                send_queue: 5,
+                rtt: Duration::ZERO,
+                cwnd: 0,
+            },
+            buffers: (0, 0),
+            dropped: 0,
+            tcp: None,
+            listener: None,
+        });
+    }
+    assert_eq!((fold.sockets, fold.orphans), (6_000, (2_000, 10_000)));
+    assert!(fold.finish().0.len() < 1_000);
 }
 
 #[test]

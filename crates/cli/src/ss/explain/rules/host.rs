@@ -93,16 +93,7 @@ pub(super) fn half_open_table(facts: &Facts<'_>) -> Option<Finding> {
 
 /// Closed connections that still have something to do.
 pub(super) fn orphans(facts: &Facts<'_>) -> Option<Finding> {
-    let closed = |group: &&Group| {
-        let state = group.state.as_str();
-        !group.held && matches!(state, "FIN-WAIT-1" | "FIN-WAIT-2" | "CLOSING" | "LAST-ACK")
-    };
-    let groups = facts.census.groups.iter().filter(closed);
-    let (mut count, mut bytes) = (0, 0);
-    for group in groups {
-        count += group.count;
-        bytes += group.send_bytes;
-    }
+    let (count, bytes) = facts.census.orphans;
     if count < FEW || count * 4 < facts.connections_most() {
         return None;
     }
