@@ -98,7 +98,8 @@ impl Asked {
         let mut answer = Vec::new();
         let mut bounded = (&mut self.stream).take(ANSWER_MAX);
         let read = bounded.read_until(b'\n', &mut answer);
-        if read.map_err(|error| lost(&error))? == 0 {
+        read.map_err(|error| lost(&error))?;
+        if bounded.limit() > 0 && answer.last() != Some(&b'\n') {
             return Err(lost(&"it has stopped"));
         }
         let answer: Result<Answer, String> = serde_json::from_slice(&answer).map_err(|_| {

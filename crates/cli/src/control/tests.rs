@@ -86,6 +86,28 @@ fn nonsense_and_length_are_answered_and_bounded() {
 }
 
 #[test]
+fn a_host_that_stops_in_the_middle_of_an_answer_is_said_to_have_stopped() {
+    let folder = folder();
+    let path = folder.path().join(folder::file_name("demo", 1));
+    let listener = UnixListener::bind(&path).unwrap();
+    for part in ["", "{\"Ok\":{\"setti"] {
+        let host = std::thread::spawn({
+            let listener = listener.try_clone().unwrap();
+            move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut question = String::new();
+                BufReader::new(&stream).read_line(&mut question).unwrap();
+                stream.write_all(part.as_bytes()).unwrap();
+            }
+        });
+        let mut asked = Asked::find_in(folder.path(), None).unwrap();
+        let failed = asked.ask(&Question::Settings).unwrap_err().to_string();
+        assert!(failed.contains("it has stopped"), "{failed}");
+        host.join().unwrap();
+    }
+}
+
+#[test]
 fn the_host_is_found_or_the_choice_is_told() {
     let folder = folder();
     let find = |wanted| Asked::find_in(folder.path(), wanted);
