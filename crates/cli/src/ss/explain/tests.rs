@@ -254,6 +254,7 @@ fn tables_and_memory_are_held_against_their_limits() {
     });
     assert_eq!((said.level, said.what), (Level::Bad, "table full"));
     assert!(said.means.contains("ESTAB of 10.0.0.2:80: 900"));
+    assert!(found(|host| host.tables.half_open = (2, 3)).is_empty());
     let said = one(|host| host.tables.half_open.0 = 4_000);
     assert!(said.means.contains("answered by cookies"));
     let said = one(|host| {

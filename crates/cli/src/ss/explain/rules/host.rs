@@ -73,7 +73,7 @@ pub(super) fn time_wait_table(facts: &Facts<'_>) -> Option<Finding> {
 /// The half-open connections of all listeners.
 pub(super) fn half_open_table(facts: &Facts<'_>) -> Option<Finding> {
     let (used, most) = facts.census.tables.half_open;
-    if used < most / 4 * 3 || most == 0 {
+    if u64::from(used) * 4 < u64::from(most) * 3 || most == 0 {
         return None;
     }
     let amount = format!(
