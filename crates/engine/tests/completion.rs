@@ -412,6 +412,36 @@ fn a_file_is_sent_in_its_place() {
     drop(sender.join().unwrap());
 }
 
+/// Its beginning was read when it was handed in first.
+#[test]
+fn a_file_that_found_no_room_is_sent_whole_when_it_is_handed_in_again() {
+    let len = 1_000_000;
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &pattern(0, len)).unwrap();
+    let bench = Bench::new();
+    let (client, server) = bench.queues(2);
+    let (near, far) = connection(&client, &server);
+    for n in [1, 2] {
+        server.post(n, 0, 0).unwrap();
+    }
+    let file = Op::send_file(far, Arc::new(file), 0, len as u64);
+    let Err(SubmitError::Full(file)) = server.submit(file) else {
+        panic!("there is no room");
+    };
+    let Err(SubmitError::Full(file)) = server.submit_all(&mut vec![file]) else {
+        panic!("there is no room");
+    };
+    assert_eq!([1, 2].map(|_| next(&server).token), [1, 2]);
+    server.submit(file).unwrap();
+    let sender = std::thread::spawn(move || {
+        assert_eq!(next(&server).result.unwrap(), len);
+        assert!(done(&server, Op::close(far)).result.is_ok());
+        server
+    });
+    expect_stream(&client, near, len);
+    drop(sender.join().unwrap());
+}
+
 #[test]
 fn readiness_can_be_asked_for() {
     let bench = Bench::new();

@@ -373,9 +373,12 @@ struct Taken {
     n: usize,
 }
 
-/// Reads the first part of a file that is to be sent.
+/// Reads the first part of a file that is to be sent, unless that was done when the operation was handed in before and came back.
 fn read_first(op: &mut Op) {
-    if let What::SendFile { part, .. } = &mut op.what {
+    if let What::SendFile { part, .. } = &mut op.what
+        && part.bytes.is_empty()
+        && !part.is_read()
+    {
         part.read();
     }
 }
