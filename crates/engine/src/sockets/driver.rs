@@ -250,7 +250,11 @@ impl Driver {
         }
         let local = inserted.and_then(|(id, _)| cx.host.local_addr(id));
         match (&subject, inserted) {
-            (Subject::Tcp(shared), Err(error)) => shared.fail(Some(error)),
+            (Subject::Tcp(shared), Err(error)) => {
+                // Whatever is asked of it later begins it no second time.
+                shared.token.store(super::TOKEN_GONE, Ordering::Relaxed);
+                shared.fail(Some(error));
+            }
             (Subject::Tcp(_), Ok(_)) | (Subject::Queue(_) | Subject::Returns(_), _) => {}
             (Subject::Listener(shared), _) => shared.opened(local),
             (Subject::Udp(shared), _) => shared.opened(local),
