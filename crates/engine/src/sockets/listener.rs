@@ -190,7 +190,10 @@ impl ListenerShared {
         let Some(face) = face else {
             // Nobody wants it any more, and who closed the part before this one did not find this.
             self.state().closed = true;
-            return self.notice();
+            if local.is_ok() {
+                self.notice();
+            }
+            return;
         };
         if let (Ok(local), Some(next), false) = (local, &self.next, face.state().closed) {
             next.port.store(local.port(), Ordering::Relaxed);
@@ -430,5 +433,40 @@ impl Drop for TcpListenerSocket {
         if !dead {
             self.shared.notice();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::Mailbox;
+    use crate::sockets::{Limits, Sockets};
+
+    /// A part that is not opened, and that nobody waits for, is not tried again and again.
+    #[test]
+    fn a_part_that_nobody_wants_is_given_up() {
+        let shards = [0, 1].map(|_| {
+            let (mailbox, inbox) = Mailbox::new(16).unwrap();
+            let sockets = Sockets::new(mailbox, Limits::default(), TcpOptions::default());
+            (sockets.door().clone(), inbox)
+        });
+        let doors = shards.each_ref().map(|(door, _)| door.clone());
+        let [_, (_, mut second)] = shards;
+        let (bind, (sender, answer)) = ("10.0.0.1:80".parse().unwrap(), reply());
+        let first = ListenerShared::on_all(&doors, bind, 8, &TcpOptions::default(), sender);
+        let next = first.parts().nth(1).unwrap().clone();
+        let mut notices = || {
+            let mut messages = Vec::new();
+            second.drain(&mut messages);
+            messages.len()
+        };
+        first.opened(Ok(bind));
+        assert_eq!(notices(), 1, "the next part's turn");
+        drop((TcpListenerSocket::new(first), answer));
+        next.taken();
+        next.opened(Err(SocketError::NoBuffers));
+        assert_eq!(notices(), 0);
+        next.opened(Ok(bind));
+        assert_eq!(notices(), 1, "it is to be closed");
     }
 }
