@@ -9,6 +9,7 @@
 mod completion;
 mod listener;
 mod splice;
+mod stalled;
 mod tcp;
 mod udp;
 
@@ -26,6 +27,7 @@ use crate::mailbox::Mailbox;
 use crate::shard::Message;
 use completion::{Desk, OpSocket, QueueEntry};
 use listener::{Found, ListenerEntry, Unclaimed};
+use stalled::Stalled;
 use tcp::{Splices, TcpEntry};
 use udp::UdpEntry;
 
@@ -77,7 +79,7 @@ pub struct Driver {
     scratch: Option<Chunk>,
     stopping: bool,
     /// Sockets to be looked at again although nothing will tell.
-    stalled: Vec<u64>,
+    stalled: Stalled,
     /// TCP sockets in the table.
     connections: u32,
     /// Loans that have come back, between two notices empty.
@@ -116,7 +118,7 @@ impl Driver {
             entries: Slab::with_capacity(capacity),
             scratch: None,
             stopping: false,
-            stalled: Vec::new(),
+            stalled: Stalled::default(),
             connections: 0,
             loans: Vec::new(),
             desk: Desk::default(),
@@ -154,7 +156,7 @@ impl Driver {
             Some(Entry::Op(_)) => return self.look_at_op_socket(cx, token, ready),
             None => return,
         };
-        if tools.stalled && fate == Fate::Lives && self.stalled.last() != Some(&token) {
+        if tools.stalled && fate == Fate::Lives {
             self.stalled.push(token);
         }
         if fate == Fate::Gone
@@ -280,7 +282,7 @@ impl Driver {
             return;
         }
         // Each may stall again, and be back in the list for the next turn.
-        for token in std::mem::take(&mut self.stalled) {
+        for token in self.stalled.take() {
             self.look(cx, token, Ready::NONE);
         }
         if !self.stalled.is_empty() {

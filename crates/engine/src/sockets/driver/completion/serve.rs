@@ -214,7 +214,7 @@ impl Driver {
             Err(SpliceError::From(SocketError::WouldBlock))
             | Err(SpliceError::To(SocketError::WouldBlock)) => return Step::Wait(op),
             Err(SpliceError::To(SocketError::NoBuffers)) => {
-                self.stall(which.token);
+                self.stalled.push(which.token);
                 return Step::Wait(op);
             }
             Err(SpliceError::From(error)) => self.fail(which, op, io_error(error)),
@@ -318,16 +318,10 @@ impl Driver {
             _ => false,
         };
         if silent {
-            self.stall(which.token);
+            // No event tells when it can go on.
+            self.stalled.push(which.token);
         }
         silent
-    }
-
-    /// No event tells when a socket can go on.
-    fn stall(&mut self, token: u64) {
-        if self.stalled.last() != Some(&token) {
-            self.stalled.push(token);
-        }
     }
 
     fn file_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
