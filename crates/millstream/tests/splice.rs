@@ -167,6 +167,24 @@ fn resets_are_passed_on_both_ways() {
     }
 }
 
+/// One way after the other: when the second begins its connection may be over.
+#[test]
+fn a_connection_that_is_over_gives_what_it_received() {
+    let (a, b) = hosts();
+    let (client, near) = connection(&a, &b);
+    let [(one, far), (two, other)] = [connection(&a, &b), connection(&a, &b)];
+    near.shutdown(Shutdown::Write).unwrap();
+    (&client).write_all(&pattern(0, 50_000)).unwrap();
+    drop(client);
+    while near.peer_addr().is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let tee = near.tee(&far, &other).unwrap();
+    assert!(read_all(&one) == pattern(0, 50_000));
+    assert!(read_all(&two) == pattern(0, 50_000));
+    assert_eq!(tee.wait().unwrap(), 50_000);
+}
+
 #[test]
 fn a_tee_sends_everything_twice() {
     const LEN: usize = 1 << 20;

@@ -52,11 +52,34 @@ pub struct Splice {
 }
 
 impl SpliceOrder {
-    /// The connection is over before the shard has seen the order.
-    pub(crate) fn refuse(self) {
-        let takers = std::iter::once(&self.to).chain(&self.copy);
+    /// The connection is over and the shard knows no more of it: what was received, `n` bytes ahead, is all there is. If the stream
+    /// has `ended` they go where they were to go, else they are the reader's.
+    pub(crate) fn conclude(self, from: &TcpShared, n: usize, ended: bool) {
+        let (to, copy) = (self.to, self.copy);
+        let taken = match ended {
+            true => {
+                let again = copy.as_ref().map(|copy| (copy, self.ahead.copy()));
+                let taken = to.take_last(self.ahead, n);
+                if let (Ok(()), Some((copy, again))) = (&taken, again) {
+                    let _ = copy.take_last(again, n);
+                }
+                taken.map_err(|ahead| (ahead, SocketError::BrokenPipe))
+            }
+            false => Err((self.ahead, SocketError::NotConnected)),
+        };
+        let result = match taken {
+            Ok(()) => {
+                self.progress.moved.store(n as u64, Ordering::Relaxed);
+                Ok(n as u64)
+            }
+            Err((ahead, why)) => {
+                from.put_back(ahead, n);
+                Err(io_error(why))
+            }
+        };
+        let takers = std::iter::once(&to).chain(&copy);
         takers.for_each(|taker| taker.end_feeding());
-        self.answer.send(Err(io_error(SocketError::NotConnected)));
+        self.answer.send(result);
     }
 }
 
@@ -77,6 +100,28 @@ impl TcpShared {
             return Err(Errno::BUSY.into());
         }
         Ok(())
+    }
+
+    /// Sends what was received elsewhere, `n` bytes, and nothing behind it; it comes back if nothing can be sent.
+    fn take_last(self: &Arc<Self>, mut bytes: ByteQueue, n: usize) -> Result<(), ByteQueue> {
+        let mut state = self.state();
+        if state.phase != Phase::Open || state.write_shut {
+            return Err(bytes);
+        }
+        state.tx.append(&mut bytes);
+        state.tx_len += n;
+        drop(state);
+        self.end_writing();
+        self.notice();
+        Ok(())
+    }
+
+    /// What was not moved is the reader's.
+    fn put_back(&self, mut bytes: ByteQueue, n: usize) {
+        let mut state = self.state();
+        bytes.append(&mut state.rx);
+        state.rx = bytes;
+        state.rx_len += n;
     }
 
     /// Nothing is spliced to the connection any more.
@@ -143,13 +188,20 @@ impl TcpSocket {
         if state.spliced {
             return Err(Errno::BUSY.into());
         }
-        if state.gone || state.phase == Phase::Connecting {
+        if state.phase == Phase::Connecting || (state.gone && !state.has_ended()) {
             let error = state.error.take();
             return Err(io_error(error.unwrap_or(SocketError::NotConnected)));
         }
-        reader.queue.append(&mut state.rx);
+        // The shard looks anyway, whether or not it waits for room.
+        self.shared.take_over(&mut state, &mut reader);
         order.ahead.append(&mut reader.queue);
-        self.shared.unread.store(false, Ordering::Relaxed);
+        self.shared.keep_unread(&reader);
+        if state.gone {
+            let n = std::mem::take(&mut state.rx_len);
+            drop((state, reader));
+            order.conclude(&self.shared, n, true);
+            return Ok(());
+        }
         state.spliced = true;
         state.splice = Some(Box::new(order));
         Ok(())

@@ -208,7 +208,7 @@ impl TcpShared {
     }
 
     /// Moves what is on the record to the reader's end; whether the shard wants to hear of the room.
-    fn take_over(&self, state: &mut TcpState, reader: &mut Reader) -> bool {
+    pub(super) fn take_over(&self, state: &mut TcpState, reader: &mut Reader) -> bool {
         reader.queue.append(&mut state.rx);
         self.keep_unread(reader);
         let read = std::mem::take(&mut reader.unaccounted);
@@ -264,14 +264,18 @@ impl TcpShared {
         let mut unsent = std::mem::take(&mut state.tx);
         state.tx_len = 0;
         let unanswered = std::mem::take(&mut state.info_wanted);
-        let splice = state.splice.take();
+        let splice = state.splice.take().map(|mut order| {
+            order.ahead.append(&mut state.rx);
+            state.spliced = false;
+            (order, std::mem::take(&mut state.rx_len), state.has_ended())
+        });
         let (readers, writers) = (state.readers.take(), state.writers.take());
         let raised = state.watches.raise(0);
         drop(state);
         drop(unanswered);
         unsent.clear(&self.door.chunks);
-        if let Some(splice) = splice {
-            splice.refuse();
+        if let Some((order, n, ended)) = splice {
+            order.conclude(self, n, ended);
         }
         readers.wake(&self.readable);
         writers.wake(&self.writable);
@@ -313,6 +317,11 @@ impl TcpState {
         self.unsent_told |= self.unsent.is_some();
         let unsent = self.unsent.take();
         self.error.take().or(unsent)
+    }
+
+    /// Nothing follows what was received because the peer said so.
+    pub(super) fn has_ended(&self) -> bool {
+        self.fin && self.error.is_none()
     }
 
     /// There is room to write: for the sets of those who found none.

@@ -416,3 +416,55 @@ fn an_error_behind_what_was_read_is_for_the_next_read() {
     assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(read(&socket, &mut buffer).unwrap(), 0);
 }
+
+type Pair<T> = [Arc<T>; 2];
+
+/// Two open sockets of one host, the first of which has received `bytes`; what both sides know of them.
+fn two(bytes: &[u8]) -> (Pair<TcpSocket>, Pair<TcpShared>, Inbox<Message<Notice>>) {
+    let (from, shared, inbox) = socket(Phase::Open);
+    let remote = "192.0.2.2:80".parse().unwrap();
+    let door = shared.door.clone();
+    let other = Arc::new(TcpShared::new(door, Phase::Open, remote, None));
+    deliver(&shared, bytes);
+    let to = TcpSocket::new(other.clone());
+    ([from, to].map(Arc::new), [shared, other], inbox)
+}
+
+/// The shard lets go of a connection before it has seen that it is to be spliced.
+#[test]
+fn what_a_splice_that_did_not_begin_took_can_be_read() {
+    let ([from, to], [shared, other], _inbox) = two(b"of the peer");
+    assert_eq!(read(&from, &mut [0; 3]).unwrap(), 3);
+    let splice = from.splice(&to, None).unwrap();
+    let mut buffer = [0; 16];
+    let nothing = read(&from, &mut buffer).unwrap_err();
+    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    shared.fail(Some(SocketError::ConnectionReset));
+    let ended = splice.wait().unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::NotConnected);
+    assert_eq!(read(&from, &mut buffer).unwrap(), 8);
+    assert_eq!(&buffer[..8], b"the peer");
+    let reset = read(&from, &mut buffer).unwrap_err();
+    assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    assert!(!other.state().fed && !other.state().write_shut);
+}
+
+/// What is left of a stream that has ended goes where it is to go, whenever it was said.
+#[test]
+fn a_stream_that_has_ended_is_spliced_from_its_record() {
+    for late in [false, true] {
+        let ([from, to], [shared, other], _inbox) = two(b"the last words");
+        assert_eq!(read(&from, &mut [0; 4]).unwrap(), 4);
+        shared.state().fin = true;
+        let begun = (!late).then(|| from.splice(&to, None).unwrap());
+        shared.fail(None);
+        let splice = begun.unwrap_or_else(|| from.splice(&to, None).unwrap());
+        assert_eq!((splice.moved(), splice.wait().unwrap()), (10, 10));
+        assert!(other.state().write_shut && !other.state().fed);
+        assert_eq!(take_written(&other), b"last words");
+        assert_eq!(read(&from, &mut [0; 4]).unwrap(), 0);
+        // And again: there is nothing left, and where it was to go is shut.
+        let again = from.splice(&to, None).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::BrokenPipe);
+    }
+}
