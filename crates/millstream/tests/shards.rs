@@ -350,6 +350,8 @@ fn datagram_sockets_that_share_are_spread() {
     sockets[0].share_by(ReusePort::Core).unwrap();
     let standby = sockets[0].share_by(ReusePort::Standby).unwrap_err();
     assert_eq!(standby.kind(), ErrorKind::Unsupported);
+    let connected = sockets[0].connect(at(A, 9)).unwrap_err();
+    assert_eq!(connected.kind(), ErrorKind::Unsupported);
     let clients: Vec<_> = (0..64).map(|_| a.udp_bind("0.0.0.0:0").unwrap()).collect();
     for round in 0..3u8 {
         for client in &clients {
@@ -371,6 +373,34 @@ fn datagram_sockets_that_share_are_spread() {
     }
     for n in 0..4 {
         assert!(owners.values().filter(|owner| **owner == n).count() > 4);
+    }
+}
+
+/// One that shares its port with others can be connected while they are on one shard, whoever comes later: it hears its peer.
+#[test]
+fn a_connected_datagram_socket_that_shares_hears_its_peer() {
+    let (a, b) = hosts(2, 4);
+    let options = UdpOptions {
+        reuse_port: true,
+        ..UdpOptions::default()
+    };
+    let bind = || b.udp_bind_with(at(B, 53), &options).unwrap();
+    let peers: Vec<_> = (0..16).map(|_| a.udp_bind(at(A, 0)).unwrap()).collect();
+    let mut sockets = Vec::new();
+    for peer in &peers {
+        let socket = bind();
+        socket.connect(peer.local_addr().unwrap()).unwrap();
+        sockets.push(socket);
+    }
+    for (n, peer) in peers.iter().enumerate() {
+        peer.send_to(&[n as u8], at(B, 53)).unwrap();
+    }
+    for (n, socket) in sockets.iter().enumerate() {
+        let patience = Some(Duration::from_secs(20));
+        socket.set_read_timeout(patience).unwrap();
+        let mut got = [0; 4];
+        assert_eq!(socket.recv(&mut got).unwrap(), 1);
+        assert_eq!(usize::from(got[0]), n);
     }
 }
 

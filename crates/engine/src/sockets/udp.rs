@@ -433,16 +433,24 @@ impl UdpHandle {
     /// Sets the peer: where `send` goes and whose datagrams are received, once the answer is there.
     ///
     /// # Errors
-    /// No route or no source address; EACCES for a broadcast without the option; EINVAL and EAFNOSUPPORT.
+    /// No route or no source address; EACCES for a broadcast without the option; EINVAL and EAFNOSUPPORT; `Unsupported` where those
+    /// that share the address are on several shards.
     pub fn connect(&self, peer: SocketAddr) -> Reply<io::Result<()>> {
-        match self.destination(peer) {
-            Ok(peer) => self.ask(|answer| Order::Connect(peer, answer)),
-            Err(error) => {
-                let (sender, answer) = reply();
-                sender.send(Err(error));
-                answer
-            }
+        let peer = match self.destination(peer) {
+            Ok(peer) => peer,
+            Err(error) => return refusal(error),
+        };
+        if self.is_spread() && self.shared.claim.as_ref().is_some_and(|c| !c.gather()) {
+            return refusal(unsupported(
+                "sockets on several shards cannot be connected: which of them hears a peer is a matter of its flow",
+            ));
         }
+        self.ask(|answer| Order::Connect(peer, answer))
+    }
+
+    /// Whether others on its port may be on other shards.
+    fn is_spread(&self) -> bool {
+        self.shared.claim.as_ref().is_some_and(|claim| claim.spread)
     }
 
     /// Sets how it and those that share its address divide what comes: what comes after the answer.
@@ -451,14 +459,10 @@ impl UdpHandle {
     /// `InvalidInput` without [`UdpOptions::reuse_port`], or connected; `Unsupported` for any other way than by the tuple or by
     /// core where they are on several shards.
     pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
-        let spread = self.shared.claim.as_ref().is_some_and(|c| c.spread);
-        if spread && !matches!(how, ReusePort::Hash | ReusePort::Core) {
-            let (sender, answer) = reply();
-            sender.send(Err(io::Error::new(
-                io::ErrorKind::Unsupported,
+        if self.is_spread() && !matches!(how, ReusePort::Hash | ReusePort::Core) {
+            return refusal(unsupported(
                 "sockets on several shards divide datagrams by their flow only",
-            )));
-            return answer;
+            ));
         }
         self.ask(|answer| Order::Share(how, answer))
     }
@@ -548,6 +552,17 @@ impl UdpHandle {
         }
         Ok(())
     }
+}
+
+/// An answer that is there already.
+fn refusal(error: io::Error) -> Reply<io::Result<()>> {
+    let (sender, answer) = reply();
+    sender.send(Err(error));
+    answer
+}
+
+fn unsupported(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
 impl Drop for UdpHandle {

@@ -2,7 +2,8 @@
 //!
 //! A port's sockets are on one shard, wherever the first was bound, so that the stack there sees all that may be in each other's
 //! way. But sockets that share by SO_REUSEPORT, if the first did, are spread over the shards: then all of them have the same
-//! address, and datagrams are divided by their flow among the shards that have one.
+//! address, and datagrams are divided by their flow among the shards that have one. What is connected must hear its peer, whose flow
+//! may be any shard's: while all of a port's sockets are on one they can be connected, and the port is no longer spread then.
 //!
 //! Invariant: a shard's bit is set while it has a socket on the port, and before one is bound.
 
@@ -136,6 +137,20 @@ fn least(sockets: &[u32], from: usize) -> usize {
     shards.min_by_key(|&shard| sockets[shard]).unwrap_or(0)
 }
 
+impl PortClaim {
+    /// Whether all of the port's sockets are on this shard. If they are, those that come later will be.
+    pub(crate) fn gather(&self) -> bool {
+        let mut uses = lock(&self.ports.uses);
+        let Some(used) = uses.by_port.get_mut(&self.port) else {
+            return false;
+        };
+        let mut sockets = used.sockets.iter().enumerate();
+        let alone = sockets.all(|(shard, n)| shard == self.shard || *n == 0);
+        used.spread = used.spread.filter(|_| !alone);
+        alone
+    }
+}
+
 impl Drop for PortClaim {
     fn drop(&mut self) {
         let mut uses = lock(&self.ports.uses);
@@ -195,6 +210,22 @@ mod tests {
         let gone = claims.remove(2).shard;
         assert_eq!(ports.owners(443), 15 & !(1 << gone));
         assert_eq!(claim().shard, gone, "the shard that has none");
+    }
+
+    #[test]
+    fn who_is_connected_shares_with_who_is_on_the_same_shard() {
+        let ports = ports();
+        let claim = || ports.claim(ANY, 443, true).unwrap();
+        let (first, second) = (claim(), claim());
+        assert!(!first.gather() && !second.gather());
+        drop(second);
+        assert!(first.gather());
+        let third = claim();
+        assert_eq!(third.shard, first.shard);
+        assert_eq!(ports.owners(443), 1 << first.shard);
+        drop((first, third));
+        let again: Vec<_> = (0..4).map(|_| claim()).collect();
+        assert_eq!((again.len(), ports.owners(443)), (4, 15));
     }
 
     #[test]
