@@ -216,20 +216,27 @@ impl Table {
         Some(socket).filter(|socket| socket.id() == Some(id))
     }
 
-    /// Gives a socket the lowest free descriptor.
-    pub(crate) fn insert(&mut self, mut socket: Socket, cloexec: bool) -> Result<i32> {
+    /// The lowest free descriptor, for [`Table::insert`].
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub(crate) fn reserve(cloexec: bool) -> Result<OwnedFd> {
         let flags = if cloexec {
             EventfdFlags::CLOEXEC
         } else {
             EventfdFlags::empty()
         };
-        let place = eventfd(0, flags)?;
+        Ok(eventfd(0, flags)?)
+    }
+
+    /// Gives a socket its descriptor.
+    pub(crate) fn insert(&mut self, mut socket: Socket, place: OwnedFd) -> i32 {
         let fd = place.as_raw_fd();
         self.forget_stale(fd);
         self.serials += 1;
         socket.serial = self.serials;
         self.sockets.insert(fd, (place, socket));
-        Ok(fd)
+        fd
     }
 
     /// Makes a set, with the lowest free descriptor.

@@ -3,6 +3,7 @@
 //! What does not live here: closing (`control`).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use base::epoll::EPOLLERR;
 use stack::{Ready, SocketError, SocketId, State as TcpState, TcpOptions};
@@ -12,6 +13,7 @@ use crate::address::{Destination, parse, plain};
 use crate::errno::{Errno, Result};
 use crate::option::reuseport;
 use crate::socket::{Kind, Socket, State};
+use crate::table::Table;
 use crate::world::World;
 
 const TYPE_MASK: i32 = 0xf;
@@ -40,14 +42,15 @@ pub fn socket<W: World>(world: &mut W, domain: i32, kind: i32, protocol: i32) ->
     let tcp = world.host().tcp_defaults();
     let mut socket = Socket::new(which, v6, kind & libc::SOCK_NONBLOCK != 0, tcp);
     socket.keepalive = world.table().keepalive();
-    insert(world, socket, kind & libc::SOCK_CLOEXEC != 0)
+    let place = Table::reserve(kind & libc::SOCK_CLOEXEC != 0)?;
+    Ok(insert(world, socket, place))
 }
 
 /// Gives a socket a descriptor. Whose descriptor was closed behind our back, and is given again now, ends with that.
-fn insert<W: World>(world: &mut W, socket: Socket, cloexec: bool) -> Result<i32> {
-    let inserted = world.table().insert(socket, cloexec);
+fn insert<W: World>(world: &mut W, socket: Socket, place: OwnedFd) -> i32 {
+    let fd = world.table().insert(socket, place);
     close_stale(world);
-    inserted
+    fd
 }
 
 /// Closes what nobody can name any more.
@@ -241,25 +244,23 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
         let State::Listening(id) = listener.state else {
             return Err(Errno::INVAL);
         };
+        if !world.host().ready(id).contains(Ready::READABLE) {
+            return Err(Errno::AGAIN);
+        }
+        // A connection for which there is no descriptor stays where it is, as on Linux.
+        let place = Table::reserve(flags & libc::SOCK_CLOEXEC != 0)?;
         let now = world.now();
         let (id, peer) = world.host().tcp_accept(now, id)?;
         let accepted = listener.accepted(id, flags & libc::SOCK_NONBLOCK != 0);
         let cork = accepted.cork;
-        match insert(world, accepted, flags & libc::SOCK_CLOEXEC != 0) {
-            Ok(fd) => {
-                own(world, fd, id)?;
-                if cork {
-                    world.host().tcp_set_cork(now, id, true)?;
-                }
-                let local = world.host().local_addr(id)?;
-                world.table().hold(fd, local)?;
-                Ok((fd, peer))
-            }
-            Err(error) => {
-                let _ = world.host().abort(now, id);
-                Err(error)
-            }
+        let fd = insert(world, accepted, place);
+        own(world, fd, id)?;
+        if cork {
+            world.host().tcp_set_cork(now, id, true)?;
         }
+        let local = world.host().local_addr(id)?;
+        world.table().hold(fd, local)?;
+        Ok((fd, peer))
     })
 }
 
