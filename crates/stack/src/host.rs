@@ -291,7 +291,8 @@ impl Host {
 
     /// Fills the batch with frames to transmit on an interface. Returns whether more is waiting, for this interface or to be
     /// built: call again then, even if the batch was left empty. What is built for other interfaces meanwhile waits in their
-    /// queues, and what finds no room there waits to be built until they are polled.
+    /// queues, and what finds no room there waits to be built until they are polled. Of [`InterfaceId::LOOPBACK`] no frames come: a
+    /// host without any other hears itself by it.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
@@ -313,7 +314,8 @@ impl Host {
             self.drain_internal();
         }
         let Some(queue) = self.net.transmit_queue(interface) else {
-            return false;
+            let own = interface == InterfaceId::LOOPBACK;
+            return own && (self.net.loops_back() || self.tcp.wants_transmit(interface));
         };
         while !batch.is_full() {
             let Some(packet) = queue.pop_front() else {
