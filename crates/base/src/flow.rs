@@ -38,6 +38,19 @@ impl fmt::Display for Full {
 impl core::error::Error for Full {}
 
 /// Up to a fixed number of indices, found by hash.
+///
+/// ```
+/// use base::{FlowTable, SipKey};
+///
+/// let records = ["one", "two"];
+/// let mut table = FlowTable::with_capacity(16, SipKey::derive(7, 1));
+/// for (index, record) in records.iter().enumerate() {
+///     table.insert(table.hash(record.as_bytes()), index as u32)?;
+/// }
+/// let found = table.find(table.hash(b"two"), |index| records[index as usize] == "two");
+/// assert_eq!(found, Some(1));
+/// # Ok::<(), base::Full>(())
+/// ```
 pub struct FlowTable {
     buckets: Section<Line>,
     len: u32,

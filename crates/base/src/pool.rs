@@ -124,6 +124,21 @@ impl Segment {
 }
 
 /// The packet memory of one shard.
+///
+/// ```
+/// use base::Pool;
+///
+/// let mut pool = Pool::new(64)?;
+/// // A payload with room for headers before it, and a second chain over a part of it that copies nothing.
+/// let mut chain = pool.alloc(128).expect("a block is left");
+/// pool.append_bytes(&mut chain, b"hello, world");
+/// let part = pool.share(&chain, 7, 5).expect("there are so many bytes");
+/// assert_eq!((pool.first(&part), pool.in_use()), (&b"world"[..], 1));
+/// pool.free(chain);
+/// pool.free(part);
+/// assert_eq!(pool.in_use(), 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Pool {
     bytes: Bytes,
     segments: Section<Segment>,

@@ -26,6 +26,18 @@ pub struct Key {
 const NIL: u32 = u32::MAX;
 
 /// Up to a fixed number of `T`.
+///
+/// ```
+/// use base::Slab;
+///
+/// let mut slab = Slab::with_capacity(1);
+/// let key = slab.insert("one").expect("there is room");
+/// assert_eq!(slab.insert("two"), None);
+/// assert_eq!(slab.get(key), Some(&"one"));
+/// slab.remove(key);
+/// slab.insert("two");
+/// assert_eq!(slab.get(key), None, "the place is another's now");
+/// ```
 pub struct Slab<T> {
     records: Vec<Option<T>>,
     /// For a slot in use, its record's generation; for a free one, the next free slot.

@@ -75,6 +75,17 @@ struct Node {
 }
 
 /// Timers of one shard.
+///
+/// ```
+/// use base::{Instant, Wheel};
+///
+/// let mut wheel = Wheel::with_capacity(16);
+/// let timer = wheel.arm(Instant::from_millis(200), 7).expect("there is room");
+/// assert_eq!(wheel.pop_expired(Instant::from_millis(199)), None);
+/// wheel.rearm(timer, Instant::from_millis(300));
+/// assert!(wheel.next_deadline() <= Some(Instant::from_millis(300)), "look again then, at the latest");
+/// assert_eq!(wheel.pop_expired(Instant::from_millis(301)), Some(7), "its token, within a tick");
+/// ```
 pub struct Wheel {
     nodes: Vec<Node>,
     capacity: u32,

@@ -103,6 +103,37 @@ impl Played {
 ///
 /// # Errors
 /// When the scenario asks for what a host refuses, or a property did not hold (a bug: the message says which).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lab::scenario::{Flow, Scenario};
+/// use sim::LinkConfig;
+/// use stack::Congestion;
+///
+/// let flow = |name: &str, congestion| Flow {
+///     name: name.to_owned(),
+///     congestion,
+///     start: Duration::ZERO,
+///     stop: None,
+///     bytes: None,
+///     send_buffer: 1 << 20,
+///     receive_buffer: 1 << 20,
+/// };
+/// let scenario = Scenario {
+///     name: "two".to_owned(),
+///     about: "CUBIC and Reno share a link".to_owned(),
+///     seed: 7,
+///     duration: Duration::from_secs(2),
+///     sample: Duration::from_millis(20),
+///     link: LinkConfig { rate: 10_000_000, delay: Duration::from_millis(10), queue: 50_000, ..LinkConfig::default() },
+///     flows: vec![flow("first", Congestion::Cubic), flow("second", Congestion::Reno)],
+///     changes: Vec::new(),
+/// };
+/// let played = lab::play(&scenario, &mut |_time| true)?;
+/// println!("Jain's index {:.3}", played.jain(&scenario));
+/// # Ok::<(), String>(())
+/// ```
 pub fn play(
     scenario: &Scenario,
     progress: &mut dyn FnMut(Duration) -> bool,

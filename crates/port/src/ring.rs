@@ -62,6 +62,31 @@ pub struct RingPort {
 ///
 /// # Errors
 /// When the process has no descriptor left for waking.
+///
+/// ```
+/// use base::{Batch, Packet, Pool};
+/// use port::Port;
+/// use port::ring::{RingOptions, pair};
+/// use wire::Mac;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+/// let (mut a, mut b) = pair(macs, &RingOptions::default())?;
+/// let (mut here, mut there) = (Pool::new(64)?, Pool::new(64)?);
+///
+/// let mut frame = here.alloc(0).expect("a block is left");
+/// here.append_bytes(&mut frame, &[0; 60]);
+/// let mut sent = Batch::new();
+/// assert!(sent.push(Packet::new(frame)).is_ok());
+/// a.transmit(&mut here, &mut sent);
+/// a.flush(&mut here);
+///
+/// let mut received = Batch::new();
+/// assert_eq!(b.receive(&mut there, &mut received), 1);
+/// # received.clear(&mut there);
+/// # Ok(())
+/// # }
+/// ```
 pub fn pair(macs: [Mac; 2], options: &RingOptions) -> Result<(RingPort, RingPort), PortError> {
     let o = options.offloads;
     let plain = options.mtu + ETHERNET + VLAN;

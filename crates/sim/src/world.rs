@@ -92,6 +92,29 @@ struct Arrival {
 }
 
 /// A small network and its time.
+///
+/// ```
+/// use core::time::Duration;
+///
+/// use sim::{LinkConfig, World};
+/// use stack::{Config, UdpOptions};
+///
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// let config = Config { duplicate_detection: false, ..Config::default() };
+/// // 10.1.0.1 and 10.1.0.2, as far apart as the moon is.
+/// let moon = LinkConfig { delay: Duration::from_millis(1_280), ..LinkConfig::default() };
+/// let (mut world, a, b) = World::pair(7, config, moon);
+/// let now = world.now();
+/// let server = world.host(b).udp_bind(now, "10.1.0.2:7".parse()?, &UdpOptions::default())?;
+/// let client = world.host(a).udp_bind(now, "10.1.0.1:0".parse()?, &UdpOptions::default())?;
+/// world.host(a).udp_send_to(now, client, b"hello", Some("10.1.0.2:7".parse()?))?;
+/// world.run_for(Duration::from_secs(10)); // which takes no time
+/// let mut buffer = [0; 64];
+/// assert_eq!(world.host(b).udp_recv_from(server, &mut buffer)?.0, 5);
+/// assert!(world.violation().is_none());
+/// # Ok(())
+/// # }
+/// ```
 pub struct World {
     now: Instant,
     rng: Rng,

@@ -14,6 +14,31 @@
 //!
 //! Invariant: no function here reads a clock, sleeps, locks, logs, or allocates for a packet once the host stands.
 //! Invariant: nothing scans what is idle: work per call depends on packets, due timers and ready sockets only.
+//!
+//! ```
+//! use base::{Batch, Instant};
+//! use stack::{Config, Host, InterfaceId, TcpOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let (now, seed) = (Instant::from_secs(1), 7);
+//! let mut host = Host::new(Config::default(), seed, now)?;
+//! let local = "127.0.0.1:80".parse()?;
+//! let listener = host.tcp_listen(now, local, 128, &TcpOptions::default())?;
+//! let client = host.tcp_connect(now, local, None, &TcpOptions::default())?;
+//! // What it says to itself passes here; frames for the network would come out.
+//! let mut frames = Batch::new();
+//! while host.poll_transmit(now, InterfaceId::LOOPBACK, &mut frames) {}
+//! let (server, _peer) = host.tcp_accept(now, listener)?;
+//! host.tcp_send(now, client, b"hello")?;
+//! while host.poll_transmit(now, InterfaceId::LOOPBACK, &mut frames) {}
+//! let mut buffer = [0; 64];
+//! assert_eq!(host.tcp_recv(now, server, &mut buffer)?, 5);
+//! while let Some(event) = host.poll_event() {
+//!     println!("{:?} {:?}", event.socket, event.ready);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod config;

@@ -13,6 +13,19 @@
 //! beyond its documented bounds.
 //! Invariant: `emit` leaves the checksum of TCP, UDP, ICMP, IGMP and MLD zero (a device may be the one to fill it);
 //! the IPv4 header checksum is the one it computes.
+//!
+//! ```
+//! use wire::udp::{HEADER_LEN, Packet, Repr};
+//!
+//! let mut bytes = *b"........hello";
+//! Repr { src_port: 4000, dst_port: 53 }.emit(&mut bytes, 5);
+//! let packet = Packet::new(&bytes)?;
+//! assert_eq!((packet.dst_port(), packet.payload()), (53, &b"hello"[..]));
+//! // What is there is not what is said: the view shows it all the same, and the representation refuses.
+//! let cut = Packet::new(&bytes[..HEADER_LEN + 2])?;
+//! assert_eq!((cut.payload(), Repr::parse(&cut)), (&b"he"[..], Err(wire::Error::Truncated)));
+//! # Ok::<(), wire::Error>(())
+//! ```
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

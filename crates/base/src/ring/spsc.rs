@@ -19,6 +19,17 @@ pub struct Producer<T>(Writer<Slots<T>>);
 pub struct Consumer<T>(Reader<Slots<T>>);
 
 /// A queue with room for `capacity` values, rounded up to a power of two.
+///
+/// ```
+/// let (mut producer, mut consumer) = base::spsc(4);
+/// std::thread::scope(|threads| {
+///     threads.spawn(move || producer.push("hello").expect("there is room"));
+///     while consumer.is_empty() {
+///         std::thread::yield_now();
+///     }
+///     assert_eq!(consumer.pop(), Some("hello"));
+/// });
+/// ```
 pub fn spsc<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     let capacity = capacity.max(1).next_power_of_two();
     let slots = (0..capacity).map(|_| UnsafeCell::new(None)).collect();
