@@ -7,6 +7,9 @@
 //! back as one [`Completion`], in a batch with whatever else its turn brought. Sockets of a queue are named by [`Handle`]s, and
 //! are of use in that queue only.
 //!
+//! On a host of several shards an operation is carried out by the shard of its socket, links go from shard to shard, and a listener
+//! accepts on all of them; what is done comes out at one place.
+//!
 //! - `op.rs`: what can be asked; `buffer.rs`: what bytes travel in; `queue.rs`: both ends of the queue, and who waits for it.
 //! - The shard's side is in `sockets/driver/completion/`.
 //!
@@ -14,7 +17,8 @@
 //! dropped first.
 //! Invariant: operations of one socket and one direction are done in the order they were handed in.
 //! Invariant: operations under way and their last completions together never exceed the queue's capacity; what multishot operations
-//! bring besides is held back while as many completions wait.
+//! bring besides is held back while as many completions wait (of several shards each learns that with its next turn, so that up to
+//! half as many more may have come).
 
 mod buffer;
 mod op;
@@ -25,7 +29,7 @@ use std::net::SocketAddr;
 
 pub use buffer::{Buffer, BufferGroup, GroupBuffer};
 pub use op::Op;
-pub(crate) use op::{FilePart, Target, What};
+pub(crate) use op::{FilePart, Opened, Target, Tour, What};
 pub use queue::{CompletionQueue, SubmitError, Worker};
 pub(crate) use queue::{Passed, QueueShared};
 
@@ -34,7 +38,7 @@ pub(crate) use queue::{Passed, QueueShared};
 pub struct Handle {
     /// The driver's name for it.
     pub(crate) token: u64,
-    /// The host's, so that a handle of another is refused.
+    /// The shard's, so that a handle of another host is refused.
     pub(crate) host: u32,
 }
 

@@ -24,301 +24,308 @@ fn quiet(queue: &CompletionQueue) {
 
 #[test]
 fn a_request_and_its_answer() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (listener, at) = listen(&server);
-    server.submit(Op::accept(listener, 20).token(2)).unwrap();
-    let connected = done(&client, Op::connect(at, 10).token(1));
-    assert_eq!((connected.token, connected.key), (1, 10));
-    assert_eq!(connected.address, Some(at));
-    let near = connected.socket.unwrap();
-    let accepted = next(&server);
-    assert_eq!((accepted.token, accepted.key), (2, 20));
-    assert_eq!(accepted.address.unwrap().ip(), address(1, 0).ip());
-    let far = accepted.socket.unwrap();
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (listener, at) = listen(&server);
+        server.submit(Op::accept(listener, 20).token(2)).unwrap();
+        let connected = done(&client, Op::connect(at, 10).token(1));
+        assert_eq!((connected.token, connected.key), (1, 10));
+        assert_eq!(connected.address, Some(at));
+        let near = connected.socket.unwrap();
+        let accepted = next(&server);
+        assert_eq!((accepted.token, accepted.key), (2, 20));
+        assert_eq!(accepted.address.unwrap().ip(), address(1, 0).ip());
+        let far = accepted.socket.unwrap();
 
-    server.submit(Op::receive(far, vec![0; 64])).unwrap();
-    let sent = done(&client, Op::send(near, b"how much?".to_vec()));
-    assert_eq!(sent.result.unwrap(), 9);
-    assert_eq!(
-        &sent.buffer.unwrap()[..],
-        b"how much?",
-        "the buffer comes back"
-    );
-    let received = next(&server);
-    assert_eq!((received.key, received.bytes()), (20, &b"how much?"[..]));
+        server.submit(Op::receive(far, vec![0; 64])).unwrap();
+        let sent = done(&client, Op::send(near, b"how much?".to_vec()));
+        assert_eq!(sent.result.unwrap(), 9);
+        assert_eq!(
+            &sent.buffer.unwrap()[..],
+            b"how much?",
+            "the buffer comes back"
+        );
+        let received = next(&server);
+        assert_eq!((received.key, received.bytes()), (20, &b"how much?"[..]));
 
-    client.submit(Op::receive_all(near, vec![0; 6])).unwrap();
-    for part in [b"nin", b"ety"] {
-        assert!(done(&server, Op::send(far, part.to_vec())).result.is_ok());
+        client.submit(Op::receive_all(near, vec![0; 6])).unwrap();
+        for part in [b"nin", b"ety"] {
+            assert!(done(&server, Op::send(far, part.to_vec())).result.is_ok());
+        }
+        assert_eq!(next(&client).bytes(), b"ninety");
+
+        let part = done(&server, Op::send(far, b"pennies".to_vec()).first(5));
+        assert_eq!((part.result.unwrap(), part.buffer.unwrap().len()), (5, 7));
+        let got = done(&client, Op::receive_all(near, vec![0; 5]));
+        assert_eq!(got.bytes(), b"penni");
+
+        assert!(done(&server, Op::close(far)).result.is_ok());
+        let end = done(&client, Op::receive(near, vec![0; 8]));
+        assert_eq!(end.result.unwrap(), 0, "the end of the stream");
     }
-    assert_eq!(next(&client).bytes(), b"ninety");
-
-    let part = done(&server, Op::send(far, b"pennies".to_vec()).first(5));
-    assert_eq!((part.result.unwrap(), part.buffer.unwrap().len()), (5, 7));
-    let got = done(&client, Op::receive_all(near, vec![0; 5]));
-    assert_eq!(got.bytes(), b"penni");
-
-    assert!(done(&server, Op::close(far)).result.is_ok());
-    let end = done(&client, Op::receive(near, vec![0; 8]));
-    assert_eq!(end.result.unwrap(), 0, "the end of the stream");
 }
 
 #[test]
 fn an_accept_brings_the_first_bytes() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (listener, at) = listen(&server);
-    server
-        .submit(Op::accept(listener, 1).first_bytes(vec![0; 100]))
-        .unwrap();
-    let near = done(&client, Op::connect(at, 0)).socket.unwrap();
-    quiet(&server);
-    done(&client, Op::send(near, b"GET /".to_vec()));
-    let first = next(&server);
-    assert_eq!(first.bytes(), b"GET /");
-    assert!(first.socket.is_some() && first.address.is_some() && !first.more);
-
-    // None are asked for: the connection is enough.
-    server
-        .submit(Op::accept(listener, 1).first_bytes(vec![]))
-        .unwrap();
-    done(&client, Op::connect(at, 0));
-    assert!(next(&server).socket.is_some());
-
-    // It ends before its first byte.
-    server
-        .submit(Op::accept(listener, 1).first_bytes(vec![0; 100]))
-        .unwrap();
-    let near = done(&client, Op::connect(at, 0)).socket.unwrap();
-    done(&client, Op::close(near));
-    let first = next(&server);
-    assert_eq!((first.result.unwrap(), first.socket.is_some()), (0, true));
-
-    // Of many connections, in buffers of a group.
-    let group = BufferGroup::new(4, 32);
-    server
-        .submit(
-            Op::accept_multishot(listener, 9)
-                .first_bytes_in(&group)
-                .token(5),
-        )
-        .unwrap();
-    for n in 0..3u8 {
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (listener, at) = listen(&server);
+        server
+            .submit(Op::accept(listener, 1).first_bytes(vec![0; 100]))
+            .unwrap();
         let near = done(&client, Op::connect(at, 0)).socket.unwrap();
-        done(&client, Op::send(near, vec![n; 3]));
+        quiet(&server);
+        done(&client, Op::send(near, b"GET /".to_vec()));
         let first = next(&server);
-        assert_eq!(
-            (first.bytes(), first.more, first.token),
-            (&[n; 3][..], true, 5)
-        );
+        assert_eq!(first.bytes(), b"GET /");
+        assert!(first.socket.is_some() && first.address.is_some() && !first.more);
+
+        // None are asked for: the connection is enough.
+        server
+            .submit(Op::accept(listener, 1).first_bytes(vec![]))
+            .unwrap();
+        done(&client, Op::connect(at, 0));
+        assert!(next(&server).socket.is_some());
+
+        // It ends before its first byte.
+        server
+            .submit(Op::accept(listener, 1).first_bytes(vec![0; 100]))
+            .unwrap();
+        let near = done(&client, Op::connect(at, 0)).socket.unwrap();
+        done(&client, Op::close(near));
+        let first = next(&server);
+        assert_eq!((first.result.unwrap(), first.socket.is_some()), (0, true));
+
+        // Of many connections, in buffers of a group.
+        let group = BufferGroup::new(4, 32);
+        server
+            .submit(
+                Op::accept_multishot(listener, 9)
+                    .first_bytes_in(&group)
+                    .token(5),
+            )
+            .unwrap();
+        for n in 0..3u8 {
+            let near = done(&client, Op::connect(at, 0)).socket.unwrap();
+            done(&client, Op::send(near, vec![n; 3]));
+            let first = next(&server);
+            assert_eq!(
+                (first.bytes(), first.more, first.token),
+                (&[n; 3][..], true, 5)
+            );
+        }
+        assert_eq!(group.available(), 4, "what was dropped is back");
     }
-    assert_eq!(group.available(), 4, "what was dropped is back");
 }
 
 #[test]
 fn one_operation_may_bring_many() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(64);
-    let (listener, at) = listen(&server);
-    server
-        .submit(Op::accept_multishot(listener, 3).token(1))
-        .unwrap();
-    let near: Vec<_> = (0..5)
-        .map(|_| done(&client, Op::connect(at, 0)).socket.unwrap())
-        .collect();
-    let far: Vec<_> = (0..5)
-        .map(|_| {
-            let accepted = next(&server);
-            assert!(accepted.more && accepted.token == 1 && accepted.key == 3);
-            accepted.socket.unwrap()
-        })
-        .collect();
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(64);
+        let (listener, at) = listen(&server);
+        server
+            .submit(Op::accept_multishot(listener, 3).token(1))
+            .unwrap();
+        let near: Vec<_> = (0..5)
+            .map(|_| done(&client, Op::connect(at, 0)).socket.unwrap())
+            .collect();
+        let far: Vec<_> = (0..5)
+            .map(|_| {
+                let accepted = next(&server);
+                assert!(accepted.more && accepted.token == 1 && accepted.key == 3);
+                accepted.socket.unwrap()
+            })
+            .collect();
 
-    let group = BufferGroup::new(2, 8);
-    server
-        .submit(Op::receive_multishot(far[0], &group).token(2))
-        .unwrap();
-    let mut held = Vec::new();
-    for n in 0..2u8 {
-        done(&client, Op::send(near[0], vec![n; 4]));
-        let received = next(&server);
-        assert_eq!((received.bytes(), received.more), (&[n; 4][..], true));
-        held.push(received);
+        let group = BufferGroup::new(2, 8);
+        server
+            .submit(Op::receive_multishot(far[0], &group).token(2))
+            .unwrap();
+        let mut held = Vec::new();
+        for n in 0..2u8 {
+            done(&client, Op::send(near[0], vec![n; 4]));
+            let received = next(&server);
+            assert_eq!((received.bytes(), received.more), (&[n; 4][..], true));
+            held.push(received);
+        }
+        done(&client, Op::send(near[0], vec![9; 4]));
+        let none = next(&server);
+        assert_eq!(
+            (errno(&none), none.more),
+            (Errno::NOBUFS, false),
+            "no buffer is left"
+        );
+        held.clear();
+        let again = done(&server, Op::receive_multishot(far[0], &group));
+        assert_eq!(
+            (again.bytes(), again.more),
+            (&[9; 4][..], true),
+            "nothing was lost"
+        );
+        done(&client, Op::close(near[0]));
+        let end = next(&server);
+        assert_eq!((end.result.unwrap(), end.more), (0, false));
+
+        // The accept ends once.
+        let over = {
+            server.submit(Op::cancel(listener, 1).token(77)).unwrap();
+            [next(&server), next(&server)]
+        };
+        assert_eq!((over[0].token, errno(&over[0])), (1, Errno::CANCELED));
+        assert_eq!((over[1].token, *over[1].result.as_ref().unwrap()), (77, 1));
     }
-    done(&client, Op::send(near[0], vec![9; 4]));
-    let none = next(&server);
-    assert_eq!(
-        (errno(&none), none.more),
-        (Errno::NOBUFS, false),
-        "no buffer is left"
-    );
-    held.clear();
-    let again = done(&server, Op::receive_multishot(far[0], &group));
-    assert_eq!(
-        (again.bytes(), again.more),
-        (&[9; 4][..], true),
-        "nothing was lost"
-    );
-    done(&client, Op::close(near[0]));
-    let end = next(&server);
-    assert_eq!((end.result.unwrap(), end.more), (0, false));
-
-    // The accept ends once.
-    let over = {
-        server.submit(Op::cancel(listener, 1).token(77)).unwrap();
-        [next(&server), next(&server)]
-    };
-    assert_eq!((over[0].token, errno(&over[0])), (1, Errno::CANCELED));
-    assert_eq!((over[1].token, *over[1].result.as_ref().unwrap()), (77, 1));
 }
 
 #[test]
 fn what_is_linked_follows_success_only() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
-    let chain = Op::receive(far, vec![0; 16])
-        .token(1)
-        .then(Op::send(far, b"answer".to_vec()).token(2))
-        .then(Op::close(far).token(3));
-    server.submit(chain).unwrap();
-    quiet(&server);
-    done(&client, Op::send(near, b"question".to_vec()));
-    assert_eq!([1, 2, 3].map(|_| next(&server).token), [1, 2, 3]);
-    assert_eq!(
-        done(&client, Op::receive_all(near, vec![0; 99])).bytes(),
-        b"answer"
-    );
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (near, far) = connection(&client, &server);
+        let chain = Op::receive(far, vec![0; 16])
+            .token(1)
+            .then(Op::send(far, b"answer".to_vec()).token(2))
+            .then(Op::close(far).token(3));
+        server.submit(chain).unwrap();
+        quiet(&server);
+        done(&client, Op::send(near, b"question".to_vec()));
+        assert_eq!([1, 2, 3].map(|_| next(&server).token), [1, 2, 3]);
+        assert_eq!(
+            done(&client, Op::receive_all(near, vec![0; 99])).bytes(),
+            b"answer"
+        );
 
-    // `far` is closed: the first fails, and the rest with it.
-    let chain = Op::send(far, b"late".to_vec())
-        .then(Op::receive(far, vec![0; 5]).token(5))
-        .then(Op::timeout(Duration::ZERO).token(6));
-    server.submit(chain).unwrap();
-    let over = [0, 5, 6].map(|token| {
-        let completion = next(&server);
-        assert_eq!(completion.token, token);
-        completion
-    });
-    let errors = over.each_ref().map(errno);
-    assert_eq!(errors, [Errno::BADF, Errno::CANCELED, Errno::CANCELED]);
-    assert_eq!(
-        over[1].buffer.as_ref().unwrap().len(),
-        5,
-        "buffers come back"
-    );
+        // `far` is closed: the first fails, and the rest with it.
+        let chain = Op::send(far, b"late".to_vec())
+            .then(Op::receive(far, vec![0; 5]).token(5))
+            .then(Op::timeout(Duration::ZERO).token(6));
+        server.submit(chain).unwrap();
+        let over = [0, 5, 6].map(|token| {
+            let completion = next(&server);
+            assert_eq!(completion.token, token);
+            completion
+        });
+        let errors = over.each_ref().map(errno);
+        assert_eq!(errors, [Errno::BADF, Errno::CANCELED, Errno::CANCELED]);
+        assert_eq!(
+            over[1].buffer.as_ref().unwrap().len(),
+            5,
+            "buffers come back"
+        );
+    }
 }
 
 #[test]
 fn what_is_cancelled_says_so_once() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
-    for token in [1, 2, 1] {
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (near, far) = connection(&client, &server);
+        for token in [1, 2, 1] {
+            server
+                .submit(Op::receive(far, vec![0; 4]).token(token))
+                .unwrap();
+        }
+        server.submit(Op::cancel(far, 1).token(9)).unwrap();
+        let over = [next(&server), next(&server), next(&server)];
+        assert_eq!(over.each_ref().map(|over| over.token), [1, 1, 9]);
+        assert_eq!(*over[2].result.as_ref().unwrap(), 2);
+        done(&client, Op::send(near, b"data".to_vec()));
+        assert_eq!(
+            (
+                next(&server).token,
+                errno(&done(&server, Op::cancel(far, 1)))
+            ),
+            (2, Errno::NOENT)
+        );
+
+        // A timeout, and one that is left alone.
         server
-            .submit(Op::receive(far, vec![0; 4]).token(token))
+            .submit(Op::timeout(Duration::from_secs(3600)).token(4))
             .unwrap();
+        server.submit(Op::cancel_token(4).token(5)).unwrap();
+        assert_eq!(
+            (errno(&next(&server)), next(&server).token),
+            (Errno::CANCELED, 5)
+        );
+        assert_eq!(
+            done(&server, Op::timeout(Duration::from_millis(2)).token(6))
+                .result
+                .unwrap(),
+            0
+        );
+        assert_eq!(
+            errno(&done(&server, Op::cancel_token(6))),
+            Errno::NOENT,
+            "it is over"
+        );
+
+        // A connect to an address where nobody is.
+        client
+            .submit(Op::connect(address(99, 1), 0).token(7))
+            .unwrap();
+        client.submit(Op::cancel_token(7).token(8)).unwrap();
+        assert_eq!(
+            (errno(&next(&client)), next(&client).token),
+            (Errno::CANCELED, 8)
+        );
     }
-    server.submit(Op::cancel(far, 1).token(9)).unwrap();
-    let over = [next(&server), next(&server), next(&server)];
-    assert_eq!(over.each_ref().map(|over| over.token), [1, 1, 9]);
-    assert_eq!(*over[2].result.as_ref().unwrap(), 2);
-    done(&client, Op::send(near, b"data".to_vec()));
-    assert_eq!(
-        (
-            next(&server).token,
-            errno(&done(&server, Op::cancel(far, 1)))
-        ),
-        (2, Errno::NOENT)
-    );
-
-    // A timeout, and one that is left alone.
-    server
-        .submit(Op::timeout(Duration::from_secs(3600)).token(4))
-        .unwrap();
-    server.submit(Op::cancel_token(4).token(5)).unwrap();
-    assert_eq!(
-        (errno(&next(&server)), next(&server).token),
-        (Errno::CANCELED, 5)
-    );
-    assert_eq!(
-        done(&server, Op::timeout(Duration::from_millis(2)).token(6))
-            .result
-            .unwrap(),
-        0
-    );
-    assert_eq!(
-        errno(&done(&server, Op::cancel_token(6))),
-        Errno::NOENT,
-        "it is over"
-    );
-
-    // A connect to an address where nobody is.
-    client
-        .submit(Op::connect(address(99, 1), 0).token(7))
-        .unwrap();
-    client.submit(Op::cancel_token(7).token(8)).unwrap();
-    assert_eq!(
-        (errno(&next(&client)), next(&client).token),
-        (Errno::CANCELED, 8)
-    );
 }
 
 #[test]
 fn a_closed_socket_is_not_mistaken_for_another() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
-    server
-        .submit(Op::receive(far, vec![0; 4]).token(1))
-        .unwrap();
-    server.submit(Op::close(far).token(2)).unwrap();
-    let over = [next(&server), next(&server)];
-    assert_eq!((over[0].token, errno(&over[0])), (1, Errno::CANCELED));
-    assert_eq!((over[1].token, over[1].result.is_ok()), (2, true));
-    for op in [
-        Op::close(far),
-        Op::send(far, vec![1]),
-        Op::receive(far, vec![1]),
-        Op::accept(far, 0),
-        Op::poll(far, EPOLLIN),
-        Op::cancel_all(far),
-        // A handle of another host.
-        Op::send(near, vec![1]),
-    ] {
-        assert_eq!(errno(&done(&server, op)), Errno::BADF);
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (near, far) = connection(&client, &server);
+        server
+            .submit(Op::receive(far, vec![0; 4]).token(1))
+            .unwrap();
+        server.submit(Op::close(far).token(2)).unwrap();
+        let over = [next(&server), next(&server)];
+        assert_eq!((over[0].token, errno(&over[0])), (1, Errno::CANCELED));
+        assert_eq!((over[1].token, over[1].result.is_ok()), (2, true));
+        for op in [
+            Op::close(far),
+            Op::send(far, vec![1]),
+            Op::receive(far, vec![1]),
+            Op::accept(far, 0),
+            Op::poll(far, EPOLLIN),
+            Op::cancel_all(far),
+            // A handle of another host.
+            Op::send(near, vec![1]),
+        ] {
+            assert_eq!(errno(&done(&server, op)), Errno::BADF);
+        }
+        // Another queue of the same host is as strange.
+        let other = bench.b.completion_queue(4, 1).unwrap();
+        let (listener, _) = listen(&server);
+        assert_eq!(errno(&done(&other, Op::accept(listener, 0))), Errno::BADF);
+        assert_eq!(
+            errno(&done(&server, Op::receive(listener, vec![0]))),
+            Errno::NOTCONN
+        );
+        assert_eq!(errno(&done(&client, Op::accept(near, 0))), Errno::INVAL);
     }
-    // Another queue of the same host is as strange.
-    let other = bench.b.completion_queue(4, 1).unwrap();
-    let (listener, _) = listen(&server);
-    assert_eq!(errno(&done(&other, Op::accept(listener, 0))), Errno::BADF);
-    assert_eq!(
-        errno(&done(&server, Op::receive(listener, vec![0]))),
-        Errno::NOTCONN
-    );
-    assert_eq!(errno(&done(&client, Op::accept(near, 0))), Errno::INVAL);
 }
 
 #[test]
 fn errors_of_connecting_are_those_of_connect() {
-    let bench = Bench::new();
-    let (client, _server) = bench.queues(4);
-    let refused = done(&client, Op::connect(address(2, 9), 0));
-    assert_eq!(
-        refused.result.unwrap_err().kind(),
-        ErrorKind::ConnectionRefused
-    );
-    let nowhere = done(&client, Op::connect("203.0.113.1:1".parse().unwrap(), 0));
-    assert_eq!(
-        nowhere.result.unwrap_err().kind(),
-        ErrorKind::NetworkUnreachable
-    );
-    let taken = done(&client, Op::listen(address(77, 1), 1, 0));
-    assert_eq!(
-        taken.result.unwrap_err().kind(),
-        ErrorKind::AddrNotAvailable
-    );
+    for bench in Bench::each() {
+        let (client, _server) = bench.queues(4);
+        let refused = done(&client, Op::connect(address(2, 9), 0));
+        assert_eq!(
+            refused.result.unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
+        let nowhere = done(&client, Op::connect("203.0.113.1:1".parse().unwrap(), 0));
+        assert_eq!(
+            nowhere.result.unwrap_err().kind(),
+            ErrorKind::NetworkUnreachable
+        );
+        let taken = done(&client, Op::listen(address(77, 1), 1, 0));
+        assert_eq!(
+            taken.result.unwrap_err().kind(),
+            ErrorKind::AddrNotAvailable
+        );
+    }
 }
 
 /// Bytes that tell where they belong.
@@ -388,28 +395,30 @@ fn a_file_is_sent_in_its_place() {
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, &pattern(0, len)).unwrap();
     let file = Arc::new(file);
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
-    let sender = std::thread::spawn(move || {
-        let ops = [
-            Op::send(far, pattern(0, 100)).token(1),
-            Op::send_file(far, file.clone(), 100, len as u64 - 200).token(2),
-            Op::send(far, pattern(len - 100, 100)).token(3),
-            // Beyond the file's end: it ends early.
-            Op::send_file(far, file, len as u64, 10)
-                .token(4)
-                .then(Op::close(far).token(5)),
-        ];
-        server.submit_all(&mut Vec::from(ops)).unwrap();
-        let sent = [1, 2, 3, 4, 5].map(|_| next(&server));
-        assert_eq!(sent.each_ref().map(|sent| sent.token), [1, 2, 3, 4, 5]);
-        assert_eq!(*sent[1].result.as_ref().unwrap(), len - 200);
-        assert_eq!(*sent[3].result.as_ref().unwrap(), 0);
-        server
-    });
-    expect_stream(&client, near, len);
-    drop(sender.join().unwrap());
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (near, far) = connection(&client, &server);
+        let file = file.clone();
+        let sender = std::thread::spawn(move || {
+            let ops = [
+                Op::send(far, pattern(0, 100)).token(1),
+                Op::send_file(far, file.clone(), 100, len as u64 - 200).token(2),
+                Op::send(far, pattern(len - 100, 100)).token(3),
+                // Beyond the file's end: it ends early.
+                Op::send_file(far, file, len as u64, 10)
+                    .token(4)
+                    .then(Op::close(far).token(5)),
+            ];
+            server.submit_all(&mut Vec::from(ops)).unwrap();
+            let sent = [1, 2, 3, 4, 5].map(|_| next(&server));
+            assert_eq!(sent.each_ref().map(|sent| sent.token), [1, 2, 3, 4, 5]);
+            assert_eq!(*sent[1].result.as_ref().unwrap(), len - 200);
+            assert_eq!(*sent[3].result.as_ref().unwrap(), 0);
+            server
+        });
+        expect_stream(&client, near, len);
+        drop(sender.join().unwrap());
+    }
 }
 
 /// Its beginning was read when it was handed in first.
@@ -444,74 +453,77 @@ fn a_file_that_found_no_room_is_sent_whole_when_it_is_handed_in_again() {
 
 #[test]
 fn readiness_can_be_asked_for() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
-    let writable = done(&server, Op::poll(far, EPOLLIN | EPOLLOUT));
-    assert_eq!(
-        writable.result.unwrap() as u32 & (EPOLLIN | EPOLLOUT),
-        EPOLLOUT
-    );
-    server.submit(Op::poll(far, EPOLLIN).token(1)).unwrap();
-    // A receive of nothing tells the same.
-    server.submit(Op::receive(far, vec![]).token(2)).unwrap();
-    quiet(&server);
-    done(&client, Op::send(near, vec![5; 5]));
-    let mut told = [next(&server), next(&server)];
-    told.sort_by_key(|told| told.token);
-    assert_eq!(*told[0].result.as_ref().unwrap() as u32 & EPOLLIN, EPOLLIN);
-    assert_eq!(*told[1].result.as_ref().unwrap(), 0);
-    assert_eq!(done(&server, Op::receive(far, vec![0; 9])).bytes(), [5; 5]);
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (near, far) = connection(&client, &server);
+        let writable = done(&server, Op::poll(far, EPOLLIN | EPOLLOUT));
+        assert_eq!(
+            writable.result.unwrap() as u32 & (EPOLLIN | EPOLLOUT),
+            EPOLLOUT
+        );
+        server.submit(Op::poll(far, EPOLLIN).token(1)).unwrap();
+        // A receive of nothing tells the same.
+        server.submit(Op::receive(far, vec![]).token(2)).unwrap();
+        quiet(&server);
+        done(&client, Op::send(near, vec![5; 5]));
+        let mut told = [next(&server), next(&server)];
+        told.sort_by_key(|told| told.token);
+        assert_eq!(*told[0].result.as_ref().unwrap() as u32 & EPOLLIN, EPOLLIN);
+        assert_eq!(*told[1].result.as_ref().unwrap(), 0);
+        assert_eq!(done(&server, Op::receive(far, vec![0; 9])).bytes(), [5; 5]);
+    }
 }
 
 #[test]
 fn datagrams() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let bound = done(&server, Op::bind(address(2, 53), 4));
-    let (far, at) = (bound.socket.unwrap(), bound.address.unwrap());
-    let near = done(&client, Op::bind(address(1, 0), 0)).socket.unwrap();
-    let group = BufferGroup::new(8, 100);
-    server.submit(Op::receive_multishot(far, &group)).unwrap();
-    for n in [1u8, 0, 2] {
-        done(&client, Op::send_to(near, vec![n; n.into()], at));
-        let got = next(&server);
-        assert_eq!(
-            (got.bytes(), got.more, got.key),
-            (&vec![n; n.into()][..], true, 4)
-        );
-        let from = got.address.unwrap();
-        done(&server, Op::send_to(far, vec![7], from));
-        assert_eq!(done(&client, Op::receive(near, vec![0; 10])).bytes(), [7]);
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let bound = done(&server, Op::bind(address(2, 53), 4));
+        let (far, at) = (bound.socket.unwrap(), bound.address.unwrap());
+        let near = done(&client, Op::bind(address(1, 0), 0)).socket.unwrap();
+        let group = BufferGroup::new(8, 100);
+        server.submit(Op::receive_multishot(far, &group)).unwrap();
+        for n in [1u8, 0, 2] {
+            done(&client, Op::send_to(near, vec![n; n.into()], at));
+            let got = next(&server);
+            assert_eq!(
+                (got.bytes(), got.more, got.key),
+                (&vec![n; n.into()][..], true, 4)
+            );
+            let from = got.address.unwrap();
+            done(&server, Op::send_to(far, vec![7], from));
+            assert_eq!(done(&client, Op::receive(near, vec![0; 10])).bytes(), [7]);
+        }
     }
 }
 
 #[test]
 fn a_queue_holds_what_it_was_made_for() {
-    let bench = Bench::new();
-    let queue = bench.b.completion_queue(3, 1).unwrap();
-    let (listener, at) = listen(&queue);
-    let chain = Op::timeout(Duration::from_secs(600)).then(Op::timeout(Duration::ZERO));
-    queue.submit(chain.token(1)).unwrap();
-    queue
-        .submit(Op::accept_multishot(listener, 0).token(2))
-        .unwrap();
-    let mut ops = vec![Op::timeout(Duration::ZERO), Op::timeout(Duration::ZERO)];
-    assert!(matches!(
-        queue.submit_all(&mut ops),
-        Err(SubmitError::Full(_))
-    ));
-    assert!(queue.post(1, 1, 1).is_err());
-    // More connections than completions fit: they wait, and none is lost.
-    let client = bench.a.completion_queue(16, 1).unwrap();
-    for _ in 0..12 {
-        assert!(done(&client, Op::connect(at, 0)).result.is_ok());
+    for bench in Bench::each() {
+        let queue = bench.b.completion_queue(3, 1).unwrap();
+        let (listener, at) = listen(&queue);
+        let chain = Op::timeout(Duration::from_secs(600)).then(Op::timeout(Duration::ZERO));
+        queue.submit(chain.token(1)).unwrap();
+        queue
+            .submit(Op::accept_multishot(listener, 0).token(2))
+            .unwrap();
+        let mut ops = vec![Op::timeout(Duration::ZERO), Op::timeout(Duration::ZERO)];
+        assert!(matches!(
+            queue.submit_all(&mut ops),
+            Err(SubmitError::Full(_))
+        ));
+        assert!(queue.post(1, 1, 1).is_err());
+        // More connections than completions fit: they wait, and none is lost.
+        let client = bench.a.completion_queue(16, 1).unwrap();
+        for _ in 0..12 {
+            assert!(done(&client, Op::connect(at, 0)).result.is_ok());
+        }
+        for _ in 0..12 {
+            let accepted = next(&queue);
+            assert!(accepted.more && accepted.token == 2);
+        }
+        quiet(&queue);
     }
-    for _ in 0..12 {
-        let accepted = next(&queue);
-        assert!(accepted.more && accepted.token == 2);
-    }
-    quiet(&queue);
 }
 
 #[test]
@@ -572,59 +584,61 @@ fn workers_that_rest_keep_nobody_waiting() {
 
 #[test]
 fn everything_ends_when_the_host_does() {
-    let mut bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
-    server
-        .submit(Op::receive(far, vec![0; 4]).token(1))
-        .unwrap();
-    server
-        .submit(
-            Op::timeout(Duration::from_secs(600))
-                .token(2)
-                .then(Op::close(far).token(3)),
-        )
-        .unwrap();
-    quiet(&server);
-    client.submit(Op::receive(near, vec![0; 4])).unwrap();
-    bench.stop_b();
-    assert_eq!(next(&client).result.unwrap(), 0, "closed, not forgotten");
-    let mut over: Vec<_> = (0..3).map(|_| next(&server)).collect();
-    over.sort_by_key(|over| over.token);
-    assert!(over.iter().all(|over| over.result.is_err()));
-    assert_eq!(
-        over.iter().map(|over| over.token).collect::<Vec<_>>(),
-        [1, 2, 3]
-    );
-    assert!(
-        server.wait(&mut Vec::new(), 1, LONG).is_err(),
-        "nothing will come any more"
-    );
-    assert!(matches!(
-        server.submit(Op::close(far)),
-        Err(SubmitError::Stopped(_))
-    ));
-    assert!(server.post(0, 0, 0).is_err());
+    for mut bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (near, far) = connection(&client, &server);
+        server
+            .submit(Op::receive(far, vec![0; 4]).token(1))
+            .unwrap();
+        server
+            .submit(
+                Op::timeout(Duration::from_secs(600))
+                    .token(2)
+                    .then(Op::close(far).token(3)),
+            )
+            .unwrap();
+        quiet(&server);
+        client.submit(Op::receive(near, vec![0; 4])).unwrap();
+        bench.stop_b();
+        assert_eq!(next(&client).result.unwrap(), 0, "closed, not forgotten");
+        let mut over: Vec<_> = (0..3).map(|_| next(&server)).collect();
+        over.sort_by_key(|over| over.token);
+        assert!(over.iter().all(|over| over.result.is_err()));
+        assert_eq!(
+            over.iter().map(|over| over.token).collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+        assert!(
+            server.wait(&mut Vec::new(), 1, LONG).is_err(),
+            "nothing will come any more"
+        );
+        assert!(matches!(
+            server.submit(Op::close(far)),
+            Err(SubmitError::Stopped(_))
+        ));
+        assert!(server.post(0, 0, 0).is_err());
+    }
 }
 
 #[test]
 fn a_dropped_queue_resets_its_connections() {
-    let bench = Bench::new();
-    let (client, server) = bench.queues(16);
-    let (near, far) = connection(&client, &server);
-    server.submit(Op::receive(far, vec![0; 4])).unwrap();
-    drop(server);
-    let reset = done(&client, Op::receive(near, vec![0; 4]));
-    assert_eq!(reset.result.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert_eq!(bench.sockets_of_b(), 0);
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (near, far) = connection(&client, &server);
+        server.submit(Op::receive(far, vec![0; 4])).unwrap();
+        drop(server);
+        let reset = done(&client, Op::receive(near, vec![0; 4]));
+        assert_eq!(reset.result.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(bench.sockets_of_b(), 0);
+    }
 }
 
 /// Random operations, closes and cancellations: each ends once, in the queue it was handed to, and nothing is left.
 #[test]
 fn each_operation_ends_once() {
-    for seed in 0..20 {
+    for seed in 0..40 {
         let mut rng = Rng::from_seed(seed);
-        let bench = Bench::new();
+        let bench = Bench::of(1 + 2 * (seed as usize % 2));
         let (client, server) = bench.queues(512);
         let group = BufferGroup::new(3, 64);
         let mut ends: Vec<(Handle, Handle)> =

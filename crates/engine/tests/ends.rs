@@ -1,6 +1,7 @@
 //! How operations of a completion queue end: chains of any length, part of the work, words that are used twice, hosts that stop.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)] // what others need of it
 mod bench;
 
 use std::time::Duration;

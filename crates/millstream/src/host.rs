@@ -356,7 +356,7 @@ impl Host {
     /// ```
     ///
     /// # Errors
-    /// ENOBUFS when more is asked of the host than it can take; `Unsupported` for a host of several shards; the host has stopped.
+    /// ENOBUFS when more is asked of the host than it can take; the host has stopped.
     pub fn completion_queue(&self, options: QueueOptions) -> io::Result<CompletionQueue> {
         self.sockets()
             .completion_queue(options.capacity, options.workers)

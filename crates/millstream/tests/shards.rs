@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 
 use base::{Batch, Pool};
 use common::{A, B, config, pattern};
-use millstream::completion::QueueOptions;
+use millstream::completion::{BufferGroup, Op, QueueOptions};
 use millstream::port::ring::{RingOptions, RingPort, pair};
 use millstream::port::{Port, PortCounters, PortError, PortFacts};
 use millstream::reuseport::ReusePort;
+use millstream::shard::Shutdown;
 use millstream::{
-    Builder, Config, Events, Host, Interest, ListPlace, Poll, SocketFilter, Token, UdpOptions,
+    Builder, Config, Events, Host, Interest, ListPlace, Poll, SocketFilter, TcpOptions, Token,
+    UdpOptions,
 };
 use stack::{Count, Drop};
 use wire::Mac;
@@ -261,7 +263,7 @@ fn a_listener_is_one_whatever_it_is_made_of() {
 #[test]
 fn listeners_that_share_are_chosen_alike_on_all_shards() {
     let (a, b) = hosts(2, 4);
-    let options = millstream::TcpOptions {
+    let options = TcpOptions {
         reuse_port: true,
         ..b.tcp_options()
     };
@@ -513,13 +515,67 @@ fn what_was_written_is_sent_before_the_end() {
     reading.join().unwrap();
 }
 
+/// One loop serves connections of all shards by a completion queue.
+#[test]
+fn a_completion_queue_serves_all_shards() {
+    const ACCEPT: u64 = 1;
+    const RECEIVE: u64 = 2;
+    const SEND: u64 = 3;
+    const CLIENTS: usize = 24;
+    let (a, b) = hosts(2, 4);
+    let queue = b.completion_queue(QueueOptions::default()).unwrap();
+    let group = BufferGroup::new(64, 4096);
+    queue.submit(Op::listen(at("0.0.0.0", 7), 64, 0)).unwrap();
+    let mut done = Vec::new();
+    queue.wait(&mut done, 1, None).unwrap();
+    let listener = done[0].socket.unwrap();
+    queue
+        .submit(Op::accept_multishot(listener, 0).token(ACCEPT))
+        .unwrap();
+    let server = thread::spawn(move || {
+        let (mut done, mut ops, mut left) = (Vec::new(), Vec::new(), CLIENTS);
+        while left > 0 {
+            let n = queue.wait(&mut done, 64, Some(Duration::from_secs(20)));
+            assert!(n.unwrap() > 0);
+            for completion in done.drain(..) {
+                let socket = completion.socket.unwrap();
+                let Ok(n) = completion.result else {
+                    // No buffer was left: those that came before are free now.
+                    assert_eq!(completion.token, RECEIVE, "{completion:?}");
+                    ops.push(Op::receive_multishot(socket, &group).token(RECEIVE));
+                    continue;
+                };
+                match completion.token {
+                    ACCEPT => ops.push(Op::receive_multishot(socket, &group).token(RECEIVE)),
+                    RECEIVE if n > 0 => {
+                        let buffer = completion.bytes().to_vec();
+                        ops.push(Op::send(socket, buffer).token(SEND));
+                    }
+                    RECEIVE => {
+                        left -= 1;
+                        ops.push(Op::shutdown(socket, Shutdown::Write).token(SEND));
+                    }
+                    _ => {}
+                }
+            }
+            queue.submit_all(&mut ops).unwrap();
+        }
+        queue
+    });
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|n| {
+            let a = a.clone();
+            thread::spawn(move || ask(a.tcp_connect(at(B, 7)).unwrap(), n))
+        })
+        .collect();
+    clients.into_iter().for_each(|t| t.join().unwrap());
+    drop(server.join().unwrap());
+    assert!(count(&b, Count::Steered) > 0);
+}
+
 /// What there is cannot do with several shards it refuses.
 #[test]
 fn what_needs_one_shard_says_so() {
-    let (a, b) = hosts(2, 1);
-    let error = a.completion_queue(QueueOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(b.completion_queue(QueueOptions::default()).is_ok());
     let (left, right) = ports();
     assert!(builder(left, 0, 2).build().is_err());
     let error = builder(right, 0, 65).start().unwrap_err().to_string();

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use stack::{Shutdown, TcpOptions, UdpOptions};
 
 use super::{Buffer, BufferGroup, Handle};
+use crate::steer::PortClaim;
 
 /// Bytes of a file read ahead of the connection they are sent on.
 const FILE_PART: usize = 256 * 1024;
@@ -46,7 +48,7 @@ pub(crate) struct FilePart {
     /// Of `bytes`, those the stack has taken.
     pub(crate) taken: usize,
     pub(crate) sent: usize,
-    pub(crate) error: Option<std::io::Error>,
+    pub(crate) error: Option<io::Error>,
     /// Tells it apart while it is being read on.
     pub(crate) id: u64,
 }
@@ -83,11 +85,14 @@ pub(crate) enum What {
         backlog: usize,
         key: u64,
         options: Option<Box<TcpOptions>>,
+        parts: Opened,
     },
     Bind {
         local: SocketAddr,
         key: u64,
         options: UdpOptions,
+        /// The socket's part of its port, on a host of several shards.
+        claim: Option<Box<PortClaim>>,
     },
     Accept {
         listener: Handle,
@@ -148,11 +153,37 @@ pub(crate) enum What {
     Close {
         socket: Handle,
         reset: bool,
+        tour: Option<Box<Tour>>,
     },
     Cancel {
         socket: Option<Handle>,
         token: Option<u64>,
+        tour: Option<Box<Tour>>,
     },
+}
+
+/// The parts of a listener that is being opened, one after the other on each of several shards.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) parts: Vec<Handle>,
+    /// Why the next one could not be: those before it are closed, the last one first.
+    pub(crate) failed: Option<io::Error>,
+}
+
+/// An operation that visits several shards.
+#[derive(Debug, Default)]
+pub(crate) struct Tour {
+    /// The word of the socket it is about.
+    pub(crate) key: u64,
+    /// Parts of a listener that are still to be visited, the next one last.
+    pub(crate) rest: Vec<Handle>,
+    /// How many operations it has ended.
+    pub(crate) ended: usize,
+    /// Shards that were asked who has the last operation under a word, and who that is so far, by its order.
+    pub(crate) asked: usize,
+    pub(crate) last: Option<(u64, usize)>,
+    /// That is decided: the operation of this order is to be cancelled.
+    pub(crate) found: Option<u64>,
 }
 
 impl Op {
@@ -221,6 +252,7 @@ impl Op {
             backlog,
             key,
             options: None,
+            parts: Opened::default(),
         })
     }
 
@@ -230,6 +262,7 @@ impl Op {
             local,
             key,
             options: UdpOptions::default(),
+            claim: None,
         })
     }
 
@@ -395,7 +428,8 @@ impl Op {
 
     /// Moves bytes from one connection to another inside the host: references to packet memory, not bytes. Done after `len` bytes, or
     /// when `from` has ended; the result is how many. What `to` cannot take waits in `from`, whose window closes. When `to` is of no
-    /// use any more: EPIPE, what was not moved is still to be received, and why is told to the next operation on `to`.
+    /// use any more: EPIPE, what was not moved is still to be received, and why is told to the next operation on `to`. EXDEV when the
+    /// connections are on different shards of the host.
     pub fn splice(from: Handle, to: Handle, len: u64) -> Self {
         Self::new(What::Splice {
             from,
@@ -422,42 +456,51 @@ impl Op {
 
     /// Closes a socket: its operations are cancelled, what the stack has taken is still sent. The handle is of no use afterwards.
     pub fn close(socket: Handle) -> Self {
-        Self::new(What::Close {
-            socket,
-            reset: false,
-        })
+        Self::closing(socket, false)
     }
 
     /// Closes a socket at once, a connection by a reset.
     pub fn reset(socket: Handle) -> Self {
+        Self::closing(socket, true)
+    }
+
+    fn closing(socket: Handle, reset: bool) -> Self {
         Self::new(What::Close {
             socket,
-            reset: true,
+            reset,
+            tour: None,
         })
     }
 
     /// Cancels what is under way on `socket` under the word `token`; the result is how many operations that were, ENOENT if none.
     pub fn cancel(socket: Handle, token: u64) -> Self {
-        Self::new(What::Cancel {
-            socket: Some(socket),
-            token: Some(token),
-        })
+        Self::cancelling(Some(socket), Some(token))
     }
 
     /// Cancels all that is under way on `socket`.
     pub fn cancel_all(socket: Handle) -> Self {
-        Self::new(What::Cancel {
-            socket: Some(socket),
-            token: None,
-        })
+        Self::cancelling(Some(socket), None)
     }
 
     /// Cancels the timeout or the connect that was handed in last under the word `token`.
     pub fn cancel_token(token: u64) -> Self {
+        Self::cancelling(None, Some(token))
+    }
+
+    fn cancelling(socket: Option<Handle>, token: Option<u64>) -> Self {
         Self::new(What::Cancel {
-            socket: None,
-            token: Some(token),
+            socket,
+            token,
+            tour: None,
         })
+    }
+
+    /// The rest of its way, of what visits several shards.
+    pub(crate) fn tour(&mut self) -> Option<&mut Box<Tour>> {
+        match &mut self.what {
+            What::Close { tour, .. } | What::Cancel { tour, .. } => tour.as_mut(),
+            _ => None,
+        }
     }
 
     /// The socket it is about, if that was there before.

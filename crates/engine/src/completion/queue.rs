@@ -1,18 +1,23 @@
-//! Both ends of a completion queue: who hands in, who waits, and what the shard puts in.
+//! Both ends of a completion queue: who hands in, who waits, and what the shards put in.
+//!
+//! On a host of several shards each has a part of the queue: what is handed in goes to the shard of the socket it is about, and what is
+//! to be gone on with on another shard goes there the same way. What is done comes out at one place.
 //!
 //! Invariant: `outstanding` counts every operation that was taken and whose last completion nobody took, and every posted one.
 //! Invariant: of the workers of a queue no more than its limit have something in hand: the others sleep though there is something.
+//! Invariant: what goes to a part that is gone is over at once.
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Completion, FilePart, Op, What};
+use super::{Completion, FilePart, Handle, Op, What};
 use crate::diagnosis::QueueRow;
 use crate::mailbox::lock;
-use crate::sockets::{Door, TOKEN_NONE, deadline, stopped};
+use crate::sockets::{Door, Group, TOKEN_NONE, deadline, meant, stopped};
 
 /// Why an operation was not taken; it comes back.
 #[derive(Debug)]
@@ -43,49 +48,70 @@ impl From<SubmitError> for io::Error {
     }
 }
 
-/// What goes from the application to the shard.
+/// What goes to a shard, from the application or from another shard.
 #[derive(Debug)]
 pub(crate) enum Passed {
     Op(Op),
     /// The next part of a file, for the socket of this token.
     File(u64, Op),
+    /// Another part of this listener has accepted a connection, which is nobody's yet.
+    Accepted(u64, Handle, SocketAddr),
+    /// That connection is somebody's now, under this word.
+    Claimed(u64, u64),
 }
 
 /// What comes from the shard.
 #[derive(Debug)]
 enum Done {
     Completion(Completion),
-    /// A file is to be read on.
-    Read(u64, Op),
+    /// A file is to be read on, for this shard.
+    Read(usize, u64, Op),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct QueueState {
-    /// Application to shard.
-    pub(crate) submitted: Vec<Passed>,
+    /// What goes to each shard.
+    lines: Vec<Line>,
     done: VecDeque<Done>,
     outstanding: usize,
-    /// The shard holds back what would come of multishot operations, and wants to hear when there is room.
+    /// A shard holds back what would come of multishot operations, and wants to hear when there is room.
     paused: bool,
     /// Threads that sleep, and workers that do.
     asleep: [usize; 2],
     /// Workers that have something in hand.
     active: usize,
-    pub(crate) closed: bool,
+    closed: bool,
+    /// A shard has stopped: nothing is taken any more.
     stopped: bool,
 }
 
-/// One queue, shared by its handles and the shard.
+/// The way to one shard.
+#[derive(Debug, Default)]
+struct Line {
+    passed: Vec<Passed>,
+    /// The shard has stopped.
+    gone: bool,
+}
+
+/// One queue, shared by its handles and the shards.
 #[derive(Debug)]
 pub(crate) struct QueueShared {
     state: Mutex<QueueState>,
     /// What they sleep on: workers, who may not always take what there is, must not be woken in place of others.
     arrived: [Condvar; 2],
+    parts: Box<[Part]>,
+    /// If there are several.
+    group: Option<Arc<Group>>,
+    capacity: usize,
+    concurrency: usize,
+}
+
+/// A shard's part.
+#[derive(Debug)]
+pub(crate) struct Part {
     pub(crate) noticed: AtomicBool,
     pub(crate) token: AtomicU64,
     pub(crate) door: Arc<Door>,
-    capacity: usize,
-    concurrency: usize,
 }
 
 impl QueueShared {
@@ -93,15 +119,76 @@ impl QueueShared {
         lock(&self.state)
     }
 
+    pub(crate) fn shards(&self) -> usize {
+        self.parts.len()
+    }
+
+    pub(crate) fn part(&self, shard: usize) -> &Part {
+        &self.parts[shard]
+    }
+
+    pub(crate) fn group(&self) -> Option<&Arc<Group>> {
+        self.group.as_ref()
+    }
+
+    /// The shard that has a socket.
+    pub(crate) fn shard_of(&self, socket: Handle) -> Option<usize> {
+        let mut parts = self.parts.iter();
+        parts.position(|part| part.door.host() == socket.host)
+    }
+
+    /// The shard where an operation begins that is handed in, or follows another, on the shard `from`.
+    pub(crate) fn route(&self, op: &Op, from: usize) -> usize {
+        let Some(group) = &self.group else {
+            return 0;
+        };
+        match (&op.what, op.about()) {
+            // Parts of listeners are opened one after the other.
+            (What::Listen { .. }, _) => 0,
+            (What::Connect { remote, local, .. }, _) => {
+                group.shard_for(meant(*remote, *local), *local)
+            }
+            (_, Some(socket)) => self.shard_of(socket).unwrap_or(from),
+            (_, None) => from,
+        }
+    }
+
+    /// Hands something over to a shard.
+    pub(crate) fn pass(self: &Arc<Self>, to: usize, passed: Passed) {
+        let mut state = self.state();
+        let line = &mut state.lines[to];
+        if line.gone {
+            state.end_passed(passed);
+            return self.wake(state, usize::MAX);
+        }
+        line.passed.push(passed);
+        drop(state);
+        self.notice(to);
+    }
+
+    fn notice_all(self: &Arc<Self>) {
+        (0..self.shards()).for_each(|shard| self.notice(shard));
+    }
+
+    /// Takes what has been passed to a shard, in exchange for `taken`, which is empty: how many completions of multishot operations
+    /// there is room for, or `None` when nobody has the queue any more.
+    pub(crate) fn take_passed(&self, shard: usize, taken: &mut Vec<Passed>) -> Option<usize> {
+        let mut state = self.state();
+        std::mem::swap(taken, &mut state.lines[shard].passed);
+        (!state.closed).then(|| self.room(&mut state))
+    }
+
     /// Hands over what a turn brought, and wakes for it at most once for each sleeper. How many more of multishot operations there is
     /// room for; if for none, a notice tells when there is.
     pub(crate) fn hand_over(
         &self,
+        shard: usize,
         done: &mut Vec<Completion>,
         reads: &mut Vec<(u64, Op)>,
     ) -> usize {
         let mut state = self.state();
-        let reads = reads.drain(..).map(|(socket, op)| Done::Read(socket, op));
+        let reads = reads.drain(..);
+        let reads = reads.map(|(socket, op)| Done::Read(shard, socket, op));
         state.done.extend(reads);
         state.done.extend(done.drain(..).map(Done::Completion));
         let room = self.room(&mut state);
@@ -141,11 +228,12 @@ impl QueueShared {
         state
     }
 
-    /// Completions of multishot operations there is room for now; if for none, a notice tells when there is.
-    pub(crate) fn room(&self, state: &mut QueueState) -> usize {
+    /// Completions of multishot operations there is room for now, of which each shard has a part; if for none, a notice tells when
+    /// there is.
+    fn room(&self, state: &mut QueueState) -> usize {
         let room = self.capacity.saturating_sub(state.done.len());
-        state.paused = room == 0;
-        room
+        state.paused |= room == 0;
+        room.div_ceil(self.shards())
     }
 
     /// The queue in numbers, for tools.
@@ -161,13 +249,14 @@ impl QueueShared {
         }
     }
 
-    /// The host is gone, or about to: nothing is taken any more, and what nobody will look at is over.
-    pub(crate) fn fail_stopped(&self) {
+    /// A shard is gone, or about to: nothing is taken any more, and what nobody will look at is over.
+    pub(crate) fn fail_stopped(&self, shard: usize) {
         let mut state = self.state();
         state.stopped = true;
-        for passed in std::mem::take(&mut state.submitted) {
-            let (Passed::Op(op) | Passed::File(_, op)) = passed;
-            state.end_stopped(op);
+        let line = &mut state.lines[shard];
+        line.gone = true;
+        for passed in std::mem::take(&mut line.passed) {
+            state.end_passed(passed);
         }
         drop(state);
         self.arrived.iter().for_each(Condvar::notify_all);
@@ -189,28 +278,44 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.closed = true;
-        let gone = state.stopped;
+        let gone = state.is_gone();
         drop(state);
         if !gone {
-            self.0.notice();
+            self.0.notice_all();
         }
     }
 }
 
 impl CompletionQueue {
-    /// `capacity`: operations under way and completions that wait, together. `concurrency`: workers that may have something in
-    /// hand at a time.
-    pub(crate) fn new(door: Arc<Door>, capacity: usize, concurrency: usize) -> Self {
-        let shared = Arc::new(QueueShared {
-            state: Mutex::new(QueueState::default()),
-            arrived: [Condvar::new(), Condvar::new()],
+    /// A queue with a part behind each door. `capacity`: operations under way and completions that wait, together. `concurrency`:
+    /// workers that may have something in hand at a time.
+    pub(crate) fn new(
+        doors: &[Arc<Door>],
+        group: Option<Arc<Group>>,
+        capacity: usize,
+        concurrency: usize,
+    ) -> Self {
+        let part = |door: &Arc<Door>| Part {
             noticed: AtomicBool::new(false),
             token: AtomicU64::new(TOKEN_NONE),
             door: door.clone(),
+        };
+        let state = QueueState {
+            lines: doors.iter().map(|_| Line::default()).collect(),
+            ..QueueState::default()
+        };
+        let shared = Arc::new(QueueShared {
+            state: Mutex::new(state),
+            arrived: [Condvar::new(), Condvar::new()],
+            parts: doors.iter().map(part).collect(),
+            group,
             capacity: capacity.max(1),
             concurrency: concurrency.max(1),
         });
-        door.queues.enter(&shared);
+        // Tools ask the leading shard's.
+        if let Some(door) = doors.first() {
+            door.queues.enter(&shared);
+        }
         Self {
             owner: Arc::new(Owner(shared)),
         }
@@ -228,6 +333,7 @@ impl CompletionQueue {
         let mut op = op;
         read_first(&mut op);
         let shared = self.shared();
+        let shard = shared.route(&op, 0);
         let mut state = shared.state();
         if state.stopped {
             return Err(SubmitError::Stopped(op));
@@ -237,9 +343,9 @@ impl CompletionQueue {
             return Err(SubmitError::Full(op));
         }
         state.outstanding += count;
-        state.submitted.push(Passed::Op(op));
+        state.lines[shard].passed.push(Passed::Op(op));
         drop(state);
-        shared.notice();
+        shared.notice(shard);
         Ok(())
     }
 
@@ -260,12 +366,16 @@ impl CompletionQueue {
         });
         let n = if state.stopped { 0 } else { fits.count() };
         let stopped = state.stopped;
-        state.submitted.extend(ops.drain(..n).map(Passed::Op));
+        let mut told: u64 = 0;
+        for op in ops.drain(..n) {
+            let shard = shared.route(&op, 0);
+            told |= 1 << shard;
+            state.lines[shard].passed.push(Passed::Op(op));
+        }
         state.outstanding = shared.capacity - room;
         drop(state);
-        if n > 0 {
-            shared.notice();
-        }
+        let shards = (0..shared.shards()).filter(|shard| told & (1 << shard) != 0);
+        shards.for_each(|shard| shared.notice(shard));
         match ops.is_empty() {
             true => Ok(()),
             false if stopped => Err(SubmitError::Stopped(ops.remove(0))),
@@ -346,10 +456,9 @@ impl CompletionQueue {
                     state.active += 1;
                 }
                 shared.wake(state, 1);
-                let read = !reads.is_empty();
                 read_on(shared, reads);
-                if resume || read {
-                    shared.notice();
+                if resume {
+                    shared.notice_all();
                 }
                 if n > 0 || most == 0 {
                     return Ok(Taken { n });
@@ -357,7 +466,7 @@ impl CompletionQueue {
                 state = shared.state();
                 continue;
             }
-            if state.stopped && state.done.is_empty() {
+            if state.is_gone() && state.done.is_empty() {
                 return Err(stopped());
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -384,21 +493,34 @@ fn read_first(op: &mut Op) {
 }
 
 /// Reads the files that are to be sent on, and passes them back.
-fn read_on(shared: &QueueShared, reads: Vec<(u64, Op)>) {
-    for (socket, mut op) in reads {
+fn read_on(shared: &Arc<QueueShared>, reads: Vec<(usize, u64, Op)>) {
+    for (shard, socket, mut op) in reads {
         if let What::SendFile { part, .. } = &mut op.what {
             FilePart::read(part);
         }
-        let mut state = shared.state();
-        if state.stopped {
-            state.end_stopped(op);
-        } else {
-            state.submitted.push(Passed::File(socket, op));
-        }
+        shared.pass(shard, Passed::File(socket, op));
     }
 }
 
 impl QueueState {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// All shards have stopped.
+    fn is_gone(&self) -> bool {
+        self.lines.iter().all(|line| line.gone)
+    }
+
+    /// Nobody will look at what was passed to a shard.
+    fn end_passed(&mut self, passed: Passed) {
+        match passed {
+            Passed::Op(op) | Passed::File(_, op) => self.end_stopped(op),
+            // The connection ends with its shard.
+            Passed::Accepted(..) | Passed::Claimed(..) => {}
+        }
+    }
+
     /// An operation will not be carried out any more, nor what is linked to it.
     fn end_stopped(&mut self, mut op: Op) {
         let links = op.take_links();
@@ -419,7 +541,7 @@ impl QueueState {
         }
     }
 
-    fn pop(&mut self, into: &mut Vec<Completion>, most: usize) -> (usize, Vec<(u64, Op)>) {
+    fn pop(&mut self, into: &mut Vec<Completion>, most: usize) -> (usize, Vec<(usize, u64, Op)>) {
         let (mut n, mut reads) = (0, Vec::new());
         while n < most {
             match self.done.pop_front() {
@@ -428,7 +550,7 @@ impl QueueState {
                     into.push(completion);
                     n += 1;
                 }
-                Some(Done::Read(socket, op)) => reads.push((socket, op)),
+                Some(Done::Read(shard, socket, op)) => reads.push((shard, socket, op)),
                 None => break,
             }
         }

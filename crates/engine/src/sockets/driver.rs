@@ -225,8 +225,8 @@ impl Driver {
 
     /// The first notice about a socket: asks the stack for it.
     fn introduce(&mut self, cx: &mut ShardCx<'_>, subject: Subject) {
-        if let Subject::Queue(shared) = subject {
-            return self.introduce_queue(cx, shared);
+        if let Subject::Queue(shared, shard) = subject {
+            return self.introduce_queue(cx, shared, shard);
         }
         let made = match &subject {
             Subject::Tcp(shared) => {
@@ -238,7 +238,7 @@ impl Driver {
             Subject::Udp(shared) => {
                 UdpEntry::bind(cx, shared).map(|entry| (entry.id(), Entry::Udp(entry)))
             }
-            Subject::Queue(_) | Subject::Returns(_) => return,
+            Subject::Queue(..) | Subject::Returns(_) => return,
         };
         let inserted = made.and_then(|(id, entry)| match self.insert(cx, id, entry) {
             Some(token) => Ok((id, token)),
@@ -257,7 +257,7 @@ impl Driver {
                 shared.token.store(super::TOKEN_GONE, Ordering::Relaxed);
                 shared.fail(Some(error));
             }
-            (Subject::Tcp(_), Ok(_)) | (Subject::Queue(_) | Subject::Returns(_), _) => {}
+            (Subject::Tcp(_), Ok(_)) | (Subject::Queue(..) | Subject::Returns(_), _) => {}
             (Subject::Listener(shared), _) => shared.opened(local),
             (Subject::Udp(shared), _) => shared.opened(local),
         }
@@ -351,7 +351,7 @@ impl Drop for Driver {
                 Entry::Tcp(entry) => entry.shared().fail_stopped(),
                 Entry::Listener(entry) => entry.shared().fail_stopped(),
                 Entry::Udp(entry) => entry.shared().fail_stopped(),
-                Entry::Queue(entry) => entry.shared().fail_stopped(),
+                Entry::Queue(entry) => entry.fail_stopped(),
                 Entry::Op(_) => {}
             }
         }

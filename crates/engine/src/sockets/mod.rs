@@ -30,7 +30,7 @@ mod watch;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use stack::{Sharding, SocketError, TcpOptions, UdpOptions};
 use wire::Addr;
@@ -74,7 +74,8 @@ enum Subject {
     Tcp(Arc<TcpShared>),
     Listener(Arc<ListenerShared>),
     Udp(Arc<UdpShared>),
-    Queue(Arc<QueueShared>),
+    /// And the number of the shard.
+    Queue(Arc<QueueShared>, usize),
     /// Loans have come back.
     Returns(Arc<Door>),
 }
@@ -86,7 +87,7 @@ impl Subject {
             Subject::Tcp(shared) => &shared.token,
             Subject::Listener(shared) => &shared.token,
             Subject::Udp(shared) => &shared.token,
-            Subject::Queue(shared) => &shared.token,
+            Subject::Queue(shared, shard) => &shared.part(*shard).token,
             Subject::Returns(_) => return None,
         })
     }
@@ -96,7 +97,7 @@ impl Subject {
             Subject::Tcp(shared) => shared.taken(),
             Subject::Listener(shared) => shared.taken(),
             Subject::Udp(shared) => shared.taken(),
-            Subject::Queue(shared) => shared.taken(),
+            Subject::Queue(shared, shard) => shared.taken(*shard),
             Subject::Returns(door) => door.returns.taken(),
         }
     }
@@ -106,7 +107,7 @@ impl Subject {
             Subject::Tcp(shared) => shared.fail_stopped(),
             Subject::Listener(shared) => shared.fail_stopped(),
             Subject::Udp(shared) => shared.fail_stopped(),
-            Subject::Queue(shared) => shared.fail_stopped(),
+            Subject::Queue(shared, shard) => shared.fail_stopped(*shard),
             Subject::Returns(_) => {}
         }
     }
@@ -132,22 +133,13 @@ macro_rules! notices {
         impl $shared {
             /// Asks the shard to look at this socket. Call after the state was changed and unlocked.
             ///
-            /// At most one notice per socket is under way. The shard clears the flag before it looks, so a change that
-            /// finds the flag set is seen by the look that is still to come.
             pub(crate) fn notice(self: &Arc<Self>) {
-                if self.noticed.swap(true, Ordering::AcqRel) {
-                    return;
-                }
-                let message = Message::App(Notice(Some(Subject::$subject(self.clone()))));
-                // A refused notice is dropped, which fails the socket: the shard is gone.
-                let _ = self.door.mailbox.post_unbounded(message);
+                self.door.leave(&self.noticed, || Subject::$subject(self.clone()));
             }
 
             /// The first notice: refused when the mailbox is full.
             pub(crate) fn introduce(self: &Arc<Self>) -> io::Result<()> {
-                self.noticed.store(true, Ordering::Release);
-                let message = Message::App(Notice(Some(Subject::$subject(self.clone()))));
-                self.door.mailbox.post(message).map_err(|(_, why)| refused(why))
+                self.door.leave_first(&self.noticed, Subject::$subject(self.clone()))
             }
 
             /// The shard has the notice in hand and will look now.
@@ -158,7 +150,29 @@ macro_rules! notices {
     )+};
 }
 
-notices!(TcpShared => Tcp, ListenerShared => Listener, UdpShared => Udp, QueueShared => Queue);
+notices!(TcpShared => Tcp, ListenerShared => Listener, UdpShared => Udp);
+
+impl QueueShared {
+    /// Asks a shard to look at its part of the queue.
+    pub(crate) fn notice(self: &Arc<Self>, shard: usize) {
+        let part = self.part(shard);
+        let subject = || Subject::Queue(self.clone(), shard);
+        part.door.leave(&part.noticed, subject);
+    }
+
+    /// The first notices.
+    fn introduce(self: &Arc<Self>) -> io::Result<()> {
+        (0..self.shards()).try_for_each(|shard| {
+            let part = self.part(shard);
+            let subject = Subject::Queue(self.clone(), shard);
+            part.door.leave_first(&part.noticed, subject)
+        })
+    }
+
+    fn taken(&self, shard: usize) {
+        self.part(shard).noticed.swap(false, Ordering::AcqRel);
+    }
+}
 
 /// Bytes a socket may hold outside of the stack, each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,17 +229,56 @@ pub struct Sockets {
 
 /// What tells which shard a new socket belongs to.
 #[derive(Debug)]
-struct Group {
+pub(crate) struct Group {
     sharding: Sharding,
-    udp: Arc<UdpPorts>,
+    pub(crate) udp: Arc<UdpPorts>,
     /// The shard for the next connection that may be on any.
     next: AtomicUsize,
+    /// Numbers operations of completion queues that are found by their words.
+    order: AtomicU64,
+}
+
+impl Group {
+    /// The shard where a connection will live: that of its flow, or any, which chooses a port whose replies come to it.
+    pub(crate) fn shard_for(&self, remote: SocketAddr, local: Option<SocketAddr>) -> usize {
+        match local.map_or(0, |local| local.port()) {
+            0 => self.next.fetch_add(1, Ordering::Relaxed) % self.sharding.shards(),
+            port => {
+                let peer = Addr::from(remote.ip());
+                self.sharding.home(&peer, remote.port(), port)
+            }
+        }
+    }
+
+    /// The next number: no two are the same.
+    pub(crate) fn order(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl Door {
-    /// The host's number, so that a handle of another is known.
+    /// The shard's number among all of the process, so that a handle of another is known.
     pub(crate) fn host(&self) -> u32 {
         self.mailbox.id() as u32
+    }
+
+    /// Leaves a notice, unless one is under way already. The shard clears the flag before it looks, so a change that finds the flag
+    /// set is seen by the look that is still to come.
+    fn leave(&self, noticed: &AtomicBool, subject: impl FnOnce() -> Subject) {
+        if noticed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let message = Message::App(Notice(Some(subject())));
+        // A refused notice is dropped, which fails the socket: the shard is gone.
+        let _ = self.mailbox.post_unbounded(message);
+    }
+
+    /// As [`Door::leave`], of something new.
+    fn leave_first(&self, noticed: &AtomicBool, subject: Subject) -> io::Result<()> {
+        noticed.store(true, Ordering::Release);
+        let message = Message::App(Notice(Some(subject)));
+        let left = self.mailbox.post(message);
+        left.map_err(|(_, why)| refused(why))
     }
 }
 
@@ -256,6 +309,7 @@ impl Sockets {
             sharding,
             udp,
             next: AtomicUsize::new(0),
+            order: AtomicU64::new(0),
         };
         Self {
             doors: doors.collect(),
@@ -268,19 +322,12 @@ impl Sockets {
         &self.doors[0]
     }
 
-    /// That of the shard where a connection will live: that of its flow, or any, which chooses a port whose replies come to it.
+    /// That of the shard where a connection will live.
     fn door_for(&self, remote: SocketAddr, local: Option<SocketAddr>) -> &Arc<Door> {
-        let Some(group) = &self.group else {
-            return self.door();
-        };
-        let shard = match local.map_or(0, |local| local.port()) {
-            0 => group.next.fetch_add(1, Ordering::Relaxed) % self.doors.len(),
-            port => {
-                let peer = Addr::from(remote.ip());
-                group.sharding.home(&peer, remote.port(), port)
-            }
-        };
-        &self.doors[shard]
+        match &self.group {
+            Some(group) => &self.doors[group.shard_for(remote, local)],
+            None => self.door(),
+        }
     }
 
     /// Begins a TCP connection to `remote`, from `local` if given. It is under way when this returns: wait until it is
@@ -355,19 +402,13 @@ impl Sockets {
     /// have something in hand at a time.
     ///
     /// # Errors
-    /// As [`Sockets::tcp_connect`]; `Unsupported` for a host of several shards, for a queue and its sockets live on one.
+    /// As [`Sockets::tcp_connect`].
     pub fn completion_queue(
         &self,
         capacity: usize,
         concurrency: usize,
     ) -> io::Result<CompletionQueue> {
-        if self.group.is_some() {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "completion queues need a host of one shard: start it without `shards`",
-            ));
-        }
-        let queue = CompletionQueue::new(self.door().clone(), capacity, concurrency);
+        let queue = CompletionQueue::new(&self.doors, self.group.clone(), capacity, concurrency);
         queue.shared().introduce()?;
         Ok(queue)
     }
@@ -375,7 +416,7 @@ impl Sockets {
     /// The host's completion queues, for tools.
     pub fn completion_queues(&self) -> Vec<QueueRow> {
         let queues = self.door().queues.each();
-        let open = queues.iter().filter(|queue| !queue.state().closed);
+        let open = queues.iter().filter(|queue| !queue.state().is_closed());
         open.map(|queue| queue.row()).collect()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::completion::{Completion, CompletionQueue, Handle, Op};
 use engine::port::ring::{RingOptions, RingPort, pair};
-use engine::{Limits, Notice, Shard, ShardOptions, ShardThread, Sockets};
+use engine::{Limits, ShardOptions, ShardThreads, Shards, ShardsOptions, Sockets};
 use rustix::io::Errno;
 use stack::Config;
 use wire::{Cidr, Mac};
@@ -22,20 +22,30 @@ pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
 pub(crate) struct Bench {
     pub(crate) a: Sockets,
     pub(crate) b: Sockets,
-    _a: ShardThread<Notice>,
-    b_thread: ShardThread<Notice>,
+    _a: ShardThreads,
+    b_threads: ShardThreads,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::of(1)
+    }
+
+    /// Hosts of one shard, and of several.
+    pub(crate) fn each() -> impl Iterator<Item = Self> {
+        [1, 3].into_iter().map(Self::of)
+    }
+
+    /// Hosts of so many shards.
+    pub(crate) fn of(shards: usize) -> Self {
         let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
         let (a, b) = pair(macs, &RingOptions::default()).unwrap();
-        let ((a, a_thread), (b, b_thread)) = (host(1, a), host(2, b));
+        let ((a, a_threads), (b, b_threads)) = (host(1, a, shards), host(2, b, shards));
         Self {
             a,
             b,
-            _a: a_thread,
-            b_thread,
+            _a: a_threads,
+            b_threads,
         }
     }
 
@@ -46,20 +56,21 @@ impl Bench {
     }
 
     pub(crate) fn stop_b(&mut self) {
-        self.b_thread.stop().unwrap();
+        self.b_threads.stop().unwrap();
     }
 
     /// TCP sockets that host b has.
     pub(crate) fn sockets_of_b(&self) -> usize {
-        let handle = self.b_thread.handle();
-        handle
-            .call(|host, _| host.connections().count())
-            .wait()
-            .unwrap()
+        let shards = self.b_threads.handles();
+        let counts = shards.iter().map(|shard| {
+            let count = shard.call(|host, _| host.connections().count());
+            count.wait().unwrap()
+        });
+        counts.sum()
     }
 }
 
-fn host(number: u8, port: RingPort) -> (Sockets, ShardThread<Notice>) {
+fn host(number: u8, port: RingPort, shards: usize) -> (Sockets, ShardThreads) {
     let config = Config {
         pool_blocks: 16_384,
         tcp_connections: 256,
@@ -68,18 +79,18 @@ fn host(number: u8, port: RingPort) -> (Sockets, ShardThread<Notice>) {
         accept_router_advertisements: false,
         ..Config::default()
     };
-    let made = Shard::with_sockets(
-        config,
-        number.into(),
-        Limits::default(),
-        ShardOptions::default(),
-    );
-    let (mut shard, sockets) = made.unwrap();
-    let interface = shard.add_port(Box::new(port)).unwrap();
-    let now = shard.now();
+    let options = ShardsOptions {
+        shards: vec![ShardOptions::default(); shards],
+        ..ShardsOptions::default()
+    };
+    let made = Shards::new(&config, number.into(), Limits::default(), options);
+    let (mut shards, sockets) = made.unwrap();
+    let interface = shards.add_port(vec![Box::new(port)]).unwrap();
+    let lead = shards.lead();
+    let now = lead.now();
     let cidr: Cidr = format!("10.0.0.{number}/24").parse().unwrap();
-    shard.host().add_address(now, interface, cidr).unwrap();
-    (sockets, shard.spawn().unwrap())
+    lead.host().add_address(now, interface, cidr).unwrap();
+    (sockets, shards.spawn().unwrap())
 }
 
 /// The next completion.

@@ -1,10 +1,13 @@
 //! The shard's side of completion queues: what was handed in waits here, and is carried out.
 //!
-//! - `start.rs`: what begins with an operation, and how it ends early; `serve.rs`: bytes and connections for those that wait.
+//! - `start.rs`: what begins with an operation, and how it ends early; `serve.rs`: bytes and connections for those that wait;
+//!   `parts.rs`: what there is besides on a host of several shards.
 //!
 //! Invariant: an operation is in one place: with its socket, among the timeouts, in `work`, with the application to read a file,
-//! or over.
+//! on its way to another shard, or over.
+//! Invariant: what an operation brought before it goes to another shard is handed over first.
 
+mod parts;
 mod serve;
 mod start;
 
@@ -22,6 +25,8 @@ use super::{Driver, Entry, key_of, token_of};
 use crate::app::ShardCx;
 use crate::completion::{Buffer, Completion, Handle, Op, Passed, QueueShared, What};
 use crate::sockets::error::{io_error, stopped};
+use crate::steer::PortClaim;
+use parts::Parts;
 
 /// What a socket of a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,12 @@ pub(super) struct OpSocket {
     fed_by: Option<u64>,
     /// Why an operation was cut short, which is told to the next.
     error: Option<io::Error>,
+    /// Of a listener on a host of several shards.
+    parts: Option<Box<Parts>>,
+    /// The listener that has accepted it, or the part of it that is here.
+    listener: Option<u64>,
+    /// Of a datagram socket on such a host: its part of the port.
+    claim: Option<Box<PortClaim>>,
 }
 
 /// A socket, without the driver's record of it.
@@ -80,6 +91,8 @@ enum Named {
 #[derive(Debug)]
 pub(super) struct QueueEntry {
     shared: Arc<QueueShared>,
+    /// The number of this shard.
+    shard: usize,
     /// What was taken from it, between two looks empty.
     taken: Vec<Passed>,
     done: Vec<Completion>,
@@ -153,9 +166,10 @@ pub(super) fn cancelled() -> io::Error {
 }
 
 impl QueueEntry {
-    pub(super) fn new(shared: Arc<QueueShared>) -> Self {
+    fn new(shared: Arc<QueueShared>, shard: usize) -> Self {
         Self {
             shared,
+            shard,
             taken: Vec::new(),
             done: Vec::new(),
             reads: Vec::new(),
@@ -166,8 +180,15 @@ impl QueueEntry {
         }
     }
 
-    pub(super) fn shared(&self) -> &Arc<QueueShared> {
-        &self.shared
+    pub(super) fn fail_stopped(&self) {
+        self.shared.fail_stopped(self.shard);
+    }
+
+    /// What there is, to those who wait for it.
+    fn hand_over(&mut self) {
+        self.room = self
+            .shared
+            .hand_over(self.shard, &mut self.done, &mut self.reads);
     }
 }
 
@@ -205,13 +226,19 @@ impl Driver {
     }
 
     /// A queue is new.
-    pub(super) fn introduce_queue(&mut self, cx: &mut ShardCx<'_>, shared: Arc<QueueShared>) {
-        let entry = Entry::Queue(QueueEntry::new(shared.clone()));
+    pub(super) fn introduce_queue(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        shared: Arc<QueueShared>,
+        shard: usize,
+    ) {
+        let entry = Entry::Queue(QueueEntry::new(shared.clone(), shard));
         let Some(key) = self.entries.insert(entry) else {
-            return shared.fail_stopped();
+            // Without one of its parts a queue is of no use.
+            return (0..shared.shards()).for_each(|shard| shared.fail_stopped(shard));
         };
         let token = token_of(key);
-        shared.token.store(token, Ordering::Relaxed);
+        shared.part(shard).token.store(token, Ordering::Relaxed);
         self.look_at_queue(cx, token);
     }
 
@@ -220,27 +247,24 @@ impl Driver {
         let Some(entry) = self.queue(token) else {
             return;
         };
-        let mut submitted = std::mem::take(&mut entry.taken);
-        let mut state = entry.shared.state();
-        std::mem::swap(&mut submitted, &mut state.submitted);
-        let closed = state.closed;
-        entry.room = entry
-            .shared
-            .room(&mut state)
-            .saturating_sub(entry.done.len());
-        drop(state);
-        let paused = std::mem::take(&mut entry.paused);
-        if closed {
+        let mut passed = std::mem::take(&mut entry.taken);
+        let Some(room) = entry.shared.take_passed(entry.shard, &mut passed) else {
             return self.close_queue(cx, token);
-        }
-        for passed in submitted.drain(..) {
+        };
+        entry.room = room.saturating_sub(entry.done.len());
+        let paused = std::mem::take(&mut entry.paused);
+        for passed in passed.drain(..) {
             match passed {
                 Passed::Op(op) => self.start(cx, token, op),
                 Passed::File(socket, op) => self.file_read(cx, (token, socket), op),
+                Passed::Accepted(listener, socket, peer) => {
+                    self.accepted_elsewhere(cx, listener, (socket, peer));
+                }
+                Passed::Claimed(socket, key) => self.claimed(cx, socket, key),
             }
         }
         if let Some(entry) = self.queue(token) {
-            entry.taken = submitted;
+            entry.taken = passed;
         }
         self.resume(cx, paused);
     }
@@ -285,7 +309,7 @@ impl Driver {
         for token in dirty.drain(..) {
             if let Some(entry) = self.queue(token) {
                 entry.dirty = false;
-                entry.room = entry.shared.hand_over(&mut entry.done, &mut entry.reads);
+                entry.hand_over();
                 if entry.room > 0 {
                     let paused = std::mem::take(&mut entry.paused);
                     self.resume(cx, paused);
@@ -359,8 +383,9 @@ impl Driver {
         );
         self.tell(queue, outcome.completion(op.token, more));
         if succeeded {
-            let next = op.take_next();
-            self.desk.work.extend(next.map(|next| (queue, next)));
+            if let Some(next) = op.take_next() {
+                self.follow(queue, next);
+            }
             return;
         }
         for mut op in op.take_links() {
@@ -448,11 +473,16 @@ impl Driver {
 
     /// The host is stopping: sockets are closed, and their operations over.
     pub(super) fn stop_op_socket(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        let unclaimed = self.is_unclaimed(token);
         if let Some(Entry::Op(mut socket)) = self.entries.remove(key_of(token)) {
             for op in socket.take_ops() {
                 self.give_up(socket.queue, socket.key, op, stopped());
             }
-            let _ = cx.host.close(cx.now, socket.id);
+            self.reset_unclaimed(cx, socket.parts.take());
+            let _ = match unclaimed {
+                true => cx.host.abort(cx.now, socket.id),
+                false => cx.host.close(cx.now, socket.id),
+            };
         }
     }
 
@@ -466,8 +496,8 @@ impl Driver {
         }
         for token in self.tokens(|entry| matches!(entry, Entry::Queue(_))) {
             if let Some(entry) = self.queue(token) {
-                entry.shared.hand_over(&mut entry.done, &mut entry.reads);
-                entry.shared.fail_stopped();
+                entry.hand_over();
+                entry.fail_stopped();
             }
         }
     }

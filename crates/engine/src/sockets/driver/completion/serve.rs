@@ -139,24 +139,27 @@ impl Driver {
     fn first_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
         let Which { queue, key, .. } = which;
         let What::First {
-            listener,
             into,
             peer,
             socket,
             multishot,
+            ..
         } = &mut op.what
         else {
             return Step::Over;
         };
-        let (peer, socket, listener) = (*peer, *socket, listener.token);
+        let (peer, socket) = (*peer, *socket);
         if *multishot && !self.has_room(which) {
             return Step::Wait(op);
         }
         let received = receive(cx, which, into, 0);
-        if !matches!(received, Ok(None))
-            && let Some(listener) = self.op_socket(listener)
-        {
-            listener.unheard.remove(&which.token);
+        if !matches!(received, Ok(None)) {
+            let listener = self
+                .op_socket(which.token)
+                .and_then(|socket| socket.listener);
+            if let Some(listener) = listener.and_then(|listener| self.op_socket(listener)) {
+                listener.unheard.remove(&which.token);
+            }
         }
         match received {
             Ok(None) => return Step::Wait(op),
@@ -384,6 +387,7 @@ impl Driver {
 
     /// Accepts for whoever waits.
     pub(super) fn serve_accepts(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        self.accept_ahead(cx, token);
         loop {
             let Some(socket) = self.op_socket(token) else {
                 return;
@@ -400,7 +404,7 @@ impl Driver {
     }
 
     fn accept_step(&mut self, cx: &mut ShardCx<'_>, which: Which, mut op: Op) -> Step {
-        let Which { queue, id, .. } = which;
+        let queue = which.queue;
         let What::Accept {
             key,
             first,
@@ -414,21 +418,15 @@ impl Driver {
         if multishot && !self.has_room(which) {
             return Step::Wait(op);
         }
-        let (id, peer) = match cx.host.tcp_accept(cx.now, id) {
-            Ok(accepted) => accepted,
+        let (socket, peer) = match self.next_connection(cx, which, key) {
+            Ok(Some(accepted)) => accepted,
+            // A full table has refused it, and the next one may fit.
+            Ok(None) => return Step::Again(op),
             Err(SocketError::WouldBlock) => return Step::Wait(op),
             Err(error) => {
                 self.give_up(queue, which.key, op, io_error(error));
                 return Step::Over;
             }
-        };
-        // A full table refuses the connection, and the next one may fit.
-        let Ok(token) = self.insert_op(cx, queue, (Kind::Stream, key), id) else {
-            return Step::Again(op);
-        };
-        let socket = Handle {
-            token,
-            host: self.door.host(),
         };
         let first = match first {
             None => {
@@ -447,23 +445,59 @@ impl Driver {
         let what = What::First {
             listener: Handle {
                 token: which.token,
-                ..socket
+                host: self.door.host(),
             },
             socket,
             into: first,
             peer,
             multishot,
         };
-        if let Some(listener) = self.op_socket(which.token) {
+        let (op, step) = match multishot {
+            true => (Op::new(what).token(op.token), Step::Again(op)),
+            false => (op.becomes(what), Step::Over),
+        };
+        if self.is_elsewhere(queue, socket) {
+            self.send_on(queue, socket, op);
+        } else {
+            self.await_first(cx, socket.token, op);
+        }
+        step
+    }
+
+    /// The next connection of a listener, whose word shall be `key`. `None` when there was one, and no room for it.
+    fn next_connection(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        which: Which,
+        key: u64,
+    ) -> Result<Option<(Handle, SocketAddr)>, SocketError> {
+        let own = match self.takes_turns(which.token) {
+            true => Err(SocketError::WouldBlock),
+            false => cx.host.tcp_accept(cx.now, which.id),
+        };
+        if own.is_err()
+            && let Some(accepted) = self.next_waiting(which, key)
+        {
+            return Ok(Some(accepted));
+        }
+        let (id, peer) = own?;
+        let Ok(token) = self.insert_op(cx, which.queue, (Kind::Stream, key), id) else {
+            return Ok(None);
+        };
+        if let Some(socket) = self.op_socket(token) {
+            socket.listener = Some(which.token);
+        }
+        let host = self.door.host();
+        Ok(Some((Handle { token, host }, peer)))
+    }
+
+    /// Waits for the first bytes of a connection, which its listener has just accepted.
+    pub(super) fn await_first(&mut self, cx: &mut ShardCx<'_>, token: u64, op: Op) {
+        let listener = self.op_socket(token).and_then(|socket| socket.listener);
+        if let Some(listener) = listener.and_then(|listener| self.op_socket(listener)) {
             listener.unheard.insert(token);
         }
-        if multishot {
-            self.queue_receive(cx, token, Op::new(what).token(op.token));
-            Step::Again(op)
-        } else {
-            self.queue_receive(cx, token, op.becomes(what));
-            Step::Over
-        }
+        self.queue_receive(cx, token, op);
     }
 
     /// Whether the queue has room for one more of a multishot operation. If not, its socket is served when there is.
@@ -489,7 +523,12 @@ impl Driver {
             return;
         }
         let which = socket.which(token);
-        let ready = cx.host.watch_ready(which.id).epoll();
+        let waits = socket.parts.as_ref().is_some_and(|parts| parts.waits());
+        let mut ready = cx.host.watch_ready(which.id);
+        if waits {
+            ready |= Ready::READABLE;
+        }
+        let ready = ready.epoll();
         for _ in 0..socket.polls.len() {
             let socket = self.op_socket(token);
             let Some((op, polls)) = socket.and_then(|socket| {

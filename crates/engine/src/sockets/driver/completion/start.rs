@@ -12,29 +12,18 @@ use super::{Kind, Named, OpSocket, Outcome, cancelled};
 use crate::app::ShardCx;
 use crate::completion::{Handle, Op, Target, What};
 use crate::sockets::error::io_error;
+use crate::sockets::meant;
 
 impl Driver {
     /// Begins an operation.
     pub(super) fn start(&mut self, cx: &mut ShardCx<'_>, queue: u64, mut op: Op) {
         match &mut op.what {
-            What::Listen {
-                local,
-                backlog,
-                key,
-                options,
-            } => {
-                let options = options.as_deref().unwrap_or(&self.door.tcp_options);
-                let made = cx.host.tcp_listen(cx.now, *local, *backlog, options);
-                let key = *key;
-                self.made(cx, queue, op, (Kind::Listener, key), made);
-            }
-            What::Bind {
-                local,
-                key,
-                options,
-            } => {
-                let (key, bound) = (*key, cx.host.udp_bind(cx.now, *local, options));
-                self.made(cx, queue, op, (Kind::Datagram, key), bound);
+            What::Listen { .. } if self.shards(queue) > 1 => self.listen_part(cx, queue, op),
+            What::Listen { .. } => self.listen(cx, queue, op),
+            What::Bind { .. } => {
+                if let Some(op) = self.claim_port(queue, op) {
+                    self.bind(cx, queue, op);
+                }
             }
             What::Connect {
                 remote,
@@ -43,11 +32,18 @@ impl Driver {
                 options,
             } => {
                 let options = options.as_deref().unwrap_or(&self.door.tcp_options);
-                let (key, opened) = (*key, tcp::open(cx, *remote, *local, options));
+                let remote = meant(*remote, *local);
+                let (key, opened) = (*key, tcp::open(cx, remote, *local, options));
                 self.connect(cx, queue, op, key, opened);
             }
             What::Accept { .. } => self.accept(cx, queue, op),
-            What::Receive { socket, .. } | What::First { socket, .. } => {
+            What::First { socket, .. } => {
+                let socket = *socket;
+                if let Some((token, op)) = self.place(queue, socket, op, Kind::Listener) {
+                    self.await_first(cx, token, op);
+                }
+            }
+            What::Receive { socket, .. } => {
                 let socket = *socket;
                 if let Some((token, op)) = self.place(queue, socket, op, Kind::Listener) {
                     self.queue_receive(cx, token, op);
@@ -74,16 +70,50 @@ impl Driver {
                 self.poll(cx, queue, socket, op);
             }
             What::Timeout(after) => self.wait_until(queue, cx.now + *after, op),
-            What::Close { socket, reset } => {
+            What::Close { tour: Some(_), .. } | What::Cancel { tour: Some(_), .. } => {
+                self.visit(cx, queue, op);
+            }
+            What::Close { socket, reset, .. } => {
                 let (socket, reset) = (*socket, *reset);
                 self.close_op_socket(cx, queue, socket, reset, op);
             }
-            What::Cancel { socket, token } => {
+            What::Cancel { socket, token, .. } => {
                 let (socket, token) = (*socket, *token);
                 self.cancel(cx, queue, (socket, token), op);
             }
             What::FileUnderWay(_) => {}
         }
+    }
+
+    fn listen(&mut self, cx: &mut ShardCx<'_>, queue: u64, op: Op) {
+        let What::Listen {
+            local,
+            backlog,
+            key,
+            options,
+            ..
+        } = &op.what
+        else {
+            return;
+        };
+        let options = options.as_deref().unwrap_or(&self.door.tcp_options);
+        let made = cx.host.tcp_listen(cx.now, *local, *backlog, options);
+        let key = *key;
+        self.made(cx, queue, op, (Kind::Listener, key), made);
+    }
+
+    fn bind(&mut self, cx: &mut ShardCx<'_>, queue: u64, op: Op) {
+        let What::Bind {
+            local,
+            key,
+            options,
+            ..
+        } = &op.what
+        else {
+            return;
+        };
+        let (key, bound) = (*key, cx.host.udp_bind(cx.now, *local, options));
+        self.made(cx, queue, op, (Kind::Datagram, key), bound);
     }
 
     fn wait_until(&mut self, queue: u64, at: Instant, op: Op) {
@@ -102,7 +132,7 @@ impl Driver {
     }
 
     /// The socket of a handle, if it is one of this queue's.
-    fn find(&mut self, queue: u64, handle: Handle) -> Option<(u64, &mut OpSocket)> {
+    pub(super) fn find(&mut self, queue: u64, handle: Handle) -> Option<(u64, &mut OpSocket)> {
         if handle.host != self.door.host() {
             return None;
         }
@@ -197,6 +227,9 @@ impl Driver {
             paused: false,
             fed_by: None,
             error: None,
+            parts: None,
+            listener: None,
+            claim: None,
         };
         let inserted = self.insert(cx, id, Entry::Op(socket));
         inserted.ok_or_else(|| {
@@ -209,13 +242,18 @@ impl Driver {
         &mut self,
         cx: &mut ShardCx<'_>,
         queue: u64,
-        op: Op,
+        mut op: Op,
         (kind, key): (Kind, u64),
         made: Result<SocketId, SocketError>,
     ) {
         let made = made.and_then(|id| Ok((id, self.insert_op(cx, queue, (kind, key), id)?)));
         match made {
             Ok((id, token)) => {
+                if let What::Bind { claim, .. } = &mut op.what
+                    && let Some(socket) = self.op_socket(token)
+                {
+                    socket.claim = claim.take();
+                }
                 let host = self.door.host();
                 let mut outcome = Outcome::new(key, Ok(0));
                 outcome.socket = Some(Handle { token, host });
@@ -277,6 +315,9 @@ impl Driver {
         let Some((from, op)) = self.place(queue, from, op, Kind::Listener) else {
             return;
         };
+        if self.is_elsewhere(queue, to) {
+            return self.give_up(queue, 0, op, Errno::XDEV.into());
+        }
         let Some((to, op)) = self.place(queue, to, op, Kind::Listener) else {
             return;
         };
@@ -346,7 +387,10 @@ impl Driver {
         } else {
             let _ = cx.host.close(cx.now, socket.id);
         }
-        self.finish(queue, op, Outcome::new(socket.key, Ok(0)));
+        match socket.parts.take() {
+            Some(parts) => self.close_parts(queue, socket.key, &parts, op),
+            None => self.finish(queue, op, Outcome::new(socket.key, Ok(0))),
+        }
         // Who spliced to it cannot go on.
         if let Some(from) = socket.fed_by {
             self.serve_receives(cx, from);
@@ -368,8 +412,22 @@ impl Driver {
                     (key, self.cancel_on(cx, token, name))
                 }
             },
-            None => (0, self.cancel_named(cx, queue, name.unwrap_or_default())),
+            None if self.shards(queue) > 1 => return self.seek(cx, queue, op),
+            None => {
+                let name = name.unwrap_or_default();
+                let last = self.last_named(queue, name);
+                let over = last.map_or(0, |order| self.cancel_named(cx, queue, (name, order)));
+                (0, over)
+            }
         };
+        match handle.and_then(|handle| self.other_parts(handle.token)) {
+            Some(rest) => self.cancel_parts(queue, (key, over), rest, op),
+            None => self.finish_cancel(queue, (key, over), op),
+        }
+    }
+
+    /// So many were cancelled.
+    pub(super) fn finish_cancel(&mut self, queue: u64, (key, over): (u64, usize), op: Op) {
         let found: io::Result<usize> = match over {
             0 => Err(Errno::NOENT.into()),
             n => Ok(n),
@@ -402,7 +460,12 @@ impl Driver {
     }
 
     /// Cancels accepts of a listener that wait for the first bytes of their connections: how many.
-    fn cancel_unheard(&mut self, cx: &mut ShardCx<'_>, token: u64, name: Option<u64>) -> usize {
+    pub(super) fn cancel_unheard(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        token: u64,
+        name: Option<u64>,
+    ) -> usize {
         let Some(socket) = self.op_socket(token) else {
             return 0;
         };
@@ -425,24 +488,36 @@ impl Driver {
 
     /// Remembers an operation without a socket by its word; the order it came in.
     fn name(&mut self, queue: u64, token: u64, named: Named) -> u64 {
-        let order = self.desk.next;
         self.desk.next += 1;
+        let mut order = self.desk.next;
         if let Some(entry) = self.queue(queue) {
+            // Shards have to agree on who was last.
+            order = entry.shared.group().map_or(order, |group| group.order());
             entry.named.insert((token, order), named);
         }
         order
     }
 
-    /// Cancels the timeout or the connect that came last under a word.
-    fn cancel_named(&mut self, cx: &mut ShardCx<'_>, queue: u64, token: u64) -> usize {
-        let Some(entry) = self.queue(queue) else {
+    /// The timeout or the connect that came last under a word, by its order.
+    pub(super) fn last_named(&mut self, queue: u64, token: u64) -> Option<u64> {
+        let mut known = self
+            .queue(queue)?
+            .named
+            .range((token, 0)..=(token, u64::MAX));
+        known.next_back().map(|(&(_, order), _)| order)
+    }
+
+    /// Cancels a timeout or a connect.
+    pub(super) fn cancel_named(
+        &mut self,
+        cx: &mut ShardCx<'_>,
+        queue: u64,
+        (token, order): (u64, u64),
+    ) -> usize {
+        let known = self.queue(queue);
+        let Some(named) = known.and_then(|entry| entry.named.remove(&(token, order))) else {
             return 0;
         };
-        let mut known = entry.named.range((token, 0)..=(token, u64::MAX));
-        let Some((&(_, order), &named)) = known.next_back() else {
-            return 0;
-        };
-        entry.named.remove(&(token, order));
         match named {
             Named::Timeout(at) => {
                 let Some((_, op)) = self.desk.timeouts.remove(&(at, order)) else {
