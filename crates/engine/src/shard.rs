@@ -301,6 +301,11 @@ impl<A: App> Shard<A> {
         }
     }
 
+    /// Takes over what the leading shard was configured with.
+    pub(crate) fn follow(&mut self, network: &stack::Network) {
+        self.host.follow(self.now, network);
+    }
+
     /// The host, to add addresses and routes, and for tests.
     pub fn host(&mut self) -> &mut Host {
         &mut self.host
@@ -370,6 +375,7 @@ impl<A: App> Shard<A> {
         self.now = self.clock.now();
         self.last_work = self.now;
         self.with_app(|app, cx| app.on_start(cx));
+        self.steer();
     }
 
     fn with_app(&mut self, call: impl FnOnce(&mut A, &mut ShardCx<'_>)) -> bool {
@@ -459,6 +465,7 @@ impl<A: App> Shard<A> {
         let Some(steering) = &mut self.steering else {
             return false;
         };
+        steering.note_ports(&mut self.host);
         steering.tell_network(&self.host);
         steering.divert(&mut self.host, self.now)
     }

@@ -1,5 +1,7 @@
 //! A host of several shards: its threads, its ports, and how they begin and end together.
 //!
+//! What a shard runs is its side of sockets for other threads, or an application of its own.
+//!
 //! What does not live here: whose a frame is (`steer`), what one shard does (`shard`).
 //!
 //! Invariant: shards share nothing but rings, mailboxes and the table of UDP ports.
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use port::Port;
 use stack::{Config, InterfaceId, Sharding};
 
+use crate::app::App;
 use crate::shard::{Shard, ShardError, ShardOptions};
 use crate::sockets::{Driver, Limits, Notice, Sockets};
 use crate::steer::{Branch, Fellow, Steering, UdpPorts};
@@ -44,9 +47,46 @@ impl Default for ShardsOptions {
 
 /// The shards of one host, not running yet.
 #[derive(Debug)]
-pub struct Shards {
-    shards: Vec<Shard<Driver>>,
+pub struct Shards<A: App = Driver> {
+    shards: Vec<Shard<A>>,
     ring: usize,
+}
+
+/// What all shards of a host know.
+struct Common {
+    seed: u64,
+    key: base::SipKey,
+    shards: usize,
+}
+
+impl Common {
+    fn new(seed: u64, shards: usize) -> Result<Self, ShardError> {
+        if !(1..=Sharding::MOST).contains(&shards) {
+            return Err(ShardError::Shards(shards));
+        }
+        let key = base::SipKey::derive(seed, u64::from(u32::from_be_bytes(*b"SHRD")));
+        Ok(Self { seed, key, shards })
+    }
+
+    /// Each has secrets of its own, but for the one that tells flows apart.
+    fn seed_of(&self, shard: usize) -> u64 {
+        match shard {
+            0 => self.seed,
+            _ => self.key.hash(&shard.to_le_bytes()),
+        }
+    }
+
+    fn udp(&self, config: &Config) -> Arc<UdpPorts> {
+        let seed = self.key.hash(b"UDP ports");
+        UdpPorts::new(self.shards, config.ephemeral_ports, seed)
+    }
+
+    fn shardings(&self) -> Vec<Sharding> {
+        let shards = 0..self.shards;
+        shards
+            .map(|shard| Sharding::new(self.key, shard, self.shards))
+            .collect()
+    }
 }
 
 impl Shards {
@@ -62,17 +102,10 @@ impl Shards {
         options: ShardsOptions,
     ) -> Result<(Self, Sockets), ShardError> {
         let n = options.shards.len();
-        if !(1..=Sharding::MOST).contains(&n) {
-            return Err(ShardError::Shards(n));
-        }
-        let key = base::SipKey::derive(seed, u64::from(u32::from_be_bytes(*b"SHRD")));
+        let common = Common::new(seed, n)?;
         let (mut shards, mut doors) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for (shard, options) in options.shards.into_iter().enumerate() {
-            // Each has secrets of its own, but for the one that tells flows apart.
-            let seed = match shard {
-                0 => seed,
-                _ => key.hash(&shard.to_le_bytes()),
-            };
+            let seed = common.seed_of(shard);
             let (shard, door) = Shard::with_sockets(config.clone(), seed, limits, options)?;
             shards.push(shard);
             doors.push(door);
@@ -86,10 +119,51 @@ impl Shards {
         {
             return Ok((this, door));
         }
-        let udp = UdpPorts::new(n, config.ephemeral_ports, key.hash(b"UDP ports"));
-        let shardings: Vec<_> = (0..n).map(|shard| Sharding::new(key, shard, n)).collect();
+        let (udp, shardings) = (common.udp(config), common.shardings());
         this.join(&shardings, &udp);
         Ok((this, Sockets::joined(&doors, shardings[0], udp)))
+    }
+
+    /// The only shard. `None` if there are several.
+    pub fn only(mut self) -> Option<Shard<Driver>> {
+        match self.shards.len() {
+            1 => self.shards.pop(),
+            _ => None,
+        }
+    }
+}
+
+impl<A: App> Shards<A> {
+    /// Shards that each run the application that `app` makes for it, by its number. Each has the connections that its hash gives it:
+    /// an application that listens does so on every shard, and one that connects is given a port whose replies come home to its
+    /// own. A UDP port has a socket on each shard whose application binds it, and datagrams are divided by their flow among those.
+    ///
+    /// # Errors
+    /// As [`Shards::new`].
+    pub fn with_apps(
+        config: &Config,
+        seed: u64,
+        options: ShardsOptions,
+        mut app: impl FnMut(usize) -> A,
+    ) -> Result<Self, ShardError> {
+        let n = options.shards.len();
+        let common = Common::new(seed, n)?;
+        let mut shards = Vec::with_capacity(n);
+        for (shard, options) in options.shards.into_iter().enumerate() {
+            let seed = common.seed_of(shard);
+            shards.push(Shard::new(config.clone(), seed, app(shard), options)?);
+        }
+        let mut this = Self {
+            shards,
+            ring: options.ring.max(1),
+        };
+        if n > 1 {
+            this.join(&common.shardings(), &common.udp(config));
+            for shard in &mut this.shards {
+                shard.host().tell_udp_ports();
+            }
+        }
+        Ok(this)
     }
 
     fn join(&mut self, shardings: &[Sharding], udp: &Arc<UdpPorts>) {
@@ -149,34 +223,31 @@ impl Shards {
     }
 
     /// The leading shard: addresses and routes that its host is given are the others', too.
-    pub fn lead(&mut self) -> &mut Shard<Driver> {
+    pub fn lead(&mut self) -> &mut Shard<A> {
         &mut self.shards[0]
     }
 
-    /// The only shard. `None` if there are several.
-    pub fn only(mut self) -> Option<Shard<Driver>> {
-        match self.shards.len() {
-            1 => self.shards.pop(),
-            _ => None,
+    /// The shards by their numbers, to be run each in a thread of the caller's. The first is to end last, for others may send by its
+    /// ports; without one of its shards a host is of no use.
+    pub fn into_shards(mut self) -> Vec<Shard<A>> {
+        if let [lead, others @ ..] = &mut self.shards[..] {
+            let network = lead.host().network();
+            others.iter_mut().for_each(|shard| shard.follow(&network));
         }
+        self.shards
     }
+}
 
+impl<A: App + Send + 'static> Shards<A> {
     /// Runs each shard in a thread of its own.
     ///
     /// # Errors
     /// The system refuses another thread; a CPU cannot be had.
-    pub fn spawn(mut self) -> Result<ShardThreads, ShardError> {
-        if let [lead, others @ ..] = &mut self.shards[..] {
-            let network = lead.host().network();
-            for shard in others {
-                let now = shard.now();
-                shard.host().follow(now, &network);
-            }
-        }
+    pub fn spawn(self) -> Result<ShardThreads<A::Command>, ShardError> {
         let mut threads = ShardThreads {
             threads: Vec::with_capacity(self.shards.len()),
         };
-        for shard in self.shards {
+        for shard in self.into_shards() {
             threads.threads.push(shard.spawn()?);
         }
         Ok(threads)
@@ -185,14 +256,14 @@ impl Shards {
 
 /// The threads of a host's shards. Dropping it stops them and waits for them.
 #[derive(Debug)]
-pub struct ShardThreads {
+pub struct ShardThreads<C = Notice> {
     /// The leading shard's first.
-    threads: Vec<ShardThread<Notice>>,
+    threads: Vec<ShardThread<C>>,
 }
 
-impl ShardThreads {
+impl<C> ShardThreads<C> {
     /// A handle of each shard, the leading one's first.
-    pub fn handles(&self) -> Vec<ShardHandle<Notice>> {
+    pub fn handles(&self) -> Vec<ShardHandle<C>> {
         let threads = self.threads.iter();
         threads.map(|thread| thread.handle().clone()).collect()
     }
@@ -220,7 +291,7 @@ impl ShardThreads {
     }
 }
 
-impl Drop for ShardThreads {
+impl<C> Drop for ShardThreads<C> {
     fn drop(&mut self) {
         let _ = self.stop();
     }

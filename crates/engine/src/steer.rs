@@ -255,6 +255,14 @@ impl Steering {
         any
     }
 
+    /// Takes note of the ports that an application on this shard has bound or given up.
+    pub(crate) fn note_ports(&self, host: &mut Host) {
+        let shard = self.table.sharding().shard();
+        while let Some((port, used)) = host.poll_udp_port() {
+            self.table.udp().mark(port, shard, used);
+        }
+    }
+
     /// Tells those that follow of what has changed here.
     pub(crate) fn tell_network(&mut self, host: &Host) {
         let leads = self.table.sharding().leads();

@@ -373,7 +373,7 @@ impl Builder {
                     .map(move |address| (*address, name.clone()))
             })
             .collect();
-        let (shards, sockets) = self.build_all()?;
+        let (shards, sockets) = self.build_shards()?;
         let host = Host::new(sockets, shards.spawn()?);
         if detection {
             let end = Instant::now() + DETECTION_MAX;
@@ -404,29 +404,48 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// As [`Builder::start`]; more than one shard was asked for.
+    /// As [`Builder::start`]; more than one shard was asked for, see [`Builder::build_shards`].
     pub fn build(self) -> Result<(Shard<Driver>, Sockets), Error> {
         let one = self.one_shard()?;
-        let (shards, sockets) = one.build_all()?;
+        let (shards, sockets) = one.build_shards()?;
         let shard = shards.only().ok_or_else(Self::several)?;
         Ok((shard, sockets))
     }
 
-    fn build_all(mut self) -> Result<(Shards, Sockets), Error> {
+    /// The host's shards, however many, and the door to their sockets, not running yet.
+    ///
+    /// ```no_run
+    /// use millstream::Host;
+    ///
+    /// # fn example(port: millstream::port::tap::Tap) -> Result<(), Box<dyn std::error::Error>> {
+    /// let host = Host::builder().port(port).address("10.77.0.2/24").shards(2);
+    /// let (shards, sockets) = host.build_shards()?;
+    /// std::thread::scope(|scope| {
+    ///     for mut shard in shards.into_shards() {
+    ///         scope.spawn(move || shard.run());
+    ///     }
+    /// });
+    /// # drop(sockets);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn build_shards(mut self) -> Result<(Shards, Sockets), Error> {
         let seed = self.check()?;
-        let options = ShardsOptions {
-            shards: (0..self.shards)
-                .map(|shard| self.options_of(shard))
-                .collect(),
-            ring: self.ring.unwrap_or(ShardsOptions::ring_of(self.shards)),
-        };
-        let (mut shards, sockets) = Shards::new(&self.config, seed, self.limits, options)?;
-        for plan in self.ports {
-            let name = plan.name();
-            let interface = shards.add_port(plan.queues)?;
-            furnish_port(shards.lead(), &name, interface, plan.addresses, plan.routes)?;
-        }
+        let (config, options) = (self.config.clone(), self.shards_options());
+        let (mut shards, sockets) = Shards::new(&config, seed, self.limits, options)?;
+        self.furnish_all(&mut shards)?;
         Ok((shards, sockets))
+    }
+
+    fn shards_options(&self) -> ShardsOptions {
+        let shards = 0..self.shards;
+        ShardsOptions {
+            shards: shards.map(|shard| self.options_of(shard)).collect(),
+            ring: self.ring.unwrap_or(ShardsOptions::ring_of(self.shards)),
+        }
     }
 
     fn options_of(&self, shard: usize) -> ShardOptions {
@@ -451,20 +470,81 @@ impl Builder {
     fn several() -> Error {
         Error::Refused {
             what: "cannot hand out the host's shard".to_owned(),
-            why: "it has several; start it, or leave `shards` out".to_owned(),
+            why: "it has several; use `build_shards` or `build_shards_with`".to_owned(),
         }
     }
 
     /// A shard with an application on it, not running yet: no sockets for other threads, no crossing.
     ///
     /// # Errors
-    /// As [`Builder::build`].
+    /// As [`Builder::start`]; more than one shard was asked for, see [`Builder::build_shards_with`].
     pub fn build_with<A: App>(self, app: A) -> Result<Shard<A>, Error> {
         let mut this = self.one_shard()?;
         let seed = this.check()?;
         let mut shard = Shard::new(this.config.clone(), seed, app, this.options_of(0))?;
         this.furnish(&mut shard)?;
         Ok(shard)
+    }
+
+    /// The host's shards with an application on each, which `app` makes by the shard's number, not running yet.
+    ///
+    /// The shards have nothing in common but the network's side: each application listens, and has the connections that the flows'
+    /// hash gives to its shard; one that connects is given a port whose replies come home. Datagrams are divided by their flow among
+    /// the shards whose application has bound the port.
+    ///
+    /// ```no_run
+    /// use millstream::shard::{App, Event, ShardCx};
+    ///
+    /// /// Answers datagrams on its shard.
+    /// struct Echo;
+    ///
+    /// impl App for Echo {
+    ///     type Command = ();
+    ///
+    ///     fn on_start(&mut self, cx: &mut ShardCx<'_>) {
+    ///         let local = "0.0.0.0:7".parse().expect("an address");
+    ///         cx.host.udp_bind(cx.now, local, &Default::default()).expect("nobody else is there");
+    ///     }
+    ///
+    ///     fn on_event(&mut self, cx: &mut ShardCx<'_>, event: Event) {
+    ///         let mut buffer = [0; 2048];
+    ///         while let Ok((n, from)) = cx.host.udp_recv_from(event.socket, &mut buffer) {
+    ///             let _ = cx.host.udp_send_to(cx.now, event.socket, &buffer[..n], Some(from));
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # fn example(port: millstream::port::tap::Tap) -> Result<(), Box<dyn std::error::Error>> {
+    /// let host = millstream::Host::builder().port(port).address("10.77.0.2/24").shards(4);
+    /// let mut threads = host.build_shards_with(|_number| Echo)?.spawn()?;
+    /// // A handle of each: commands for its application, questions to its stack.
+    /// let handles = threads.handles();
+    /// # drop(handles);
+    /// threads.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn build_shards_with<A: App>(
+        mut self,
+        app: impl FnMut(usize) -> A,
+    ) -> Result<Shards<A>, Error> {
+        let seed = self.check()?;
+        let (config, options) = (self.config.clone(), self.shards_options());
+        let mut shards = Shards::with_apps(&config, seed, options, app)?;
+        self.furnish_all(&mut shards)?;
+        Ok(shards)
+    }
+
+    fn furnish_all<A: App>(self, shards: &mut Shards<A>) -> Result<(), Error> {
+        for plan in self.ports {
+            let name = plan.name();
+            let interface = shards.add_port(plan.queues)?;
+            furnish_port(shards.lead(), &name, interface, plan.addresses, plan.routes)?;
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<u64, Error> {

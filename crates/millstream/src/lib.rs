@@ -159,6 +159,7 @@ pub mod reuseport {
 ///
 /// [`Builder::build_with`] makes a shard of an [`App`](shard::App); run it in your thread or
 /// [`spawn`](shard::Shard::spawn) it. `examples/src/bin/echo_shard.rs` is the whole of such a server.
+/// [`Builder::build_shards_with`] does so for a host of several shards: an application for each.
 ///
 /// ```
 /// use millstream::port::ring::{RingOptions, pair};
@@ -207,7 +208,7 @@ pub mod shard {
     #[doc(inline)]
     pub use engine::{
         App, Driver, PostError, Reply, Shard, ShardCx, ShardError, ShardHandle, ShardThread,
-        Sockets,
+        ShardThreads, Shards, Sockets,
     };
     #[doc(inline)]
     pub use stack::{

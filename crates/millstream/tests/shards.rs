@@ -19,7 +19,7 @@ use millstream::completion::{BufferGroup, Op, QueueOptions};
 use millstream::port::ring::{RingOptions, RingPort, pair};
 use millstream::port::{Port, PortCounters, PortError, PortFacts};
 use millstream::reuseport::ReusePort;
-use millstream::shard::Shutdown;
+use millstream::shard::{App, Event, Ready, ShardCx, Shutdown};
 use millstream::{
     Builder, Config, Events, Host, Interest, ListPlace, Poll, SocketFilter, TcpOptions, Token,
     UdpOptions,
@@ -573,11 +573,159 @@ fn a_completion_queue_serves_all_shards() {
     assert!(count(&b, Count::Steered) > 0);
 }
 
+/// Counts what it serves, by TCP and by UDP, and asks the same of another host.
+struct Own {
+    shard: usize,
+    served: Arc<[AtomicUsize; 8]>,
+    /// Whom to ask.
+    to: Option<SocketAddr>,
+}
+
+impl Own {
+    const LISTENER: u64 = 1;
+    const CLIENT: u64 = 2;
+    const DATAGRAMS: u64 = 3;
+    const ASKING: u64 = 4;
+}
+
+impl App for Own {
+    type Command = usize;
+
+    fn on_start(&mut self, cx: &mut ShardCx<'_>) {
+        let options = TcpOptions::default();
+        let (host, now) = (&mut *cx.host, cx.now);
+        let any = at("0.0.0.0", 7);
+        let listener = host.tcp_listen(now, any, 128, &options).unwrap();
+        host.set_token(listener, Self::LISTENER).unwrap();
+        let socket = host.udp_bind(now, any, &UdpOptions::default()).unwrap();
+        host.set_token(socket, Self::DATAGRAMS).unwrap();
+    }
+
+    /// Asks so many times.
+    fn on_command(&mut self, cx: &mut ShardCx<'_>, n: usize) {
+        let (host, now) = (&mut *cx.host, cx.now);
+        let to = self.to.unwrap();
+        for _ in 0..n {
+            let options = TcpOptions::default();
+            let asking = host.tcp_connect(now, to, None, &options).unwrap();
+            host.set_token(asking, Self::CLIENT).unwrap();
+            let socket = host.udp_bind(now, at("0.0.0.0", 0), &UdpOptions::default());
+            let socket = socket.unwrap();
+            host.set_token(socket, Self::ASKING).unwrap();
+            host.udp_send_to(now, socket, b"hello", Some(to)).unwrap();
+        }
+    }
+
+    fn on_event(&mut self, cx: &mut ShardCx<'_>, event: Event) {
+        let (host, now) = (&mut *cx.host, cx.now);
+        let mut buffer = [0; 64];
+        let count = || self.served[self.shard].fetch_add(1, Ordering::SeqCst);
+        match event.token {
+            Self::LISTENER => while host.tcp_accept(now, event.socket).is_ok() {},
+            Self::DATAGRAMS | Self::ASKING => {
+                while let Ok((n, from)) = host.udp_recv_from(event.socket, &mut buffer) {
+                    count();
+                    if event.token == Self::DATAGRAMS {
+                        host.udp_send_to(now, event.socket, &buffer[..n], Some(from))
+                            .unwrap();
+                    }
+                }
+            }
+            Self::CLIENT if event.raised.contains(Ready::WRITABLE) => {
+                host.tcp_send(now, event.socket, b"hello").unwrap();
+                host.set_token(event.socket, Self::CLIENT + 10).unwrap();
+            }
+            _ => {
+                while let Ok(n) = host.tcp_recv(now, event.socket, &mut buffer) {
+                    if n == 0 {
+                        host.close(now, event.socket).unwrap();
+                        break;
+                    }
+                    count();
+                    if event.token != Self::CLIENT + 10 {
+                        host.tcp_send(now, event.socket, &buffer[..n]).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Applications on the shards themselves, one for each: every flow is served where it lives, by TCP and by UDP, and replies come home.
+#[test]
+fn an_application_on_each_shard() {
+    const EACH: usize = 12;
+    let (left, right) = ports();
+    let served: [Arc<[AtomicUsize; 8]>; 2] = Default::default();
+    let mut hosts = Vec::new();
+    for (number, port) in [left, right].into_iter().enumerate() {
+        let app = |shard| Own {
+            shard,
+            served: served[number].clone(),
+            to: (number == 0).then(|| at(B, 7)),
+        };
+        let shards = builder(port, number, [3, 4][number]).build_shards_with(app);
+        hosts.push(shards.unwrap().spawn().unwrap());
+    }
+    for asking in hosts[0].handles() {
+        asking.post(EACH).unwrap();
+    }
+    let total =
+        |host: usize| -> usize { served[host].iter().map(|n| n.load(Ordering::SeqCst)).sum() };
+    let end = Instant::now() + Duration::from_secs(20);
+    while [0, 1].map(total) != [2 * 3 * EACH; 2] {
+        assert!(Instant::now() < end, "{:?}", [0, 1].map(total));
+        thread::sleep(Duration::from_millis(1));
+    }
+    let by_shard = |host: usize| served[host].each_ref().map(|n| n.load(Ordering::SeqCst));
+    assert_eq!(by_shard(0)[..3], [2 * EACH; 3], "replies come home");
+    assert!(by_shard(1)[..4].iter().all(|n| *n > 0), "{:?}", by_shard(1));
+    // What is left fails when the other end of its port is gone.
+    hosts.remove(0).stop().unwrap();
+}
+
+/// The same threads as ever may run the shards of a host.
+#[test]
+fn shards_run_in_threads_of_the_callers() {
+    let (left, right) = ports();
+    let (shards, sockets) = builder(left, 0, 3).build_shards().unwrap();
+    let b = builder(right, 1, 1).start().unwrap();
+    let server = echo(&b, at(B, 7), 6);
+    thread::scope(|scope| {
+        let mut shards = shards.into_shards();
+        let handles: Vec<_> = shards.iter().map(|shard| shard.handle()).collect();
+        for mut shard in shards.drain(..) {
+            scope.spawn(move || shard.run());
+        }
+        for n in 0..6 {
+            let socket = sockets.tcp_connect(at(B, 7), None).unwrap();
+            assert!(socket.wait_writable(None));
+            let sent = pattern(n, 1000);
+            let bytes = std::io::IoSlice::new(&sent);
+            assert_eq!(socket.try_write(&[bytes]).unwrap(), 1000);
+            socket.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut got = Vec::new();
+            while got.len() < 1000 {
+                assert!(socket.wait_readable(None));
+                let mut part = [0; 1000];
+                let bytes = std::io::IoSliceMut::new(&mut part);
+                let n = socket.try_read(&mut [bytes]).unwrap_or(0);
+                got.extend_from_slice(&part[..n]);
+            }
+            assert!(got == sent);
+        }
+        // The first ends last.
+        handles.iter().rev().for_each(|shard| shard.stop());
+    });
+    server.join().unwrap();
+}
+
 /// What there is cannot do with several shards it refuses.
 #[test]
 fn what_needs_one_shard_says_so() {
     let (left, right) = ports();
-    assert!(builder(left, 0, 2).build().is_err());
+    let error = builder(left, 0, 2).build().unwrap_err().to_string();
+    assert!(error.contains("`build_shards`"), "{error}");
     let error = builder(right, 0, 65).start().unwrap_err().to_string();
     assert_eq!(error, "a host has 1 to 64 shards, not 65");
     let (left, right) = ports();

@@ -5,6 +5,8 @@
 //! address, and datagrams are divided by their flow among the shards that have one. What is connected must hear its peer, whose flow
 //! may be any shard's: while all of a port's sockets are on one they can be connected, and the port is no longer spread then.
 //!
+//! Where applications live on the shards each binds what it likes on its own, and datagrams are divided by their flow, too.
+//!
 //! Invariant: a shard's bit is set while it has a socket on the port, and before one is bound.
 
 use std::collections::HashMap;
@@ -116,6 +118,15 @@ impl UdpPorts {
             shard,
             spread,
         })
+    }
+
+    /// A shard that chooses its ports by itself has sockets on one, or none any more.
+    pub(crate) fn mark(&self, port: u16, shard: usize, used: bool) {
+        let owners = &self.owners[usize::from(port)];
+        match used {
+            true => owners.fetch_or(1 << shard, Ordering::Relaxed),
+            false => owners.fetch_and(!(1 << shard), Ordering::Relaxed),
+        };
     }
 
     fn free(&self, uses: &mut Uses) -> Option<u16> {

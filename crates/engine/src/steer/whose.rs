@@ -49,6 +49,10 @@ impl Table {
         &self.sharding
     }
 
+    pub(super) fn udp(&self) -> &UdpPorts {
+        &self.udp
+    }
+
     /// The shards that must see a frame, by its first bytes.
     #[inline]
     pub(super) fn whose(&self, frame: &[u8]) -> u64 {

@@ -15,6 +15,19 @@ impl Host {
         self.udp.set_shard(sharding.shard());
     }
 
+    /// From now on [`Host::poll_udp_port`] tells which UDP ports are in use here, and ephemeral ones are chosen that no other shard
+    /// chooses: for a shard whose sockets are not made by somebody who knows the ports of all. To be called before it has any.
+    pub fn tell_udp_ports(&mut self) {
+        if let Some(sharding) = self.core.sharding {
+            self.udp.tell_ports(sharding.shards());
+        }
+    }
+
+    /// A UDP port that has got its first socket or lost its last, and whether it has one now. `None`: nothing has changed.
+    pub fn poll_udp_port(&mut self) -> Option<(u16, bool)> {
+        self.udp.pop_changed_port()
+    }
+
     /// Which shard it is; `None` when it is a host by itself.
     pub fn sharding(&self) -> Option<Sharding> {
         self.core.sharding

@@ -225,6 +225,16 @@ impl Udp {
         }
     }
 
+    /// See [`crate::Host::tell_udp_ports`].
+    pub(crate) fn tell_ports(&mut self, shards: usize) {
+        self.ports.tell(shards);
+    }
+
+    /// See [`crate::Host::poll_udp_port`].
+    pub(crate) fn pop_changed_port(&mut self) -> Option<(u16, bool)> {
+        self.ports.pop_changed()
+    }
+
     /// Which shard of its host it is.
     pub(crate) fn set_shard(&mut self, shard: usize) {
         self.ports.shard = shard;

@@ -178,6 +178,17 @@ pub(super) struct Ports {
     connected: FlowTable,
     /// The number of this shard, for those who choose by it.
     pub(super) shard: usize,
+    /// Of a shard whose ports others have to know.
+    told: Option<Told>,
+}
+
+/// What other shards have to know of this one's ports.
+#[derive(Debug)]
+struct Told {
+    /// How many there are: each chooses ephemeral ports that are no other's.
+    shards: usize,
+    /// Ports that have got their first socket, or lost their last.
+    changed: Vec<u16>,
 }
 
 impl Ports {
@@ -189,7 +200,34 @@ impl Ports {
             specific: FlowTable::with_capacity(2 * sockets, secret),
             connected: FlowTable::with_capacity(2 * sockets, secret),
             shard: 0,
+            told: None,
         }
+    }
+
+    /// From now on, which ports are in use is told.
+    pub(super) fn tell(&mut self, shards: usize) {
+        self.told = Some(Told {
+            shards: shards.max(1),
+            changed: Vec::new(),
+        });
+    }
+
+    /// A port that has got its first socket, or lost its last, and whether it has one now.
+    pub(super) fn pop_changed(&mut self) -> Option<(u16, bool)> {
+        let port = self.told.as_mut()?.changed.pop()?;
+        Some((port, self.by_port[usize::from(port)] != NONE))
+    }
+
+    fn changed(&mut self, port: u16) {
+        if let Some(told) = &mut self.told {
+            told.changed.push(port);
+        }
+    }
+
+    /// Whether an ephemeral port may be this shard's.
+    fn is_own(&self, port: u16) -> bool {
+        let told = self.told.as_ref();
+        told.is_none_or(|told| usize::from(port) % told.shards == self.shard)
     }
 
     /// Whether a socket may not have this address (Linux's `udp_lib_lport_inuse`): an overlapping one (Linux's
@@ -234,7 +272,7 @@ impl Ports {
         let start = rng.below(span);
         (0..span)
             .map(|step| low + ((start + step) % span) as u16)
-            .find(|&port| !self.conflicts(new, port, 0))
+            .find(|&port| self.is_own(port) && !self.conflicts(new, port, 0))
             .ok_or(SocketError::AddrInUse)
     }
 
@@ -249,8 +287,10 @@ impl Ports {
         if *slot == NONE {
             let fresh = self.uses.insert(Use::new(port));
             *slot = fresh.ok_or(SocketError::NoBuffers)?.index;
+            self.changed(port);
         }
-        if let Some(used) = self.uses.at_mut(*slot) {
+        let slot = self.by_port[usize::from(port)];
+        if let Some(used) = self.uses.at_mut(slot) {
             used.sockets += 1;
         }
         let joined = self.join(sockets, at);
@@ -270,8 +310,10 @@ impl Ports {
         };
         used.sockets -= 1;
         if used.sockets == 0 {
-            self.by_port[usize::from(used.port)] = NONE;
+            let port = used.port;
+            self.by_port[usize::from(port)] = NONE;
             self.uses.remove_at(slot);
+            self.changed(port);
         }
     }
 
