@@ -24,6 +24,9 @@ pub use listener::{Incoming, TcpListener};
 const FILE_PART: usize = 256 * 1024;
 const FILE_PARTS: usize = 2;
 
+/// How a buffer is handed over.
+type Give<T> = fn(&TcpSocket, T) -> Result<Reply<T>, (T, io::Error)>;
+
 #[derive(Debug)]
 struct Stream {
     socket: Arc<TcpSocket>,
@@ -469,11 +472,15 @@ impl TcpStream {
     where
         T: AsRef<[u8]> + Send + Sync + 'static,
     {
+        self.give(bytes, TcpSocket::try_give)
+    }
+
+    fn give<T>(&self, bytes: T, with: Give<T>) -> io::Result<Reply<T>> {
         let Stream { socket, waiting } = &*self.stream;
         let mut bytes = Some(bytes);
         waiting.writing(
             || {
-                let given = bytes.take().map(|bytes| socket.try_give(bytes));
+                let given = bytes.take().map(|bytes| with(socket, bytes));
                 given
                     .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?
                     .map_err(|(back, error)| {
@@ -516,7 +523,12 @@ impl TcpStream {
                 Ok(0) => break,
                 Ok(n) => {
                     buffer.truncate(n);
-                    self.send_owned(buffer).map(|reply| (reply, n))
+                    let with: Give<_> = match sent {
+                        0 => TcpSocket::try_give,
+                        // Of an error the next call hears.
+                        _ => TcpSocket::try_give_on,
+                    };
+                    self.give(buffer, with).map(|reply| (reply, n))
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => Err(error),

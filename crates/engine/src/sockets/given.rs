@@ -6,10 +6,13 @@
 
 use std::fmt;
 use std::io;
+use std::sync::MutexGuard;
+
+use stack::SocketError;
 
 use super::chunk::Chunk;
 use super::error::io_error;
-use super::tcp::{Phase, TcpSocket};
+use super::tcp::{Phase, TcpSocket, TcpState};
 use crate::reply::{Reply, Sender, reply};
 
 /// A buffer on its way.
@@ -52,16 +55,44 @@ impl TcpSocket {
     {
         let len = bytes.as_ref().len();
         let mut state = self.shared.state();
-        if let Some(error) = state.take_error() {
-            return Err((bytes, error));
+        match state.take_error() {
+            Some(error) => Err((bytes, error)),
+            None => self.give(state, bytes, len),
         }
+    }
+
+    /// As [`TcpSocket::try_give`], for what follows bytes that were taken already: the connection's error stays for the next call.
+    ///
+    /// # Errors
+    /// `WouldBlock`; `BrokenPipe` for whatever ends the call; the buffer comes back.
+    pub fn try_give_on<T>(&self, bytes: T) -> Result<Reply<T>, (T, io::Error)>
+    where
+        T: AsRef<[u8]> + Send + Sync + 'static,
+    {
+        let len = bytes.as_ref().len();
+        let state = self.shared.state();
+        match state.holds_error() {
+            true => Err((bytes, io_error(SocketError::BrokenPipe))),
+            false => self.give(state, bytes, len),
+        }
+    }
+
+    fn give<T>(
+        &self,
+        mut state: MutexGuard<'_, TcpState>,
+        bytes: T,
+        len: usize,
+    ) -> Result<Reply<T>, (T, io::Error)>
+    where
+        T: AsRef<[u8]> + Send + Sync + 'static,
+    {
         let refused = match state.phase {
-            Phase::Open if state.write_shut => Some(stack::SocketError::BrokenPipe),
-            Phase::Dead => Some(stack::SocketError::BrokenPipe),
-            Phase::Connecting => Some(stack::SocketError::WouldBlock),
+            Phase::Open if state.write_shut => Some(SocketError::BrokenPipe),
+            Phase::Dead => Some(SocketError::BrokenPipe),
+            Phase::Connecting => Some(SocketError::WouldBlock),
             Phase::Open if len > 0 && state.tx_len >= self.shared.door.limits.send => {
                 state.nospace = true;
-                Some(stack::SocketError::WouldBlock)
+                Some(SocketError::WouldBlock)
             }
             Phase::Open => None,
         };

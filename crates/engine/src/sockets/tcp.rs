@@ -319,6 +319,11 @@ impl TcpState {
         self.error.take().or(unsent)
     }
 
+    /// Whether [`TcpState::take_error`] has one to tell.
+    pub(super) fn holds_error(&self) -> bool {
+        self.error.or(self.unsent).is_some() || self.stopped
+    }
+
     /// Nothing follows what was received because the peer said so.
     pub(super) fn has_ended(&self) -> bool {
         self.fin && self.error.is_none()
@@ -463,10 +468,10 @@ impl TcpSocket {
     /// `WouldBlock`; `BrokenPipe` for whatever ends the call.
     pub fn try_write_on(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let state = self.shared.state();
-        if state.error.or(state.unsent).is_some() || state.stopped {
-            return Err(io_error(SocketError::BrokenPipe));
+        match state.holds_error() {
+            true => Err(io_error(SocketError::BrokenPipe)),
+            false => self.write(state, bufs),
         }
-        self.write(state, bufs)
     }
 
     fn write<'a>(

@@ -417,6 +417,22 @@ fn an_error_behind_what_was_read_is_for_the_next_read() {
     assert_eq!(read(&socket, &mut buffer).unwrap(), 0);
 }
 
+/// A call that sends several buffers tells how many were taken, and the next one why no more were.
+#[test]
+fn an_error_behind_buffers_that_were_given_is_for_the_next_call() {
+    let (socket, shared, _inbox) = socket(Phase::Open);
+    let first = socket.try_give(vec![1; 10]).unwrap();
+    shared.fail(Some(SocketError::ConnectionReset));
+    assert_eq!(first.wait(), Some(vec![1; 10]));
+    let (back, error) = socket.try_give_on(vec![2; 10]).unwrap_err();
+    assert_eq!(
+        (back, error.kind()),
+        (vec![2; 10], io::ErrorKind::BrokenPipe)
+    );
+    let (_, error) = socket.try_give(vec![3; 10]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
 type Pair<T> = [Arc<T>; 2];
 
 /// Two open sockets of one host, the first of which has received `bytes`; what both sides know of them.
