@@ -2,27 +2,31 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::ErrorKind;
+use std::sync::mpsc::channel;
 
 use engine::port::ring::{RingOptions, RingPort, pair};
-use engine::{Driver, Limits, Shard, ShardOptions, Sockets};
-use stack::Config;
+use engine::{Driver, Limits, Shard, ShardOptions, Shards, ShardsOptions, Sockets};
+use stack::{Config, UdpOptions};
 use wire::{Cidr, Mac};
 
 fn cidr(text: &str) -> Cidr {
     text.parse().unwrap()
 }
 
-fn host(number: u8, port: RingPort) -> (Shard<Driver>, Sockets) {
-    let config = Config {
+fn config() -> Config {
+    Config {
         pool_blocks: 1_024,
         tcp_connections: 64,
         tcp_active: 64,
         duplicate_detection: false,
         accept_router_advertisements: false,
         ..Config::default()
-    };
+    }
+}
+
+fn host(number: u8, port: RingPort) -> (Shard<Driver>, Sockets) {
     let (limits, options) = (Limits::default(), ShardOptions::default());
-    let made = Shard::with_sockets(config, number.into(), limits, options);
+    let made = Shard::with_sockets(config(), number.into(), limits, options);
     let (mut shard, sockets) = made.unwrap();
     let interface = shard.add_port(Box::new(port)).unwrap();
     let (now, own) = (shard.now(), cidr(&format!("10.0.0.{number}/24")));
@@ -65,4 +69,34 @@ fn a_connection_that_came_to_nothing_is_not_begun_again() {
     settle(&mut hosts);
     assert_eq!(hosts[0].0.host().connections().count(), 0);
     assert!(socket.take_error().is_none(), "it was told");
+}
+
+/// On a host of several shards a port is free as soon as its socket is dropped, though no shard has heard of that.
+#[test]
+fn a_port_can_be_bound_again_at_once() {
+    let options = ShardsOptions {
+        shards: vec![ShardOptions::default(); 2],
+        ..ShardsOptions::default()
+    };
+    let made = Shards::new(&config(), 1, Limits::default(), options);
+    let (shards, sockets) = made.unwrap();
+    let mut threads = shards.spawn().unwrap();
+    let local = "127.0.0.1:53".parse().unwrap();
+    let shares = UdpOptions {
+        reuse_port: true,
+        ..UdpOptions::default()
+    };
+    let first = sockets.udp_bind(local, shares).unwrap().wait().unwrap();
+    let busy = threads.handles().into_iter().map(|shard| {
+        let (go_on, wait) = channel::<()>();
+        drop(shard.call(move |_, _| wait.recv().is_ok()));
+        go_on
+    });
+    let busy: Vec<_> = busy.collect();
+    drop(first);
+    let second = sockets.udp_bind(local, UdpOptions::default()).unwrap();
+    drop(busy);
+    let second = second.wait().unwrap();
+    assert_eq!(second.local_addr().unwrap(), local);
+    threads.stop().unwrap();
 }

@@ -191,8 +191,8 @@ pub(crate) struct UdpShared {
     pub(crate) token: AtomicU64,
     pub(crate) door: Arc<Door>,
     pub(crate) bind: SocketAddr,
-    /// Its part of the port, on a host of several shards.
-    claim: Option<PortClaim>,
+    /// Its part of the port, on a host of several shards, while somebody holds it.
+    claim: Mutex<Option<PortClaim>>,
 }
 
 impl UdpShared {
@@ -215,7 +215,7 @@ impl UdpShared {
             token: AtomicU64::new(TOKEN_NONE),
             door,
             bind,
-            claim,
+            claim: Mutex::new(claim),
         }
     }
 
@@ -440,17 +440,13 @@ impl UdpHandle {
             Ok(peer) => peer,
             Err(error) => return refusal(error),
         };
-        if self.is_spread() && self.shared.claim.as_ref().is_some_and(|c| !c.gather()) {
+        let spread = |claim: &PortClaim| claim.spread && !claim.gather();
+        if lock(&self.shared.claim).as_ref().is_some_and(spread) {
             return refusal(unsupported(
                 "sockets on several shards cannot be connected: which of them hears a peer is a matter of its flow",
             ));
         }
         self.ask(|answer| Order::Connect(peer, answer))
-    }
-
-    /// Whether others on its port may be on other shards.
-    fn is_spread(&self) -> bool {
-        self.shared.claim.as_ref().is_some_and(|claim| claim.spread)
     }
 
     /// Sets how it and those that share its address divide what comes: what comes after the answer.
@@ -459,7 +455,9 @@ impl UdpHandle {
     /// `InvalidInput` without [`UdpOptions::reuse_port`], or connected; `Unsupported` for any other way than by the tuple or by
     /// core where they are on several shards.
     pub fn share_by(&self, how: ReusePort) -> Reply<io::Result<()>> {
-        if self.is_spread() && !matches!(how, ReusePort::Hash | ReusePort::Core) {
+        let claim = lock(&self.shared.claim);
+        let spread = claim.as_ref().is_some_and(|claim| claim.spread);
+        if spread && !matches!(how, ReusePort::Hash | ReusePort::Core) {
             return refusal(unsupported(
                 "sockets on several shards divide datagrams by their flow only",
             ));
@@ -573,6 +571,8 @@ impl Drop for UdpHandle {
         let watches = std::mem::take(&mut state.watches);
         drop(state);
         watches.leave();
+        // Who binds the port next need not wait for the shard.
+        drop(lock(&self.shared.claim).take());
         if !dead {
             self.shared.notice();
         }

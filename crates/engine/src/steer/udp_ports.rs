@@ -7,7 +7,7 @@
 //!
 //! Where applications live on the shards each binds what it likes on its own, and datagrams are divided by their flow, too.
 //!
-//! Invariant: a shard's bit is set while it has a socket on the port, and before one is bound.
+//! Invariant: a shard's bit is set while it has a socket on the port that somebody holds, and before one is bound.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
