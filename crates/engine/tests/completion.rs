@@ -119,6 +119,32 @@ fn an_accept_brings_the_first_bytes() {
 }
 
 #[test]
+fn an_accept_for_which_there_is_no_buffer_brings_the_connection() {
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (listener, at) = listen(&server);
+        let group = BufferGroup::new(1, 32);
+        server
+            .submit(Op::accept_multishot(listener, 9).first_bytes_in(&group))
+            .unwrap();
+        let connect = |n: u8| {
+            let near = done(&client, Op::connect(at, 0)).socket.unwrap();
+            done(&client, Op::send(near, vec![n; 3]));
+        };
+        connect(1);
+        let held = next(&server);
+        assert_eq!(held.bytes(), [1; 3]);
+        connect(2);
+        let none = next(&server);
+        assert_eq!((errno(&none), none.more), (Errno::NOBUFS, true));
+        assert!(none.address.is_some());
+        drop(held);
+        let got = done(&server, Op::receive_in(none.socket.unwrap(), &group));
+        assert_eq!(got.bytes(), [2; 3]);
+    }
+}
+
+#[test]
 fn one_operation_may_bring_many() {
     for bench in Bench::each() {
         let (client, server) = bench.queues(64);

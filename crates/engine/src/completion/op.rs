@@ -329,7 +329,8 @@ impl Op {
         self
     }
 
-    /// As [`Op::first_bytes`], in buffers of a group.
+    /// As [`Op::first_bytes`], in buffers of a group. When none is left the completion says ENOBUFS, and has the connection all the
+    /// same: nothing is lost, its bytes are to be received.
     pub fn first_bytes_in(mut self, group: &BufferGroup) -> Self {
         if let What::Accept { first, .. } = &mut self.what {
             *first = Some(Target::Group(group.clone()));

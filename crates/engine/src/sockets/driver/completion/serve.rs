@@ -169,6 +169,12 @@ impl Driver {
                 (outcome.socket, outcome.address) = (Some(socket), Some(peer));
                 self.finish(queue, op, outcome);
             }
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {
+                // There is no buffer for them, but there are bytes.
+                let mut outcome = Outcome::new(key, Err(error));
+                (outcome.socket, outcome.address) = (Some(socket), Some(peer));
+                self.finish(queue, op, outcome);
+            }
             Err(error) => {
                 // Nobody knows the connection yet.
                 self.entries.remove(super::super::key_of(which.token));
