@@ -500,6 +500,10 @@ impl<A: App> Shard<A> {
     }
 
     fn transmit(&mut self) -> bool {
+        if let Some(steering) = &self.steering {
+            // An answer may come to another shard before this turn is over.
+            steering.note_ports(&mut self.host);
+        }
         let mut any = false;
         for (at, slot) in self.ports.iter_mut().enumerate() {
             for _ in 0..TRANSMITS_A_TURN {

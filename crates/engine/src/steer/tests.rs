@@ -1,14 +1,19 @@
 #![allow(clippy::unwrap_used)]
 //! Whose a frame is, and what becomes of it when the ring there is full.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use base::{Instant, SipKey};
+use port::ring::{RingOptions, RingPort, pair};
+use port::{PortCounters, PortFacts};
 use stack::{Config, InterfaceConfig};
 use wire::{Addr, Mac};
 
 use super::*;
+use crate::app::{App, ShardCx};
+use crate::shard::{Shard, ShardOptions};
 
 const SHARDS: usize = 4;
 const ALL: u64 = 15;
@@ -363,4 +368,94 @@ fn those_who_follow_hear_of_changes() {
         frames.is_empty(),
         "it announces nothing and asks for nothing"
     );
+}
+
+/// Binds a port and sends from it at once.
+struct Caller {
+    sent: bool,
+}
+
+impl App for Caller {
+    type Command = ();
+
+    fn on_event(&mut self, _: &mut ShardCx<'_>, _: stack::Event) {}
+
+    fn on_turn(&mut self, cx: &mut ShardCx<'_>) {
+        if !std::mem::replace(&mut self.sent, true) {
+            let options = stack::UdpOptions {
+                broadcast: true,
+                ..stack::UdpOptions::default()
+            };
+            let local = "10.0.0.1:5000".parse().unwrap();
+            let socket = cx.host.udp_bind(cx.now, local, &options).unwrap();
+            let all = "10.0.0.255:9".parse().unwrap();
+            cx.host
+                .udp_send_to(cx.now, socket, b"?", Some(all))
+                .unwrap();
+        }
+    }
+}
+
+/// Takes note of who has the port when something is sent.
+struct Witness {
+    port: RingPort,
+    udp: Arc<UdpPorts>,
+    owners: Arc<AtomicU64>,
+}
+
+impl Port for Witness {
+    fn facts(&self) -> &PortFacts {
+        self.port.facts()
+    }
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
+        self.port.receive(pool, batch)
+    }
+    fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
+        self.owners.store(self.udp.owners(5000), Ordering::Relaxed);
+        self.port.transmit(pool, batch)
+    }
+    fn flush(&mut self, pool: &mut Pool) {
+        self.port.flush(pool);
+    }
+    fn sleep_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.port.sleep_fd()
+    }
+    fn counters(&self) -> PortCounters {
+        self.port.counters()
+    }
+}
+
+/// An answer may come before the turn is over in which a port was bound and sent from.
+#[test]
+fn who_has_a_port_is_known_before_anything_is_sent_from_it() {
+    let shardings: Vec<_> = (0..SHARDS).map(sharding).collect();
+    let fellows: Vec<Arc<dyn Fellow>> = (0..SHARDS).map(|_| Arc::<Deaf>::default() as _).collect();
+    let udp = udp_ports();
+    let config = Config {
+        pool_blocks: 512,
+        duplicate_detection: false,
+        ..Config::default()
+    };
+    let (caller, options) = (Caller { sent: false }, ShardOptions::default());
+    let mut shard = Shard::new(config, 1, caller, options).unwrap();
+    let steering = Steering::joined(&shardings, &udp, &fellows, 8).remove(0);
+    shard.host().become_shard(shardings[0]);
+    shard.host().tell_udp_ports();
+    shard.steer_by(steering);
+    let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+    let (port, _far) = pair(macs, &RingOptions::default()).unwrap();
+    let owners = Arc::new(AtomicU64::new(u64::MAX));
+    let witness = Witness {
+        port,
+        udp,
+        owners: owners.clone(),
+    };
+    let interface = shard.add_port(Box::new(witness)).unwrap();
+    let (now, own) = (shard.now(), "10.0.0.1/24".parse().unwrap());
+    shard.host().add_address(now, interface, own).unwrap();
+    shard.begin();
+    while owners.load(Ordering::Relaxed) == u64::MAX {
+        shard.turn();
+    }
+    assert_eq!(owners.load(Ordering::Relaxed), LEADER);
 }
