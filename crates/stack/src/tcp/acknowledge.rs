@@ -233,7 +233,7 @@ impl Conn<'_> {
             self.act.stuck_since = Instant::FAR;
             self.stop_early();
         } else {
-            self.act.rto_at = core.now + self.rto(); // RFC 6298 5.3
+            self.act.rto_at = self.rto_from(core.now); // RFC 6298 5.3
             self.act.stuck_since = core.now;
         }
         self.tcb.has(flag::FIN_SENT) && left == 0

@@ -16,7 +16,7 @@ use super::profile::TcpOptions;
 use super::record::{NONE, State, Tcb, flag};
 use super::segment::flow_bytes;
 use super::timer::arm_no_later;
-use super::write::Space;
+use super::write::is_writable;
 use super::{INDEX_MASK, KIND_CONNECTION, KIND_SHIFT, KIND_TIME_WAIT, Tcp, flow_index};
 
 /// Local and remote address and port of a connection.
@@ -300,9 +300,7 @@ impl Tcp {
             ready |= Ready::WRITABLE;
         } else if !matches!(tcb.state, State::SynSent | State::SynReceived) {
             let options = &self.profiles.get(tcb.profile).options;
-            if !tcb.state.sends()
-                || act.is_none_or(|act| Space::of(tcb, act, options, core).is_writable())
-            {
+            if !tcb.state.sends() || act.is_none_or(|act| is_writable(tcb, act, options, core)) {
                 ready |= Ready::WRITABLE;
             }
         }

@@ -302,16 +302,4 @@ impl Tcp {
             })
         }))
     }
-
-    /// Forgets edges that have passed; whether the connection has none left.
-    #[inline]
-    pub(super) fn settle_edges(&mut self, index: u32) -> bool {
-        let Some(tcb) = self.conns.at(index) else {
-            return true;
-        };
-        match self.actives.at_mut(tcb.active) {
-            Some(act) if act.edges != NONE => self.edges.settle(tcb, act),
-            _ => true,
-        }
-    }
 }

@@ -646,7 +646,7 @@ impl Conn<'_> {
         self.tcb.probes = 0;
         self.tcb.flags &= !flag::SOFT_ERROR;
         if self.tcb.outstanding() == 0 && self.act.rto_at != Instant::FAR {
-            self.act.rto_at = core.now + self.rto(); // it says what a probe would have asked (as Linux)
+            self.act.rto_at = self.rto_from(core.now); // it says what a probe would have asked (as Linux)
         }
         self.update_timestamp(core, seg);
         // What is out of order is no answer, and nobody answers it yet.

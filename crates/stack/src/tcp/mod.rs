@@ -366,12 +366,16 @@ impl Tcp {
     /// Gives the active part back when it holds nothing any more, and with it the timer: letting that go off later would
     /// fetch the whole record into the cache again, only to find it idle.
     fn settle(&mut self, core: &mut Core, index: u32) {
-        self.settle_edges(index);
         let Some(tcb) = self.conns.at_mut(index) else {
             return;
         };
-        let act = self.actives.at(tcb.active);
-        if !act.is_some_and(Active::is_spent) {
+        let Some(act) = self.actives.at_mut(tcb.active) else {
+            return;
+        };
+        if act.edges != NONE {
+            self.edges.settle(tcb, act);
+        }
+        if !act.is_spent() {
             return;
         }
         let mut control = NONE;

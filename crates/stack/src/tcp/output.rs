@@ -121,7 +121,7 @@ impl Tcp {
         let Some(path) = path else {
             // No route now: try again as if the segment had been lost.
             if conn.act.rto_at == Instant::FAR && conn.waits_to_send() {
-                conn.act.rto_at = core.now + conn.rto();
+                conn.act.rto_at = conn.rto_from(core.now);
             }
             conn.tcb.flags &= !(flag::ACK_NOW | flag::RETRANSMIT | flag::PROBE);
             sync(core, conn.tcb, conn.act, index);
@@ -431,7 +431,7 @@ impl Conn<'_> {
 
     fn out_of_memory(&mut self, now: Instant) -> bool {
         if self.act.rto_at == Instant::FAR {
-            self.act.rto_at = now + self.rto();
+            self.act.rto_at = self.rto_from(now);
         }
         false
     }
@@ -441,7 +441,7 @@ impl Conn<'_> {
     fn note_sent(&mut self, now: Instant, len: u32) {
         let idle = self.tcb.outstanding() == len && !self.tcb.opening();
         if self.act.rto_at == Instant::FAR || idle {
-            self.act.rto_at = now + self.rto();
+            self.act.rto_at = self.rto_from(now);
         }
         if self.act.stuck_since == Instant::FAR {
             self.act.stuck_since = now;
@@ -514,7 +514,7 @@ impl Conn<'_> {
             && !self.act.paced
             && self.act.rto_at == Instant::FAR
         {
-            self.act.rto_at = now + self.rto();
+            self.act.rto_at = self.rto_from(now);
             if self.act.stuck_since == Instant::FAR {
                 self.act.stuck_since = now;
             }

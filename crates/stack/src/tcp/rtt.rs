@@ -44,7 +44,21 @@ impl TcpOptions {
 impl Conn<'_> {
     /// The timeout with backoff, as far as this connection lets it grow.
     pub(crate) fn rto(&self) -> Duration {
-        self.tcb.rto().min(self.profile.options.rto_max())
+        Duration::from_micros(self.rto_micros())
+    }
+
+    fn rto_micros(&self) -> u64 {
+        let micros = self.tcb.rto_micros(self.tcb.backoff);
+        match self.profile.options.rto_max {
+            None => micros,
+            Some(most) => micros.min(most.as_micros() as u64),
+        }
+    }
+
+    /// When a timeout that begins now will have passed.
+    #[inline]
+    pub(crate) fn rto_from(&self, now: Instant) -> Instant {
+        Instant::from_nanos(now.nanos().saturating_add(self.rto_micros() * 1_000))
     }
 
     /// Takes the sample of one ACK, microseconds. There are many in a round trip, and most stray little from those before: so
@@ -133,13 +147,19 @@ impl Tcb {
 
     /// The timeout after it was doubled so often.
     pub(crate) fn rto_after(&self, backoff: u8) -> Duration {
-        let base = if self.srtt == 0 {
-            RTO_INITIAL.max(Duration::from_micros(u64::from(self.rttvar)))
-        } else {
-            self.srtt() + Duration::from_micros(u64::from(self.rttvar)).max(RTO_MIN)
+        Duration::from_micros(self.rto_micros(backoff))
+    }
+
+    fn rto_micros(&self, backoff: u8) -> u64 {
+        const MIN: u64 = RTO_MIN.as_micros() as u64;
+        const MAX: u64 = RTO_MAX.as_micros() as u64;
+        const INITIAL: u64 = RTO_INITIAL.as_micros() as u64;
+        let variation = u64::from(self.rttvar);
+        let base = match self.srtt {
+            0 => INITIAL.max(variation),
+            srtt => u64::from(srtt >> 3) + variation.max(MIN),
         };
-        base.saturating_mul(1 << u32::from(backoff.min(16)))
-            .clamp(RTO_MIN, RTO_MAX)
+        (base << backoff.min(16)).clamp(MIN, MAX)
     }
 }
 

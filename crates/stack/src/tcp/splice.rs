@@ -61,7 +61,9 @@ impl Tcp {
         self.after_read(core, from);
         for taker in core::iter::once(to).chain(copy) {
             self.start_deferred(core, taker);
-            self.watch(core, taker);
+            if let Some(mut conn) = self.conn(taker) {
+                conn.watch(core, taker);
+            }
             self.queue_send(taker);
         }
         Ok(n)

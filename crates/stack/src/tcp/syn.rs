@@ -46,7 +46,7 @@ impl Conn<'_> {
         }
         let ack = answer.then_some(self.tcb.rcv_nxt.0);
         if !self.emit_syn(core, way, (self.tcb.snd_una.0, ack), options, len) {
-            self.act.rto_at = core.now + self.rto();
+            self.act.rto_at = self.rto_from(core.now);
             return 0;
         }
         self.tcb.snd_nxt = self.tcb.snd_una + 1;

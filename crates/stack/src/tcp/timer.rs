@@ -343,7 +343,7 @@ impl Conn<'_> {
 
     /// When the timer is due next: not after the user's limit.
     pub(crate) fn next_timeout(&self, now: Instant) -> Instant {
-        self.within_limit(now + self.rto())
+        self.within_limit(self.rto_from(now))
     }
 
     fn within_limit(&self, at: Instant) -> Instant {

@@ -112,7 +112,7 @@ impl Conn<'_> {
         let waits = self.act.rack.early == Early::Duplicates;
         if awaits && !waits && news {
             self.act.rack.early = Early::Duplicates;
-            self.act.early_at = now + self.rto();
+            self.act.early_at = self.rto_from(now);
         } else if waits && !awaits {
             self.stop_early();
         }

@@ -7,6 +7,7 @@ use crate::context::Core;
 
 use super::conn::Conn;
 use super::record::{NONE, flag};
+use super::rtt::RTO_MIN;
 use super::tunables::TcpTunables;
 
 impl Conn<'_> {
@@ -32,8 +33,11 @@ impl Conn<'_> {
             }
             return;
         }
+        if core.tcp.slow_start_after_idle == 0 || idle <= RTO_MIN {
+            return;
+        }
         let rto = self.rto();
-        if core.tcp.slow_start_after_idle == 0 || idle <= rto {
+        if idle <= rto {
             return;
         }
         let options = &self.profile.options;
@@ -88,7 +92,9 @@ impl Conn<'_> {
         }
         self.act.used = self.act.used.max(self.tcb.outstanding());
         let since = now.wrapping_sub(self.act.used_at);
-        if tcp.slow_start_after_idle == 0 || u128::from(since) < self.rto().as_millis() {
+        // Most are within the least timeout there is.
+        let soon = u128::from(since) < RTO_MIN.as_millis();
+        if tcp.slow_start_after_idle == 0 || soon || u128::from(since) < self.rto().as_millis() {
             return;
         }
         let first = self.profile.options.initial_window(u32::from(self.tcb.mss));

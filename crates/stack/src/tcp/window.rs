@@ -232,16 +232,19 @@ impl Conn<'_> {
         if !self.tcb.state.receives() || self.tcb.opening() {
             return false;
         }
-        let (edge, offered) = (self.window_to_offer(core), self.offered_edge());
-        let left = self.tcb.ahead(offered);
-        let opened = self.tcb.ahead(edge).saturating_sub(left);
+        let left = self.tcb.ahead(self.offered_edge());
         let most = match self.inflow {
             Some(_) => u32::MAX,
             None => UNSCALED,
         };
         let clamp = self.profile.options.window_clamp.unwrap_or(u32::MAX);
         let whole = self.receive_limit(&core.tcp).min(clamp).min(most);
-        opened > 0 && opened >= left && left <= whole / 2
+        if left > whole / 2 {
+            return false;
+        }
+        let edge = self.window_to_offer(core);
+        let opened = self.tcb.ahead(edge).saturating_sub(left);
+        opened > 0 && opened >= left
     }
 }
 

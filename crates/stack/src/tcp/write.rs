@@ -103,15 +103,18 @@ fn lowat(options: &TcpOptions, core: &Core) -> u32 {
     }
 }
 
+/// The send buffer is no smaller, but under pressure: no limit that grows with the window is less than the first one.
+fn least_limit(options: &TcpOptions, core: &Core) -> u32 {
+    options.send_buffer.unwrap_or(core.tcp.wmem_default)
+}
+
 /// Room there is at least, without the divisions that the exact figure takes: most writes are small, and find the queues near empty.
 fn least_room(act: &Active, options: &TcpOptions, core: &Core) -> u32 {
     if options.charge_frames || core.memory.pressure() {
         return 0;
     }
     let (sent, unsent) = (act.sent.len() as u32, act.unsent.len() as u32);
-    // No limit that grows with the window is less than the first one.
-    let limit = options.send_buffer.unwrap_or(core.tcp.wmem_default);
-    let free = limit.saturating_sub(sent.saturating_add(unsent));
+    let free = least_limit(options, core).saturating_sub(sent.saturating_add(unsent));
     free.min(lowat(options, core).saturating_sub(unsent))
 }
 
@@ -178,11 +181,25 @@ impl Space {
     }
 }
 
+/// Whether the application should hear that there is room to write.
+pub(crate) fn is_writable(tcb: &Tcb, act: &Active, options: &TcpOptions, core: &Core) -> bool {
+    // A third of the least the buffer may be is free: the exact figure takes divisions.
+    let queued = act.to_send() as u64;
+    let limit = u64::from(least_limit(options, core));
+    let plenty = !options.charge_frames
+        && !core.memory.pressure()
+        && limit.saturating_sub(queued) * 3 >= limit
+        && act.unsent.len() as u64 * 2 < u64::from(lowat(options, core))
+        && core.memory.room(act.to_send(), act.recv.len()) > 0;
+    let exact = || Space::of(tcb, act, options, core).is_writable();
+    debug_assert!(!plenty || exact());
+    plenty || exact()
+}
+
 impl Conn<'_> {
     /// Whether the application should hear that there is room to write.
     pub(crate) fn is_writable(&self, core: &Core) -> bool {
-        let options = &self.profile.options;
-        Space::of(self.tcb, self.act, options, core).is_writable()
+        is_writable(self.tcb, self.act, &self.profile.options, core)
     }
 
     /// Bytes that a write of `wanted` may add now, and whether they are fewer because some of them are to leave before more are taken.
@@ -213,6 +230,15 @@ impl Conn<'_> {
         let edge = self.write_edge();
         if edge.dist(self.act.pushed) > self.tcb.max_wnd() / 2 {
             self.act.pushed = edge;
+        }
+    }
+
+    /// Lets a timer look after a writer, if none does: should there be no memory at all, and nothing in flight whose ACK would
+    /// bring him back, or an interface that takes no frames, ever. Sending sets it anew.
+    pub(super) fn watch(&mut self, core: &mut Core, index: u32) {
+        if self.act.rto_at == base::Instant::FAR {
+            self.act.rto_at = self.rto_from(core.now);
+            sync(core, self.tcb, self.act, index);
         }
     }
 
@@ -291,11 +317,15 @@ impl Tcp {
         let taken = core.queued(|pool| pool.append_bytes(&mut conn.act.unsent, &bytes[..room]));
         if part && taken == room {
             conn.note_part();
+            conn.watch(core, index);
             return self.after_write(core, index, taken, taken);
         }
         // As Linux: one who has to wait pushes what he wrote before.
         if taken > 0 || conn.profile.options.charge_frames && !bytes.is_empty() {
             conn.note_write(how, taken == bytes.len());
+        }
+        if !bytes.is_empty() {
+            conn.watch(core, index);
         }
         self.after_write(core, index, taken, bytes.len())
     }
@@ -338,7 +368,7 @@ impl Tcp {
         core.takes(&chain);
         core.queued(|pool| pool.append(&mut conn.act.unsent, chain));
         conn.note_write(Write::default(), true);
-        self.watch(core, index);
+        conn.watch(core, index);
         self.queue_send(index);
         Ok(())
     }
@@ -382,22 +412,10 @@ impl Tcp {
             self.settle(core, index);
             return Ok(0);
         }
-        self.watch(core, index);
         if taken == 0 {
             return Err(SocketError::WouldBlock);
         }
         self.queue_send(index);
         Ok(taken)
-    }
-
-    /// Lets a timer look after a writer, if none does: should there be no memory at all, and nothing in flight whose ACK would
-    /// bring him back, or an interface that takes no frames, ever. Sending sets it anew.
-    pub(super) fn watch(&mut self, core: &mut Core, index: u32) {
-        if let Some(conn) = self.conn(index)
-            && conn.act.rto_at == base::Instant::FAR
-        {
-            conn.act.rto_at = core.now + conn.rto();
-            sync(core, conn.tcb, conn.act, index);
-        }
     }
 }

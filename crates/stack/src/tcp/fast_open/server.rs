@@ -194,7 +194,7 @@ impl Tcp {
             return Err(data);
         };
         conn.act.set_fast(fast);
-        conn.act.rto_at = core.now + conn.rto();
+        conn.act.rto_at = conn.rto_from(core.now);
         conn.act.stuck_since = core.now;
         let before = conn.tcb.rcv_nxt;
         conn.receive(core, seg, data);
@@ -399,7 +399,7 @@ impl Conn<'_> {
 
     fn answer_late(&mut self, now: Instant) {
         self.tcb.backoff += 1;
-        self.act.rto_at = now + self.rto();
+        self.act.rto_at = self.rto_from(now);
         self.tcb.flags |= flag::RETRANSMIT;
     }
 
