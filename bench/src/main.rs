@@ -2,6 +2,7 @@
 //!
 //! - `tap`: bulk and request-response over a TAP device against the kernel, beside smoltcp and the kernel with itself.
 //! - `rings`: two hosts joined by rings in memory, one per core; and one host whose peers are simulated.
+//! - `count`: the same in instructions, counted by valgrind: repeats to the digit on any machine, however busy.
 //! - `handles`: what a socket costs on the shard and from another thread, over the bare stack.
 //! - `http`: wrk against Millstream over a TAP device three ways, beside the kernel's epoll over veth.
 //! - `lossy`: bulk transfers over links with loss and disorder, beside Linux over the same links.
@@ -11,6 +12,7 @@
 //! What does not live here: pass or fail. Rates on a shared machine say little; ratios of one run say more.
 #![forbid(unsafe_code)]
 
+mod count;
 mod events;
 mod handles;
 mod http;
@@ -61,6 +63,8 @@ impl Args {
 
 #[derive(Subcommand, Clone)]
 enum What {
+    /// Instructions of a request, a datagram and a whole life, counted by valgrind, beside smoltcp.
+    Count(count::Choice),
     /// Waiting for 100 active sources among a million, beside 100 in all.
     Events,
     /// A host that talks to itself: the bare stack, an application on the shard, handles in another thread.
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match &args.what {
+        What::Count(choice) => count::run(&args, choice),
         What::Events => events::run(&args),
         What::Handles => handles::run(&args),
         What::Http => http::run(&args),

@@ -79,6 +79,22 @@ impl Shard {
         if worked {
             self.busy += begin - began;
         }
+        let work = self.pass(on_event);
+        self.last = (begin, work);
+        work
+    }
+
+    /// A turn at a moment of somebody's choice, of which nothing is timed.
+    pub(crate) fn turn_at(
+        &mut self,
+        now: Instant,
+        on_event: &mut impl FnMut(&mut Host, Instant, Event),
+    ) -> bool {
+        self.now = now;
+        self.pass(on_event)
+    }
+
+    fn pass(&mut self, on_event: &mut impl FnMut(&mut Host, Instant, Event)) -> bool {
         let received = self.port.receive(self.host.pool_mut(), &mut self.inbox);
         let mut work = received > 0;
         if work {
@@ -95,7 +111,6 @@ impl Shard {
         }
         work |= self.transmit();
         self.frames += received as u64;
-        self.last = (begin, work);
         work
     }
 
