@@ -27,6 +27,7 @@ struct Pair {
     listener: SocketId,
     datagrams: SocketId,
     options: TcpOptions,
+    buffer: Box<[u8; 4096]>,
 }
 
 impl Pair {
@@ -65,6 +66,7 @@ impl Pair {
             listener,
             datagrams,
             options,
+            buffer: Box::new([0; 4096]),
         })
     }
 
@@ -73,9 +75,9 @@ impl Pair {
         loop {
             let asked = self.client.turn_at(self.now, &mut heard);
             self.now += WAY;
-            let (listener, datagrams) = (self.listener, self.datagrams);
+            let (sockets, buffer) = ((self.listener, self.datagrams), &mut *self.buffer);
             let answered = self.server.turn_at(self.now, &mut |host, now, event| {
-                answer(host, now, &event, (listener, datagrams), last);
+                answer(host, now, &event, sockets, buffer, last);
             });
             self.now += WAY;
             if !asked && !answered {
@@ -115,17 +117,17 @@ fn answer(
     now: Instant,
     event: &Event,
     (listener, datagrams): (SocketId, SocketId),
+    buffer: &mut [u8],
     last: bool,
 ) {
-    let mut buffer = [0; 4096];
     if event.socket == listener {
         while host.tcp_accept(now, listener).is_ok() {}
     } else if event.socket == datagrams {
-        while let Ok((len, from)) = host.udp_recv_from(datagrams, &mut buffer) {
+        while let Ok((len, from)) = host.udp_recv_from(datagrams, buffer) {
             let _ = host.udp_send_to(now, datagrams, &buffer[..len], Some(from));
         }
     } else if event.ready.contains(Ready::READABLE) {
-        match host.tcp_recv(now, event.socket, &mut buffer) {
+        match host.tcp_recv(now, event.socket, buffer) {
             Ok(1..) => {
                 let _ = host.tcp_send(now, event.socket, &[b'r'; SIZE]);
                 if last {
@@ -148,7 +150,7 @@ pub(super) fn requests(times: u32) -> Result<(), String> {
         sockets.push(pair.connect()?);
         pair.settle(false, |_, _, _| {});
     }
-    let mut rng = Rng::from_seed(7);
+    let (mut rng, mut buffer) = (Rng::from_seed(7), [0; 256]);
     let mut answered = 0;
     while answered < times {
         // Neighbours of one picked at random: none is asked twice at a time.
@@ -160,7 +162,6 @@ pub(super) fn requests(times: u32) -> Result<(), String> {
         }
         let before = answered;
         pair.settle(false, |host, now, event| {
-            let mut buffer = [0; 256];
             let read = host.tcp_recv(now, event.socket, &mut buffer);
             answered += u32::from(read.is_ok_and(|n| n > 0));
         });
@@ -182,7 +183,7 @@ pub(super) fn datagrams(times: u32) -> Result<(), String> {
         let socket = host.udp_bind(pair.now, local, &UdpOptions::default());
         sockets.push(socket.map_err(|e| e.to_string())?);
     }
-    let mut echoed = 0;
+    let (mut echoed, mut buffer) = (0, [0; 256]);
     while echoed < times {
         for &socket in sockets.iter().take((times - echoed) as usize) {
             let host = &mut pair.client.host;
@@ -191,7 +192,6 @@ pub(super) fn datagrams(times: u32) -> Result<(), String> {
         }
         let before = echoed;
         pair.settle(false, |host, _, event| {
-            let mut buffer = [0; 256];
             while host.udp_recv_from(event.socket, &mut buffer).is_ok() {
                 echoed += 1;
             }
@@ -206,7 +206,7 @@ pub(super) fn datagrams(times: u32) -> Result<(), String> {
 /// Whole lives, closed by the server.
 pub(super) fn lives(times: u32) -> Result<(), String> {
     let mut pair = Pair::new()?;
-    let mut done = 0;
+    let (mut done, mut buffer) = (0, [0; 256]);
     while done < times {
         for _ in 0..AT_ONCE.min((times - done) as usize) {
             pair.connect()?;
@@ -214,7 +214,6 @@ pub(super) fn lives(times: u32) -> Result<(), String> {
         let before = done;
         pair.settle(true, |host, now, event| {
             if event.ready.contains(Ready::READABLE) {
-                let mut buffer = [0; 256];
                 // The answer, and the end behind it.
                 if (0..2).any(|_| host.tcp_recv(now, event.socket, &mut buffer) == Ok(0)) {
                     let _ = host.close(now, event.socket);
