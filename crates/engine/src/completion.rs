@@ -27,6 +27,9 @@ mod queue;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::clock::Clock;
+use crate::sockets::{Arrival, RecvMeta};
+
 pub use buffer::{Buffer, BufferGroup, GroupBuffer};
 pub use op::Op;
 pub(crate) use op::{FilePart, Opened, Target, Tour, What};
@@ -61,6 +64,8 @@ pub struct Completion {
     pub address: Option<SocketAddr>,
     /// More will come of the same operation.
     pub more: bool,
+    /// What is known of a datagram.
+    pub(crate) arrival: Option<Arrival>,
 }
 
 impl Completion {
@@ -70,5 +75,13 @@ impl Completion {
             (Some(buffer), Ok(n)) => buffer.get(..*n).unwrap_or_default(),
             _ => &[],
         }
+    }
+
+    /// What is known of a datagram that was received: to which address it was sent, its ECN bits, when it came, whether it was longer
+    /// than the buffer. `None` of everything else.
+    pub fn meta(&self) -> Option<RecvMeta> {
+        let (arrival, from) = self.arrival.zip(self.address)?;
+        let len = *self.result.as_ref().ok()?;
+        Some(arrival.meta(&Clock::new(), from, len))
     }
 }

@@ -7,13 +7,15 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::Rng;
 use base::epoll::{EPOLLIN, EPOLLOUT};
 use bench::{Bench, LONG, address, connection, done, errno, listen, next};
+use engine::Ecn;
 use engine::completion::{BufferGroup, Completion, CompletionQueue, Handle, Op, SubmitError};
 use rustix::io::Errno;
+use stack::UdpOptions;
 
 /// Long enough for what would come to have come.
 const SHORT: Option<Duration> = Some(Duration::from_millis(30));
@@ -521,6 +523,59 @@ fn datagrams() {
             assert_eq!(done(&client, Op::receive(near, vec![0; 10])).bytes(), [7]);
         }
     }
+}
+
+#[test]
+fn datagrams_are_sent_and_received_with_all_that_is_said_of_them() {
+    let bench = Bench::new();
+    let (client, server) = bench.queues(16);
+    let bound = done(&server, Op::bind(address(2, 53), 4));
+    let far = bound.socket.unwrap();
+    let options = UdpOptions {
+        tos: 0x28,
+        ..UdpOptions::default()
+    };
+    let bound = done(&client, Op::bind(address(1, 0), 0).udp_options(options));
+    let (near, own) = (bound.socket.unwrap(), bound.address.unwrap());
+    assert!(bound.meta().is_none());
+    let before = Instant::now();
+    let train = Op::send_to(near, vec![7; 10], address(2, 53));
+    assert_eq!(
+        done(&client, train.ecn(Ecn::Ect0).segment(4))
+            .result
+            .unwrap(),
+        10
+    );
+    for (room, len, truncated) in [(64, 4, false), (3, 3, true), (64, 2, false)] {
+        let got = done(&server, Op::receive(far, vec![0; room]));
+        let meta = got.meta().unwrap();
+        assert_eq!(
+            (meta.len, meta.stride, meta.truncated),
+            (len, len, truncated)
+        );
+        assert_eq!((meta.from, got.address), (own, Some(own)));
+        assert_eq!((meta.to, meta.interface), (address(2, 0).ip(), 1));
+        assert_eq!((meta.ttl, meta.tos, meta.ecn()), (64, 0x2a, Ecn::Ect0));
+        assert!(before <= meta.at && meta.at <= Instant::now());
+    }
+    // Without a word about it the socket's own; what cannot be is refused.
+    let plain = Op::send_to(near, vec![7], address(2, 53)).source(own.ip());
+    assert_eq!(done(&client, plain).result.unwrap(), 1);
+    let group = BufferGroup::new(1, 100);
+    let got = done(&server, Op::receive_in(far, &group));
+    assert_eq!(got.meta().unwrap().tos, 0x28);
+    let to = || Op::send_to(near, vec![7; 129], address(2, 53));
+    for (op, expected) in [
+        (to().segment(1), Errno::INVAL),
+        (to().segment(0), Errno::INVAL),
+        (to().source(address(2, 0).ip()), Errno::ADDRNOTAVAIL),
+    ] {
+        assert_eq!(errno(&done(&client, op)), expected);
+    }
+    // A stream has none.
+    let (near, far) = connection(&client, &server);
+    done(&client, Op::send(near, b"bytes".to_vec()).ecn(Ecn::Ce));
+    assert!(done(&server, Op::receive(far, vec![0; 9])).meta().is_none());
 }
 
 #[test]

@@ -87,6 +87,7 @@
 //! use millstream::UdpOptions;
 //! use millstream::completion::{Buffer, BufferGroup, Completion, CompletionQueue, Handle, Op};
 //! use millstream::completion::{QueueOptions, Shutdown};
+//! use millstream::datagram::Ecn;
 //!
 //! /// Does one thing and waits for it, which no loop would.
 //! fn done(queue: &CompletionQueue, op: Op) -> std::io::Result<Completion> {
@@ -131,12 +132,15 @@
 //! let mut ops = vec![Op::receive(server, vec![0; 64]), Op::cancel_all(server), Op::reset(client)];
 //! queue.submit_all(&mut ops)?;
 //!
-//! // Datagrams.
+//! // Datagrams, from one of the host's addresses, with ECN, and in trains.
 //! let options = UdpOptions { broadcast: true, ..UdpOptions::default() };
 //! # let queue = host.completion_queue(QueueOptions::default())?;
 //! let socket = done(&queue, Op::bind(local, 0).udp_options(options))?.socket.expect("it is bound");
-//! done(&queue, Op::send_to(socket, b"to itself".to_vec(), local))?;
-//! assert_eq!(done(&queue, Op::receive(socket, vec![0; 2048]))?.bytes(), b"to itself");
+//! let train = Op::send_to(socket, b"to itself".to_vec(), local).segment(7);
+//! done(&queue, train.source(local.ip()).ecn(Ecn::Ect0))?;
+//! let received = done(&queue, Op::receive(socket, vec![0; 2048]))?;
+//! assert_eq!(received.bytes(), b"to itse");
+//! assert_eq!(received.meta().map(|meta| (meta.to, meta.ecn())), Some((local.ip(), Ecn::Ect0)));
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
@@ -172,6 +176,12 @@
 //! the shard that has its socket, a listener accepts on all, up to its backlog and at most 128 connections on each before they are
 //! asked for, and links may be of any sockets. Only a splice needs both of its connections on one shard: it ends with EXDEV
 //! otherwise. While nobody takes what multishot operations bring, up to half as many completions more may wait than the queue is for.
+//!
+//! # Datagrams
+//!
+//! [`Op::bind`] makes their sockets. [`Completion::meta`] tells of a datagram what [`RecvMeta`](crate::datagram::RecvMeta) holds: where
+//! it was sent to, its ECN bits, when it came, whether it was cut off. [`Op::source`], [`Op::ecn`] and [`Op::segment`] say of one
+//! what [`Transmit`](crate::datagram::Transmit) says.
 //!
 //! # Files
 //!

@@ -5,14 +5,15 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stack::{Shutdown, TcpOptions, UdpOptions};
+use stack::{Outgoing, Shutdown, TcpOptions, UdpOptions};
 
 use super::{Buffer, BufferGroup, Handle};
+use crate::sockets::Ecn;
 use crate::steer::PortClaim;
 
 /// Bytes of a file read ahead of the connection they are sent on.
@@ -78,6 +79,56 @@ impl FilePart {
     }
 }
 
+/// How a datagram leaves: to the peer, to somebody, or with more words. These are rare, and no operation is larger for them.
+#[derive(Debug, Default)]
+pub(crate) enum Leaving {
+    #[default]
+    Connected,
+    To(SocketAddr),
+    With(Box<Words>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    to: Option<SocketAddr>,
+    from: Option<IpAddr>,
+    ecn: Option<Ecn>,
+    segment: Option<u16>,
+}
+
+impl Leaving {
+    /// In the stack's words; `tos` is what the socket says of all.
+    pub(crate) fn outgoing(&self, tos: impl FnOnce() -> u8) -> Outgoing {
+        match self {
+            Self::Connected => Outgoing::default(),
+            Self::To(to) => Outgoing {
+                to: Some(*to),
+                ..Outgoing::default()
+            },
+            Self::With(words) => Outgoing {
+                to: words.to,
+                from: words.from,
+                ttl: None,
+                tos: words.ecn.map(|ecn| tos() & !3 | ecn as u8),
+                segment: words.segment,
+            },
+        }
+    }
+
+    fn say(&mut self, say: impl FnOnce(&mut Words)) {
+        let mut words = match std::mem::take(self) {
+            Self::With(words) => words,
+            Self::To(to) => Box::new(Words {
+                to: Some(to),
+                ..Words::default()
+            }),
+            Self::Connected => Box::default(),
+        };
+        say(&mut words);
+        *self = Self::With(words);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum What {
     Listen {
@@ -127,7 +178,7 @@ pub(crate) enum What {
         at: usize,
         /// Where it stops.
         end: usize,
-        to: Option<SocketAddr>,
+        how: Leaving,
     },
     SendFile {
         socket: Handle,
@@ -387,7 +438,7 @@ impl Op {
             at: 0,
             end: buffer.len(),
             buffer,
-            to: None,
+            how: Leaving::default(),
         })
     }
 
@@ -402,10 +453,35 @@ impl Op {
     /// Sends a datagram.
     pub fn send_to(socket: Handle, buffer: impl Into<Buffer>, to: SocketAddr) -> Self {
         let mut op = Self::send(socket, buffer);
-        if let What::Send { to: place, .. } = &mut op.what {
-            *place = Some(to);
+        if let What::Send { how, .. } = &mut op.what {
+            *how = Leaving::To(to);
         }
         op
+    }
+
+    /// Of a datagram to be sent: which of the host's addresses it leaves from (IP_PKTINFO), as a server with several answers from the
+    /// one it was asked at: [`Completion::meta`](super::Completion::meta). EADDRNOTAVAIL for one that is not the host's. Other
+    /// operations are left as they are.
+    pub fn source(self, from: IpAddr) -> Self {
+        self.saying(|words| words.from = Some(from))
+    }
+
+    /// Of a datagram to be sent: its ECN bits, those of the socket's type of service unless told. Other operations are left as they are.
+    pub fn ecn(self, ecn: Ecn) -> Self {
+        self.saying(|words| words.ecn = Some(ecn))
+    }
+
+    /// Of a datagram to be sent: it is a train of datagrams of `size` bytes, the last of which may be shorter (UDP_SEGMENT): EINVAL for
+    /// more than 128 or none, EMSGSIZE for those that the path does not take whole. Other operations are left as they are.
+    pub fn segment(self, size: u16) -> Self {
+        self.saying(|words| words.segment = Some(size))
+    }
+
+    fn saying(mut self, say: impl FnOnce(&mut Words)) -> Self {
+        if let What::Send { how, .. } = &mut self.what {
+            how.say(say);
+        }
+        self
     }
 
     /// Sends `len` bytes of a file from `offset` on. The file is read by threads that hand in and wait, never by the shard; a file that

@@ -405,6 +405,7 @@ impl CompletionQueue {
             socket: None,
             address: None,
             more: false,
+            arrival: None,
         }));
         shared.wake(state, 1);
         Ok(())
@@ -537,6 +538,7 @@ impl QueueState {
                 socket: op.about(),
                 address: None,
                 more: false,
+                arrival: None,
             }));
         }
     }

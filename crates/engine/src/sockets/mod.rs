@@ -42,6 +42,7 @@ pub(crate) use error::stopped;
 pub use listener::TcpListenerSocket;
 pub use splice::Splice;
 pub use tcp::TcpSocket;
+pub(crate) use udp::Arrival;
 pub use udp::{Ecn, RecvMeta, Transmit, UdpHandle, Via};
 pub use waiters::deadline;
 pub use watch::{Bell, Selector, WatchedSocket};

@@ -9,9 +9,10 @@
 //! exceed it. When the receive queue is full, datagrams wait in the stack's own queue, which drops and counts what does not
 //! fit.
 //!
-//! What does not live here: many datagrams at once (`batch`).
+//! What does not live here: many datagrams at once (`batch`), what is known of each (`meta`).
 
 mod batch;
+mod meta;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +24,7 @@ use std::time::Instant;
 
 use base::epoll::RAISED_OUT;
 use rustix::io::Errno;
-use stack::{InterfaceId, Outgoing, Received, ReusePort, SocketError, UdpOptions};
+use stack::{Outgoing, Received, ReusePort, SocketError, UdpOptions};
 
 use super::error::{io_error, stopped};
 use super::waiters::{Waiters, block_until, poll_until};
@@ -33,7 +34,9 @@ use crate::mailbox::lock;
 use crate::reply::{Reply, reply};
 use crate::steer::PortClaim;
 
-pub use batch::{Ecn, RecvMeta, Transmit};
+pub use batch::Transmit;
+pub(crate) use meta::Arrival;
+pub use meta::{Ecn, RecvMeta};
 
 /// What a queued datagram counts beside its bytes.
 pub(crate) const OVERHEAD: usize = 128;
@@ -54,11 +57,7 @@ pub(crate) struct Departing {
 pub(crate) struct Arrived {
     pub(crate) data: Box<[u8]>,
     pub(crate) from: SocketAddr,
-    pub(crate) to: IpAddr,
-    pub(crate) interface: InterfaceId,
-    pub(crate) ttl: u8,
-    pub(crate) tos: u8,
-    pub(crate) at: base::Instant,
+    pub(crate) arrival: Arrival,
 }
 
 impl Arrived {
@@ -66,11 +65,7 @@ impl Arrived {
         Self {
             data,
             from: received.from,
-            to: received.to,
-            interface: received.interface,
-            ttl: received.ttl,
-            tos: received.tos,
-            at: received.at,
+            arrival: Arrival::new(received),
         }
     }
 

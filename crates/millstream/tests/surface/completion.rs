@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream::completion::{Buffer, BufferGroup, Completion, CompletionQueue};
 use millstream::completion::{Handle, Op, Shutdown, SubmitError, Worker};
+use millstream::datagram::{Ecn, RecvMeta};
 use millstream::{TcpOptions, UdpOptions};
 
 /// Compiles a table of methods, named as docs/api.md names them.
@@ -41,6 +42,9 @@ surface! {
     Op::send: fn(Handle, Bytes) -> Op,
     Op::first: fn(Op, usize) -> Op,
     Op::send_to: fn(Handle, Bytes, SocketAddr) -> Op,
+    Op::source: fn(Op, IpAddr) -> Op,
+    Op::ecn: fn(Op, Ecn) -> Op,
+    Op::segment: fn(Op, u16) -> Op,
     Op::send_file: fn(Handle, Arc<File>, u64, u64) -> Op,
     Op::splice: fn(Handle, Handle, u64) -> Op,
     Op::poll: fn(Handle, u32) -> Op,
@@ -63,4 +67,5 @@ surface! {
     BufferGroup::available: fn(&BufferGroup) -> usize,
     Buffer::into_vec: fn(Buffer) -> Vec<u8>,
     Completion::bytes: fn(&Completion) -> &[u8],
+    Completion::meta: fn(&Completion) -> Option<RecvMeta>,
 }

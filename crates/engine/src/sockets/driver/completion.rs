@@ -24,6 +24,7 @@ use stack::{Ready, SocketId};
 use super::{Driver, Entry, key_of, token_of};
 use crate::app::ShardCx;
 use crate::completion::{Buffer, Completion, Handle, Op, Passed, QueueShared, What};
+use crate::sockets::Arrival;
 use crate::sockets::error::{io_error, stopped};
 use crate::steer::PortClaim;
 use parts::Parts;
@@ -126,6 +127,7 @@ struct Outcome {
     buffer: Option<Buffer>,
     socket: Option<Handle>,
     address: Option<SocketAddr>,
+    arrival: Option<Arrival>,
     /// It was cut short: nothing follows, though part of it was done.
     short: bool,
 }
@@ -138,6 +140,7 @@ impl Outcome {
             buffer: None,
             socket: None,
             address: None,
+            arrival: None,
             short: false,
         }
     }
@@ -156,6 +159,7 @@ impl Outcome {
             socket: self.socket,
             address: self.address,
             more,
+            arrival: self.arrival,
         }
     }
 }

@@ -1,16 +1,15 @@
-//! Many datagrams in one call, and what is said and known of each: ECN, addresses, times, and trains that cross as one.
+//! Many datagrams in one call, and what is said and known of each; trains that cross as one.
 //!
 //! A train is a run of datagrams of one length, but for the last, which may be shorter. One that is sent is cut by the device or the
 //! stack ([`Transmit::segment`], Linux's UDP_SEGMENT); those that come in are put behind one another into one buffer as far as it
 //! has room ([`RecvMeta::stride`], UDP_GRO).
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::net::{IpAddr, SocketAddr};
 
 use stack::{Outgoing, SocketError};
 
-use super::{Arrived, Departing, OVERHEAD, Order, UdpHandle};
+use super::{Arrived, Departing, Ecn, OVERHEAD, Order, RecvMeta, UdpHandle};
 use crate::clock::Clock;
 use crate::sockets::error::io_error;
 
@@ -19,33 +18,6 @@ const COPIED_MAX: usize = 64 * 1024;
 
 // What a queue counts for an entry covers it.
 const _: () = assert!(size_of::<Order>() <= OVERHEAD && size_of::<Arrived>() <= OVERHEAD);
-
-/// Explicit congestion notification (RFC 3168 section 5): the two lower bits of the type of service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Ecn {
-    /// The sender does not understand it.
-    #[default]
-    NotEct = 0,
-    /// ECT(1): of a sender that answers marks at once (RFC 9331).
-    Ect1 = 1,
-    /// ECT(0).
-    Ect0 = 2,
-    /// A router on the way was congested.
-    Ce = 3,
-}
-
-impl Ecn {
-    /// Of a type of service or traffic class.
-    pub fn of(tos: u8) -> Self {
-        match tos & 3 {
-            1 => Self::Ect1,
-            2 => Self::Ect0,
-            3 => Self::Ce,
-            _ => Self::NotEct,
-        }
-    }
-}
 
 /// A datagram to be sent, or a train of them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,81 +54,10 @@ impl<'a> Transmit<'a> {
     }
 }
 
-/// What is known of a datagram that was received, or of a train of them, which is alike in all of this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RecvMeta {
-    /// Bytes in the buffer.
-    pub len: usize,
-    /// Bytes of each datagram in the buffer but the last, which may be shorter: `len` when there is one. See
-    /// [`RecvMeta::datagrams`].
-    pub stride: usize,
-    /// The datagram was longer than the buffer, and the rest is lost (MSG_TRUNC).
-    pub truncated: bool,
-    /// Who sent it.
-    pub from: SocketAddr,
-    /// The host's address, or the group, that it was sent to (IP_PKTINFO).
-    pub to: IpAddr,
-    /// The port it came in by, numbered from 1 in the order they were given to the host; 256 is the host itself.
-    pub interface: u32,
-    /// Its time to live or hop limit when it arrived (IP_RECVTTL).
-    pub ttl: u8,
-    /// Its type of service or traffic class: DSCP and ECN (IP_RECVTOS).
-    pub tos: u8,
-    /// When the host took it in, to the turn (SO_TIMESTAMP); of a train the first.
-    pub at: Instant,
-}
-
-impl Default for RecvMeta {
-    /// A place for what is known of a datagram: nothing is.
-    fn default() -> Self {
-        Self {
-            len: 0,
-            stride: 0,
-            truncated: false,
-            from: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-            to: Ipv4Addr::UNSPECIFIED.into(),
-            interface: 0,
-            ttl: 0,
-            tos: 0,
-            at: Instant::now(),
-        }
-    }
-}
-
-impl RecvMeta {
-    /// Its ECN bits.
-    pub fn ecn(&self) -> Ecn {
-        Ecn::of(self.tos)
-    }
-
-    /// The datagrams in `buf`, into which this was received. An empty one is one.
-    pub fn datagrams<'a>(&self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let whole = &buf[..self.len.min(buf.len())];
-        let empty = whole.is_empty().then_some(whole);
-        empty.into_iter().chain(whole.chunks(self.stride.max(1)))
-    }
-}
-
 impl Arrived {
     /// Whether it and `next` may be one train, as far as they themselves go.
     fn alike(&self, next: &Self) -> bool {
-        (self.from, self.to, self.interface, self.ttl, self.tos)
-            == (next.from, next.to, next.interface, next.ttl, next.tos)
-    }
-
-    fn meta(&self, room: usize, at: Instant) -> RecvMeta {
-        RecvMeta {
-            len: 0,
-            stride: self.data.len().min(room),
-            truncated: self.data.len() > room,
-            from: self.from,
-            to: self.to,
-            interface: u32::from(self.interface.0) + 1,
-            ttl: self.ttl,
-            tos: self.tos,
-            at,
-        }
+        self.from == next.from && self.arrival.alike(&next.arrival)
     }
 }
 
@@ -265,7 +166,8 @@ impl UdpHandle {
         for (buf, meta) in bufs[..most].iter_mut().zip(meta) {
             let (run, left) = rest.split_at(train(rest.iter(), buf.len()));
             let Some(first) = run.first() else { break };
-            *meta = first.meta(buf.len(), clock.system(first.at));
+            *meta = first.arrival.meta(&clock, first.from, buf.len());
+            meta.len = 0;
             for datagram in run {
                 let n = datagram.data.len().min(buf.len() - meta.len);
                 buf[meta.len..meta.len + n].copy_from_slice(&datagram.data[..n]);
@@ -283,15 +185,17 @@ mod tests {
     use super::*;
 
     fn arrived(len: usize, tos: u8) -> Arrived {
-        Arrived {
-            data: vec![7; len].into(),
+        let received = stack::Received {
+            copied: len,
+            len,
             from: "10.0.0.1:7".parse().unwrap(),
             to: "10.0.0.2".parse().unwrap(),
             interface: stack::InterfaceId(0),
             ttl: 64,
             tos,
             at: base::Instant::from_secs(1),
-        }
+        };
+        Arrived::new(vec![7; len].into(), &received)
     }
 
     #[test]
@@ -309,26 +213,5 @@ mod tests {
         assert_eq!(train(&[10, 0, 10], 100), 1);
         let marked = [arrived(10, 0), arrived(10, 0), arrived(10, 3)];
         assert_eq!(super::train(marked.iter(), 100), 2, "they are not alike");
-    }
-
-    #[test]
-    fn a_buffer_falls_into_its_datagrams() {
-        let buf = [1, 1, 1, 2, 2, 2, 3, 9, 9];
-        let meta = |len, stride| RecvMeta {
-            len,
-            stride,
-            ..RecvMeta::default()
-        };
-        let of = |meta: RecvMeta| meta.datagrams(&buf).map(<[u8]>::len).collect::<Vec<_>>();
-        assert_eq!(of(meta(7, 3)), [3, 3, 1]);
-        assert_eq!(of(meta(3, 3)), [3]);
-        assert_eq!(of(meta(0, 0)), [0]);
-    }
-
-    #[test]
-    fn ecn_is_of_the_lower_bits() {
-        for ecn in [Ecn::NotEct, Ecn::Ect1, Ecn::Ect0, Ecn::Ce] {
-            assert_eq!(Ecn::of(0xb8 | ecn as u8), ecn);
-        }
     }
 }

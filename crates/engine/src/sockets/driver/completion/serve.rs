@@ -12,6 +12,7 @@ use super::super::Driver;
 use super::{Kind, OpSocket, Outcome, Which};
 use crate::app::ShardCx;
 use crate::completion::{Buffer, Handle, Op, Target, What};
+use crate::sockets::Arrival;
 use crate::sockets::error::io_error;
 
 /// Bytes moved by one step of a splice.
@@ -36,6 +37,7 @@ struct Received {
     n: usize,
     buffer: Option<Buffer>,
     from: Option<SocketAddr>,
+    arrival: Option<Arrival>,
 }
 
 impl Driver {
@@ -116,7 +118,7 @@ impl Driver {
                     return Step::Again(op);
                 }
                 let mut outcome = Outcome::new(key, Ok(*at));
-                outcome.address = received.from;
+                (outcome.address, outcome.arrival) = (received.from, received.arrival);
                 if multishot && !end {
                     outcome.buffer = received.buffer;
                     *at = 0;
@@ -284,7 +286,7 @@ impl Driver {
             buffer,
             at,
             end,
-            to,
+            how,
             ..
         } = &mut op.what
         else {
@@ -292,7 +294,11 @@ impl Driver {
         };
         let bytes = buffer.get(*at..*end).unwrap_or_default();
         let sent = match which.kind {
-            Kind::Datagram => cx.host.udp_send_to(cx.now, id, bytes, *to),
+            Kind::Datagram => {
+                let tos = || cx.host.udp_options(id).map_or(0, |options| options.tos);
+                let how = how.outgoing(tos);
+                cx.host.udp_send(cx.now, id, bytes, &how)
+            }
             _ if bytes.is_empty() => Ok(0),
             _ => cx.host.tcp_send(cx.now, id, bytes),
         };
@@ -589,8 +595,8 @@ fn receive(
     let received = match which.kind {
         _ if bytes.is_empty() => Ok((0, None)),
         Kind::Datagram => {
-            let received = cx.host.udp_recv_from(which.id, bytes);
-            received.map(|(n, from)| (n, Some(from)))
+            let received = cx.host.udp_recv(which.id, bytes);
+            received.map(|datagram| (datagram.copied, Some(datagram)))
         }
         _ => {
             let received = cx.host.tcp_recv(cx.now, which.id, &mut bytes[at..]);
@@ -598,10 +604,11 @@ fn receive(
         }
     };
     match received {
-        Ok((n, from)) => Ok(Some(Received {
+        Ok((n, datagram)) => Ok(Some(Received {
             n,
             buffer: lent.map(Buffer::Lent),
-            from,
+            from: datagram.map(|datagram| datagram.from),
+            arrival: datagram.as_ref().map(Arrival::new),
         })),
         Err(SocketError::WouldBlock) => Ok(None),
         Err(error) => Err(io_error(error)),
