@@ -18,13 +18,15 @@
 //! # }
 //! ```
 //!
-//! Names are looked up by the system's resolver, which blocks: a task that must not resolves before it connects.
+//! Names are looked up by the system's resolver, which blocks: a task that must not resolves before it connects. `send_file` reads its
+//! file in the task's thread.
 //!
 //! What does not live here: queues and wake-ups (`engine`), tokio's face (`millstream::tokio`, with the feature `tokio`).
 
 mod stream;
 mod udp;
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -35,6 +37,7 @@ use engine::TcpListenerSocket;
 use futures_core::Stream;
 
 use crate::Host;
+use crate::given::read_part;
 use crate::tasks::listener_calls;
 
 pub use stream::TcpStream;
@@ -57,6 +60,11 @@ fn attempt<T>(
 /// The addresses of `addr`. Names are looked up by the system's resolver, which blocks.
 async fn addresses<A: ToSocketAddrs>(addr: A) -> io::Result<Vec<SocketAddr>> {
     Ok(addr.to_socket_addrs()?.collect())
+}
+
+/// Reads a part of a file, which blocks.
+async fn part_of(file: &File, spare: Vec<u8>, at: u64, most: u64) -> io::Result<Vec<u8>> {
+    read_part(file, spare, at, most)
 }
 
 /// A TCP listener for tasks of any runtime. The last clone that is dropped closes it, and resets the connections nobody accepted.

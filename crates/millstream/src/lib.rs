@@ -55,6 +55,7 @@ mod error;
 mod family;
 #[cfg(feature = "futures")]
 pub mod futures;
+mod given;
 mod host;
 pub mod poll;
 #[cfg(feature = "tokio")]

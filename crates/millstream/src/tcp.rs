@@ -8,24 +8,17 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Blocks, Reply, Sockets, TcpSocket, deadline, io_error};
 use stack::{Keepalive, SocketError, TcpInfo, TcpOptions};
 
+use crate::given::{FILE_PARTS, Give, give, give_part, read_part};
 use crate::host::Host;
 use crate::waiting::{Waiting, blocking};
 
 pub use listener::{Incoming, TcpListener};
-
-/// Bytes of a file read at once, and how many parts may be under way.
-const FILE_PART: usize = 256 * 1024;
-const FILE_PARTS: usize = 2;
-
-/// How a buffer is handed over.
-type Give<T> = fn(&TcpSocket, T) -> Result<Reply<T>, (T, io::Error)>;
 
 #[derive(Debug)]
 struct Stream {
@@ -479,15 +472,7 @@ impl TcpStream {
         let Stream { socket, waiting } = &*self.stream;
         let mut bytes = Some(bytes);
         waiting.writing(
-            || {
-                let given = bytes.take().map(|bytes| with(socket, bytes));
-                given
-                    .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?
-                    .map_err(|(back, error)| {
-                        bytes = Some(back);
-                        error
-                    })
-            },
+            || give(socket, &mut bytes, with),
             |until| socket.wait_writable(until),
         )
     }
@@ -516,26 +501,16 @@ impl TcpStream {
             let spare = (under_way.len() >= FILE_PARTS)
                 .then(|| under_way.pop_front().and_then(Reply::wait))
                 .flatten();
-            let mut buffer = spare.unwrap_or_default();
-            let want = usize::try_from(len - sent).map_or(FILE_PART, |left| left.min(FILE_PART));
-            buffer.resize(want, 0);
-            let part = match file.read_at(&mut buffer, offset.saturating_add(sent)) {
-                Ok(0) => break,
-                Ok(n) => {
-                    buffer.truncate(n);
-                    let with: Give<_> = match sent {
-                        0 => TcpSocket::try_give,
-                        // Of an error the next call hears.
-                        _ => TcpSocket::try_give_on,
-                    };
-                    self.give(buffer, with).map(|reply| (reply, n))
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
+            let at = offset.saturating_add(sent);
+            let part = read_part(file, spare.unwrap_or_default(), at, len - sent);
+            let n = part.as_ref().map_or(0, Vec::len) as u64;
+            let given = match part {
+                Ok(bytes) if bytes.is_empty() => break,
+                part => part.and_then(|bytes| self.give(bytes, give_part(sent))),
             };
-            match part {
-                Ok((reply, n)) => {
-                    sent += n as u64;
+            match given {
+                Ok(reply) => {
+                    sent += n;
                     if !self.stream.waiting.nonblocking() {
                         under_way.push_back(reply);
                     }

@@ -43,12 +43,15 @@ mod split;
 mod stream;
 mod udp;
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::net::ToSocketAddrs;
 use ::tokio::task::coop;
+
+use crate::given::read_part;
 
 pub use listener::TcpListener;
 pub use socket::TcpSocket;
@@ -79,6 +82,16 @@ fn attempt<T>(
 /// The addresses of `addr`. Names are looked up by the system's resolver, in a thread that may block.
 async fn addresses<A: ToSocketAddrs>(addr: A) -> io::Result<Vec<SocketAddr>> {
     Ok(::tokio::net::lookup_host(addr).await?.collect())
+}
+
+/// Reads a part of a file in a thread that may block; outside of a runtime in this one.
+async fn part_of(file: &File, spare: Vec<u8>, at: u64, most: u64) -> io::Result<Vec<u8>> {
+    let Ok(runtime) = ::tokio::runtime::Handle::try_current() else {
+        return read_part(file, spare, at, most);
+    };
+    let file = file.try_clone()?;
+    let reading = runtime.spawn_blocking(move || read_part(&file, spare, at, most));
+    reading.await.map_err(io::Error::other)?
 }
 
 /// Fills what `buf` has to spare by `read`, which gets at most `most` bytes of memory and tells how many it filled.

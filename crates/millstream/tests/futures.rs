@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::fs::{self, File};
 use std::io::{ErrorKind, IoSliceMut};
 use std::net::Shutdown;
 use std::thread;
@@ -136,5 +137,45 @@ fn datagrams() {
         assert_eq!(blocking.peer_addr().unwrap().port(), 7);
         let none = UdpSocket::bind("0.0.0.0:0").await.unwrap_err();
         assert_eq!(none.kind(), ErrorKind::NetworkDown);
+    });
+}
+
+#[test]
+fn buffers_and_files_are_handed_over_spliced_and_lent() {
+    let program = std::env::current_exe().unwrap();
+    let (file, data) = (File::open(&program).unwrap(), fs::read(&program).unwrap());
+    let (a, b) = hosts();
+    block_on(async {
+        let listener = TcpListener::bind_on(&b, (B, 0)).await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let client = TcpStream::connect_on(&a, target).await.unwrap();
+        let (near, _) = listener.accept().await.unwrap();
+        let back = TcpStream::connect_on(&a, target).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        // What comes in by one connection goes out by the other.
+        let splice = near.splice(&far).unwrap();
+        let sending = async {
+            let buffer = client.send_owned(pattern(0, 100_000)).await.unwrap();
+            assert_eq!(
+                client.send_file(&file, 0, u64::MAX).await.unwrap(),
+                data.len() as u64
+            );
+            client.shutdown(Shutdown::Write).unwrap();
+            buffer.await.unwrap()
+        };
+        let reading = async {
+            let mut all = Vec::new();
+            loop {
+                let blocks = back.receive_blocks().await.unwrap();
+                if blocks.is_empty() {
+                    return all;
+                }
+                all.extend(blocks.to_vec());
+            }
+        };
+        let (buffer, all) = join(sending, reading).await;
+        assert!(buffer == pattern(0, 100_000));
+        assert!(all[..100_000] == buffer && all[100_000..] == data);
+        assert_eq!(splice.await.unwrap(), all.len() as u64);
     });
 }

@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::fs::{self, File};
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{A, B, config, hosts, hosts_with, pattern};
@@ -729,4 +731,66 @@ async fn batches_of_datagrams() {
         }
     }
     assert_eq!(received, 6);
+}
+
+#[tokio::test]
+async fn buffers_and_files_are_handed_over_and_bytes_lent() {
+    let program = std::env::current_exe().unwrap();
+    let (file, data) = (File::open(&program).unwrap(), fs::read(&program).unwrap());
+    let (a, b) = hosts();
+    let (client, server) = connection(&a, &b).await;
+    let reading = tokio::spawn(async move {
+        let mut all = Vec::new();
+        loop {
+            let blocks = server.receive_blocks().await.unwrap();
+            if blocks.is_empty() {
+                return all;
+            }
+            all.extend(blocks.to_vec());
+        }
+    });
+    let (_, mut half) = client.into_split();
+    let client: &TcpStream = half.as_ref();
+    let shared: Arc<[u8]> = pattern(0, 1_000_000).into();
+    let first = client.send_owned(shared.clone()).await.unwrap();
+    let len = data.len() as u64;
+    // More than there is, while nobody waits for the buffer.
+    assert_eq!(
+        client.send_file(&file, 1_000, u64::MAX).await.unwrap(),
+        len - 1_000
+    );
+    assert_eq!(client.send_file(&file, len, 1).await.unwrap(), 0);
+    assert!(client.send_file(&file, u64::MAX, 1).await.is_err());
+    let last = client.send_owned("the end").await.unwrap();
+    assert!(Arc::ptr_eq(&first.await.unwrap(), &shared));
+    assert_eq!(last.await, Some("the end"));
+    half.shutdown().await.unwrap();
+    let got = reading.await.unwrap();
+    let (before, after) = got.split_at(1_000_000);
+    assert!(before == &shared[..] && after[..data.len() - 1_000] == data[1_000..]);
+    assert_eq!(&after[data.len() - 1_000..], b"the end");
+    let over = half.as_ref().send_owned(vec![1]).await.unwrap_err();
+    assert_eq!(over.kind(), ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn a_buffer_waits_for_room_and_a_task_that_goes_away_takes_it_along() {
+    let (a, b) = hosts();
+    let (client, server) = connection(&a, &b).await;
+    // More than fits anywhere: nobody reads.
+    let held = client.send_owned(vec![7; 16 << 20]).await.unwrap();
+    let mine = Arc::new([8; 10]);
+    let waits = client.send_owned(Bytes10(mine.clone()));
+    assert!(timeout(Duration::from_millis(20), waits).await.is_err());
+    assert_eq!(Arc::strong_count(&mine), 1, "it was not taken");
+    drop(server);
+    assert_eq!(held.await.unwrap().len(), 16 << 20);
+}
+
+struct Bytes10(Arc<[u8; 10]>);
+
+impl AsRef<[u8]> for Bytes10 {
+    fn as_ref(&self) -> &[u8] {
+        &self.0[..]
+    }
 }

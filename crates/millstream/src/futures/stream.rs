@@ -12,8 +12,9 @@ use engine::TcpSocket;
 use futures_io::{AsyncRead, AsyncWrite};
 use stack::{Keepalive, TcpOptions};
 
-use super::{addresses, attempt};
+use super::{addresses, attempt, part_of};
 use crate::Host;
+use crate::given::stream_gives;
 use crate::tasks::{end_writing, stream_calls};
 use crate::tcp::{stream_options, stream_splices};
 
@@ -72,6 +73,7 @@ impl TcpStream {
 stream_calls!(TcpStream);
 stream_options!(TcpStream, socket);
 stream_splices!(TcpStream, shared);
+stream_gives!(TcpStream);
 
 /// The same connection; clones of the one with std's face go on beside it.
 impl From<crate::TcpStream> for TcpStream {

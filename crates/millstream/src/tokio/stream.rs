@@ -16,8 +16,9 @@ use stack::{Keepalive, TcpOptions};
 
 use super::ready::readiness;
 use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use super::{addresses, attempt, fill};
+use super::{addresses, attempt, fill, part_of};
 use crate::Host;
+use crate::given::stream_gives;
 use crate::tasks::{end_writing, stream_calls};
 use crate::tcp::{stream_options, stream_splices};
 
@@ -279,6 +280,7 @@ stream_calls!(TcpStream);
 readiness!(TcpStream);
 stream_options!(TcpStream, socket);
 stream_splices!(TcpStream, shared);
+stream_gives!(TcpStream);
 
 impl AsRef<TcpStream> for TcpStream {
     fn as_ref(&self) -> &TcpStream {
