@@ -326,6 +326,41 @@ fn trains_cross_as_one() {
     assert_eq!(none.kind(), ErrorKind::WouldBlock);
 }
 
+/// UDP_GRO: who asks for it is given a train at once by every call.
+#[test]
+fn a_train_is_one_for_who_asks() {
+    let (a, b) = hosts();
+    let (client, server) = acquainted(&a, &b);
+    server.set_options(|options| options.gro = true).unwrap();
+    // What was asked for is in effect when what is sent after it has arrived.
+    server
+        .send_to(b"now", client.local_addr().unwrap())
+        .unwrap();
+    assert_eq!(text(&client), "now");
+    let data = pattern(3, 10_500);
+    let train = Transmit {
+        segment: Some(1_000),
+        ..Transmit::new(&data)
+    };
+    client.send_batch(&[train]).unwrap();
+    let (mut buf, mut meta, mut got) = ([0; 65_536], [RecvMeta::default()], Vec::new());
+    while got.len() < data.len() {
+        server
+            .recv_batch(&mut [IoSliceMut::new(&mut buf)], &mut meta)
+            .unwrap();
+        assert_eq!(meta[0].stride, meta[0].len.min(1_000));
+        got.extend_from_slice(&buf[..meta[0].len]);
+    }
+    assert!(got == data);
+    client.send_batch(&[train]).unwrap();
+    let mut got = Vec::new();
+    while got.len() < data.len() {
+        let (n, _) = server.recv_from(&mut buf).unwrap();
+        got.extend_from_slice(&buf[..n]);
+    }
+    assert!(got == data);
+}
+
 /// What is cut off, empty, too long or from elsewhere is told, as for one datagram.
 #[test]
 fn batches_are_refused_as_single_datagrams_are() {

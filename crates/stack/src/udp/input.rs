@@ -171,6 +171,7 @@ fn note(now: Instant, datagram: &Datagram, tuple: &Tuple) -> Note {
         interface: datagram.interface,
         ttl: datagram.ttl,
         tos: datagram.tos,
+        segment: 0,
         at: now,
     }
 }

@@ -67,6 +67,8 @@ pub struct UdpOptions {
     pub receive_errors: bool,
     /// Bytes the socket may hold to be read, overhead included; the host's default when `None` (SO_RCVBUF).
     pub receive_buffer: Option<u32>,
+    /// Read datagrams that are alike and came as one frame, or in one turn by a link, as one (UDP_GRO): see [`Received::segment`].
+    pub gro: bool,
 }
 
 impl Default for UdpOptions {
@@ -85,6 +87,7 @@ impl Default for UdpOptions {
             dont_fragment: false,
             receive_errors: false,
             receive_buffer: None,
+            gro: false,
         }
     }
 }
@@ -125,6 +128,8 @@ pub struct Received {
     pub tos: u8,
     /// When it came in.
     pub at: base::Instant,
+    /// It is several that were joined ([`UdpOptions::gro`]), each of so many bytes but the last, which may be shorter.
+    pub segment: Option<u16>,
 }
 
 /// One line about a socket, for people and tools.

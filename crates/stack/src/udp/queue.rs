@@ -1,7 +1,8 @@
 //! A socket's receive queue: one chain of bytes in order of arrival, and a list of notes that say where each datagram ends.
 //!
 //! Small datagrams are copied behind one another into shared blocks; large ones and whole super-frames are linked in as they
-//! are. A datagram is charged for the blocks it may pin, so a limit in bytes is a limit on pool memory, too.
+//! are. A datagram is charged for the blocks it may pin, so a limit in bytes is a limit on pool memory, too. Where a socket wants it
+//! (UDP_GRO), datagrams that came together are one: their bytes lie behind one another anyway, so that only the note knows.
 //!
 //! Invariant: the blocks of `bytes` times their size never exceed the sum of the charges, plus one block being read.
 
@@ -18,6 +19,10 @@ pub(super) const COPY: usize = 256;
 /// Charged for each datagram beside its bytes: the note.
 pub(super) const OVERHEAD: u32 = 64;
 
+/// As Linux's `UDP_GRO_CNT_MAX`, and the longest payload.
+const JOINED: u32 = 64;
+const JOINED_BYTES: u32 = 65_507;
+
 /// What is kept of a datagram beside its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Note {
@@ -27,7 +32,20 @@ pub(super) struct Note {
     pub(super) interface: InterfaceId,
     pub(super) ttl: u8,
     pub(super) tos: u8,
+    /// It is several of so many bytes, the last of which may be shorter; 0: it is one.
+    pub(super) segment: u16,
     pub(super) at: Instant,
+}
+
+impl Note {
+    /// Whether what came with it may be one with what came with `next`: by a link and at once, as one batch of frames does. What this
+    /// host says to itself is read as it was sent.
+    fn joins(&self, next: &Self) -> bool {
+        (self.from, self.to, self.from_port) == (next.from, next.to, next.from_port)
+            && (self.interface, self.ttl, self.tos, self.at)
+                == (next.interface, next.ttl, next.tos, next.at)
+            && self.interface != InterfaceId::LOOPBACK
+    }
 }
 
 #[derive(Debug)]
@@ -61,16 +79,19 @@ pub(super) struct Queue {
     last: u32,
     charged: u32,
     limit: u32,
+    /// Datagrams that came together are joined.
+    gro: bool,
 }
 
 impl Queue {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(super) fn new(limit: u32, gro: bool) -> Self {
         Self {
             bytes: Chain::EMPTY,
             first: NONE,
             last: NONE,
             charged: 0,
             limit: limit.max(BLOCK as u32 + OVERHEAD),
+            gro,
         }
     }
 
@@ -86,8 +107,10 @@ impl Queue {
         self.charged
     }
 
-    pub(super) fn set_limit(&mut self, limit: u32) {
+    /// Changes what it may hold, and whether it joins.
+    pub(super) fn set(&mut self, limit: u32, gro: bool) {
         self.limit = limit.max(BLOCK as u32 + OVERHEAD);
+        self.gro = gro;
     }
 
     /// Whether `charge` more is allowed. An empty queue takes any one datagram.
@@ -96,7 +119,7 @@ impl Queue {
     }
 
     /// Takes in one datagram whose payload is all of `payload`, or with `size` a train of datagrams of `size` bytes, the last
-    /// one possibly shorter. Returns how many datagrams found no room.
+    /// one possibly shorter, which stays one if the socket joins. Returns how many datagrams found no room.
     pub(super) fn push(
         &mut self,
         core: &mut Core,
@@ -122,15 +145,38 @@ impl Queue {
             return count as u32;
         }
         if size != 0 && len > size {
-            return self.push_train(core, nodes, note, payload, size);
+            return match u16::try_from(size) {
+                Ok(segment) if self.gro => {
+                    self.push_whole(core, nodes, &Note { segment, ..*note }, payload)
+                }
+                _ => self.push_train(core, nodes, note, payload, size),
+            };
         }
         if len <= COPY {
             return self.push_small(core, nodes, note, payload);
         }
+        self.push_whole(core, nodes, note, payload)
+    }
+
+    /// Links a datagram in as it is, or a train as one. Returns how many datagrams found no room.
+    fn push_whole(
+        &mut self,
+        core: &mut Core,
+        nodes: &mut Nodes,
+        note: &Note,
+        payload: Chain,
+    ) -> u32 {
         let charge = core.pool.segments(&payload) as u32 * BLOCK as u32 + OVERHEAD;
-        if !self.admits(charge) || !self.note(nodes, note, len, charge) {
-            core.drop_packet(payload, Drop::UdpReceiveBufferFull);
-            return 1;
+        if !self.admits(charge) || !self.note(nodes, note, payload.len(), charge) {
+            let count = match usize::from(note.segment) {
+                0 => 1,
+                size => payload.len().div_ceil(size),
+            };
+            core.pool.free(payload);
+            core.stats
+                .drops
+                .add_n(Drop::UdpReceiveBufferFull, count as u64);
+            return count as u32;
         }
         core.pool.append(&mut self.bytes, payload);
         0
@@ -218,7 +264,11 @@ impl Queue {
         best.min((nodes.0.capacity() - nodes.0.len()) as usize)
     }
 
+    /// Notes what is being put behind the rest; false when there is no room for a note.
     fn note(&mut self, nodes: &mut Nodes, note: &Note, len: usize, charge: u32) -> bool {
+        if self.gro && note.segment == 0 && self.join(nodes, note, len as u32, charge) {
+            return true;
+        }
         let node = Node {
             note: *note,
             len: len as u32,
@@ -233,6 +283,29 @@ impl Queue {
             None => self.first = key.index,
         }
         self.last = key.index;
+        self.charged += charge;
+        true
+    }
+
+    /// Has the last note tell of one datagram more, if that came with it, is no longer than those, and none of them was shorter.
+    fn join(&mut self, nodes: &mut Nodes, note: &Note, len: u32, charge: u32) -> bool {
+        let Some(last) = nodes.0.at_mut(self.last) else {
+            return false;
+        };
+        let size = match last.note.segment {
+            0 => last.len,
+            size => size.into(),
+        };
+        let open = len > 0 && len <= size && last.len % size == 0 && last.len / size < JOINED;
+        let Ok(segment) = u16::try_from(size) else {
+            return false;
+        };
+        if !open || last.len + len > JOINED_BYTES || !last.note.joins(note) {
+            return false;
+        }
+        last.note.segment = segment;
+        last.len += len;
+        last.charge += charge;
         self.charged += charge;
         true
     }

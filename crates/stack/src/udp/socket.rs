@@ -82,7 +82,10 @@ impl Udp {
             bound: addr,
             scope: scope(&local),
             path: None,
-            queue: Queue::new(options.receive_buffer.unwrap_or(self.receive_buffer)),
+            queue: Queue::new(
+                options.receive_buffer.unwrap_or(self.receive_buffer),
+                options.gro,
+            ),
             overflowed: 0,
             token: 0,
             pending: Ready::NONE,
@@ -360,9 +363,8 @@ impl Udp {
             only_v6,
             ..*options
         };
-        socket
-            .queue
-            .set_limit(options.receive_buffer.unwrap_or(default));
+        let limit = options.receive_buffer.unwrap_or(default);
+        socket.queue.set(limit, options.gro);
         socket.path = None;
         Ok(())
     }
@@ -437,5 +439,6 @@ fn received(note: &Note, v6: bool, copied: usize, len: usize) -> Received {
         ttl: note.ttl,
         tos: note.tos,
         at: note.at,
+        segment: Some(note.segment).filter(|size| *size > 0),
     }
 }

@@ -38,7 +38,7 @@ fn socket(addr: &str, options: UdpOptions) -> Socket {
         bound: local,
         scope: None,
         path: None,
-        queue: Queue::new(4096),
+        queue: Queue::new(4096, false),
         overflowed: 0,
         token: 0,
         pending: Ready::NONE,
@@ -108,6 +108,7 @@ const PLAIN: UdpOptions = UdpOptions {
     dont_fragment: false,
     receive_errors: false,
     receive_buffer: None,
+    gro: false,
 };
 const ADDR: UdpOptions = UdpOptions {
     reuse_addr: true,
@@ -361,6 +362,7 @@ fn note(n: u32) -> Note {
         interface: InterfaceId(0),
         ttl: 64,
         tos: 0,
+        segment: 0,
         at: base::Instant::from_secs(0),
     }
 }
@@ -381,7 +383,7 @@ proptest! {
     ) {
         let mut core = core();
         let mut nodes = Nodes::new(1024);
-        let mut queue = Queue::new(limit);
+        let mut queue = Queue::new(limit, false);
         let mut model: std::collections::VecDeque<(u32, Vec<u8>)> = Default::default();
         for (n, (what, len, size)) in ops.into_iter().enumerate() {
             let n = n as u32;
@@ -432,13 +434,93 @@ proptest! {
 
 const BLOCK: usize = base::BLOCK;
 
+/// UDP_GRO: what came together is one as far as Linux would join it, whether as one frame or as several.
+#[test]
+fn what_came_together_is_joined() {
+    let mut core = core();
+    let mut nodes = Nodes::new(1024);
+    let mut queue = Queue::new(1 << 20, true);
+    let mut joined = |pushed: &[(usize, usize)], change: fn(usize, &mut Note)| {
+        for (n, &(len, size)) in pushed.iter().enumerate() {
+            let (chain, mut note) = (payload(&mut core, 7, len), note(7));
+            change(n, &mut note);
+            assert_eq!(queue.push(&mut core, &mut nodes, &note, chain, size), 0);
+        }
+        let mut all = Vec::new();
+        while let Some((note, len)) = queue.peek(&nodes) {
+            all.push((len, note.segment));
+            queue.pop(&mut core, &mut nodes);
+        }
+        assert_eq!((queue.charged(), core.pool.in_use()), (0, 0));
+        all
+    };
+    let same = |_, _: &mut Note| {};
+    let many = |lengths: &[usize]| lengths.iter().map(|len| (*len, 0)).collect::<Vec<_>>();
+    assert_eq!(joined(&many(&[10]), same), [(10, 0)]);
+    assert_eq!(joined(&many(&[10, 10, 4, 4]), same), [(24, 10), (4, 0)]);
+    assert_eq!(joined(&many(&[10, 11]), same), [(10, 0), (11, 0)]);
+    assert_eq!(joined(&many(&[0, 0]), same), [(0, 0), (0, 0)]);
+    assert_eq!(joined(&many(&[9, 0, 9]), same), [(9, 0), (0, 0), (9, 0)]);
+    assert_eq!(joined(&many(&[1400; 3]), same), [(4200, 1400)]);
+    assert_eq!(joined(&many(&[1; 65]), same), [(64, 1), (1, 0)]);
+    assert_eq!(
+        joined(&many(&[1400; 47]), same),
+        [(64_400, 1400), (1400, 0)]
+    );
+    // A frame of several is as it came, and may go on.
+    assert_eq!(
+        joined(&[(3000, 1000), (1000, 0), (10, 0)], same),
+        [(4010, 1000)]
+    );
+    assert_eq!(
+        joined(&[(3001, 1000), (10, 0)], same),
+        [(3001, 1000), (10, 0)]
+    );
+    assert_eq!(joined(&[(10, 0), (20, 10)], same), [(10, 0), (20, 10)]);
+    let unlike: [fn(usize, &mut Note); 7] = [
+        |n, note| note.from = Addr::v4(10, 0, 0, n as u8),
+        |n, note| note.to = Addr::v4(10, 0, 0, n as u8),
+        |n, note| note.from_port = n as u16,
+        |n, note| note.interface = InterfaceId(n as u8),
+        |n, note| note.ttl = n as u8,
+        |n, note| note.tos = n as u8,
+        |n, note| note.at = base::Instant::from_secs(n as u64),
+    ];
+    for change in unlike {
+        assert_eq!(joined(&many(&[10, 10]), change), [(10, 0), (10, 0)]);
+    }
+    let home = |_, note: &mut Note| note.interface = InterfaceId::LOOPBACK;
+    assert_eq!(joined(&many(&[10, 10]), home), [(10, 0), (10, 0)]);
+    assert_eq!(joined(&[(20, 10)], home), [(20, 10)]);
+}
+
+/// A train that is one is taken whole or not at all, and no more memory is held for it.
+#[test]
+fn what_is_joined_is_bounded() {
+    let mut core = core();
+    let mut nodes = Nodes::new(1024);
+    let mut queue = Queue::new(100_000, true);
+    let mut refused = 0;
+    for n in 0..20 {
+        let chain = payload(&mut core, n, 10_000);
+        refused += queue.push(&mut core, &mut nodes, &note(7), chain, 1000);
+    }
+    assert!(core.pool.in_use() <= 50 && refused > 0 && refused % 10 == 0);
+    assert_eq!(
+        core.stats.drops.get(Drop::UdpReceiveBufferFull),
+        refused.into()
+    );
+    queue.clear(&mut core, &mut nodes);
+    assert_eq!((core.pool.in_use(), nodes.len()), (0, 0));
+}
+
 /// A flood of datagrams of any size, read or not, holds no more memory than the socket may.
 #[test]
 fn floods_are_bounded() {
     for len in [0, 1, 64, COPY, COPY + 1, 1472] {
         let mut core = core();
         let mut nodes = Nodes::new(65_536);
-        let mut queue = Queue::new(100_000);
+        let mut queue = Queue::new(100_000, false);
         for n in 0..5000 {
             let chain = payload(&mut core, n, len);
             queue.push(&mut core, &mut nodes, &note(n), chain, 0);

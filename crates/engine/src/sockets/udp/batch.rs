@@ -194,6 +194,7 @@ mod tests {
             ttl: 64,
             tos,
             at: base::Instant::from_secs(1),
+            segment: None,
         };
         Arrived::new(vec![7; len].into(), &received)
     }

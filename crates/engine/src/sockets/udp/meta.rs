@@ -102,6 +102,8 @@ pub(crate) struct Arrival {
     at: base::Instant,
     /// Its bytes, of which the receiver may have taken fewer.
     len: usize,
+    /// It is several of so many bytes ([`stack::UdpOptions::gro`]).
+    segment: Option<u16>,
 }
 
 impl Arrival {
@@ -113,6 +115,7 @@ impl Arrival {
             tos: received.tos,
             at: received.at,
             len: received.len,
+            segment: received.segment,
         }
     }
 
@@ -120,6 +123,7 @@ impl Arrival {
     pub(super) fn alike(&self, next: &Self) -> bool {
         (self.to, self.interface, self.ttl, self.tos)
             == (next.to, next.interface, next.ttl, next.tos)
+            && self.segment.or(next.segment).is_none()
     }
 
     /// In the application's words, for who has room for so many bytes of it.
@@ -127,7 +131,7 @@ impl Arrival {
         let len = self.len.min(room);
         RecvMeta {
             len,
-            stride: len,
+            stride: self.segment.map_or(len, |size| len.min(size.into())),
             truncated: self.len > room,
             from,
             to: self.to,

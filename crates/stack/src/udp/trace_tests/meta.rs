@@ -214,6 +214,63 @@ fn a_train_is_heard_at_home() {
     }
 }
 
+/// UDP_GRO: who asks for it reads a train at once, others its datagrams; what was taken in before stays as it is.
+#[test]
+fn a_train_is_read_at_once_by_who_asks() {
+    let uso = Offloads {
+        uso: true,
+        tx_checksum: true,
+        ..Offloads::NONE
+    };
+    for offloads in [Offloads::NONE, uso] {
+        for (_, b, any) in ENDS {
+            let mut p = Pair::with(offloads);
+            let gro = UdpOptions {
+                gro: true,
+                ..UdpOptions::default()
+            };
+            let server = p.bind(1, &format!("{any}:7"), gro);
+            let client = p.plain(0, &format!("{any}:0"));
+            p.send(0, client, b"the neighbour is known now", &format!("{b}:7"))
+                .unwrap();
+            assert_eq!(
+                p.hosts[1].udp_recv(server, &mut [0; 99]).unwrap().segment,
+                None
+            );
+            let payload: Vec<u8> = (0..10_500u32).map(|i| (i / 100) as u8).collect();
+            let how = Outgoing {
+                to: Some(at(&format!("{b}:7"))),
+                segment: Some(1000),
+                ..Outgoing::default()
+            };
+            p.send_so(0, client, &payload, how).unwrap();
+            let mut bytes = vec![0; 10_500];
+            // Frames by frames, and not in one batch: nothing is sure but the bytes.
+            let mut at = 0;
+            while at < payload.len() {
+                let got = p.hosts[1].udp_recv(server, &mut bytes[at..]).unwrap();
+                assert_eq!(got.copied, got.len);
+                assert_eq!(got.segment, (got.len > 1000).then_some(1000));
+                assert!(offloads == Offloads::NONE || got.len == 10_500);
+                at += got.len;
+            }
+            assert!(bytes == payload);
+            // The blocks of all of them, at once.
+            p.send_so(0, client, &payload, how).unwrap();
+            p.hosts[1]
+                .udp_set_options(server, |options| options.gro = false)
+                .unwrap();
+            let (chain, received) = p.hosts[1].udp_recv_chain(server).unwrap();
+            assert_eq!((chain.len(), received.segment), (received.len, Some(1000)));
+            p.hosts[1].pool_mut().free(chain);
+            train(&mut p, server);
+            p.send_so(0, client, &payload, how).unwrap();
+            assert_eq!(train(&mut p, server).len(), 11);
+            p.empty();
+        }
+    }
+}
+
 /// Linux's limits: 128 segments, none beyond the path's MTU, all together no more than a datagram.
 #[test]
 fn a_train_has_limits() {
