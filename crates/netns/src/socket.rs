@@ -1,4 +1,4 @@
-//! What the kernel says of its own sockets that std and rustix do not ask: TCP_INFO.
+//! What std and rustix do not ask the kernel's own sockets, or tell them: TCP_INFO, options that are numbers, control messages.
 //!
 //! Opening sockets does not live here, std does that.
 
@@ -127,5 +127,89 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         delivered: word(46),
         bytes_sent: long(48),
         bytes_retrans: long(50),
+    })
+}
+
+/// Sets an option that is a number.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_number(socket: impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel only reads it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// An option that is a number.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn number(socket: impl AsFd, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = 0i32;
+    let mut len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel writes at most `len` bytes there, and to
+    // `len`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(value)
+}
+
+/// What one recvmsg(2) gave beside the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Bytes received.
+    pub len: usize,
+    /// MSG_TRUNC and the like.
+    pub flags: i32,
+    /// The control messages, as the kernel wrote them.
+    pub control: Vec<u8>,
+}
+
+/// Receives into `buffer` with recvmsg(2), and control messages into 512 bytes.
+///
+/// # Errors
+/// Those of recvmsg(2).
+pub fn receive_message(socket: impl AsFd, buffer: &mut [u8], flags: i32) -> io::Result<Message> {
+    // Words, for control messages are aligned to them.
+    let mut control = [0u64; 64];
+    let mut piece = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: a `msghdr` of zeros is one: null pointers and lengths of nought.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut piece;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    // SAFETY: `header` and what it points to (`piece`, `buffer`, `control`) outlive the call, with the lengths they have.
+    let n = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags) };
+    let len = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    let told = control.iter().flat_map(|word| word.to_ne_bytes());
+    Ok(Message {
+        len,
+        flags: header.msg_flags,
+        control: told.take(header.msg_controllen).collect(),
     })
 }

@@ -250,6 +250,52 @@ fn one_call_sends_a_train_of_datagrams() {
     assert_eq!(set(world, stream, UDP, SEGMENT, 1), Err(Errno::NOPROTOOPT));
 }
 
+/// UDP_GRO: datagrams that were sent as one are read as one by who asks, with their size. `interop` plays more beside the kernel.
+#[test]
+fn one_call_reads_a_train_of_datagrams() {
+    const UDP: i32 = libc::SOL_UDP;
+    const GRO: i32 = libc::UDP_GRO;
+    let world = &mut Alone::new();
+    let server = socket(world, V4, DATAGRAM, 0).unwrap();
+    assert_eq!(number(world, server, UDP, GRO), Ok(0));
+    set(world, server, UDP, GRO, 2).unwrap();
+    assert_eq!(number(world, server, UDP, GRO), Ok(1));
+    bind(world, server, &sockaddr("0.0.0.0:7")).unwrap();
+    let client = socket(world, V4, DATAGRAM, 0).unwrap();
+    connect(world, client, &sockaddr("10.0.0.1:7")).unwrap();
+    set(world, client, UDP, libc::UDP_SEGMENT, 4).unwrap();
+    let read = |world: &mut Alone, flags: i32| {
+        let mut buffer = [0; 99];
+        let pieces = &mut [IoSliceMut::new(&mut buffer)];
+        let message = receive(world, server, pieces, flags | libc::MSG_DONTWAIT)?;
+        let told = message
+            .control
+            .into_iter()
+            .map(|c| (c.level, c.kind, c.data));
+        Ok((buffer[..message.len].to_vec(), told.collect::<Vec<_>>()))
+    };
+    let four = vec![(UDP, GRO, 4_i32.to_ne_bytes().to_vec())];
+    put(world, client, b"ten bytes.", 0).unwrap();
+    put(world, client, b"four", 0).unwrap();
+    for flags in [libc::MSG_PEEK, 0] {
+        assert_eq!(
+            read(world, flags),
+            Ok((b"ten bytes.".to_vec(), four.clone()))
+        );
+    }
+    assert_eq!(read(world, 0), Ok((b"four".to_vec(), vec![])));
+    assert_eq!(read(world, 0), Err(Errno::AGAIN));
+    // It is told to who asks when it is read.
+    put(world, client, b"ten bytes.", 0).unwrap();
+    set(world, server, UDP, GRO, 0).unwrap();
+    assert_eq!(read(world, 0), Ok((b"ten bytes.".to_vec(), vec![])));
+    put(world, client, b"five.", 0).unwrap();
+    assert_eq!(read(world, 0), Ok((b"five".to_vec(), vec![])));
+    assert_eq!(read(world, 0), Ok((b".".to_vec(), vec![])));
+    let stream = socket(world, V4, STREAM, 0).unwrap();
+    assert_eq!(set(world, stream, UDP, GRO, 1), Err(Errno::NOPROTOOPT));
+}
+
 #[test]
 fn datagrams_over_ipv6_are_told_in_its_manner() {
     let world = &mut Alone::new();

@@ -145,6 +145,7 @@ const OPTIONS: &[(&str, i32, i32)] = &[
     ("TCP_ZEROCOPY_RECEIVE", libc::IPPROTO_TCP, 35),
     ("UDP_CORK", libc::SOL_UDP, 1),
     ("UDP_ENCAP", libc::SOL_UDP, 100),
+    ("UDP_GRO", libc::SOL_UDP, libc::UDP_GRO),
     ("UDP_SEGMENT", libc::SOL_UDP, libc::UDP_SEGMENT),
     (
         "IP_ADD_MEMBERSHIP",

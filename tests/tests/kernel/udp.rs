@@ -1,13 +1,15 @@
 //! Datagrams: every size both ways, fragments, errors, broadcast and multicast.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use interop::alone::{self, Alone, DATAGRAM, V4, V6, sockaddr};
 use interop::{
     Cable, Family, Machine, PATIENCE, Pattern, Recorder, Setup, Turn, Way, frames, kernel,
 };
 use netns::{in_private, link};
+use posix::Control;
 use stack::{Event, Outgoing, Ready, SocketError, SocketId, UdpOptions};
 
 fn bind(machine: &Machine, local: SocketAddr, options: UdpOptions) -> SocketId {
@@ -118,6 +120,199 @@ fn a_train_arrives_as_its_datagrams() {
                         );
                     }
                 }
+            }
+            let host = machine.stop();
+            assert_eq!(host.pool().in_use(), 0, "blocks are left over");
+        }
+    });
+}
+
+/// Two sockets that talk to each other, the kernel's or a host's; errors are numbers.
+trait Ends {
+    fn set(&mut self, receives: bool, option: (i32, i32), value: i32) -> Result<(), i32>;
+    fn number(&mut self, option: (i32, i32)) -> i32;
+    fn send(&mut self, bytes: &[u8]);
+    /// Bytes, flags and control messages.
+    fn read(&mut self, room: usize, flags: i32) -> Result<(Vec<u8>, i32, Vec<Control>), i32>;
+    fn next(&mut self) -> i32;
+}
+
+struct Kernels(UdpSocket, UdpSocket);
+
+impl Ends for Kernels {
+    fn set(&mut self, receives: bool, option: (i32, i32), value: i32) -> Result<(), i32> {
+        let socket = if receives { &self.0 } else { &self.1 };
+        let set = netns::socket::set_number(socket, option.0, option.1, value);
+        set.map_err(|error| error.raw_os_error().unwrap())
+    }
+    fn number(&mut self, option: (i32, i32)) -> i32 {
+        netns::socket::number(&self.0, option.0, option.1).unwrap()
+    }
+    fn send(&mut self, bytes: &[u8]) {
+        assert_eq!(self.1.send(bytes).unwrap(), bytes.len());
+    }
+    fn read(&mut self, room: usize, flags: i32) -> Result<(Vec<u8>, i32, Vec<Control>), i32> {
+        let mut buffer = vec![0; room];
+        let got = netns::socket::receive_message(&self.0, &mut buffer, flags);
+        let got = got.map_err(|error| error.raw_os_error().unwrap())?;
+        // With MSG_TRUNC the length is that of the datagram.
+        buffer.truncate(got.len);
+        Ok((
+            buffer,
+            got.flags,
+            posix::parse_control(&got.control).unwrap(),
+        ))
+    }
+    fn next(&mut self) -> i32 {
+        rustix::io::ioctl_fionread(&self.0).unwrap() as i32
+    }
+}
+
+struct Ours(Alone, i32, i32);
+
+impl Ends for Ours {
+    fn set(&mut self, receives: bool, option: (i32, i32), value: i32) -> Result<(), i32> {
+        let fd = if receives { self.1 } else { self.2 };
+        let set = alone::set(&mut self.0, fd, option.0, option.1, value);
+        set.map_err(|error| error.0)
+    }
+    fn number(&mut self, option: (i32, i32)) -> i32 {
+        alone::number(&mut self.0, self.1, option.0, option.1).unwrap()
+    }
+    fn send(&mut self, bytes: &[u8]) {
+        assert_eq!(alone::put(&mut self.0, self.2, bytes, 0), Ok(bytes.len()));
+    }
+    fn read(&mut self, room: usize, flags: i32) -> Result<(Vec<u8>, i32, Vec<Control>), i32> {
+        let mut buffer = vec![0; room];
+        let flags = flags | libc::MSG_DONTWAIT;
+        let pieces = &mut [IoSliceMut::new(&mut buffer)];
+        let got = posix::receive(&mut self.0, self.1, pieces, flags).map_err(|error| error.0)?;
+        buffer.truncate(got.len);
+        Ok((buffer, got.flags, got.control))
+    }
+    fn next(&mut self) -> i32 {
+        posix::ioctl(&mut self.0, self.1, libc::FIONREAD, 0).unwrap()
+    }
+}
+
+/// One script of UDP_GRO; what every call gave.
+fn trains(ends: &mut dyn Ends, v6: bool) -> Vec<String> {
+    const GRO: (i32, i32) = (libc::SOL_UDP, libc::UDP_GRO);
+    const SEGMENT: (i32, i32) = (libc::SOL_UDP, libc::UDP_SEGMENT);
+    let mut told = vec![format!("{}", ends.number(GRO))];
+    for value in [2, -1, 0, 1] {
+        let set = ends.set(true, GRO, value);
+        told.push(format!("{value}: {set:?} {}", ends.number(GRO)));
+    }
+    let mut all = |ends: &mut dyn Ends, room: usize, flags: i32| loop {
+        told.push(format!("{} {:?}", ends.next(), ends.read(room, flags)));
+        if told.last().is_some_and(|line| line.contains("Err")) {
+            break;
+        }
+    };
+    ends.send(b"one by itself");
+    all(ends, 100, 0);
+    ends.set(false, SEGMENT, 4).unwrap();
+    for (bytes, room) in [
+        (&b"ten bytes."[..], 100),
+        (b"four", 100),
+        (b"", 100),
+        (b"two by 4", 100),
+        (b"cut off!", 5),
+    ] {
+        ends.send(bytes);
+        assert!(ends.read(room, libc::MSG_PEEK).is_ok());
+        all(ends, room, 0);
+    }
+    ends.send(b"ten bytes.");
+    all(ends, 5, libc::MSG_TRUNC);
+    // What a host says to itself is joined only as it was said.
+    (0..3).for_each(|_| ends.send(b"four"));
+    all(ends, 100, 0);
+    // What was taken in stays as it is, and is told to who asks now.
+    ends.set(true, GRO, 0).unwrap();
+    ends.send(b"ten bytes.");
+    ends.set(true, GRO, 1).unwrap();
+    all(ends, 100, 0);
+    ends.send(b"ten bytes.");
+    ends.set(true, GRO, 0).unwrap();
+    all(ends, 100, 0);
+    ends.set(true, GRO, 1).unwrap();
+    let others = if v6 {
+        [libc::IPV6_RECVHOPLIMIT, libc::IPV6_RECVTCLASS].map(|name| (libc::SOL_IPV6, name))
+    } else {
+        [libc::IP_RECVTTL, libc::IP_RECVTOS].map(|name| (libc::SOL_IP, name))
+    };
+    for option in others {
+        ends.set(true, option, 1).unwrap();
+    }
+    ends.set(false, SEGMENT, 1400).unwrap();
+    ends.send(&Pattern(3).bytes(60_000));
+    all(ends, 1 << 16, 0);
+    told
+}
+
+/// UDP_GRO of a posix socket, beside the kernel's: what is one, what is told of it, and what is not.
+#[test]
+fn trains_are_read_as_by_the_kernels_sockets() {
+    in_private!(|| {
+        link::set_up("lo").unwrap();
+        for (v6, own) in [(false, "127.0.0.1:0"), (true, "[::1]:0")] {
+            let sockets = [(); 2].map(|()| UdpSocket::bind(own).unwrap());
+            let [server, client] = sockets;
+            client.connect(server.local_addr().unwrap()).unwrap();
+            server.set_nonblocking(true).unwrap();
+            let mut world = Alone::new();
+            let family = if v6 { V6 } else { V4 };
+            let fds = [(); 2].map(|()| posix::socket(&mut world, family, DATAGRAM, 0).unwrap());
+            let at = own.replace(":0", ":7");
+            posix::bind(&mut world, fds[0], &sockaddr(&at)).unwrap();
+            posix::connect(&mut world, fds[1], &sockaddr(&at)).unwrap();
+            let kernels = trains(&mut Kernels(server, client), v6);
+            let ours = trains(&mut Ours(world, fds[0], fds[1]), v6);
+            for (at, (kernel, our)) in kernels.iter().zip(&ours).enumerate() {
+                assert_eq!(our, kernel, "line {at}");
+            }
+            assert_eq!(ours.len(), kernels.len());
+        }
+    });
+}
+
+/// UDP_GRO: a train of the kernel's is one, and so are datagrams that came in one batch, whoever cut them.
+#[test]
+fn a_train_is_read_as_it_came() {
+    in_private!(|| {
+        for cable in Cable::all() {
+            let machine = Setup::on(cable).start();
+            for family in Family::BOTH {
+                let gro = UdpOptions {
+                    gro: true,
+                    ..UdpOptions::default()
+                };
+                let own = bind(&machine, family.host_port(7), gro);
+                let socket = kernel::udp(family);
+                socket.connect(family.host_port(7)).unwrap();
+                let segment = (libc::SOL_UDP, libc::UDP_SEGMENT);
+                netns::socket::set_number(&socket, segment.0, segment.1, 1000).unwrap();
+                let data = Pattern(9).bytes(20_500);
+                socket.send(&data).unwrap();
+                let mut got = Vec::new();
+                let end = std::time::Instant::now() + PATIENCE;
+                while got.len() < data.len() {
+                    assert!(std::time::Instant::now() < end, "{cable:?} {family:?}");
+                    let part = machine.call(move |turn| {
+                        let mut buffer = vec![0; 1 << 16];
+                        let received = turn.host.udp_recv(own, &mut buffer).ok()?;
+                        assert_eq!(received.segment, (received.len > 1000).then_some(1000));
+                        buffer.truncate(received.copied);
+                        Some(buffer)
+                    });
+                    match part {
+                        Some(part) => got.extend(part),
+                        None => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                }
+                assert!(got == data);
             }
             let host = machine.stop();
             assert_eq!(host.pool().in_use(), 0, "blocks are left over");

@@ -58,6 +58,8 @@ pub(crate) struct Network {
     pub(crate) select_errors: bool,
     /// UDP_SEGMENT: what a call sends are datagrams of so many bytes; 0: it is one.
     pub(crate) segment: u16,
+    /// UDP_GRO: datagrams may be read as one, which is told.
+    gro: bool,
 }
 
 impl Default for Network {
@@ -79,6 +81,7 @@ impl Default for Network {
             priority: 0,
             select_errors: false,
             segment: 0,
+            gro: false,
         }
     }
 }
@@ -106,6 +109,10 @@ impl Network {
         let both = stamp::RX_SOFTWARE | stamp::SOFTWARE;
         if stamping & both == both {
             all.push(software_stamp(wall));
+        }
+        if let Some(size) = got.segment.filter(|_| self.gro) {
+            let size = size.into();
+            all.push(Control::int(libc::SOL_UDP, libc::UDP_GRO, size));
         }
         let v4 = got.to.is_ipv4();
         let interface = i32::from(got.interface.0) + 1;
@@ -163,6 +170,10 @@ pub(super) fn set_udp<W: World>(world: &mut W, fd: i32, name: i32, value: i32) -
             socket.network.segment = u16::try_from(value).map_err(|_| Errno::INVAL)?;
             Ok(())
         }
+        libc::UDP_GRO => {
+            socket.network.gro = value != 0;
+            change_udp(world, fd, |options| options.gro = value != 0)
+        }
         _ => Err(Errno::NOPROTOOPT),
     }
 }
@@ -171,6 +182,7 @@ pub(super) fn set_udp<W: World>(world: &mut W, fd: i32, name: i32, value: i32) -
 pub(super) fn udp_number(socket: &Socket, name: i32) -> Result<i32> {
     match name {
         libc::UDP_SEGMENT => Ok(socket.network.segment.into()),
+        libc::UDP_GRO => Ok(socket.network.gro.into()),
         _ => Err(Errno::NOPROTOOPT),
     }
 }
