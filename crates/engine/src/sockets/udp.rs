@@ -5,16 +5,19 @@
 //! told to the next sender, and to nobody who receives. An error of the socket (ICMP) is told to whoever calls next, as with
 //! the kernel.
 //!
+//! Invariant: nothing is allocated for a datagram in the long run (`parcels`).
 //! Invariant: a queue holds at most its limit in bytes, each entry counted with [`OVERHEAD`]; orders that are waited for may
 //! exceed it. When the receive queue is full, datagrams wait in the stack's own queue, which drops and counts what does not
 //! fit.
 //!
-//! What does not live here: many datagrams at once (`batch`), what is known of each (`meta`).
+//! What does not live here: many datagrams at once (`batch`), what is known of each (`meta`), the queue of
+//! those that came in (`inbox`).
 
 mod batch;
+mod inbox;
 mod meta;
+mod parcels;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -24,7 +27,7 @@ use std::time::Instant;
 
 use base::epoll::RAISED_OUT;
 use rustix::io::Errno;
-use stack::{Outgoing, Received, ReusePort, SocketError, UdpOptions};
+use stack::{Outgoing, ReusePort, SocketError, UdpOptions};
 
 use super::error::{io_error, stopped};
 use super::waiters::{Waiters, block_until, poll_until};
@@ -35,8 +38,11 @@ use crate::reply::{Reply, reply};
 use crate::steer::PortClaim;
 
 pub use batch::Transmit;
+pub(crate) use inbox::Arrived;
+use inbox::Inbox;
 pub(crate) use meta::Arrival;
 pub use meta::{Ecn, RecvMeta};
+pub(crate) use parcels::Parcels;
 
 /// What a queued datagram counts beside its bytes.
 pub(crate) const OVERHEAD: usize = 128;
@@ -44,35 +50,6 @@ pub(crate) const OVERHEAD: usize = 128;
 /// The largest UDP payload over IPv4 (RFC 768, RFC 791) and, without jumbograms, over IPv6.
 const PAYLOAD_MAX_V4: usize = 65_507;
 const PAYLOAD_MAX_V6: usize = 65_527;
-
-/// A datagram on its way out, or several that leave as one.
-#[derive(Debug)]
-pub(crate) struct Departing {
-    pub(crate) data: Box<[u8]>,
-    pub(crate) how: Outgoing,
-}
-
-/// A datagram that came in, and what is known of it.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) data: Box<[u8]>,
-    pub(crate) from: SocketAddr,
-    pub(crate) arrival: Arrival,
-}
-
-impl Arrived {
-    pub(crate) fn new(data: Box<[u8]>, received: &Received) -> Self {
-        Self {
-            data,
-            from: received.from,
-            arrival: Arrival::new(received),
-        }
-    }
-
-    pub(crate) fn charge(&self) -> usize {
-        self.data.len() + OVERHEAD
-    }
-}
 
 /// Which interface a group is joined on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +63,8 @@ pub enum Via {
 /// Something the shard is to do with the socket.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Send(Departing),
+    /// Its bytes are a datagram, or several that leave as one.
+    Send(Outgoing),
     Set(UdpOptions),
     Share(ReusePort, Answer),
     Connect(SocketAddr, Answer),
@@ -96,15 +74,6 @@ pub(crate) enum Order {
         via: Via,
         answer: Answer,
     },
-}
-
-impl Order {
-    pub(crate) fn charge(&self) -> usize {
-        match self {
-            Order::Send(departing) => departing.data.len() + OVERHEAD,
-            _ => OVERHEAD,
-        }
-    }
 }
 
 /// What both sides see.
@@ -120,10 +89,10 @@ pub(crate) struct UdpState {
     pub(crate) unsent: Option<SocketError>,
     pub(crate) stopped: bool,
     pub(crate) dead: bool,
-    pub(crate) rx: VecDeque<Arrived>,
+    pub(crate) rx: Inbox,
     pub(crate) rx_len: usize,
     pub(crate) rx_paused: bool,
-    pub(crate) tx: VecDeque<Order>,
+    pub(crate) tx: Parcels<Order>,
     pub(crate) tx_len: usize,
     pub(crate) options: UdpOptions,
     pub(crate) closed: bool,
@@ -135,9 +104,10 @@ pub(crate) struct UdpState {
 }
 
 impl UdpState {
-    fn queue(&mut self, order: Order) {
-        self.tx_len += order.charge();
-        self.tx.push_back(order);
+    fn queue(&mut self, order: Order, data: &[u8]) {
+        self.tx_len += data.len() + OVERHEAD;
+        self.tx.room(data.len()).copy_from_slice(data);
+        self.tx.push(order, data.len());
     }
 
     fn failed(&self) -> bool {
@@ -279,11 +249,10 @@ impl UdpHandle {
         let mut state = self.shared.state();
         state.take_send_error()?;
         let how = self.admit(&mut state, data.len(), to)?;
-        let data = data.into();
-        let taken = Departing { data, how };
-        let n = taken.data.len();
-        self.order(state, Order::Send(taken));
-        Ok(n)
+        state.queue(Order::Send(how), data);
+        drop(state);
+        self.shared.notice();
+        Ok(data.len())
     }
 
     /// Whether a datagram of so many bytes can be taken for `to`, or for the connected peer, and how it leaves.
@@ -329,7 +298,7 @@ impl UdpHandle {
     }
 
     fn order(&self, mut state: MutexGuard<'_, UdpState>, order: Order) {
-        state.queue(order);
+        state.queue(order, &[]);
         drop(state);
         self.shared.notice();
     }
@@ -354,19 +323,16 @@ impl UdpHandle {
         if let Some(error) = state.take_error() {
             return Err(error);
         }
-        let Some(first) = state.rx.front() else {
+        let Some((first, bytes)) = state.rx.front() else {
             return Err(io_error(SocketError::WouldBlock));
         };
-        let n = first.data.len().min(buf.len());
-        buf[..n].copy_from_slice(&first.data[..n]);
+        let n = bytes.len().min(buf.len());
+        buf[..n].copy_from_slice(&bytes[..n]);
         let from = first.from;
-        if peek {
-            return Ok((n, from));
+        if !peek {
+            let charge = state.rx.pop();
+            self.taken(state, charge);
         }
-        let charge = first.charge();
-        let taken = state.rx.pop_front();
-        self.taken(state, charge);
-        drop(taken);
         Ok((n, from))
     }
 

@@ -1,6 +1,5 @@
 //! One UDP socket between its record and the stack.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use wire::Addr;
 use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::error::io_error;
-use crate::sockets::udp::{Arrived, Order, UdpShared, Via};
+use crate::sockets::udp::{Arrived, OVERHEAD, Order, Parcels, UdpShared, Via};
 
 /// Orders carried out, and datagrams sent, in one look.
 const ORDERS_A_LOOK: usize = 256;
@@ -24,8 +23,9 @@ const ORDERS_A_LOOK: usize = 256;
 pub(super) struct UdpEntry {
     shared: Arc<UdpShared>,
     id: SocketId,
-    /// Orders taken from the record that were not carried out yet, because the stack had no room for a datagram.
-    tx: VecDeque<Order>,
+    /// Orders taken from the record, all that it had. When the stack had no room for a datagram, some were not carried out, and those
+    /// that came since are still in the record.
+    tx: Parcels<Order>,
     rx_ready: bool,
 }
 
@@ -38,7 +38,7 @@ impl UdpEntry {
         Ok(Self {
             shared: shared.clone(),
             id,
-            tx: VecDeque::new(),
+            tx: Parcels::default(),
             rx_ready: false,
         })
     }
@@ -60,19 +60,21 @@ impl UdpEntry {
     ) -> Fate {
         self.rx_ready |= ready.contains(Ready::READABLE);
         let mut state = self.shared.state();
-        self.tx.append(&mut state.tx);
-        let (closed, used) = (state.closed, state.rx_len);
+        if self.tx.is_empty() {
+            std::mem::swap(&mut self.tx, &mut state.tx);
+        }
+        let closed = state.closed;
         drop(state);
         // An error that waits would be told in the place of the first datagram, which would be lost.
         let mut error = cx.host.take_error(self.id);
-        self.carry_out(cx, tools);
-        if closed && self.tx.is_empty() {
+        let all = self.carry_out(cx, tools);
+        if closed && all {
             let _ = cx.host.close(cx.now, self.id);
             self.shared.fail();
             return Fate::Gone;
         }
         if self.rx_ready {
-            error = self.receive(cx, tools, used).or(error);
+            error = self.receive(cx, tools).or(error);
         }
         if let Some(error) = error {
             self.report(error);
@@ -92,8 +94,8 @@ impl UdpEntry {
         raised.tell();
     }
 
-    /// Carries out orders, until the stack has no room for a datagram, and tells writers of the room.
-    fn carry_out(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>) {
+    /// Carries out orders, until the stack has no room for a datagram, and tells writers of the room. Whether those were all.
+    fn carry_out(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>) -> bool {
         let (mut done, mut unsent) = (0, None);
         let mut n = 0;
         loop {
@@ -106,8 +108,7 @@ impl UdpEntry {
                 break;
             }
             n += 1;
-            if let Some(Order::Send(departing)) = self.tx.front() {
-                let (data, how) = (&departing.data, &departing.how);
+            if let Some((Order::Send(how), data)) = self.tx.front() {
                 n += how
                     .datagrams(data.len())
                     .map_or(0, |more| more.saturating_sub(1));
@@ -120,16 +121,17 @@ impl UdpEntry {
                     Err(error) => unsent = Some(error),
                 }
             }
-            let Some(order) = self.tx.pop_front() else {
+            let Some((order, len)) = self.tx.pop() else {
                 break;
             };
-            done += order.charge();
+            done += len + OVERHEAD;
             self.answer(cx, order);
         }
         if done == 0 {
-            return;
+            return self.tx.is_empty();
         }
         let mut state = self.shared.state();
+        let more = self.tx.is_empty() && !state.tx.is_empty();
         state.tx_len = state.tx_len.saturating_sub(done);
         state.unsent = unsent.or(state.unsent);
         if state.unsent.is_some() || state.tx_len <= tools.door.limits.send / 2 {
@@ -138,7 +140,14 @@ impl UdpEntry {
             drop(state);
             writers.wake(&self.shared.writable);
             raised.tell();
+        } else {
+            drop(state);
         }
+        if more {
+            // They waited behind those that had no room.
+            self.shared.notice();
+        }
+        self.tx.is_empty() && !more
     }
 
     /// Does what is not sending.
@@ -171,20 +180,16 @@ impl UdpEntry {
         }
     }
 
-    /// Moves received datagrams to the record, as many as it has room for. `used`: what it holds. The last error, if any
-    /// waited.
-    fn receive(
-        &mut self,
-        cx: &mut ShardCx<'_>,
-        tools: &mut Tools<'_>,
-        used: usize,
-    ) -> Option<SocketError> {
+    /// Moves received datagrams to the record, as many as it has room for. The last error, if any waited.
+    fn receive(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>) -> Option<SocketError> {
         let limit = tools.door.limits.receive;
-        let mut scratch = tools.scratch();
-        let (mut datagrams, mut n, mut error) = (VecDeque::new(), 0, None);
+        let mut state = self.shared.state();
+        let (mut inbox, used) = (state.rx.take_back(), state.rx_len);
+        drop(state);
+        let (mut n, mut error) = (0, None);
         self.rx_ready = true;
         while used + n < limit {
-            let received = match cx.host.udp_recv(self.id, scratch.whole()) {
+            let received = match self.receive_one(cx, &mut inbox) {
                 Ok(received) => received,
                 Err(SocketError::WouldBlock | SocketError::BadSocket) => {
                     self.rx_ready = false;
@@ -195,16 +200,12 @@ impl UdpEntry {
                     continue;
                 }
             };
-            let data = scratch.whole()[..received.copied].into();
-            let datagram = Arrived::new(data, &received);
-            n += datagram.charge();
-            datagrams.push_back(datagram);
+            n += received + OVERHEAD;
         }
-        *tools.scratch = Some(scratch);
         let mut state = self.shared.state();
         let readers = (n > 0).then(|| state.readers.take());
         let raised = state.watches.raise_if(n > 0, RAISED_IN);
-        state.rx.append(&mut datagrams);
+        state.rx.bring(inbox);
         state.rx_len += n;
         let again = self.rx_ready && state.rx_len <= limit / 2;
         state.rx_paused = self.rx_ready && !again;
@@ -217,6 +218,18 @@ impl UdpEntry {
             self.shared.notice();
         }
         error
+    }
+
+    /// Copies the next datagram out of packet memory: how many bytes.
+    fn receive_one(
+        &self,
+        cx: &mut ShardCx<'_>,
+        inbox: &mut Parcels<Arrived>,
+    ) -> Result<usize, SocketError> {
+        let len = cx.host.udp_peek(self.id, &mut [])?.len;
+        let received = cx.host.udp_recv(self.id, inbox.room(len))?;
+        inbox.push(Arrived::new(&received), received.copied);
+        Ok(received.copied)
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use stack::{Outgoing, SocketError};
 
-use super::{Arrived, Departing, Ecn, OVERHEAD, Order, RecvMeta, UdpHandle};
+use super::{Ecn, OVERHEAD, Order, RecvMeta, UdpHandle};
 use crate::clock::Clock;
 use crate::sockets::error::io_error;
 
@@ -17,7 +17,7 @@ use crate::sockets::error::io_error;
 const COPIED_MAX: usize = 64 * 1024;
 
 // What a queue counts for an entry covers it.
-const _: () = assert!(size_of::<Order>() <= OVERHEAD && size_of::<Arrived>() <= OVERHEAD);
+const _: () = assert!(size_of::<(Order, usize)>() <= OVERHEAD);
 
 /// A datagram to be sent, or a train of them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,32 +52,6 @@ impl<'a> Transmit<'a> {
             ..Self::new(data)
         }
     }
-}
-
-impl Arrived {
-    /// Whether it and `next` may be one train, as far as they themselves go.
-    fn alike(&self, next: &Self) -> bool {
-        self.from == next.from && self.arrival.alike(&next.arrival)
-    }
-}
-
-/// How many datagrams at the head of a queue go into a buffer with so much room: one at least, if there is one.
-fn train<'a>(mut queue: impl Iterator<Item = &'a Arrived>, room: usize) -> usize {
-    let Some(first) = queue.next() else { return 0 };
-    let stride = first.data.len();
-    let (mut n, mut len) = (1, stride);
-    for next in queue {
-        let more = next.data.len();
-        // An empty datagram leaves no trace among others.
-        if more == 0 || more > stride || len + more > room || !first.alike(next) {
-            break;
-        }
-        (n, len) = (n + 1, len + more);
-        if more < stride {
-            break;
-        }
-    }
-    n
 }
 
 impl UdpHandle {
@@ -115,8 +89,7 @@ impl UdpHandle {
             });
             match how {
                 Ok(how) => {
-                    let data = transmit.data.into();
-                    state.queue(Order::Send(Departing { data, how }));
+                    state.queue(Order::Send(how), transmit.data);
                     taken += 1;
                 }
                 Err(error) if taken == 0 => return Err(error),
@@ -148,71 +121,27 @@ impl UdpHandle {
         if most == 0 {
             return Ok(0);
         }
-        let (mut n, mut charge) = (0, 0);
-        for buf in &bufs[..most] {
-            n += train(state.rx.range(n..), buf.len());
+        let clock = Clock::new();
+        let (mut filled, mut charge, mut copied) = (0, 0, 0);
+        for (buf, meta) in bufs[..most].iter_mut().zip(meta) {
+            if copied >= COPIED_MAX {
+                // The shard may go on meanwhile.
+                self.taken(state, charge);
+                (state, charge, copied) = (self.shared.state(), 0, 0);
+                if state.error.is_some() {
+                    break;
+                }
+            }
+            let Some((taken, counted)) = state.rx.take_train(&clock, buf) else {
+                break;
+            };
+            (filled, charge, copied) = (filled + 1, charge + counted, copied + taken.len);
+            *meta = taken;
         }
-        if n == 0 {
+        if filled == 0 {
             return Err(io_error(SocketError::WouldBlock));
         }
-        let taken: Vec<Arrived> = state.rx.drain(..n).collect();
-        for datagram in &taken {
-            charge += datagram.charge();
-        }
-        // Copied without the lock: the shard goes on meanwhile.
         self.taken(state, charge);
-        let clock = Clock::new();
-        let (mut rest, mut filled) = (&taken[..], 0);
-        for (buf, meta) in bufs[..most].iter_mut().zip(meta) {
-            let (run, left) = rest.split_at(train(rest.iter(), buf.len()));
-            let Some(first) = run.first() else { break };
-            *meta = first.arrival.meta(&clock, first.from, buf.len());
-            meta.len = 0;
-            for datagram in run {
-                let n = datagram.data.len().min(buf.len() - meta.len);
-                buf[meta.len..meta.len + n].copy_from_slice(&datagram.data[..n]);
-                meta.len += n;
-            }
-            (rest, filled) = (left, filled + 1);
-        }
-        debug_assert!(rest.is_empty(), "it is the same walk as the first");
         Ok(filled)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arrived(len: usize, tos: u8) -> Arrived {
-        let received = stack::Received {
-            copied: len,
-            len,
-            from: "10.0.0.1:7".parse().unwrap(),
-            to: "10.0.0.2".parse().unwrap(),
-            interface: stack::InterfaceId(0),
-            ttl: 64,
-            tos,
-            at: base::Instant::from_secs(1),
-            segment: None,
-        };
-        Arrived::new(vec![7; len].into(), &received)
-    }
-
-    #[test]
-    fn trains_are_of_one_length_but_for_the_last() {
-        let train = |lengths: &[usize], room| {
-            let queue: Vec<Arrived> = lengths.iter().map(|&len| arrived(len, 0)).collect();
-            super::train(queue.iter(), room)
-        };
-        assert_eq!(train(&[], 100), 0);
-        assert_eq!(train(&[10], 5), 1, "it is cut off");
-        assert_eq!(train(&[10, 10, 10, 5, 5], 100), 4);
-        assert_eq!(train(&[10, 10, 11], 100), 2);
-        assert_eq!(train(&[10, 10, 10], 29), 2);
-        assert_eq!(train(&[0, 0], 100), 1);
-        assert_eq!(train(&[10, 0, 10], 100), 1);
-        let marked = [arrived(10, 0), arrived(10, 0), arrived(10, 3)];
-        assert_eq!(super::train(marked.iter(), 100), 2, "they are not alike");
     }
 }
