@@ -34,9 +34,9 @@ pub use shard::{Bed, BusyPoll, Shard, ShardError, ShardOptions, random_seed};
 pub use shards::{ShardThreads, Shards, ShardsOptions};
 pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use sockets::{
-    Bell, Blocks, Driver, Ecn, Limits, Notice, Opening, RecvMeta, Selector, Sockets, Splice,
-    TcpListenerSocket, TcpSocket, Transmit, UdpHandle, Via, WatchedSocket, answered, deadline,
-    io_error,
+    Bell, Blocks, Driver, Ecn, Limits, Notice, Opening, Packet, RecvMeta, Selector, Sockets,
+    Splice, TcpListenerSocket, TcpSocket, Transmit, UdpHandle, Via, WatchedSocket, answered,
+    deadline, io_error,
 };
 pub use thread::{ShardHandle, ShardThread};
 

@@ -41,6 +41,24 @@
 //! ```
 //!
 //! `examples/src/bin/quic.rs` puts quinn on them.
+//!
+//! # Without a copy
+//!
+//! `receive_packet` gives a datagram as it lies in packet memory, a [`Packet`], which any thread reads and gives back by dropping it.
+//!
+//! ```
+//! use millstream::datagram::Packet;
+//!
+//! # let host = millstream::Host::builder().start()?;
+//! # let socket = host.udp_bind("127.0.0.1:7")?;
+//! # host.udp_bind("127.0.0.1:0")?.send_to(&[1, 2, 3], "127.0.0.1:7")?;
+//! let packet: Packet = socket.receive_packet()?;
+//! let sum: u64 = packet.slices().flatten().map(|byte| u64::from(*byte)).sum();
+//! assert_eq!((sum, packet.len(), packet.meta().ttl), (6, 3, 64));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! An application on the shard itself asks its host: `Host::udp_recv_chain`.
 
 #[doc(inline)]
-pub use engine::{Ecn, RecvMeta, Transmit};
+pub use engine::{Ecn, Packet, RecvMeta, Transmit};

@@ -482,6 +482,34 @@ macro_rules! datagram_calls {
                 self.socket.try_recv_batch(bufs, meta)
             }
 
+            /// As [`crate::UdpSocket::receive_packet`]: receives a datagram without a copy.
+            ///
+            /// # Errors
+            /// As [`crate::UdpSocket::recv_from`].
+            pub async fn receive_packet(&self) -> io::Result<engine::Packet> {
+                poll_fn(|cx| self.poll_receive_packet(cx)).await
+            }
+
+            /// As [`UdpSocket::receive_packet`], for a poll function.
+            pub fn poll_receive_packet(
+                &self,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<engine::Packet>> {
+                attempt(
+                    cx,
+                    || self.socket.try_receive_packet(),
+                    |cx| self.socket.poll_readable(cx),
+                )
+            }
+
+            /// As [`UdpSocket::receive_packet`], if there is a datagram.
+            ///
+            /// # Errors
+            /// `WouldBlock` when there is none; as receiving.
+            pub fn try_receive_packet(&self) -> io::Result<engine::Packet> {
+                self.socket.try_receive_packet()
+            }
+
             async fn receive(&self, buf: &mut [u8], peek: bool) -> io::Result<(usize, SocketAddr)> {
                 let socket = self.socket();
                 poll_fn(|cx| {

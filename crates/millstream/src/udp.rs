@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{RecvMeta, Transmit, UdpHandle, Via, answered};
+use engine::{Packet, RecvMeta, Transmit, UdpHandle, Via, answered};
 use stack::UdpOptions;
 
 use crate::host::{Host, each};
@@ -197,6 +197,20 @@ impl UdpSocket {
         let Inner { socket, waiting } = &*self.inner;
         waiting.reading(
             || socket.try_recv_batch(bufs, meta),
+            |until| socket.wait_readable(until),
+        )
+    }
+
+    /// Receives a datagram without a copy: a [`Packet`](crate::datagram::Packet) in packet memory, with all that is known of it, which
+    /// goes back when it is dropped, in whichever thread. Short ones, what had come before the first call, and what comes while too much
+    /// is lent, are copied. With `UdpOptions::gro` it is a train, if one came.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv_from`].
+    pub fn receive_packet(&self) -> io::Result<Packet> {
+        let Inner { socket, waiting } = &*self.inner;
+        waiting.reading(
+            || socket.try_receive_packet(),
             |until| socket.wait_readable(until),
         )
     }

@@ -133,6 +133,8 @@ fn datagrams() {
         let mut bufs = [IoSliceMut::new(&mut buffer)];
         let received = server.recv_batch(&mut bufs, &mut meta).await.unwrap();
         assert_eq!((received, meta[0].len, meta[0].from), (1, 5, from));
+        let packet = join(server.receive_packet(), client.send(b"four")).await.0;
+        assert_eq!(packet.unwrap().to_vec(), b"four");
         let blocking = millstream::UdpSocket::from(client);
         assert_eq!(blocking.peer_addr().unwrap().port(), 7);
         let none = UdpSocket::bind("0.0.0.0:0").await.unwrap_err();

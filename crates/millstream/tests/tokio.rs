@@ -794,3 +794,19 @@ impl AsRef<[u8]> for Bytes10 {
         &self.0[..]
     }
 }
+
+#[tokio::test]
+async fn datagrams_in_packet_memory() {
+    let (a, b) = hosts();
+    let server = UdpSocket::bind_on(&b, (B, 7)).await.unwrap();
+    let client = UdpSocket::bind_on(&a, (A, 0)).await.unwrap();
+    client.connect((B, 7)).await.unwrap();
+    let none = server.try_receive_packet().unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    let task = tokio::spawn(async move { server.receive_packet().await.unwrap() });
+    tokio::task::yield_now().await;
+    client.send(&pattern(0, 1_000)).await.unwrap();
+    let packet = task.await.unwrap();
+    assert!(!packet.is_copied() && packet.to_vec() == pattern(0, 1_000));
+    assert_eq!(packet.meta().from, client.local_addr().unwrap());
+}

@@ -22,11 +22,17 @@ struct Piece {
     len: u16,
 }
 
+/// Pieces that a loan holds without memory of its own: those of a datagram.
+const FEW: usize = 2;
+
 /// Bytes of a pool in the hands of any thread, to be read: see [`Pool::lend`].
 #[must_use = "blocks of a loan that is not taken back are never free again"]
 pub struct Loan {
     view: View,
-    pieces: Vec<Piece>,
+    few: [Piece; FEW],
+    /// Those behind the first [`FEW`].
+    more: Vec<Piece>,
+    pieces: usize,
     len: usize,
 }
 
@@ -36,7 +42,9 @@ impl Pool {
     /// # Panics
     /// When one block is lent 2^29 times at once, for which there is no memory.
     pub fn lend(&mut self, chain: Chain) -> Loan {
-        let mut pieces = Vec::with_capacity(self.segments(&chain));
+        let mut few = [Piece::NONE; FEW];
+        let mut more = Vec::with_capacity(self.segments(&chain).saturating_sub(FEW));
+        let mut pieces = 0;
         let mut at = chain.head;
         while let Some(&segment) = self.segments.get(at as usize) {
             at = segment.next;
@@ -50,17 +58,24 @@ impl Pool {
                 "a block has a number of loans that can be counted"
             );
             *word += WEIGHT;
-            pieces.push(Piece {
+            let piece = Piece {
                 block: segment.block,
                 off: segment.off,
                 len: segment.len,
-            });
+            };
+            match few.get_mut(pieces) {
+                Some(place) => *place = piece,
+                None => more.push(piece),
+            }
+            pieces += 1;
         }
         debug_assert_eq!(at, NIL);
         let len = chain.len();
         self.free(chain);
         Loan {
             view: self.bytes.view(),
+            few,
+            more,
             pieces,
             len,
         }
@@ -71,7 +86,7 @@ impl Pool {
         if !self.bytes.is_seen_by(&loan.view) {
             return;
         }
-        for piece in &loan.pieces {
+        for piece in (0..loan.pieces).filter_map(|at| loan.at(at)) {
             for _ in 0..WEIGHT {
                 self.release(piece.block);
             }
@@ -80,6 +95,12 @@ impl Pool {
 }
 
 impl Piece {
+    const NONE: Self = Self {
+        block: 0,
+        off: 0,
+        len: 0,
+    };
+
     fn range(&self) -> Range<usize> {
         let start = self.block as usize * BLOCK + usize::from(self.off);
         start..start + usize::from(self.len)
@@ -99,12 +120,17 @@ impl Loan {
 
     /// Runs of bytes it consists of; each keeps a block from being free.
     pub fn pieces(&self) -> usize {
-        self.pieces.len()
+        self.pieces
+    }
+
+    fn at(&self, at: usize) -> Option<Piece> {
+        let piece = self.few.get(at).or_else(|| self.more.get(at - FEW));
+        piece.filter(|_| at < self.pieces).copied()
     }
 
     /// One of its runs.
     pub fn piece(&self, at: usize) -> Option<&[u8]> {
-        let range = self.pieces.get(at)?.range();
+        let range = self.at(at)?.range();
         // SAFETY: the block is lent, by this loan, whose place is taken back only by value: until then its reference count is at least
         // `WEIGHT`, and a pool writes to blocks whose count is 1 only. What was written before happened before, for the loan came
         // here from the pool's thread.
@@ -113,7 +139,7 @@ impl Loan {
 
     /// Its runs in order.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.pieces.len()).filter_map(|at| self.piece(at))
+        (0..self.pieces).filter_map(|at| self.piece(at))
     }
 }
 
@@ -121,7 +147,7 @@ impl fmt::Debug for Loan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loan")
             .field("len", &self.len)
-            .field("pieces", &self.pieces.len())
+            .field("pieces", &self.pieces)
             .finish_non_exhaustive()
     }
 }

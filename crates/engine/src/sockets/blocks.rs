@@ -1,6 +1,7 @@
 //! Received bytes as they are in packet memory.
 
 use std::io;
+use std::sync::Arc;
 
 use super::chunk::Chunk;
 use super::lent::Lender;
@@ -16,6 +17,10 @@ use crate::mailbox::lock;
 pub struct Blocks(Chunk);
 
 impl Blocks {
+    pub(super) fn new(chunk: Chunk) -> Self {
+        Self(chunk)
+    }
+
     /// Bytes in it; none: the stream has ended.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -59,7 +64,8 @@ impl TcpSocket {
     /// As [`TcpSocket::try_read`].
     pub fn try_receive(&self) -> io::Result<Blocks> {
         let shared = &self.shared;
-        shared.lender.get_or_init(|| Lender::new(shared));
+        let lender = || Lender::new(&shared.door, Arc::downgrade(shared));
+        shared.lender.get_or_init(lender);
         let mut reader = lock(&shared.reader);
         if let Some(chunk) = reader.take_chunk() {
             if reader.unaccounted >= shared.door.limits.receive / 4 {

@@ -5,17 +5,21 @@
 //! Invariant: a loan goes back to its shard when the last hand lets go of it, whichever thread that is in, whatever became of the
 //! socket; to drop one takes no lock but that of the list of what goes back.
 //! Invariant: a socket's loans hold no more packet memory than its limit and one read, and all of a host's no more than a quarter of
-//! it: what is beyond waits in the stack, whose window closes, or is copied.
+//! it: what is beyond waits in the stack, whose window closes, or is copied. Datagrams are copied in either case: who holds some keeps
+//! nobody from receiving others.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use base::{BLOCK, Loan};
+use base::{BLOCK, Loan, Pool};
 
 use super::tcp::TcpShared;
 use super::{Door, Notice, Subject};
 use crate::mailbox::lock;
 use crate::shard::Message;
+
+/// Of packet memory at most one part in so many is lent; beyond that bytes are copied.
+const LENT_PART: usize = 4;
 
 /// Loans of one host that are on their way back.
 #[derive(Debug, Default)]
@@ -27,9 +31,10 @@ pub(crate) struct Returns {
 }
 
 impl Returns {
-    /// Bytes of packet memory that are lent.
-    pub(crate) fn lent(&self) -> usize {
-        self.lent.load(Ordering::Relaxed)
+    /// Whether more of the host's packet memory may be lent.
+    pub(crate) fn admit(&self, pool: &Pool) -> bool {
+        let memory = pool.capacity() as usize * BLOCK;
+        self.lent.load(Ordering::Relaxed) < memory / LENT_PART
     }
 
     /// The shard has the notice in hand.
@@ -47,6 +52,7 @@ impl Returns {
 #[derive(Debug)]
 pub(crate) struct Lender {
     door: Arc<Door>,
+    /// Who pauses: a stream.
     socket: Weak<TcpShared>,
     /// Bytes of packet memory that are lent.
     lent: AtomicUsize,
@@ -55,10 +61,10 @@ pub(crate) struct Lender {
 }
 
 impl Lender {
-    pub(crate) fn new(shared: &Arc<TcpShared>) -> Arc<Self> {
+    pub(crate) fn new(door: &Arc<Door>, socket: Weak<TcpShared>) -> Arc<Self> {
         Arc::new(Self {
-            door: shared.door.clone(),
-            socket: Arc::downgrade(shared),
+            door: door.clone(),
+            socket,
             lent: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
         })

@@ -11,17 +11,18 @@
 //! fit.
 //!
 //! What does not live here: many datagrams at once (`batch`), what is known of each (`meta`), the queue of
-//! those that came in (`inbox`).
+//! those that came in (`inbox`), those that stay in packet memory (`packet`).
 
 mod batch;
 mod inbox;
 mod meta;
+mod packet;
 mod parcels;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -30,6 +31,7 @@ use rustix::io::Errno;
 use stack::{Outgoing, ReusePort, SocketError, UdpOptions};
 
 use super::error::{io_error, stopped};
+use super::lent::Lender;
 use super::waiters::{Waiters, block_until, poll_until};
 use super::watch::{Raised, Watches};
 use super::{Answer, Door, TOKEN_NONE, meant};
@@ -38,10 +40,11 @@ use crate::reply::{Reply, reply};
 use crate::steer::PortClaim;
 
 pub use batch::Transmit;
-pub(crate) use inbox::Arrived;
-use inbox::Inbox;
+pub(crate) use inbox::Arrivals;
+use inbox::{Arrived, Inbox};
 pub(crate) use meta::Arrival;
 pub use meta::{Ecn, RecvMeta};
+pub use packet::Packet;
 pub(crate) use parcels::Parcels;
 
 /// What a queued datagram counts beside its bytes.
@@ -156,6 +159,8 @@ pub(crate) struct UdpShared {
     pub(crate) token: AtomicU64,
     pub(crate) door: Arc<Door>,
     pub(crate) bind: SocketAddr,
+    /// There once somebody has asked for packets.
+    pub(crate) lender: OnceLock<Arc<Lender>>,
     /// Its part of the port, on a host of several shards, while somebody holds it.
     claim: Mutex<Option<PortClaim>>,
 }
@@ -180,6 +185,7 @@ impl UdpShared {
             token: AtomicU64::new(TOKEN_NONE),
             door,
             bind,
+            lender: OnceLock::new(),
             claim: Mutex::new(claim),
         }
     }
@@ -323,15 +329,14 @@ impl UdpHandle {
         if let Some(error) = state.take_error() {
             return Err(error);
         }
-        let Some((first, bytes)) = state.rx.front() else {
+        let Some(&Arrived { from, .. }) = state.rx.front() else {
             return Err(io_error(SocketError::WouldBlock));
         };
-        let n = bytes.len().min(buf.len());
-        buf[..n].copy_from_slice(&bytes[..n]);
-        let from = first.from;
+        let n = state.rx.copy(buf);
         if !peek {
-            let charge = state.rx.pop();
+            let (charge, lent) = state.rx.pop();
             self.taken(state, charge);
+            drop(lent);
         }
         Ok((n, from))
     }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base::Chain;
 use base::epoll::RAISED_IN;
-use base::{BLOCK, Chain};
 use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
 
 use super::splice::Job;
@@ -14,9 +14,6 @@ use crate::sockets::Door;
 use crate::sockets::chunk::{ByteQueue, Chunk, LARGE, SMALL};
 use crate::sockets::lent::Lender;
 use crate::sockets::tcp::{Close, Phase, TcpShared};
-
-/// Of packet memory at most one part in so many is lent; beyond that bytes are copied.
-const LENT_PART: usize = 4;
 
 /// The driver's part of a TCP socket.
 #[derive(Debug)]
@@ -511,8 +508,7 @@ impl TcpEntry {
             if lender.lent() >= tools.door.limits.receive {
                 return false;
             }
-            let memory = cx.host.pool().capacity() as usize * BLOCK;
-            if tools.door.returns.lent() < memory / LENT_PART {
+            if tools.door.returns.admit(cx.host.pool()) {
                 let chain = cx.host.tcp_recv_chain(cx.now, self.id, want);
                 // Without a segment for a cut bytes can still be copied.
                 if chain.as_ref().err() != Some(&SocketError::NoBuffers) {

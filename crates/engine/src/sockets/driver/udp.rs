@@ -13,10 +13,13 @@ use wire::Addr;
 use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::error::io_error;
-use crate::sockets::udp::{Arrived, OVERHEAD, Order, Parcels, UdpShared, Via};
+use crate::sockets::udp::{Arrivals, OVERHEAD, Order, Parcels, UdpShared, Via};
 
 /// Orders carried out, and datagrams sent, in one look.
 const ORDERS_A_LOOK: usize = 256;
+
+/// So many bytes are cheaper copied than lent; the stack copies such datagrams together.
+const FEW: usize = 256;
 
 /// The driver's part of a UDP socket.
 #[derive(Debug)]
@@ -189,7 +192,7 @@ impl UdpEntry {
         let (mut n, mut error) = (0, None);
         self.rx_ready = true;
         while used + n < limit {
-            let received = match self.receive_one(cx, &mut inbox) {
+            let received = match self.receive_one(cx, tools, &mut inbox) {
                 Ok(received) => received,
                 Err(SocketError::WouldBlock | SocketError::BadSocket) => {
                     self.rx_ready = false;
@@ -220,16 +223,33 @@ impl UdpEntry {
         error
     }
 
-    /// Copies the next datagram out of packet memory: how many bytes.
+    /// Lends the next datagram, if somebody asked for packets, or copies it out of packet memory: how many bytes.
     fn receive_one(
         &self,
         cx: &mut ShardCx<'_>,
-        inbox: &mut Parcels<Arrived>,
+        tools: &Tools<'_>,
+        inbox: &mut Arrivals,
     ) -> Result<usize, SocketError> {
         let len = cx.host.udp_peek(self.id, &mut [])?.len;
+        if let Some(lender) = self.shared.lender.get()
+            && len > FEW
+            && lender.lent() < tools.door.limits.receive
+            && tools.door.returns.admit(cx.host.pool())
+        {
+            match cx.host.udp_recv_chain(self.id) {
+                Ok((chain, received)) => {
+                    let loan = cx.host.pool_mut().lend(chain);
+                    inbox.push_lent(&received, lender.lend(loan));
+                    return Ok(len);
+                }
+                // Without a segment for a cut it can still be copied.
+                Err(SocketError::NoBuffers) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let received = cx.host.udp_recv(self.id, inbox.room(len))?;
-        inbox.push(Arrived::new(&received), received.copied);
-        Ok(received.copied)
+        inbox.push(&received);
+        Ok(len)
     }
 }
 

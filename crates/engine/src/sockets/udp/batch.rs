@@ -122,17 +122,18 @@ impl UdpHandle {
             return Ok(0);
         }
         let clock = Clock::new();
-        let (mut filled, mut charge, mut copied) = (0, 0, 0);
+        let (mut filled, mut charge, mut copied, mut spent) = (0, 0, 0, Vec::new());
         for (buf, meta) in bufs[..most].iter_mut().zip(meta) {
             if copied >= COPIED_MAX {
                 // The shard may go on meanwhile.
                 self.taken(state, charge);
+                spent.clear();
                 (state, charge, copied) = (self.shared.state(), 0, 0);
                 if state.error.is_some() {
                     break;
                 }
             }
-            let Some((taken, counted)) = state.rx.take_train(&clock, buf) else {
+            let Some((taken, counted)) = state.rx.take_train(&clock, buf, &mut spent) else {
                 break;
             };
             (filled, charge, copied) = (filled + 1, charge + counted, copied + taken.len);

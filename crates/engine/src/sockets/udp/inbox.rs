@@ -3,8 +3,12 @@
 //! Two queues, so that the shard fills one without the lock while applications empty the other: what it brings becomes the queue that is
 //! emptied when that one is empty.
 //!
+//! Bytes are copied out of packet memory, or lent where somebody has asked for packets.
+//!
+//! Invariant: what was lent is given back with no record locked.
 //! Invariant: the queue that is emptied is empty only when there is nothing at all, but for what the shard is about to bring.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use stack::Received;
@@ -12,6 +16,7 @@ use stack::Received;
 use super::meta::{Arrival, RecvMeta};
 use super::{OVERHEAD, Parcels};
 use crate::clock::Clock;
+use crate::sockets::lent::Lent;
 
 // What a queue counts for an entry covers it.
 const _: () = assert!(size_of::<(Arrived, usize)>() <= OVERHEAD);
@@ -21,13 +26,16 @@ const _: () = assert!(size_of::<(Arrived, usize)>() <= OVERHEAD);
 pub(crate) struct Arrived {
     pub(crate) from: SocketAddr,
     pub(crate) arrival: Arrival,
+    /// Its bytes are the next among the loans.
+    lent: bool,
 }
 
 impl Arrived {
-    pub(crate) fn new(received: &Received) -> Self {
+    fn new(received: &Received, lent: bool) -> Self {
         Self {
             from: received.from,
             arrival: Arrival::new(received),
+            lent,
         }
     }
 
@@ -37,69 +45,136 @@ impl Arrived {
     }
 }
 
+/// Datagrams in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    parcels: Parcels<Arrived>,
+    loans: VecDeque<Lent>,
+}
+
+impl Arrivals {
+    /// Room for the bytes of the next datagram.
+    pub(crate) fn room(&mut self, n: usize) -> &mut [u8] {
+        self.parcels.room(n)
+    }
+
+    /// Queues a datagram, whose bytes are in the room.
+    pub(crate) fn push(&mut self, received: &Received) {
+        let arrived = Arrived::new(received, false);
+        self.parcels.push(arrived, received.copied);
+    }
+
+    /// Queues a datagram that is lent.
+    pub(crate) fn push_lent(&mut self, received: &Received, lent: Lent) {
+        self.parcels.push(Arrived::new(received, true), 0);
+        self.loans.push_back(lent);
+    }
+
+    /// The oldest datagram, and its bytes, run by run.
+    fn front(&self) -> Option<(&Arrived, impl Iterator<Item = &[u8]>)> {
+        let (arrived, own) = self.parcels.front()?;
+        let lent = self.loans.front().filter(|_| arrived.lent);
+        let lent = lent.into_iter().flat_map(|lent| lent.slices());
+        Some((arrived, [own].into_iter().chain(lent)))
+    }
+
+    /// Takes the oldest datagram: what it counted, and what was lent of it.
+    fn pop(&mut self) -> (usize, Option<Lent>) {
+        let Some((arrived, _)) = self.parcels.pop() else {
+            return (0, None);
+        };
+        let lent = arrived.lent.then(|| self.loans.pop_front()).flatten();
+        (arrived.arrival.len + OVERHEAD, lent)
+    }
+}
+
+/// Copies as much as there is room for: how much.
+fn copy<'a>(runs: impl Iterator<Item = &'a [u8]>, buf: &mut [u8]) -> usize {
+    let mut at = 0;
+    for run in runs {
+        let n = run.len().min(buf.len() - at);
+        buf[at..at + n].copy_from_slice(&run[..n]);
+        at += n;
+    }
+    at
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    front: Parcels<Arrived>,
-    back: Parcels<Arrived>,
+    front: Arrivals,
+    back: Arrivals,
 }
 
 impl Inbox {
     pub(crate) fn is_empty(&self) -> bool {
-        self.front.is_empty()
+        self.front.parcels.is_empty()
     }
 
     /// The oldest datagram.
-    pub(super) fn front(&self) -> Option<(&Arrived, &[u8])> {
-        self.front.front()
+    pub(super) fn front(&self) -> Option<&Arrived> {
+        Some(self.front.parcels.front()?.0)
     }
 
-    /// Drops the oldest datagram: what it counted.
-    pub(super) fn pop(&mut self) -> usize {
-        let charge = self.front.pop().map_or(0, |(_, len)| len + OVERHEAD);
+    /// Copies of the oldest datagram what `buf` has room for: how much.
+    pub(super) fn copy(&self, buf: &mut [u8]) -> usize {
+        self.front.front().map_or(0, |(_, runs)| copy(runs, buf))
+    }
+
+    /// The bytes of the oldest datagram, unless they are lent.
+    pub(super) fn own(&self) -> Option<&[u8]> {
+        let (arrived, own) = self.front.parcels.front()?;
+        (!arrived.lent).then_some(own)
+    }
+
+    /// Takes the oldest datagram: what it counted, and what was lent of it, which is to be dropped without the lock.
+    #[must_use]
+    pub(super) fn pop(&mut self) -> (usize, Option<Lent>) {
+        let popped = self.front.pop();
         self.turn_over();
-        charge
+        popped
     }
 
     fn turn_over(&mut self) {
-        if self.front.is_empty() {
+        if self.front.parcels.is_empty() {
             std::mem::swap(&mut self.front, &mut self.back);
         }
     }
 
     /// The queue that the shard fills, which it brings back at once.
-    pub(crate) fn take_back(&mut self) -> Parcels<Arrived> {
+    pub(crate) fn take_back(&mut self) -> Arrivals {
         std::mem::take(&mut self.back)
     }
 
     /// It is back.
-    pub(crate) fn bring(&mut self, filled: Parcels<Arrived>) {
+    pub(crate) fn bring(&mut self, filled: Arrivals) {
         self.back = filled;
         self.turn_over();
     }
 
     /// Takes a datagram into `buf`, and those behind it that make a train with it and for which there is room: what they are, and what
-    /// they counted.
+    /// they counted. What was lent of them is put with `spent`.
     pub(super) fn take_train(
         &mut self,
         clock: &Clock,
         buf: &mut [u8],
+        spent: &mut Vec<Lent>,
     ) -> Option<(RecvMeta, usize)> {
-        let (&first, bytes) = self.front()?;
-        let stride = bytes.len();
+        let &first = self.front()?;
+        let stride = first.arrival.len;
         let mut meta = first.arrival.meta(clock, first.from, buf.len());
         let mut charge = 0;
         meta.len = 0;
-        while let Some((next, bytes)) = self.front() {
-            let (len, room) = (bytes.len(), buf.len() - meta.len);
+        while let Some(next) = self.front() {
+            let (len, room) = (next.arrival.len, buf.len() - meta.len);
             // An empty datagram leaves no trace among others.
             let goes_on = len > 0 && len <= stride && len <= room && first.alike(next);
             if charge > 0 && !goes_on {
                 break;
             }
-            let n = len.min(room);
-            buf[meta.len..meta.len + n].copy_from_slice(&bytes[..n]);
-            meta.len += n;
-            charge += self.pop();
+            meta.len += self.copy(&mut buf[meta.len..]);
+            let (counted, lent) = self.pop();
+            charge += counted;
+            spent.extend(lent);
             if len < stride {
                 break;
             }
@@ -112,8 +187,8 @@ impl Inbox {
 mod tests {
     use super::*;
 
-    fn arrived(len: usize, tos: u8, segment: Option<u16>) -> Arrived {
-        Arrived::new(&Received {
+    fn received(len: usize, tos: u8, segment: Option<u16>) -> Received {
+        Received {
             copied: len,
             len,
             from: "10.0.0.1:7".parse().unwrap(),
@@ -123,7 +198,7 @@ mod tests {
             tos,
             at: base::Instant::from_secs(1),
             segment,
-        })
+        }
     }
 
     /// Brings datagrams: length, type of service, and what they were joined of.
@@ -131,7 +206,7 @@ mod tests {
         let mut back = inbox.take_back();
         for &(len, tos, segment) in datagrams {
             back.room(len).fill(7);
-            back.push(arrived(len, tos, segment), len);
+            back.push(&received(len, tos, segment));
         }
         inbox.bring(back);
     }
@@ -147,9 +222,10 @@ mod tests {
                     let all: Vec<_> = lengths.iter().map(|&len| (len, 0, None)).collect();
                     bring(&mut inbox, &all);
                 }
-                let taken = inbox.take_train(&clock, &mut vec![0; room]);
+                let taken = inbox.take_train(&clock, &mut vec![0; room], &mut vec![]);
                 taken.map_or((0, 0, false), |(meta, _)| {
-                    let left = std::iter::from_fn(|| Some(inbox.pop()).filter(|n| *n > 0)).count();
+                    let left =
+                        std::iter::from_fn(|| Some(inbox.pop().0).filter(|n| *n > 0)).count();
                     (lengths.len() - left, meta.len, meta.truncated)
                 })
             });
@@ -173,11 +249,12 @@ mod tests {
         let mut buf = [0; 100];
         // Alike, or not; and what was joined before is by itself.
         for expected in [(20, 10), (10, 10), (25, 10), (10, 10), (20, 10)] {
-            let (meta, charge) = inbox.take_train(&clock, &mut buf).unwrap();
+            let (meta, charge) = inbox.take_train(&clock, &mut buf, &mut vec![]).unwrap();
             assert_eq!((meta.len, meta.stride), expected);
             assert!(charge >= meta.len + OVERHEAD);
         }
-        assert!(inbox.is_empty() && inbox.take_train(&clock, &mut buf).is_none());
+        assert!(inbox.is_empty());
+        assert!(inbox.take_train(&clock, &mut buf, &mut vec![]).is_none());
     }
 
     #[test]
@@ -185,16 +262,16 @@ mod tests {
         let mut inbox = Inbox::default();
         bring(&mut inbox, &[(1, 0, None), (2, 0, None)]);
         let mut filling = inbox.take_back();
-        assert_eq!(inbox.pop(), 1 + OVERHEAD);
+        assert_eq!(inbox.pop().0, 1 + OVERHEAD);
         for len in [3, 4] {
             filling.room(len);
-            filling.push(arrived(len, 0, None), len);
+            filling.push(&received(len, 0, None));
         }
         inbox.bring(filling);
         bring(&mut inbox, &[(5, 0, None)]);
         for len in 2..=5 {
-            assert_eq!(inbox.front().unwrap().1.len(), len);
-            inbox.pop();
+            assert_eq!(inbox.front().unwrap().arrival.len, len);
+            assert_eq!(inbox.pop().0, len + OVERHEAD);
         }
         assert!(inbox.is_empty());
     }

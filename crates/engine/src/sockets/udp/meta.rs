@@ -101,7 +101,7 @@ pub(crate) struct Arrival {
     tos: u8,
     at: base::Instant,
     /// Its bytes, of which the receiver may have taken fewer.
-    len: usize,
+    pub(super) len: usize,
     /// It is several of so many bytes ([`stack::UdpOptions::gro`]).
     segment: Option<u16>,
 }
