@@ -14,6 +14,8 @@ pub struct ShardCx<'a> {
     pub host: &'a mut Host,
     /// The time of this turn.
     pub now: Instant,
+    /// The turn goes on from then.
+    pub(crate) not_before: Instant,
     pub(crate) again: bool,
     pub(crate) within: Option<Duration>,
     pub(crate) stop: bool,

@@ -382,12 +382,14 @@ impl<A: App> Shard<A> {
         let mut cx = ShardCx {
             host: &mut self.host,
             now: self.now,
+            not_before: self.now,
             again: false,
             within: None,
             stop: false,
         };
         call(&mut self.app, &mut cx);
         self.stop |= cx.stop;
+        self.now = cx.not_before;
         if let Some(within) = cx.within {
             self.within = Some(self.within.map_or(within, |time| time.min(within)));
         }
@@ -442,14 +444,14 @@ impl<A: App> Shard<A> {
                 if received > 0 {
                     any = true;
                     if let Some(steering) = &mut self.steering {
-                        steering.sort(&mut self.host, slot.interface, &mut slot.rx);
+                        steering.sort(&mut self.host, &mut self.now, slot.interface, &mut slot.rx);
                     }
                     self.host
                         .handle_batch(self.now, slot.interface, &mut slot.rx);
                 }
             }
             if let Some(steering) = &mut self.steering {
-                let taken = steering.take(&mut self.host, self.now);
+                let taken = steering.take(&mut self.host, &mut self.now);
                 any |= taken > 0;
                 much |= taken >= MUCH;
             }
@@ -466,6 +468,7 @@ impl<A: App> Shard<A> {
             return false;
         };
         steering.note_ports(&mut self.host);
+        steering.note_ends(&mut self.host);
         steering.tell_network(&self.host);
         steering.divert(&mut self.host, self.now)
     }

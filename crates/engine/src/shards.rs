@@ -15,7 +15,7 @@ use stack::{Config, InterfaceId, Sharding};
 use crate::app::App;
 use crate::shard::{Shard, ShardError, ShardOptions};
 use crate::sockets::{Driver, Limits, Notice, Sockets};
-use crate::steer::{Branch, Fellow, Steering, UdpPorts};
+use crate::steer::{Branch, Fellow, Moved, Steering, UdpPorts};
 use crate::thread::{ShardHandle, ShardThread};
 
 /// How the shards of a host run.
@@ -25,9 +25,14 @@ pub struct ShardsOptions {
     pub shards: Vec<ShardOptions>,
     /// Frames that may be under way from one shard to another.
     pub ring: usize,
+    /// Connections that may be on another shard than the hash of their flow says.
+    pub moved: usize,
 }
 
 impl ShardsOptions {
+    /// Connections that may have been moved, unless told otherwise.
+    pub const MOVED: usize = 16 * 1024;
+
     /// Frames that a ring has room for unless told otherwise: what a turn takes from a port, and less among many shards, for which a
     /// part of them is, and who have many rings.
     pub fn ring_of(shards: usize) -> usize {
@@ -41,6 +46,7 @@ impl Default for ShardsOptions {
         Self {
             shards: vec![ShardOptions::default()],
             ring: Self::ring_of(1),
+            moved: Self::MOVED,
         }
     }
 }
@@ -81,6 +87,11 @@ impl Common {
         UdpPorts::new(self.shards, config.ephemeral_ports, seed)
     }
 
+    fn moved(&self, most: usize) -> Arc<Moved> {
+        let key = base::SipKey::derive(self.key.hash(b"moved"), 0);
+        Moved::new(self.shards, most, key)
+    }
+
     fn shardings(&self) -> Vec<Sharding> {
         let shards = 0..self.shards;
         shards
@@ -119,9 +130,11 @@ impl Shards {
         {
             return Ok((this, door));
         }
-        let (udp, shardings) = (common.udp(config), common.shardings());
-        this.join(&shardings, &udp);
-        Ok((this, Sockets::joined(&doors, shardings[0], udp)))
+        let (udp, moved) = (common.udp(config), common.moved(options.moved));
+        let shardings = common.shardings();
+        this.join(&shardings, &udp, &moved);
+        let sockets = Sockets::joined(&doors, shardings[0], udp, &moved);
+        Ok((this, sockets))
     }
 
     /// The only shard. `None` if there are several.
@@ -158,7 +171,8 @@ impl<A: App> Shards<A> {
             ring: options.ring.max(1),
         };
         if n > 1 {
-            this.join(&common.shardings(), &common.udp(config));
+            let (udp, moved) = (common.udp(config), common.moved(options.moved));
+            this.join(&common.shardings(), &udp, &moved);
             for shard in &mut this.shards {
                 shard.host().tell_udp_ports();
             }
@@ -166,9 +180,9 @@ impl<A: App> Shards<A> {
         Ok(this)
     }
 
-    fn join(&mut self, shardings: &[Sharding], udp: &Arc<UdpPorts>) {
+    fn join(&mut self, shardings: &[Sharding], udp: &Arc<UdpPorts>, moved: &Arc<Moved>) {
         let fellows = self.fellows();
-        let steerings = Steering::joined(shardings, udp, &fellows, self.ring);
+        let steerings = Steering::joined(shardings, (udp, moved), &fellows, self.ring);
         let fast_open = self.shards[0].host().tcp_fast_open_keys(None).ok();
         for ((shard, steering), sharding) in self.shards.iter_mut().zip(steerings).zip(shardings) {
             shard.host().become_shard(*sharding);

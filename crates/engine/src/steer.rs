@@ -7,10 +7,12 @@
 //! What does not live here: what a frame does once it is there (the stack), sockets (`sockets`), threads (`shards`).
 //!
 //! Invariant: a ring never holds up who fills it: what finds it full is dropped and counted.
-//! Invariant: what comes by a ring is for the shard that takes it, and goes into no ring again.
+//! Invariant: what comes by a ring is for the shard that takes it, and goes into no ring again; but for what comes for a connection
+//! that was moved meanwhile.
 //! Invariant: a shard by itself has none of this, and pays a few branches a turn for that.
 
 mod branch;
+mod moved;
 mod udp_ports;
 mod whose;
 
@@ -23,6 +25,7 @@ use stack::{Count, Drop as Dropped, Host, InterfaceId, Network, Sharding};
 
 use crate::shard::{Errand, TRANSMITS_A_TURN};
 pub(crate) use branch::Branch;
+pub(crate) use moved::{Ends, Luggage, Moved};
 pub(crate) use udp_ports::{PortClaim, UdpPorts};
 use whose::Table;
 
@@ -83,13 +86,13 @@ impl Steering {
     /// The steering of each of the shards, joined by rings of `slots` frames.
     pub(crate) fn joined(
         shardings: &[Sharding],
-        udp: &Arc<UdpPorts>,
+        (udp, moved): (&Arc<UdpPorts>, &Arc<Moved>),
         fellows: &[Arc<dyn Fellow>],
         slots: usize,
     ) -> Vec<Self> {
         let mut all: Vec<Self> = shardings
             .iter()
-            .map(|sharding| Self::new(*sharding, udp.clone()))
+            .map(|sharding| Self::new(*sharding, udp.clone(), moved.clone()))
             .collect();
         for a in 0..all.len() {
             for b in 0..a {
@@ -102,9 +105,9 @@ impl Steering {
         all
     }
 
-    fn new(sharding: Sharding, udp: Arc<UdpPorts>) -> Self {
+    fn new(sharding: Sharding, udp: Arc<UdpPorts>, moved: Arc<Moved>) -> Self {
         Self {
-            table: Table::new(sharding, udp),
+            table: Table::new(sharding, udp, moved),
             me: 1 << sharding.shard(),
             lines: (0..sharding.shards()).map(|_| None).collect(),
             uplinks: Vec::new(),
@@ -124,7 +127,13 @@ impl Steering {
     }
 
     /// Leaves in `batch` what is for this shard, and hands over the rest.
-    pub(crate) fn sort(&mut self, host: &mut Host, interface: InterfaceId, batch: &mut Batch) {
+    pub(crate) fn sort(
+        &mut self,
+        host: &mut Host,
+        now: &mut Instant,
+        interface: InterfaceId,
+        batch: &mut Batch,
+    ) {
         for _ in 0..batch.len() {
             let Some(packet) = batch.pop_front() else {
                 break;
@@ -136,7 +145,14 @@ impl Steering {
                 host.pool_mut().free(packet.chain); // there is room: one was taken out
             }
         }
+        self.receive_moved(host, now);
         self.flush();
+    }
+
+    /// Takes in the connections that have come: before what has come for them.
+    fn receive_moved(&self, host: &mut Host, now: &mut Instant) {
+        let shard = self.table.sharding().shard();
+        self.table.moved().receive(shard, host, now);
     }
 
     /// Gives a packet to the shards of `whose`; comes back if this is one of them.
@@ -173,9 +189,11 @@ impl Steering {
     }
 
     /// Takes what others have handed over, of each as many as a port gives at a time: how many.
-    pub(crate) fn take(&mut self, host: &mut Host, now: Instant) -> usize {
+    pub(crate) fn take(&mut self, host: &mut Host, now: &mut Instant) -> usize {
         let mut taken = 0;
         let mut at = InterfaceId(0);
+        let shard = self.table.sharding().shard();
+        let mut astray = Vec::new();
         self.first = (self.first + 1) % self.lines.len();
         for n in 0..self.lines.len() {
             let from = (self.first + n) % self.lines.len();
@@ -189,21 +207,64 @@ impl Steering {
                 };
                 taken += 1;
                 if kind != FRAME || interface != at || self.batch.is_full() {
-                    host.handle_batch(now, at, &mut self.batch);
+                    self.table.moved().receive(shard, host, now);
+                    host.handle_batch(*now, at, &mut self.batch);
                     at = interface;
                 }
-                if kind == PACKET {
-                    host.handle_diverted(now, interface, packet);
+                if self
+                    .table
+                    .strays(kind == FRAME, host.pool().first(&packet.chain))
+                {
+                    astray.push((kind, interface, packet));
+                } else if kind == PACKET {
+                    host.handle_diverted(*now, interface, packet);
                 } else if let Err(packet) = self.batch.push(packet) {
                     host.pool_mut().free(packet.chain); // it has just been emptied
                 }
             }
             line.rx.commit();
         }
+        self.table.moved().receive(shard, host, now);
         if !self.batch.is_empty() {
-            host.handle_batch(now, at, &mut self.batch);
+            host.handle_batch(*now, at, &mut self.batch);
         }
+        self.send_on(host, now, astray);
         taken
+    }
+
+    /// What has come for connections that have gone goes where these are.
+    fn send_on(
+        &mut self,
+        host: &mut Host,
+        now: &mut Instant,
+        astray: Vec<(u8, InterfaceId, Packet)>,
+    ) {
+        if astray.is_empty() {
+            return;
+        }
+        for (kind, interface, packet) in astray {
+            let whose = match kind {
+                FRAME => self.table.whose(host.pool().first(&packet.chain)),
+                _ => self
+                    .table
+                    .whose_packet(host.pool().first(&packet.chain), false),
+            };
+            // Back again already.
+            match self.hand_over(host, whose, (kind, interface), packet) {
+                Some(own) if kind == PACKET => host.handle_diverted(*now, interface, own),
+                Some(own) => {
+                    if let Err(own) = self.batch.push(own) {
+                        host.pool_mut().free(own.chain); // it is empty
+                    }
+                    self.table
+                        .moved()
+                        .receive(self.me.trailing_zeros() as usize, host, now);
+                    host.handle_batch(*now, interface, &mut self.batch);
+                }
+                None => {}
+            }
+        }
+        self.flush();
     }
 
     /// Sees to the packets of which the stack does not know whose they are; whether there were any.
@@ -253,6 +314,23 @@ impl Steering {
             uplink.rx.commit();
         }
         any
+    }
+
+    /// Nothing is left of some connections that were moved here: what comes for such ends goes by its hash again.
+    pub(crate) fn note_ends(&self, host: &mut Host) {
+        if self.table.moved().is_empty() {
+            return;
+        }
+        let sharding = *self.table.sharding();
+        while let Some((local, remote)) = host.poll_tcp_end() {
+            let ends = (local, remote);
+            self.table.moved().forget(&ends, sharding.shard());
+            let home = sharding.home(&remote.0, remote.1, local.1);
+            if let Some(Some(line)) = self.lines.get(home) {
+                let returned = move |host: &mut Host, _| host.tcp_lend(local, remote, false);
+                line.fellow.run(Box::new(returned));
+            }
+        }
     }
 
     /// Takes note of the ports that an application on this shard has bound or given up.

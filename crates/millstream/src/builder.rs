@@ -445,6 +445,7 @@ impl Builder {
         ShardsOptions {
             shards: shards.map(|shard| self.options_of(shard)).collect(),
             ring: self.ring.unwrap_or(ShardsOptions::ring_of(self.shards)),
+            moved: ShardsOptions::MOVED,
         }
     }
 

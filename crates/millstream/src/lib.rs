@@ -57,6 +57,7 @@ mod family;
 pub mod futures;
 mod given;
 mod host;
+mod moving;
 pub mod poll;
 #[cfg(feature = "tokio")]
 mod reserve;

@@ -275,6 +275,19 @@ macro_rules! stream_calls {
                     .await
             }
 
+            /// As [`crate::TcpStream::shard`].
+            pub fn shard(&self) -> usize {
+                self.socket.shard()
+            }
+
+            /// As [`crate::TcpStream::move_to`].
+            ///
+            /// # Errors
+            /// As of that.
+            pub async fn move_to(&self, shard: usize) -> io::Result<()> {
+                engine::answered(self.socket.move_to(shard).await)
+            }
+
             /// Reads without taking: the next read gives the same bytes. How many; none at the end.
             ///
             /// # Errors

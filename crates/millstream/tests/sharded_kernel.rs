@@ -73,6 +73,60 @@ fn ask(mut stream: impl Read + Write, shut: impl FnOnce(), n: usize) {
     assert!(got == bytes(n, 100_000), "{n}: {} bytes", got.len());
 }
 
+/// Connections of the kernel's, each of which goes from shard to shard while it carries bytes both ways.
+fn moving(host: &Host) {
+    let listener = host.tcp_listen(at(HOST[0], 8)).unwrap();
+    let (each, len) = (8, 3_000_000);
+    let clients: Vec<_> = (0..each)
+        .map(|n| {
+            thread::spawn(move || {
+                let mut stream = TcpStream::connect(at(HOST[0], 8)).unwrap();
+                let mut writer = stream.try_clone().unwrap();
+                let writing = thread::spawn(move || {
+                    writer.write_all(&bytes(n, len)).unwrap();
+                    writer.shutdown(Shutdown::Write).unwrap();
+                });
+                let mut got = Vec::new();
+                stream.read_to_end(&mut got).unwrap();
+                assert!(got == bytes(n, len), "{n}: {} bytes", got.len());
+                writing.join().unwrap();
+            })
+        })
+        .collect();
+    let serving: Vec<_> = (0..each)
+        .map(|_| {
+            let mut stream = listener.accept().unwrap().0;
+            let other = stream.try_clone().unwrap();
+            thread::spawn(move || {
+                let moving = thread::spawn(move || {
+                    let mut moves = 0;
+                    loop {
+                        match other.move_to((other.shard() + 1) % SHARDS) {
+                            Ok(()) => moves += 1,
+                            // That shard has no memory for all that is queued just now.
+                            Err(error) if error.raw_os_error() == Some(105) => {}
+                            Err(_) => return moves,
+                        }
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                });
+                let mut buffer = vec![0; 50_000];
+                while let Ok(n @ 1..) = stream.read(&mut buffer) {
+                    stream.write_all(&buffer[..n]).unwrap();
+                }
+                stream.shutdown(Shutdown::Write).unwrap();
+                // It may go on until the connection is over.
+                moving.join().unwrap()
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|t| t.join().unwrap());
+    let moves: Vec<u64> = serving.into_iter().map(|t| t.join().unwrap()).collect();
+    let counts = host.snapshot_with(0).unwrap().counts;
+    let total: u64 = moves.iter().sum();
+    assert!(total > 0 && counts.get(Count::TcpMovedIn) >= total);
+}
+
 /// The kernel connects to the host.
 fn to_host(host: &Host, family: usize) {
     let each = 32;
@@ -188,6 +242,7 @@ fn all_of_it(queues: u16) {
     let Some(host) = host(queues) else {
         return;
     };
+    moving(&host);
     for family in 0..2 {
         to_host(&host, family);
         to_kernel(&host, family);
@@ -196,7 +251,7 @@ fn all_of_it(queues: u16) {
     }
     let snapshot = host.snapshot_with(0).unwrap();
     assert_eq!((snapshot.shards, snapshot.ports.len()), (SHARDS, 1));
-    assert_eq!(snapshot.counts.get(Count::TcpPassiveOpens), 64);
+    assert_eq!(snapshot.counts.get(Count::TcpPassiveOpens), 64 + 8);
     assert!(snapshot.counts.get(Count::Reassembled) >= 48);
     let listens = snapshot.states.iter().find(|(s, _)| *s == State::Listen);
     assert_eq!(listens.map_or(0, |(_, n)| *n), 0);

@@ -20,6 +20,7 @@ use crate::tcp::{ConnectionInfo, Memory, Segment, State, Tcp, TcpInfo, TcpOption
 use crate::udp::Udp;
 
 mod list;
+mod moving;
 mod reuseport;
 mod sharding;
 mod splice;

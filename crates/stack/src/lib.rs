@@ -72,7 +72,7 @@ pub use stats::{Count, Drop, Stats};
 pub use tcp::{
     BbrInfo, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, EcnCounters, FastOpenFail,
     FastOpenKeys, Keepalive, Known, ListenerInfo, Notice, NoticeKind, Recovery, SettingError,
-    SpliceError, State, TcpAccount, TcpInfo, TcpMemory, TcpOptions, TcpTables, TcpTunables, Urgent,
-    Write,
+    SpliceError, State, TcpAccount, TcpInfo, TcpMemory, TcpOptions, TcpParcel, TcpTables,
+    TcpTunables, Urgent, Write,
 };
 pub use udp::{Outgoing, Received, UdpInfo, UdpOptions};

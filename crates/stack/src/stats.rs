@@ -206,6 +206,10 @@ counters! {
         TimerTableFull => "timer-table-full",
         /// Connections opened from here.
         TcpActiveOpens => "tcp-active-opens",
+        /// Connections that went to another shard.
+        TcpMovedOut => "tcp-moved-out",
+        /// Connections that came from another shard.
+        TcpMovedIn => "tcp-moved-in",
         /// Connections accepted here.
         TcpPassiveOpens => "tcp-passive-opens",
         /// Segments received.

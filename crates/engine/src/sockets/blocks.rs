@@ -1,10 +1,8 @@
 //! Received bytes as they are in packet memory.
 
 use std::io;
-use std::sync::Arc;
 
 use super::chunk::Chunk;
-use super::lent::Lender;
 use super::tcp::TcpSocket;
 use crate::mailbox::lock;
 
@@ -61,11 +59,12 @@ impl TcpSocket {
     /// also to who reads.
     ///
     /// # Errors
-    /// As [`TcpSocket::try_read`].
+    /// As [`TcpSocket::try_read`]; EBUSY while the connection is being moved to another shard.
     pub fn try_receive(&self) -> io::Result<Blocks> {
         let shared = &self.shared;
-        let lender = || Lender::new(&shared.door, Arc::downgrade(shared));
-        shared.lender.get_or_init(lender);
+        if shared.lender.get().is_none() {
+            shared.begin_lending()?;
+        }
         let mut reader = lock(&shared.reader);
         if let Some(chunk) = reader.take_chunk() {
             if reader.unaccounted >= shared.door.limits.receive / 4 {

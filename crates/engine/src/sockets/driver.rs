@@ -8,6 +8,7 @@
 
 mod completion;
 mod listener;
+mod moving;
 mod splice;
 mod stalled;
 mod tcp;
@@ -27,6 +28,7 @@ use crate::mailbox::Mailbox;
 use crate::shard::Message;
 use completion::{Desk, OpSocket, QueueEntry};
 use listener::{Found, ListenerEntry, Unclaimed};
+pub(crate) use moving::Newcomer;
 use stalled::Stalled;
 use tcp::{Splices, TcpEntry};
 use udp::UdpEntry;
@@ -144,10 +146,12 @@ impl Driver {
         };
         let mut found = Found::default();
         let mut splices = Splices::default();
+        let mut order = None;
         let fate = match self.entries.get_mut(key) {
             Some(Entry::Tcp(entry)) => {
                 let fate = entry.look(cx, tools, ready);
                 splices = entry.splices();
+                order = entry.order.take();
                 fate
             }
             Some(Entry::Udp(entry)) => entry.look(cx, tools, ready),
@@ -172,6 +176,9 @@ impl Driver {
             self.bequeath(cx, heir, unclaimed);
         }
         self.serve_splices(cx, token, splices);
+        if let Some(order) = order {
+            self.move_out(cx, token, order);
+        }
     }
 
     /// Hands connections that were accepted, and nobody asked for before their listener was closed, to others that share its address.
@@ -238,7 +245,7 @@ impl Driver {
             Subject::Udp(shared) => {
                 UdpEntry::bind(cx, shared).map(|entry| (entry.id(), Entry::Udp(entry)))
             }
-            Subject::Queue(..) | Subject::Returns(_) => return,
+            Subject::Queue(..) | Subject::Returns(_) | Subject::Arrival(_) => return,
         };
         let inserted = made.and_then(|(id, entry)| match self.insert(cx, id, entry) {
             Some(token) => Ok((id, token)),
@@ -257,7 +264,8 @@ impl Driver {
                 shared.token.store(super::TOKEN_GONE, Ordering::Relaxed);
                 shared.fail(Some(error));
             }
-            (Subject::Tcp(_), Ok(_)) | (Subject::Queue(..) | Subject::Returns(_), _) => {}
+            (Subject::Tcp(_), Ok(_))
+            | (Subject::Queue(..) | Subject::Returns(_) | Subject::Arrival(_), _) => {}
             (Subject::Listener(shared), _) => shared.opened(local),
             (Subject::Udp(shared), _) => shared.opened(local),
         }
@@ -301,6 +309,12 @@ impl App for Driver {
     fn on_command(&mut self, cx: &mut ShardCx<'_>, notice: Notice) {
         let Some(subject) = notice.take() else { return };
         subject.taken();
+        let subject = match subject {
+            Subject::Arrival(arrival) => return self.arrive(cx, *arrival),
+            // Left before the connection went.
+            Subject::Tcp(shared) if !shared.is_at(&self.door) => return shared.notice(),
+            subject => subject,
+        };
         match subject.token().map(|token| token.load(Ordering::Relaxed)) {
             None => self.take_back(cx),
             Some(super::TOKEN_NONE) if self.stopping => subject.fail_stopped(),

@@ -20,6 +20,7 @@ mod error;
 mod given;
 mod lent;
 mod listener;
+mod moving;
 mod ready;
 mod splice;
 mod tcp;
@@ -52,8 +53,9 @@ use crate::diagnosis::{QueueRow, Register};
 use crate::mailbox::{Mailbox, PostError};
 use crate::reply::{Reply, Sender, reply};
 use crate::shard::Message;
-use crate::steer::UdpPorts;
+use crate::steer::{Moved, UdpPorts};
 use chunk::ChunkPool;
+use driver::Newcomer;
 use lent::Returns;
 use listener::ListenerShared;
 use tcp::{Phase, TcpShared};
@@ -79,6 +81,8 @@ enum Subject {
     Queue(Arc<QueueShared>, usize),
     /// Loans have come back.
     Returns(Arc<Door>),
+    /// A connection comes from another shard.
+    Arrival(Box<Newcomer>),
 }
 
 impl Subject {
@@ -89,7 +93,7 @@ impl Subject {
             Subject::Listener(shared) => &shared.token,
             Subject::Udp(shared) => &shared.token,
             Subject::Queue(shared, shard) => &shared.part(*shard).token,
-            Subject::Returns(_) => return None,
+            Subject::Returns(_) | Subject::Arrival(_) => return None,
         })
     }
 
@@ -100,6 +104,7 @@ impl Subject {
             Subject::Udp(shared) => shared.taken(),
             Subject::Queue(shared, shard) => shared.taken(*shard),
             Subject::Returns(door) => door.returns.taken(),
+            Subject::Arrival(_) => {}
         }
     }
 
@@ -110,6 +115,7 @@ impl Subject {
             Subject::Udp(shared) => shared.fail_stopped(),
             Subject::Queue(shared, shard) => shared.fail_stopped(*shard),
             Subject::Returns(_) => {}
+            Subject::Arrival(arrival) => arrival.shared().fail_stopped(),
         }
     }
 }
@@ -151,7 +157,28 @@ macro_rules! notices {
     )+};
 }
 
-notices!(TcpShared => Tcp, ListenerShared => Listener, UdpShared => Udp);
+notices!(ListenerShared => Listener, UdpShared => Udp);
+
+impl TcpShared {
+    /// As of other sockets; the shard that has a connection may change.
+    pub(crate) fn notice(self: &Arc<Self>) {
+        let subject = || Subject::Tcp(self.clone());
+        match self.was_moved() {
+            false => self.door.leave(&self.noticed, subject),
+            true => self.now_at().leave(&self.noticed, subject),
+        }
+    }
+
+    /// The first notice: refused when the mailbox is full.
+    fn introduce(self: &Arc<Self>) -> io::Result<()> {
+        self.door
+            .leave_first(&self.noticed, Subject::Tcp(self.clone()))
+    }
+
+    fn taken(&self) {
+        self.noticed.swap(false, Ordering::AcqRel);
+    }
+}
 
 impl QueueShared {
     /// Asks a shard to look at its part of the queue.
@@ -217,6 +244,8 @@ pub(crate) struct Door {
     pub(crate) tcp_options: TcpOptions,
     /// The host's completion queues, for tools.
     pub(crate) queues: Register<QueueShared>,
+    /// Those to the other shards, if there are any.
+    pub(crate) fellows: moving::Joined,
 }
 
 /// Makes sockets of one host, from any thread.
@@ -298,14 +327,21 @@ impl Sockets {
                 limits,
                 tcp_options,
                 queues: Register::new(),
+                fellows: moving::Joined::new(),
             })]),
             group: None,
         }
     }
 
     /// The sockets of all shards of a host.
-    pub(crate) fn joined(shards: &[Self], sharding: Sharding, udp: Arc<UdpPorts>) -> Self {
-        let doors = shards.iter().map(|shard| shard.door().clone());
+    pub(crate) fn joined(
+        shards: &[Self],
+        sharding: Sharding,
+        udp: Arc<UdpPorts>,
+        moved: &Arc<Moved>,
+    ) -> Self {
+        let doors: Arc<[_]> = shards.iter().map(|shard| shard.door().clone()).collect();
+        moving::join(&doors, sharding, moved);
         let group = Group {
             sharding,
             udp,
@@ -313,7 +349,7 @@ impl Sockets {
             order: AtomicU64::new(0),
         };
         Self {
-            doors: doors.collect(),
+            doors,
             group: Some(Arc::new(group)),
         }
     }

@@ -96,7 +96,7 @@ impl TcpShared {
         if state.write_shut {
             return Err(io_error(SocketError::BrokenPipe));
         }
-        if std::mem::replace(&mut state.fed, true) {
+        if state.moving || std::mem::replace(&mut state.fed, true) {
             return Err(Errno::BUSY.into());
         }
         Ok(())
@@ -145,7 +145,7 @@ impl TcpSocket {
     ) -> io::Result<Splice> {
         let takers = [Some(to), copy];
         let all = || takers.iter().flatten();
-        if all().any(|taker| !Arc::ptr_eq(&taker.shared.door, &self.shared.door)) {
+        if all().any(|taker| !taker.shared.is_at(&self.shared.now_at())) {
             return Err(Errno::XDEV.into());
         }
         let same = |a: &Self, b: &Self| Arc::ptr_eq(&a.shared, &b.shared);
@@ -185,8 +185,14 @@ impl TcpSocket {
         if state.stopped {
             return Err(stopped());
         }
-        if state.spliced {
+        if state.spliced || state.moving {
             return Err(Errno::BUSY.into());
+        }
+        // None of them is moved from here on.
+        let takers = std::iter::once(&order.to).chain(&order.copy);
+        let here = self.shared.now_at();
+        if takers.into_iter().any(|taker| !taker.is_at(&here)) {
+            return Err(Errno::XDEV.into());
         }
         if state.phase == Phase::Connecting || (state.gone && !state.has_ended()) {
             let error = state.error.take();

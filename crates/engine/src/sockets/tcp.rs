@@ -23,6 +23,7 @@ use stack::{SocketError, TcpInfo, TcpOptions};
 use super::chunk::{ByteQueue, Chunk, SMALL, gather};
 use super::error::{io_error, stopped};
 use super::lent::Lender;
+use super::moving::MoveOrder;
 use super::splice::SpliceOrder;
 use super::waiters::{Waiters, block, block_until, park, poll_until};
 use super::watch::{Raised, Watches};
@@ -98,6 +99,9 @@ pub(crate) struct TcpState {
     /// A splice reads here, or writes here.
     pub(crate) spliced: bool,
     pub(crate) fed: bool,
+    /// It is being moved to another shard, and the shard that has it may not know yet.
+    pub(crate) moving: bool,
+    pub(crate) moves: Option<MoveOrder>,
 
     pub(crate) readers: Waiters,
     pub(crate) writers: Waiters,
@@ -139,6 +143,9 @@ pub(crate) struct TcpShared {
     /// The driver's name for it; `TOKEN_NONE` until it has one.
     pub(crate) token: AtomicU64,
     pub(crate) door: Arc<Door>,
+    /// Whether it was ever moved; and that to the shard it is on since.
+    pub(super) moved: AtomicBool,
+    pub(super) at: Mutex<Option<Arc<Door>>>,
     /// Where the application asked to be bound.
     pub(crate) bind: Option<SocketAddr>,
 }
@@ -179,6 +186,8 @@ impl TcpShared {
                 splice: None,
                 spliced: false,
                 fed: false,
+                moving: false,
+                moves: None,
                 readers: Waiters::default(),
                 writers: Waiters::default(),
                 watches: Watches::default(),
@@ -192,6 +201,8 @@ impl TcpShared {
             noticed: AtomicBool::new(false),
             token: AtomicU64::new(TOKEN_NONE),
             door,
+            moved: AtomicBool::new(false),
+            at: Mutex::new(None),
             bind: local,
         }
     }
@@ -269,6 +280,7 @@ impl TcpShared {
             state.spliced = false;
             (order, std::mem::take(&mut state.rx_len), state.has_ended())
         });
+        let order = state.moves.take();
         let (readers, writers) = (state.readers.take(), state.writers.take());
         let raised = state.watches.raise(0);
         drop(state);
@@ -276,6 +288,9 @@ impl TcpShared {
         unsent.clear(&self.door.chunks);
         if let Some((order, n, ended)) = splice {
             order.conclude(self, n, ended);
+        }
+        if let Some((_, answer)) = order {
+            answer.send(Err(io_error(SocketError::NotConnected)));
         }
         readers.wake(&self.readable);
         writers.wake(&self.writable);

@@ -25,13 +25,17 @@ fn udp_ports() -> Arc<UdpPorts> {
     UdpPorts::new(SHARDS, (40_000, 50_000), 5)
 }
 
+fn moved() -> Arc<Moved> {
+    Moved::new(SHARDS, 16, SipKey([4; 16]))
+}
+
 fn sharding(shard: usize) -> Sharding {
     Sharding::new(SipKey([3; 16]), shard, SHARDS)
 }
 
 fn table() -> (Table, Arc<UdpPorts>) {
     let udp = udp_ports();
-    (Table::new(sharding(2), udp.clone()), udp)
+    (Table::new(sharding(2), udp.clone(), moved()), udp)
 }
 
 fn ethernet(kind: u16, to: u8, rest: &[u8]) -> Vec<u8> {
@@ -243,11 +247,11 @@ fn a_full_ring_drops_and_counts() {
     let shardings: Vec<_> = (0..SHARDS).map(sharding).collect();
     let deaf: Vec<Arc<Deaf>> = (0..SHARDS).map(|_| Arc::default()).collect();
     let fellows: Vec<Arc<dyn Fellow>> = deaf.iter().map(|d| d.clone() as _).collect();
-    let mut all = Steering::joined(&shardings, &udp_ports(), &fellows, 8);
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 8);
     let mut host = host();
-    let interface = InterfaceId(0);
+    let (interface, mut now) = (InterfaceId(0), Instant::from_nanos(2));
     let mut batch = segments(&mut host, 1, 20);
-    all[0].sort(&mut host, interface, &mut batch);
+    all[0].sort(&mut host, &mut now, interface, &mut batch);
     assert!(batch.is_empty());
     let drops = |host: &Host| host.stats().drops.get(Dropped::ShardRingFull);
     assert_eq!(drops(&host), 12);
@@ -255,19 +259,75 @@ fn a_full_ring_drops_and_counts() {
     assert_eq!(deaf[1].woken.load(Ordering::Relaxed), 1);
     assert_eq!(host.pool().in_use(), 0);
     let mut batch = segments(&mut host, 0, 5);
-    all[0].sort(&mut host, interface, &mut batch);
+    all[0].sort(&mut host, &mut now, interface, &mut batch);
     assert_eq!((batch.len(), drops(&host)), (5, 12));
     batch.clear(host.pool_mut());
     let mut batch = segments(&mut host, 3, 5);
-    all[0].sort(&mut host, interface, &mut batch);
+    all[0].sort(&mut host, &mut now, interface, &mut batch);
     assert_eq!((drops(&host), all[3].has_work()), (12, true));
     // There is room again for as many as were taken.
     assert!(all[1].has_work());
-    assert_eq!(all[1].take(&mut host, Instant::from_nanos(2)), 8);
+    assert_eq!(all[1].take(&mut host, &mut now), 8);
     assert!(!all[1].has_work());
     let mut batch = segments(&mut host, 1, 8);
-    all[0].sort(&mut host, interface, &mut batch);
+    all[0].sort(&mut host, &mut now, interface, &mut batch);
     assert_eq!(drops(&host), 12);
+}
+
+/// What comes for a connection that was moved goes where it is: segments, and errors about it, but not those of another address.
+#[test]
+fn frames_follow_a_connection_that_was_moved() {
+    let moved = moved();
+    let table = Table::new(sharding(0), udp_ports(), moved.clone());
+    let port = (1..).find(|port| sharding(0).home(&PEER, *port, 80) == 1);
+    let port = port.unwrap();
+    let segment = |to: Addr| v4(PEER, to, 6, 0, &ports(port, 80));
+    let error = icmp(3, &v4(OWN, PEER, 6, 0, &ports(80, port)));
+    let packets = [segment(OWN), v4(Addr::v4(10, 9, 9, 9), OWN, 1, 0, &error)];
+    for packet in &packets {
+        assert_eq!(table.whose_packet(packet, false), 1 << 1);
+    }
+    let ends = ((OWN, 80), (PEER, port));
+    moved.enter(&ends, 2);
+    for packet in &packets {
+        assert_eq!(table.whose_packet(packet, false), 1 << 2);
+        let frame = ethernet(0x0800, 2, packet);
+        assert_eq!(table.whose(&frame), 1 << 2);
+        assert!(table.strays(true, &frame) && table.strays(false, packet));
+    }
+    assert_eq!(
+        table.whose_packet(&segment(Addr::v4(10, 0, 0, 2)), false),
+        1 << 1
+    );
+    let there = Table::new(sharding(2), udp_ports(), moved.clone());
+    assert!(!there.strays(false, &packets[0]), "it is there");
+    moved.forget(&ends, 2);
+    assert_eq!(table.whose_packet(&packets[0], false), 1 << 1);
+}
+
+/// What lies in the ring to a shard when a connection leaves it is sent after it.
+#[test]
+fn what_was_on_the_way_is_sent_on() {
+    let shardings: Vec<_> = (0..SHARDS).map(sharding).collect();
+    let deaf: Vec<Arc<dyn Fellow>> = (0..SHARDS)
+        .map(|_| Arc::new(Deaf::default()) as _)
+        .collect();
+    let moved = moved();
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved), &deaf, 8);
+    let (mut host, mut now) = (host(), Instant::from_nanos(2));
+    let mut batch = segments(&mut host, 1, 3);
+    all[0].sort(&mut host, &mut now, InterfaceId(0), &mut batch);
+    for port in 1.. {
+        if sharding(0).home(&PEER, port, 80) == 1 {
+            moved.enter(&((OWN, 80), (PEER, port)), 2);
+            break;
+        }
+    }
+    assert_eq!(all[1].take(&mut host, &mut now), 3);
+    assert!(all[2].has_work() && !all[3].has_work());
+    assert_eq!(all[2].take(&mut host, &mut now), 1);
+    assert!(!all[2].has_work());
+    assert_eq!(host.pool().in_use(), 0);
 }
 
 /// Facts of a device travel along, and packet memory that runs out leaves frames where they are.
@@ -277,7 +337,7 @@ fn a_ring_keeps_what_is_known_and_waits_for_memory() {
         .map(|n| Sharding::new(SipKey([3; 16]), n, 2))
         .collect();
     let deaf: Vec<Arc<dyn Fellow>> = (0..2).map(|_| Arc::new(Deaf::default()) as _).collect();
-    let mut all = Steering::joined(&shardings, &udp_ports(), &deaf, 8);
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &deaf, 8);
     let (mut from, mut to) = (host(), host());
     let facts = Facts {
         checksum: base::Checksum::Partial {
@@ -323,7 +383,7 @@ fn those_who_follow_hear_of_changes() {
         .collect();
     let deaf: Vec<Arc<Deaf>> = (0..2).map(|_| Arc::default()).collect();
     let fellows: Vec<Arc<dyn Fellow>> = deaf.iter().map(|d| d.clone() as _).collect();
-    let mut all = Steering::joined(&shardings, &udp_ports(), &fellows, 8);
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 8);
     let now = Instant::from_nanos(1);
     let config = Config {
         pool_blocks: 512,
@@ -438,7 +498,7 @@ fn who_has_a_port_is_known_before_anything_is_sent_from_it() {
     };
     let (caller, options) = (Caller { sent: false }, ShardOptions::default());
     let mut shard = Shard::new(config, 1, caller, options).unwrap();
-    let steering = Steering::joined(&shardings, &udp, &fellows, 8).remove(0);
+    let steering = Steering::joined(&shardings, (&udp, &moved()), &fellows, 8).remove(0);
     shard.host().become_shard(shardings[0]);
     shard.host().tell_udp_ports();
     shard.steer_by(steering);

@@ -13,6 +13,7 @@ use stack::Sharding;
 use wire::ipv6::ext;
 use wire::{Addr, EtherType, Family, Quote, icmpv4, icmpv6, ipv6, protocol};
 
+use super::moved::{Ends, Moved};
 use super::udp_ports::UdpPorts;
 
 const LEADER: u64 = 1;
@@ -25,11 +26,14 @@ const ICMP: usize = 8;
 pub(super) struct Table {
     sharding: Sharding,
     udp: Arc<UdpPorts>,
+    moved: Arc<Moved>,
     all: u64,
 }
 
 /// Who sent a packet, what it carries, and whether it is for a group.
 struct Packet<'a> {
+    /// From its IP header on.
+    ip: &'a [u8],
     src: Addr,
     protocol: u8,
     transport: &'a [u8],
@@ -37,16 +41,21 @@ struct Packet<'a> {
 }
 
 impl Table {
-    pub(super) fn new(sharding: Sharding, udp: Arc<UdpPorts>) -> Self {
+    pub(super) fn new(sharding: Sharding, udp: Arc<UdpPorts>, moved: Arc<Moved>) -> Self {
         Self {
             sharding,
             udp,
+            moved,
             all: u64::MAX >> (64 - sharding.shards()),
         }
     }
 
     pub(super) fn sharding(&self) -> &Sharding {
         &self.sharding
+    }
+
+    pub(super) fn moved(&self) -> &Moved {
+        &self.moved
     }
 
     pub(super) fn udp(&self) -> &UdpPorts {
@@ -56,16 +65,8 @@ impl Table {
     /// The shards that must see a frame, by its first bytes.
     #[inline]
     pub(super) fn whose(&self, frame: &[u8]) -> u64 {
-        let kind = |at: usize| {
-            let kind = frame.get(at..)?.first_chunk()?;
-            Some(EtherType(u16::from_be_bytes(*kind)))
-        };
         let group = frame.first().is_some_and(|byte| byte & 1 != 0);
-        let (kind, at) = match kind(ETHERNET - 2) {
-            Some(EtherType::VLAN) => (kind(ETHERNET + TAG - 2), ETHERNET + TAG),
-            kind => (kind, ETHERNET),
-        };
-        let rest = frame.get(at..).unwrap_or_default();
+        let (kind, rest) = payload(frame);
         match kind {
             Some(EtherType::IPV4 | EtherType::IPV6) => self.whose_packet(rest, group),
             Some(EtherType::ARP) => self.whose_arp(rest),
@@ -85,12 +86,7 @@ impl Table {
     /// The shards that must see a packet, by its first bytes. `group`: it came by a group address of the link.
     #[inline]
     pub(super) fn whose_packet(&self, ip: &[u8], group: bool) -> u64 {
-        let packet = match ip.first().map(|byte| byte >> 4) {
-            Some(4) => of_v4(ip, group),
-            Some(6) => of_v6(ip, group),
-            _ => None,
-        };
-        packet.map_or(LEADER, |packet| self.whose_transport(&packet))
+        parse(ip, group).map_or(LEADER, |packet| self.whose_transport(&packet))
     }
 
     #[inline]
@@ -100,7 +96,7 @@ impl Table {
         };
         let (remote, local) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         match packet.protocol {
-            protocol::TCP => 1 << self.sharding.home(&packet.src, remote, local),
+            protocol::TCP => 1 << self.home(&packet.src, (remote, local), || packet.dst()),
             protocol::UDP => self.whose_datagram(&packet.src, remote, local, packet.group),
             protocol::IGMP => self.all,
             protocol::ICMPV4 if packet.src.is_v4() => match a {
@@ -118,6 +114,48 @@ impl Table {
         }
     }
 
+    /// The shard of a connection with this peer, the peer's port and the one here; its address here tells whether it was moved.
+    #[inline]
+    fn home(&self, remote: &Addr, (port, own): (u16, u16), local: impl FnOnce() -> Addr) -> usize {
+        let elsewhere = match self.moved.is_empty() {
+            true => None,
+            false => self.moved.find(&((local(), own), (*remote, port))),
+        };
+        elsewhere.unwrap_or_else(|| self.sharding.home(remote, port, own))
+    }
+
+    /// Whether what came by a ring is for a connection that was moved to another shard meanwhile.
+    #[inline]
+    pub(super) fn strays(&self, frame: bool, bytes: &[u8]) -> bool {
+        !self.moved.is_empty() && self.has_strayed(frame, bytes)
+    }
+
+    #[cold]
+    fn has_strayed(&self, frame: bool, bytes: &[u8]) -> bool {
+        let ip = if frame { payload(bytes).1 } else { bytes };
+        let packet = parse(ip, false);
+        let ends = packet.and_then(|packet| self.tcp_ends(&packet));
+        let shard = ends.and_then(|ends| self.moved.find(&ends));
+        shard.is_some_and(|shard| shard != self.sharding.shard())
+    }
+
+    /// The ends of the connection that a packet, or an error, is about.
+    fn tcp_ends(&self, packet: &Packet<'_>) -> Option<Ends> {
+        if packet.protocol == protocol::TCP {
+            let &[a, b, c, d] = packet.transport.first_chunk()?;
+            let (remote, local) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            return Some(((packet.dst(), local), (packet.src, remote)));
+        }
+        let error = match packet.protocol {
+            protocol::ICMPV4 => packet.src.is_v4(),
+            protocol::ICMPV6 => !packet.src.is_v4(),
+            _ => false,
+        };
+        let quote = error.then(|| packet.quote()).flatten()?;
+        let (local, remote) = quote.ports().filter(|_| quote.protocol == protocol::TCP)?;
+        Some(((quote.src, local), (quote.dst, remote)))
+    }
+
     #[inline]
     fn whose_datagram(&self, remote: &Addr, remote_port: u16, port: u16, group: bool) -> u64 {
         let owners = self.udp.owners(port);
@@ -131,20 +169,57 @@ impl Table {
 
     /// An error is for the shard of what it is about, which was sent from here.
     fn whose_error(&self, packet: &Packet<'_>) -> u64 {
-        let family = match packet.src.is_v4() {
-            true => Family::V4,
-            false => Family::V6,
-        };
-        let quote = packet.transport.get(ICMP..);
-        let quote = quote.and_then(|quote| Quote::parse(family, quote).ok());
+        let quote = packet.quote();
         let Some((quote, (local, remote))) = quote.and_then(|quote| Some((quote, quote.ports()?)))
         else {
             return LEADER;
         };
         match quote.protocol {
-            protocol::TCP => 1 << self.sharding.home(&quote.dst, remote, local),
+            protocol::TCP => 1 << self.home(&quote.dst, (remote, local), || quote.src),
             _ => self.whose_datagram(&quote.dst, remote, local, false),
         }
+    }
+}
+
+impl<'a> Packet<'a> {
+    fn dst(&self) -> Addr {
+        if let (true, Some(&[a, b, c, d])) = (self.src.is_v4(), self.ip.get(16..20)) {
+            return Addr::from_v4([a, b, c, d]);
+        }
+        ipv6::Packet::new(self.ip).map_or(Addr([0; 16]), |packet| packet.dst())
+    }
+
+    /// What an ICMP error quotes.
+    fn quote(&self) -> Option<Quote<'a>> {
+        let family = match self.src.is_v4() {
+            true => Family::V4,
+            false => Family::V6,
+        };
+        Quote::parse(family, self.transport.get(ICMP..)?).ok()
+    }
+}
+
+/// What a frame carries, and of which kind that is.
+#[inline]
+fn payload(frame: &[u8]) -> (Option<EtherType>, &[u8]) {
+    let kind = |at: usize| {
+        let kind = frame.get(at..)?.first_chunk()?;
+        Some(EtherType(u16::from_be_bytes(*kind)))
+    };
+    let (kind, at) = match kind(ETHERNET - 2) {
+        Some(EtherType::VLAN) => (kind(ETHERNET + TAG - 2), ETHERNET + TAG),
+        kind => (kind, ETHERNET),
+    };
+    (kind, frame.get(at..).unwrap_or_default())
+}
+
+/// `None` for fragments, and for what makes no sense.
+#[inline]
+fn parse(ip: &[u8], group: bool) -> Option<Packet<'_>> {
+    match ip.first().map(|byte| byte >> 4) {
+        Some(4) => of_v4(ip, group),
+        Some(6) => of_v6(ip, group),
+        _ => None,
     }
 }
 
@@ -165,7 +240,7 @@ fn one_of(mut owners: u64, hash: u64) -> u64 {
     best
 }
 
-/// `None` for fragments, and for what makes no sense.
+/// As [`parse`].
 #[inline]
 fn of_v4(ip: &[u8], group: bool) -> Option<Packet<'_>> {
     let header: &[u8; IPV4] = ip.first_chunk()?;
@@ -176,6 +251,7 @@ fn of_v4(ip: &[u8], group: bool) -> Option<Packet<'_>> {
     let len = usize::from(header[0] & 15) * 4;
     let [a, b, c, d] = [header[12], header[13], header[14], header[15]];
     Some(Packet {
+        ip,
         src: Addr::from_v4([a, b, c, d]),
         protocol,
         transport: ip.get(len.max(IPV4)..)?,
@@ -183,7 +259,7 @@ fn of_v4(ip: &[u8], group: bool) -> Option<Packet<'_>> {
     })
 }
 
-/// As [`of_v4`].
+/// As [`parse`].
 #[inline]
 fn of_v6(ip: &[u8], group: bool) -> Option<Packet<'_>> {
     let packet = ipv6::Packet::new(ip).ok()?;
@@ -196,6 +272,7 @@ fn of_v6(ip: &[u8], group: bool) -> Option<Packet<'_>> {
         return None;
     }
     Some(Packet {
+        ip,
         src: packet.src(),
         protocol: walked.transport,
         transport: rest.get(walked.offset..)?,

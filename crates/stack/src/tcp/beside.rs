@@ -59,6 +59,13 @@ impl<T> Beside<T> {
         }
     }
 
+    /// Takes the record of a connection out.
+    pub(super) fn take(&mut self, connection: u32) -> Option<T> {
+        let index = self.index(connection)?;
+        self.of[connection as usize] = 0;
+        self.records.remove_at(index)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> u32 {
         self.records.len()

@@ -144,6 +144,9 @@ impl Tcp {
         local: (&Addr, u16),
         named: bool,
     ) -> Option<Option<u32>> {
+        if self.is_lent(|| ((*local.0, local.1), (*remote.0, remote.1))) {
+            return None;
+        }
         let hash = self
             .flows
             .hash(&flow_bytes(remote.0, remote.1, local.0, local.1));

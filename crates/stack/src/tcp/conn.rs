@@ -16,6 +16,7 @@ use super::inflow::Inflow;
 use super::ledger::Ledger;
 use super::mtu_probe::Search;
 use super::profile::Profile;
+use super::receive::MANY_RANGES;
 use super::record::{Active, NONE, Range, Repair, State, Tcb, flag};
 use super::recovery::Episode;
 use super::sent::{Board, Sent};
@@ -316,6 +317,49 @@ pub(crate) fn free_ranges(core: &mut Core, ranges: &mut Slab<Range>, act: &mut A
         core.pool.free(data);
         remove_node(ranges, node);
         node = next;
+    }
+}
+
+/// Enters what is out of order, sorted, of a connection that has nothing such yet. False when there is no room for all of it.
+pub(crate) fn put_ranges(
+    core: &mut Core,
+    ranges: &mut Slab<Range>,
+    act: &mut Active,
+    behind: Vec<(Seq, Chain)>,
+) -> bool {
+    let (mut last, mut whole) = (NONE, true);
+    for (start, data) in behind {
+        let end = start + data.len() as u32;
+        let Some(node) = new_node(ranges, start, end, NONE).filter(|_| !data.is_empty()) else {
+            core.pool.free(data);
+            whole = false;
+            continue;
+        };
+        if let Some(range) = ranges.at_mut(node) {
+            range.data = data;
+        }
+        match ranges.at_mut(last) {
+            Some(before) if last != NONE => before.next = node,
+            _ => act.ooo = node,
+        }
+        act.ooo_nodes += 1;
+        last = node;
+    }
+    if act.ooo_nodes >= MANY_RANGES {
+        order_ranges(ranges, act.ooo);
+    }
+    whole
+}
+
+/// Puts ranges into an order, which the first of them keeps.
+pub(crate) fn order_ranges(ranges: &mut Slab<Range>, first: u32) {
+    let (mut order, mut node) = (Order::EMPTY, first);
+    while let Some(next) = ranges.at(node).map(|range| range.next) {
+        order.insert(ranges, node);
+        node = next;
+    }
+    if let Some(first) = ranges.at_mut(first) {
+        first.order = order;
     }
 }
 

@@ -49,6 +49,15 @@ struct RecordEnd {
     next: u32,
 }
 
+/// The places of a connection that goes to another host.
+#[derive(Debug)]
+pub(crate) struct Places {
+    ends: Vec<Seq>,
+    snd_up: Option<Seq>,
+    rcv_up: Option<Seq>,
+    offered: Option<Seq>,
+}
+
 /// The places of all connections.
 #[derive(Debug)]
 pub(crate) struct EdgeTable {
@@ -139,6 +148,39 @@ impl EdgeTable {
         while let Some(end) = self.ends.remove_at(node) {
             node = end.next;
         }
+    }
+
+    /// Takes all out that is remembered.
+    pub(crate) fn take_out(&mut self, slot: &mut u32) -> Option<Places> {
+        let edges = self.edges.remove_at(core::mem::replace(slot, NONE))?;
+        let (mut ends, mut node) = (Vec::new(), edges.first);
+        while let Some(end) = self.ends.remove_at(node) {
+            ends.push(end.at);
+            node = end.next;
+        }
+        Some(Places {
+            ends,
+            snd_up: edges.snd_up,
+            rcv_up: edges.rcv_up,
+            offered: edges.offered,
+        })
+    }
+
+    /// Whether there is room for these.
+    pub(crate) fn fits(&self, places: &Places) -> bool {
+        let room = self.ends.capacity() - self.ends.len();
+        places.ends.len() as u32 <= room && !self.edges.is_full()
+    }
+
+    /// Remembers what was taken out elsewhere. False when there is no room.
+    pub(crate) fn put_in(&mut self, slot: &mut u32, places: Places) -> bool {
+        let Some(edges) = self.make(slot) else {
+            return false;
+        };
+        (edges.snd_up, edges.rcv_up) = (places.snd_up, places.rcv_up);
+        edges.offered = places.offered;
+        let mut ends = places.ends.into_iter();
+        ends.all(|at| self.end_record(slot, at))
     }
 
     /// Forgets what has passed; whether nothing is left.

@@ -442,7 +442,9 @@ impl Tcp {
         let hash = self
             .flows
             .hash(&flow_bytes(&h.remote, h.remote_port, &local, h.local_port));
+        let ends = ((local, h.local_port), (h.remote, h.remote_port));
         self.flows.remove(hash, flow_index(KIND_HALF_OPEN, index));
+        self.flow_left(|| ends);
         self.halves.remove_at(index);
         self.saved.forget(Owner::HalfOpen(index));
         core.wheel.cancel(timer);

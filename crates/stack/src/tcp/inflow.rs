@@ -270,6 +270,28 @@ impl Tcp {
         owner.is_none_or(|tcb| now_ms.wrapping_sub(tcb.last_received) >= IDLE_MS)
     }
 
+    /// Takes the record of a connection out that goes to another host.
+    pub(super) fn take_inflow(&mut self, index: u32) -> Option<Inflow> {
+        let tcb = self.conns.at_mut(index)?;
+        let inflow = self.inflows.of_mut(index, tcb.inflow())?;
+        let taken = core::mem::replace(inflow, Inflow::FREE);
+        self.inflows.used -= 1;
+        tcb.set_inflow(0);
+        Some(taken)
+    }
+
+    /// Gives a connection the record that it had there, if one is to be had.
+    pub(super) fn put_inflow(&mut self, core: &Core, index: u32, inflow: Inflow) {
+        self.begin_inflow(core, index);
+        let at = self.conns.at(index).map_or(0, Tcb::inflow);
+        if let Some(own) = self.inflows.of_mut(index, at) {
+            *own = Inflow {
+                owner: index,
+                ..inflow
+            };
+        }
+    }
+
     /// Gives the record of a connection that ends back.
     pub(super) fn end_inflow(&mut self, index: u32) {
         let Some(tcb) = self.conns.at_mut(index) else {

@@ -52,6 +52,7 @@ mod listen;
 mod marks;
 mod memory;
 mod model;
+mod moving;
 mod mtu_probe;
 mod output;
 mod pace;
@@ -70,6 +71,7 @@ mod segment;
 mod sent;
 mod share;
 mod splice;
+mod strays;
 mod syn;
 mod synchronise;
 mod time_wait;
@@ -100,6 +102,7 @@ pub use info::{BbrInfo, CongestionInfo, ConnectionInfo, DctcpInfo, Recovery, Tcp
 pub use marks::{Notice, NoticeKind};
 pub(crate) use memory::Memory;
 pub use memory::TcpMemory;
+pub use moving::TcpParcel;
 pub use profile::{Keepalive, TcpOptions};
 pub use record::State;
 pub(crate) use rows::Table;
@@ -182,6 +185,7 @@ pub(crate) struct Tcp {
     profiles: Profiles,
     marks: marks::Marks,
     paths: path::Paths,
+    strays: strays::Strays,
     send: List,
     /// Connections that want to speak on an interface whose queue has no room, by interface; the last is the loopback.
     held: [List; INTERFACES + 1],
@@ -251,6 +255,7 @@ impl Tcp {
             profiles: Profiles::default(),
             marks: marks::Marks::new(config.tcp_marks, config.tcp_connections),
             paths: path::Paths::new(),
+            strays: strays::Strays::default(),
             send: List::EMPTY,
             held: [List::EMPTY; INTERFACES + 1],
             held_epoch: 0,
@@ -572,6 +577,10 @@ impl Tcp {
             &profile.local,
             tcb.local_port,
         ));
+        let ends = (
+            (profile.local, tcb.local_port),
+            (tcb.remote, tcb.remote_port),
+        );
         if tcb.state != State::Closed {
             self.flows.remove(hash, flow_index(KIND_CONNECTION, index));
         }
@@ -605,6 +614,7 @@ impl Tcp {
                 }
             }
         }
+        self.flow_left(|| ends);
         if self.marks.watched(index) {
             self.marks.forget(core.now, index, !orphan);
         }

@@ -13,7 +13,7 @@ use crate::context::{Core, Keep};
 use crate::socket::Ready;
 use crate::stats::Drop;
 
-use super::conn::{Conn, free_ranges, new_node, remove_node};
+use super::conn::{Conn, free_ranges, new_node, order_ranges, remove_node};
 use super::delack::ACK_DELAY;
 use super::record::{NONE, Range, State, flag};
 use super::segment::Segment;
@@ -24,7 +24,7 @@ const FEW_RANGES: u32 = 128;
 const EACH: u32 = 1024;
 const MAX_RANGES: u32 = 8192;
 /// From so many on they are kept in an order, until half of them are left. Few in tests, whose models are small.
-const MANY_RANGES: u16 = if cfg!(test) { 6 } else { 64 };
+pub(super) const MANY_RANGES: u16 = if cfg!(test) { 6 } else { 64 };
 /// A reader who leaves no more unread than this keeps up: he is served for longest when packet memory runs low.
 const KEEPS_UP: usize = 32 * 1024;
 /// Segments up to this size are copied behind the bytes already queued, so that they do not pin a block each.
@@ -347,11 +347,8 @@ impl Conn<'_> {
             order.insert(self.ranges, new);
         } else if self.act.ooo_nodes == MANY_RANGES {
             // Too many to be walked through with each segment.
-            let mut node = self.act.ooo;
-            while let Some(next) = self.ranges.at(node).map(|range| range.next) {
-                order.insert(self.ranges, node);
-                node = next;
-            }
+            order_ranges(self.ranges, self.act.ooo);
+            return Some(new);
         }
         self.set_order(order);
         Some(new)

@@ -183,7 +183,7 @@ pub(crate) mod more {
 }
 
 /// One connection: what every segment touches (first line) and what answering or sending touches (second line).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub(crate) struct Tcb {
     // Line 0: read for every arriving segment.

@@ -30,6 +30,7 @@ use super::record::NONE;
 use frames::Frames;
 
 pub(crate) use again::Again;
+pub(crate) use moved::Flown;
 pub(crate) use nodes::capacity;
 
 /// What is known of numbers that were sent.
@@ -751,6 +752,7 @@ impl Board<'_> {
 mod again;
 mod audit;
 mod frames;
+mod moved;
 mod nodes;
 #[cfg(test)]
 mod tests;

@@ -207,6 +207,7 @@ impl Tcp {
             .flows
             .hash(&flow_bytes(&w.remote, w.remote_port, &local, w.local_port));
         self.flows.remove(hash, flow_index(KIND_TIME_WAIT, index));
+        self.flow_left(|| ((local, w.local_port), (w.remote, w.remote_port)));
         self.profiles.release(w.profile);
     }
 

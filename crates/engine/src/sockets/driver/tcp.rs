@@ -13,6 +13,7 @@ use crate::app::ShardCx;
 use crate::sockets::Door;
 use crate::sockets::chunk::{ByteQueue, Chunk, LARGE, SMALL};
 use crate::sockets::lent::Lender;
+use crate::sockets::moving::MoveOrder;
 use crate::sockets::tcp::{Close, Phase, TcpShared};
 
 /// The driver's part of a TCP socket.
@@ -37,6 +38,8 @@ pub(super) struct TcpEntry {
     pub(super) fed_by: Option<u64>,
     /// The stack says the connection is over, and why; what it still holds is being received.
     over: Option<Option<SocketError>>,
+    /// It is to be moved to another shard; just now.
+    pub(super) order: Option<MoveOrder>,
 }
 
 /// What the application asked for since the last look.
@@ -177,6 +180,7 @@ impl TcpEntry {
             begun: false,
             fed_by: None,
             over: None,
+            order: None,
         }
     }
 
@@ -195,6 +199,18 @@ impl TcpEntry {
             out: self.splice.is_some(),
             fed_by: self.fed_by,
         }
+    }
+
+    /// Whether it may go to another shard, as far as is known here.
+    pub(super) fn may_move(&self) -> bool {
+        self.open && self.over.is_none() && self.splice.is_none() && !self.is_closed()
+    }
+
+    /// It has come from another shard, and has this name here.
+    pub(super) fn settle_as(&mut self, id: SocketId) {
+        self.id = id;
+        self.rx_ready = true;
+        self.fed_by = None;
     }
 
     /// Whether bytes may be spliced to it, as far as is known here.
@@ -336,6 +352,7 @@ impl TcpEntry {
             room: self.shared.door.limits.receive.saturating_sub(state.rx_len),
         };
         let info_wanted = std::mem::take(&mut state.info_wanted);
+        self.order = state.moves.take();
         drop(state);
         for sender in info_wanted {
             if let Ok(info) = cx.host.tcp_info(self.id) {

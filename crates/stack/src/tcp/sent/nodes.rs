@@ -4,7 +4,7 @@
 //!
 //! Invariant: the order is empty, or all nodes of the connection are in it.
 
-use base::{Links, Order, Ordered, Seq};
+use base::{Links, Order, Ordered, Seq, Slab};
 
 use super::{Board, NONE, Sent};
 
@@ -22,6 +22,12 @@ const NODES: u32 = 16 * 1024;
 pub(crate) fn capacity(active: u32) -> u32 {
     let shared = active.saturating_mul(NODES_EACH).max(NODES);
     active.saturating_add(shared)
+}
+
+/// Whether so many more leave the last part, which is for first ones.
+pub(super) fn leaves_first_ones(nodes: &Slab<Sent>, more: u32) -> bool {
+    let all = nodes.capacity();
+    nodes.len() + more <= all - all / (NODES_EACH + 1)
 }
 
 impl Ordered for Sent {
@@ -51,7 +57,7 @@ impl Board<'_> {
     pub(super) fn has_node(&self) -> bool {
         let (all, used) = (self.nodes.capacity(), self.nodes.len());
         let most = if used > all / 2 { FEW_NODES } else { MAX_NODES };
-        self.flight.nodes < most && used < all - all / (NODES_EACH + 1)
+        self.flight.nodes < most && leaves_first_ones(self.nodes, 1)
     }
 
     /// Whether more can be sent: always, but behind the end of a record when there is no node for it, or records of a byte are
@@ -99,15 +105,19 @@ impl Board<'_> {
         let mut order = self.order();
         if !order.is_empty() {
             order.insert(self.nodes, node);
+            self.set_order(order);
         } else if self.flight.nodes == MANY_NODES {
             // Too many to be walked through with each ACK.
-            let mut node = self.flight.head;
-            while let Some(next) = self.nodes.at(node).map(|sent| sent.next) {
-                order.insert(self.nodes, node);
-                node = next;
-            }
-        } else {
-            return;
+            self.order_all();
+        }
+    }
+
+    /// Puts all nodes into an order.
+    pub(super) fn order_all(&mut self) {
+        let (mut order, mut node) = (Order::EMPTY, self.flight.head);
+        while let Some(next) = self.nodes.at(node).map(|sent| sent.next) {
+            order.insert(self.nodes, node);
+            node = next;
         }
         self.set_order(order);
     }

@@ -1,0 +1,213 @@
+//! Connections that are taken out of a host in the middle of everything and put in again, over bad networks, as they are when they go
+//! to another shard: every byte arrives, in order, once, and the peer notices nothing.
+
+use core::time::Duration;
+
+use base::Rng;
+use sim::{Faults, LinkConfig, Loss, NodeId, World};
+use stack::{Config, Congestion, Count, Keepalive, Shutdown, SocketError, SocketId, TcpOptions};
+
+/// One end of the stream: what it sends and has received.
+struct End {
+    node: NodeId,
+    /// Of what it sends.
+    salt: u8,
+    socket: Option<SocketId>,
+    to_send: usize,
+    sent: usize,
+    received: usize,
+    shut: bool,
+    ended: bool,
+    moves: u64,
+}
+
+/// The byte at a place of a stream.
+fn byte(salt: u8, at: usize) -> u8 {
+    ((at / 3) ^ (at >> 8)) as u8 ^ salt
+}
+
+impl End {
+    fn new(node: NodeId, salt: u8, to_send: usize) -> Self {
+        Self {
+            node,
+            salt,
+            socket: None,
+            to_send,
+            sent: 0,
+            received: 0,
+            shut: false,
+            ended: false,
+            moves: 0,
+        }
+    }
+
+    fn write(&mut self, world: &mut World) {
+        let Some(socket) = self.socket else { return };
+        let now = world.now();
+        while self.sent < self.to_send {
+            let until = self.to_send.min(self.sent + 20_000);
+            let bytes: Vec<u8> = (self.sent..until).map(|at| byte(self.salt, at)).collect();
+            match world.host(self.node).tcp_send(now, socket, &bytes) {
+                Ok(n) => self.sent += n,
+                Err(SocketError::WouldBlock) => return,
+                Err(error) => panic!("sending: {error}"),
+            }
+        }
+        if !self.shut {
+            let host = world.host(self.node);
+            self.shut = host.tcp_shutdown(now, socket, Shutdown::Write).is_ok();
+        }
+    }
+
+    fn read(&mut self, world: &mut World, salt: u8, most: usize) {
+        let Some(socket) = self.socket else { return };
+        let (now, mut buffer) = (world.now(), vec![0; most]);
+        match world.host(self.node).tcp_recv(now, socket, &mut buffer) {
+            Ok(0) => self.ended = true,
+            Ok(n) => {
+                for (at, got) in buffer[..n].iter().enumerate() {
+                    let at = self.received + at;
+                    assert_eq!(*got, byte(salt, at), "at {at}");
+                }
+                self.received += n;
+            }
+            Err(SocketError::WouldBlock) => {}
+            Err(error) => panic!("receiving: {error}"),
+        }
+    }
+
+    /// Out, and in again.
+    fn move_it(&mut self, world: &mut World) {
+        let Some(socket) = self.socket else { return };
+        let (now, host) = (world.now(), world.host(self.node));
+        match host.tcp_take(now, socket) {
+            Ok(parcel) => {
+                let ((_, port), (_, remote)) = parcel.ends();
+                assert!(port == 7 || remote == 7);
+                let put = host.tcp_put(now, parcel);
+                self.socket = Some(put.expect("there was room for it before"));
+                assert_ne!(self.socket, Some(socket), "the old handle is dead");
+                assert_eq!(host.tcp_peek(socket, &mut [0]), Err(SocketError::BadSocket));
+                self.moves += 1;
+            }
+            Err(SocketError::InProgress | SocketError::NotConnected) => {}
+            Err(error) => panic!("moving: {error}"),
+        }
+    }
+}
+
+fn bad_link(rng: &mut Rng) -> LinkConfig {
+    LinkConfig {
+        rate: 2_000_000 + u64::from(rng.below(20_000_000)),
+        delay: Duration::from_millis(u64::from(rng.below(40))),
+        faults: Faults {
+            loss: Loss::Random(f64::from(rng.below(6)) / 100.0),
+            duplicate: f64::from(rng.below(3)) / 100.0,
+            reorder: f64::from(rng.below(10)) / 100.0,
+            jitter: Duration::from_millis(5),
+            ..Faults::NONE
+        },
+        offload: rng.below(2) == 0,
+        ..LinkConfig::default()
+    }
+}
+
+fn options(rng: &mut Rng) -> TcpOptions {
+    TcpOptions {
+        congestion: Some(Congestion::AVAILABLE[rng.below(4) as usize]),
+        account: rng.below(2) == 0,
+        pacing: rng.below(2) == 0,
+        nodelay: rng.below(2) == 0,
+        keepalive: (rng.below(2) == 0).then(Keepalive::default),
+        ..TcpOptions::default()
+    }
+}
+
+fn network(seed: u64, rng: &mut Rng) -> (World, [NodeId; 2]) {
+    let mut world = World::new(seed);
+    let config = Config {
+        duplicate_detection: false,
+        ..Config::default()
+    };
+    let [a, b] = [(); 2].map(|()| world.add_host(config.clone()));
+    let link = world.connect(&[a, b], bad_link(rng));
+    world.address(a, link, "10.1.0.1/24");
+    world.address(b, link, "10.1.0.2/24");
+    for node in [a, b] {
+        let mut tunables = world.host(node).tcp_tunables();
+        tunables.ecn = [0, 1, 3][rng.below(3) as usize];
+        tunables.mtu_probing = rng.below(3);
+        let tuned = world.host(node).set_tcp_tunables(tunables);
+        tuned.expect("figures in range");
+    }
+    (world, [a, b])
+}
+
+/// Plays one: how often the ends were moved.
+fn run(seed: u64) -> u64 {
+    let mut rng = Rng::from_seed(seed);
+    let (mut world, [a, b]) = network(seed, &mut rng);
+    let server = "10.1.0.2:7".parse().expect("an address");
+    let (now, own) = (world.now(), options(&mut rng));
+    let listening = world.host(b).tcp_listen(now, server, 1, &options(&mut rng));
+    let listening = listening.expect("the listener opens");
+    let connecting = world.host(a).tcp_connect(now, server, None, &own);
+    let mut ends =
+        [(a, 0), (b, 0x55)].map(|(node, salt)| End::new(node, salt, rng.below(900_000) as usize));
+    ends[0].socket = Some(connecting.expect("it connects"));
+    let slow = [rng.below(8), rng.below(8)];
+    let often = 1 + rng.below(60);
+    let until = now + Duration::from_secs(3600);
+    while ends.iter().any(|end| !end.ended || !end.shut) {
+        while world.poll_event().is_some() {}
+        let now = world.now();
+        if ends[1].socket.is_none() {
+            let accepted = world.host(b).tcp_accept(now, listening).ok();
+            ends[1].socket = accepted.map(|(id, _)| id);
+        }
+        for (way, end) in ends.iter_mut().enumerate() {
+            end.write(&mut world);
+            if rng.below(often) == 0 {
+                end.move_it(&mut world);
+            }
+            if rng.below(slow[way] + 1) == 0 {
+                let salt = [0x55, 0][way];
+                end.read(&mut world, salt, 1 + rng.below(60_000) as usize);
+            }
+            let sound = world.host(end.node).audit();
+            assert_eq!(sound, Ok(()), "seed {seed}");
+        }
+        world.flush();
+        assert!(
+            world.violation().is_none(),
+            "seed {seed}: {:?}",
+            world.violation()
+        );
+        assert!(
+            !world.poll_is_idle() || world.step(until),
+            "seed {seed}: nothing moves"
+        );
+    }
+    assert_eq!(ends[0].received, ends[1].to_send, "seed {seed}");
+    assert_eq!(ends[1].received, ends[0].to_send, "seed {seed}");
+    for end in &ends {
+        let (now, host) = (world.now(), world.host(end.node));
+        let counts = host.stats().counts.clone();
+        assert_eq!(counts.get(Count::TcpMovedOut), end.moves);
+        assert_eq!(counts.get(Count::TcpMovedIn), end.moves);
+        let _ = end.socket.map(|socket| host.close(now, socket));
+    }
+    world.run_for(Duration::from_secs(10));
+    for end in &ends {
+        let host = world.host(end.node);
+        let left = (host.pool().in_use(), host.tcp_memory().bytes);
+        assert_eq!(left, (0, 0), "seed {seed}");
+    }
+    ends.iter().map(|end| end.moves).sum()
+}
+
+#[test]
+fn a_connection_that_is_moved_loses_nothing() {
+    let moves: u64 = (0..80).map(run).sum();
+    assert!(moves > 2_000, "{moves}");
+}
