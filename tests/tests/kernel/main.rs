@@ -15,4 +15,5 @@ mod neighbour;
 mod ping;
 mod tcp;
 mod udp;
+mod wildcards;
 mod window;

@@ -106,7 +106,6 @@ pub(crate) struct Group {
     slots: Slots,
     /// The number of who came first.
     first: usize,
-    came: u64,
     selector: ReusePort,
 }
 
@@ -149,14 +148,19 @@ impl Group {
         }
     }
 
+    /// When the member came that came first: of two groups one of which a packet is for, it is for the older one.
+    pub(crate) fn since(&self) -> u64 {
+        self.members.get(self.first).map_or(u64::MAX, |m| m.came)
+    }
+
+    /// `came` is a number that rises from one to the next, also between groups.
+    ///
     /// # Errors
     /// `NoMemory` when it is full (as Linux).
-    pub(crate) fn join(&mut self, at: u32) -> Result<(), SocketError> {
+    pub(crate) fn join(&mut self, at: u32, came: u64) -> Result<(), SocketError> {
         if self.len() >= MOST {
             return Err(SocketError::NoMemory);
         }
-        self.came += 1;
-        let came = self.came;
         self.members.push(Member { at, came });
         self.slots.add();
         Ok(())
@@ -220,7 +224,7 @@ mod tests {
 
     fn group(members: u32) -> Group {
         let mut group = Group::default();
-        (0..members).for_each(|n| group.join(100 + n).unwrap());
+        (0..members).for_each(|n| group.join(100 + n, n.into()).unwrap());
         group
     }
 
@@ -236,7 +240,7 @@ mod tests {
             group.leave(first);
         }
         assert_eq!(group.pick(&view(1, &[], 0)), None);
-        group.join(7).unwrap();
+        group.join(7, 9).unwrap();
         assert_eq!(group.pick(&view(1, &[], 0)), Some(7));
     }
 
@@ -301,8 +305,8 @@ mod tests {
     #[test]
     fn a_group_is_bounded() {
         let mut group = group(MOST as u32);
-        assert_eq!(group.join(9999), Err(SocketError::NoMemory));
+        assert_eq!(group.join(9999, 9999), Err(SocketError::NoMemory));
         group.leave(100);
-        assert_eq!(group.join(9999), Ok(()));
+        assert_eq!(group.join(9999, 9999), Ok(()));
     }
 }

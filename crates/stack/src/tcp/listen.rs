@@ -93,15 +93,13 @@ impl Tcp {
         // Only a port that somebody listens on is worth a look at who does.
         let shares = options.reuse_port;
         let overlaps = |l: &Listener| {
-            // A wildcard of both families and one of IPv6 only would be found by the same entry.
-            let alike = l.local != local || l.dual == dual;
-            let shared = shares && l.options.reuse_port && alike;
+            let shared = shares && l.options.reuse_port;
             !shared && l.port == port && collide((&l.local, l.dual), (&local, dual))
         };
         if self.local_ports.listens(port) && self.listeners.iter().any(|(_, l)| overlaps(l)) {
             return Err(SocketError::AddrInUse);
         }
-        let found = self.listener_at(&local, port).map(|(index, _)| index);
+        let found = self.listener_at(&local, port, dual).map(|(index, _)| index);
         let listener = Listener {
             local,
             port,
@@ -140,7 +138,7 @@ impl Tcp {
     /// Lets a listener be found: by itself, or with those that share its address, of whom one is `found`.
     fn enter_listener(&mut self, index: u32, found: Option<u32>) -> Result<(), SocketError> {
         let l = self.listeners.at(index).ok_or(SocketError::BadSocket)?;
-        let hash = self.ports.hash(&port_bytes(&l.local, l.port));
+        let hash = self.listener_hash(&l.local, l.port, l.dual);
         if l.options.reuse_port {
             self.join_share(index, found)?;
         }
@@ -222,27 +220,42 @@ impl Tcp {
     /// share the address it is one.
     pub(super) fn listener_for(&self, caller: &Caller<'_>) -> Option<u32> {
         let (dst, port) = (&caller.local.0, caller.local.1);
-        let wildcard = if dst.is_v4() {
+        self.listener_at(dst, port, false)
+            .or_else(|| self.wildcard_for(dst, port))
+            .map(|(index, _)| self.one_of(index, caller))
+    }
+
+    /// The wildcard listener for a destination: that of its family, then one of both; over IPv6, where Linux holds those two to be
+    /// alike, the one that was there first.
+    fn wildcard_for(&self, dst: &Addr, port: u16) -> Option<(u32, &Listener)> {
+        let own = if dst.is_v4() {
             Addr::UNSPECIFIED_V4
         } else {
             Addr::UNSPECIFIED_V6
         };
-        self.listener_at(dst, port)
-            .or_else(|| self.listener_at(&wildcard, port))
-            .or_else(|| {
-                self.listener_at(&Addr::UNSPECIFIED_V6, port)
-                    .filter(|(_, l)| dst.is_v4() && l.dual)
-            })
-            .map(|(index, _)| self.one_of(index, caller))
+        let own = self.listener_at(&own, port, false);
+        if own.is_some() && dst.is_v4() {
+            return own;
+        }
+        match (own, self.listener_at(&Addr::UNSPECIFIED_V6, port, true)) {
+            (Some(own), Some(both)) if self.since(both.1) < self.since(own.1) => Some(both),
+            (own, both) => own.or(both),
+        }
+    }
+
+    fn listener_hash(&self, local: &Addr, port: u16, dual: bool) -> u64 {
+        let mut key = [u8::from(dual); 19];
+        key[..18].copy_from_slice(&port_bytes(local, port));
+        self.ports.hash(&key)
     }
 
     /// The listener bound to exactly this.
-    fn listener_at(&self, local: &Addr, port: u16) -> Option<(u32, &Listener)> {
-        let hash = self.ports.hash(&port_bytes(local, port));
+    fn listener_at(&self, local: &Addr, port: u16, dual: bool) -> Option<(u32, &Listener)> {
+        let hash = self.listener_hash(local, port, dual);
         let index = self.ports.find(hash, |i| {
             self.listeners
                 .at(i)
-                .is_some_and(|l| l.local == *local && l.port == port)
+                .is_some_and(|l| l.local == *local && l.port == port && l.dual == dual)
         })?;
         self.listeners.at(index).map(|l| (index, l))
     }
@@ -455,7 +468,7 @@ impl Tcp {
         self.unlink_ready_listener(listener);
         if let Some(l) = self.listeners.remove_at(listener) {
             self.close_pending(&l);
-            let hash = self.ports.hash(&port_bytes(&l.local, l.port));
+            let hash = self.listener_hash(&l.local, l.port, l.dual);
             match heir {
                 // Whether it was the one by which they are found or not.
                 Some(heir) => _ = self.ports.replace(hash, listener, heir),

@@ -180,8 +180,10 @@ pub(crate) struct Tcp {
     listeners: Slab<Listener>,
     shares: Slab<share::Share>,
     flows: FlowTable,
-    /// Listeners by local address and port.
+    /// Listeners by local address and port, and by whether they are of both families.
     ports: FlowTable,
+    /// Listeners that shared their address, so far.
+    came: u64,
     profiles: Profiles,
     marks: marks::Marks,
     paths: path::Paths,
@@ -252,6 +254,7 @@ impl Tcp {
             shares: Slab::with_capacity(config.tcp_listeners),
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
+            came: 0,
             profiles: Profiles::default(),
             marks: marks::Marks::new(config.tcp_marks, config.tcp_connections),
             paths: path::Paths::new(),

@@ -65,6 +65,11 @@ impl<'a> Caller<'a> {
 }
 
 impl Tcp {
+    /// When the oldest came of those that a listener shares its address with.
+    pub(super) fn since(&self, l: &Listener) -> u64 {
+        self.shares.at(l.share).map_or(0, |s| s.group.since())
+    }
+
     /// Of the listeners that share an address with `listener` the one a segment is for.
     #[inline]
     pub(super) fn one_of(&self, listener: u32, caller: &Caller<'_>) -> u32 {
@@ -93,7 +98,8 @@ impl Tcp {
             }
         };
         let record = self.shares.at_mut(share).ok_or(SocketError::AddrInUse)?;
-        record.group.join(index)?;
+        self.came += 1;
+        record.group.join(index, self.came)?;
         if let Some(l) = self.listeners.at_mut(index) {
             l.share = share;
         }

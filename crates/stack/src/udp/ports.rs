@@ -22,9 +22,30 @@ struct Group {
     addr: Addr,
     port: u16,
     tally: Tally,
-    members: Vec<u32>,
+    members: Vec<Member>,
     /// Those of them that share with SO_REUSEPORT, if any did.
     share: Option<Box<reuseport::Group>>,
+}
+
+/// A socket of a group.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    at: u32,
+    /// Rises from one to the next, also between groups.
+    came: u64,
+    reuse_port: bool,
+}
+
+impl Group {
+    /// Of two groups one of which a datagram is for, it is for that with the lower rank: who shares with SO_REUSEPORT stands behind
+    /// those that were there before, others in front of them (as Linux's sockets of IPv6).
+    fn rank(&self) -> (bool, u64) {
+        match (self.members.last(), &self.share) {
+            (Some(last), Some(share)) if last.reuse_port => (true, share.since()),
+            (Some(last), _) => (false, u64::MAX - last.came),
+            (None, _) => (true, u64::MAX),
+        }
+    }
 }
 
 /// How many sockets there are, by what they said of sharing when they were bound.
@@ -176,6 +197,8 @@ pub(super) struct Ports {
     groups: Slab<Group>,
     specific: FlowTable,
     connected: FlowTable,
+    /// Members of groups so far.
+    came: u64,
     /// The number of this shard, for those who choose by it.
     pub(super) shard: usize,
     /// Of a shard whose ports others have to know.
@@ -199,6 +222,7 @@ impl Ports {
             groups: Slab::with_capacity(sockets),
             specific: FlowTable::with_capacity(2 * sockets, secret),
             connected: FlowTable::with_capacity(2 * sockets, secret),
+            came: 0,
             shard: 0,
             told: None,
         }
@@ -367,9 +391,15 @@ impl Ports {
         if let Some(group) = self.groups.at_mut(slot) {
             group.tally.0[kind] += 1;
             if !socket.connected() {
-                group.members.push(at);
-                if socket.options.reuse_port {
-                    group.share.get_or_insert_default().join(at)?;
+                self.came += 1;
+                let (came, reuse_port) = (self.came, socket.options.reuse_port);
+                group.members.push(Member {
+                    at,
+                    came,
+                    reuse_port,
+                });
+                if reuse_port {
+                    group.share.get_or_insert_default().join(at, came)?;
                 }
             }
         }
@@ -402,7 +432,7 @@ impl Ports {
             self.connected
                 .remove(self.connected.hash(&Tuple::of(socket).key()), at);
         } else {
-            group.members.retain(|&member| member != at);
+            group.members.retain(|member| member.at != at);
             if let Some(share) = &mut group.share {
                 share.leave(at);
             }
@@ -439,7 +469,7 @@ impl Ports {
             return Some(at);
         }
         self.groups_for(used, &tuple.local)
-            .find_map(|group| self.select(sockets, group, (tuple, data)))
+            .find_map(|group| self.select(group, (tuple, data)))
     }
 
     /// Calls `f` with every socket that a broadcast or multicast datagram is for.
@@ -451,7 +481,7 @@ impl Ports {
             f(at);
         }
         for group in self.groups_for(used, &tuple.local) {
-            group.members.iter().for_each(|&at| f(at));
+            group.members.iter().for_each(|member| f(member.at));
         }
     }
 
@@ -481,7 +511,7 @@ impl Ports {
             .find(hash, |g| self.groups.at(g).is_some_and(matches))
     }
 
-    /// The groups a datagram may be for, the most particular first.
+    /// The groups a datagram may be for, the most particular first; wildcards of IPv6, whether or not they take IPv4, are alike.
     fn groups_for(&self, used: &Use, local: &Addr) -> impl Iterator<Item = &Group> {
         let wild = if local.is_v4() {
             used.wild4
@@ -489,27 +519,32 @@ impl Ports {
             used.wild6
         };
         let specific = self.specific_group(used, local).unwrap_or(NONE);
-        let slots = [specific, wild, used.dual].into_iter();
-        slots.filter_map(|slot| self.groups.at(slot))
+        let mut wild = [wild, used.dual].map(|slot| self.groups.at(slot));
+        if let [Some(own), Some(both)] = wild
+            && !local.is_v4()
+            && both.rank() < own.rank()
+        {
+            wild.reverse();
+        }
+        let specific = self.groups.at(specific);
+        specific.into_iter().chain(wild.into_iter().flatten())
     }
 
     /// One of a group: as those choose that share with SO_REUSEPORT, else the one bound last, as Linux has it.
     fn select(
         &self,
-        sockets: &Slab<Socket>,
         group: &Group,
         (tuple, data): (&Tuple, Option<(&[u8], usize)>),
     ) -> Option<u32> {
         let last = *group.members.last()?;
         match &group.share {
-            Some(share) if group.members.len() > 1 && sockets.at(last)?.options.reuse_port => share
-                .pick(&View {
-                    tuple: tuple.ends(),
-                    hash: self.connected.hash(&tuple.key()),
-                    data,
-                    core: self.shard,
-                }),
-            _ => Some(last),
+            Some(share) if group.members.len() > 1 && last.reuse_port => share.pick(&View {
+                tuple: tuple.ends(),
+                hash: self.connected.hash(&tuple.key()),
+                data,
+                core: self.shard,
+            }),
+            _ => Some(last.at),
         }
     }
 

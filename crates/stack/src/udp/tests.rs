@@ -226,6 +226,45 @@ fn sharing() {
     assert_eq!(t.ports.lookup(&t.sockets, &tuple, None), Some(last.index));
 }
 
+/// Of two wildcards over IPv6 a datagram is for the one with the oldest socket that shares with SO_REUSEPORT, or with the latest that
+/// shares with SO_REUSEADDR; over IPv4 for the one that takes it (as Linux).
+#[test]
+fn wildcards_of_ipv6_are_alike() {
+    for (sharing, expected) in [(PORT, [0, 1, 2]), (ADDR, [2, 2, 2])] {
+        let mut t = Table::new();
+        let only = UdpOptions {
+            only_v6: true,
+            ..sharing
+        };
+        // For both families, for IPv6, for both.
+        let bound = [sharing, only, sharing].map(|options| t.bind("::", 53, options).unwrap());
+        let tuple = |ends: [&str; 2]| Tuple {
+            local: ends[0].parse().unwrap(),
+            remote: ends[1].parse().unwrap(),
+            local_port: 53,
+            remote_port: 1,
+        };
+        let (six, four) = (["fd00::1", "fd00::2"], ["10.0.0.1", "10.0.0.2"]);
+        for (closed, expected) in expected.into_iter().enumerate() {
+            let takers: Vec<u32> = (1..200)
+                .filter_map(|remote_port| {
+                    let tuple = Tuple {
+                        remote_port,
+                        ..tuple(six)
+                    };
+                    t.ports.lookup(&t.sockets, &tuple, None)
+                })
+                .collect();
+            let group = |at: u32| t.sockets.at(at).unwrap().options.only_v6;
+            assert!(takers.iter().all(|at| group(*at) == (expected == 1)));
+            assert!(takers.contains(&bound[expected].index), "{closed}");
+            let taker = t.ports.lookup(&t.sockets, &tuple(four), None);
+            assert!(!group(taker.unwrap()));
+            t.close(bound[closed]);
+        }
+    }
+}
+
 const ADDRS: [&str; 6] = [
     "0.0.0.0",
     "::",
@@ -270,17 +309,12 @@ fn score(s: &Socket, tuple: &Tuple) -> Option<u32> {
     if s.connected() {
         return (s.remote == tuple.remote && s.remote_port == tuple.remote_port).then_some(8);
     }
-    Some(
-        match (
-            wild,
-            s.local.is_v4() == tuple.local.is_v4()
-                && (s.options.only_v6 || s.local != Addr::UNSPECIFIED_V6),
-        ) {
-            (false, _) => 4,
-            (true, true) => 2,
-            (true, false) => 1,
-        },
-    )
+    // Over IPv6 its wildcards are alike, whether or not they take IPv4.
+    Some(match (wild, s.local.is_v4() == tuple.local.is_v4()) {
+        (false, _) => 4,
+        (true, true) => 2,
+        (true, false) => 1,
+    })
 }
 
 fn overlaps(a: &Socket, b: &Socket) -> bool {
