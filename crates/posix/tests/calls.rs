@@ -542,6 +542,30 @@ fn ports_of_connections_are_in_use() {
     }
 }
 
+/// TIME-WAIT of IPv4 is in the way of wildcards of IPv6 that take IPv4, too.
+#[test]
+fn ports_are_in_use_over_their_own_family() {
+    for (at, only_v6, expected) in [
+        ("0.0.0.0:80", 0, Err(Errno::ADDRINUSE)),
+        ("[::]:80", 0, Err(Errno::ADDRINUSE)),
+        ("[::]:80", 1, Ok(())),
+        ("[::1]:80", 0, Ok(())),
+        ("127.0.0.1:80", 0, Ok(())),
+    ] {
+        let world = &mut Alone::new();
+        let (listener, client, server) = pair(world, "10.0.0.1:80");
+        for fd in [listener, server, client] {
+            close(world, fd).unwrap();
+        }
+        let family = if at.starts_with('[') { V6 } else { V4 };
+        let fd = socket(world, family, STREAM, 0).unwrap();
+        if family == V6 {
+            set(world, fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, only_v6).unwrap();
+        }
+        assert_eq!(bind(world, fd, &sockaddr(at)), expected, "{at} {only_v6}");
+    }
+}
+
 /// A listener, and where it is.
 fn listening(world: &mut Alone, backlog: i32) -> (i32, Vec<u8>) {
     let (fd, at) = (

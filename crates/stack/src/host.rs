@@ -21,6 +21,7 @@ use crate::udp::Udp;
 
 mod list;
 mod moving;
+mod ports;
 mod reuseport;
 mod sharding;
 mod splice;
@@ -401,11 +402,6 @@ impl Host {
         let backlog = self.bounded(backlog);
         self.tcp
             .change_listener(&self.core, listener, |_, most| *most = backlog)
-    }
-
-    /// An ephemeral port that no listener has, for who binds first and listens or connects later. `None` when all have one.
-    pub fn tcp_free_port(&mut self) -> Option<u16> {
-        self.tcp.free_port(&mut self.core)
     }
 
     /// Takes the oldest connection out of a listener's queue, with its peer's address.

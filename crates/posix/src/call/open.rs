@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use base::epoll::EPOLLERR;
-use stack::{Ready, SocketError, SocketId, State as TcpState, TcpOptions};
+use stack::{Ready, SocketError, SocketId, TcpOptions};
 
 use super::{Patience, persist};
 use crate::address::{Destination, parse, plain};
@@ -116,7 +116,7 @@ fn bind_stream<W: World>(world: &mut W, fd: i32, mut local: SocketAddr) -> Resul
     /// Ephemeral ports tried before all are held to be taken.
     const TRIES: usize = 64;
     if local.port() != 0 {
-        if !world.table().free(fd, &local) || lingers(world, fd, &local)? {
+        if !world.table().free(fd, &local) || lingers(world, fd, local)? {
             return Err(Errno::ADDRINUSE);
         }
     } else {
@@ -124,7 +124,7 @@ fn bind_stream<W: World>(world: &mut W, fd: i32, mut local: SocketAddr) -> Resul
         loop {
             let port = world.host().tcp_free_port().filter(|_| left > 0);
             local.set_port(port.ok_or(Errno::ADDRINUSE)?);
-            if world.table().free(fd, &local) {
+            if world.table().free(fd, &local) && !lingers(world, fd, local)? {
                 break;
             }
             left -= 1;
@@ -135,24 +135,11 @@ fn bind_stream<W: World>(world: &mut W, fd: i32, mut local: SocketAddr) -> Resul
 }
 
 /// Whether connections that nobody holds any more, TIME-WAIT for the most part, are in the way of a bind: as on Linux, of one
-/// without SO_REUSEADDR. Looks at all there are, for such programs are few.
-fn lingers<W: World>(world: &mut W, fd: i32, local: &SocketAddr) -> Result<bool> {
-    if world.table().get(fd)?.reuse_addr {
-        return Ok(false);
-    }
-    let gone = |c: &stack::ConnectionInfo| {
-        let orphan = matches!(
-            c.state,
-            TcpState::TimeWait
-                | TcpState::FinWait1
-                | TcpState::FinWait2
-                | TcpState::Closing
-                | TcpState::LastAck
-        );
-        let same = c.local.ip() == local.ip() || local.ip().is_unspecified();
-        orphan && same && c.local.port() == local.port()
-    };
-    Ok(world.host().connections().any(|c| gone(&c)))
+/// without SO_REUSEADDR.
+fn lingers<W: World>(world: &mut W, fd: i32, local: SocketAddr) -> Result<bool> {
+    let socket = world.table().get(fd)?;
+    let (reuse, dual) = (socket.reuse_addr, socket.v6 && !socket.only_v6);
+    Ok(!reuse && world.host().tcp_lingers(local, dual))
 }
 
 /// Makes the host's datagram socket, which is bound from the beginning.

@@ -299,7 +299,23 @@ impl Tcp {
                 "the flow table does not know a TIME-WAIT record",
             )?;
         }
-        Ok(())
+        self.audit_lingering()
+    }
+
+    fn audit_lingering(&self) -> Found {
+        let local = |profile| self.profiles.get(profile).local;
+        let orphans = self.conns.iter().filter(|(_, tcb)| {
+            let open = tcb.state != State::Closed;
+            open && tcb.has(flag::ORPHAN)
+        });
+        let waits = self.waits.iter().filter(|(_, w)| !w.retired());
+        let held = orphans
+            .map(|(_, tcb)| (local(tcb.profile), tcb.local_port))
+            .chain(waits.map(|(_, w)| (local(w.profile), w.local_port)));
+        must(
+            self.lingering.holds_just(held),
+            "the addresses that are held are not those of orphans and TIME-WAIT",
+        )
     }
 
     fn waits_in_table(&self, index: u32, w: &TimeWait) -> bool {

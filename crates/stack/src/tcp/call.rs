@@ -458,10 +458,10 @@ impl Tcp {
             self.abort_at(core, net, index);
             return Ok(());
         }
+        self.orphan(index);
         let Some(tcb) = self.conns.at_mut(index) else {
             return Ok(());
         };
-        tcb.flags |= flag::ORPHAN;
         if self.marks.watched(index) {
             self.marks.forget(core.now, index, false);
         }
@@ -515,9 +515,7 @@ impl Tcp {
 
     pub(super) fn abort_at(&mut self, core: &mut Core, net: &mut Net, index: u32) {
         self.reset_peer(core, net, index);
-        if let Some(tcb) = self.conns.at_mut(index) {
-            tcb.flags |= flag::ORPHAN;
-        }
+        self.orphan(index);
         self.dissolve(core, index, None);
         self.drop_unread(core, index);
         self.free_if_dead(index);

@@ -57,7 +57,7 @@ pub(crate) struct Listener {
     pub(super) share: u32,
 }
 
-fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
+pub(super) fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
     let mut bytes = [0; 18];
     bytes[..16].copy_from_slice(&local.0);
     bytes[16..].copy_from_slice(&port.to_be_bytes());

@@ -48,6 +48,7 @@ mod inflow;
 mod info;
 mod input;
 mod ledger;
+mod lingering;
 mod listen;
 mod marks;
 mod memory;
@@ -204,6 +205,7 @@ pub(crate) struct Tcp {
     isn_key: SipKey,
     offset_key: SipKey,
     local_ports: ports::LocalPorts,
+    lingering: lingering::Lingering,
     cookies: cookie::Cookies,
     fast_keys: fast_open::Keys,
     fast_cache: fast_open::Cache,
@@ -229,7 +231,7 @@ impl Tcp {
     pub(crate) fn new(config: &Config, core: &mut Core, seed: u64) -> Self {
         let flows = config.tcp_connections + config.tcp_half_open + config.tcp_time_wait;
         // Each purpose has a key of its own, none of which can be computed from another or from what the host sends.
-        let keys = [1, 2, 3, 4, 5, 6, 7, 8].map(|purpose| SipKey::derive(seed, purpose));
+        let keys = [1, 2, 3, 4, 5, 6, 7, 8, 9].map(|purpose| SipKey::derive(seed, purpose));
         let local_ports = ports::LocalPorts::new(config.ephemeral_ports, keys[4], &mut core.rng);
         Self {
             conns: Slab::with_capacity(config.tcp_connections),
@@ -269,6 +271,10 @@ impl Tcp {
             defaults: TcpOptions::of(config),
             wait_mute_until: Instant::default(),
             time_wait_ms: u32::try_from(config.time_wait.as_millis()).unwrap_or(u32::MAX / 4),
+            lingering: lingering::Lingering::new(
+                config.tcp_connections.saturating_add(config.tcp_time_wait),
+                keys[8],
+            ),
             isn_key: keys[2],
             offset_key: keys[3],
             local_ports,
@@ -584,10 +590,13 @@ impl Tcp {
             (profile.local, tcb.local_port),
             (tcb.remote, tcb.remote_port),
         );
+        let orphan = tcb.flags & flag::ORPHAN != 0;
         if tcb.state != State::Closed {
             self.flows.remove(hash, flow_index(KIND_CONNECTION, index));
+            if orphan {
+                self.lingering.end(&profile.local, tcb.local_port);
+            }
         }
-        let orphan = tcb.flags & flag::ORPHAN != 0;
         tcb.state = State::Closed;
         tcb.flags &= !flag::SOFT_ERROR;
         if let Some(error) = error {

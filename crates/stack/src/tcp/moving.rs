@@ -161,8 +161,8 @@ impl Tcp {
 
     /// What is left of a connection that has gone ends without a word.
     fn bury(&mut self, core: &mut Core, index: u32) {
+        self.orphan(index);
         if let Some(husk) = self.conns.at_mut(index) {
-            husk.flags |= flag::ORPHAN;
             husk.more = 0;
         }
         self.dissolve(core, index, None);

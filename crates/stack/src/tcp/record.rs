@@ -645,7 +645,7 @@ pub(crate) mod half_ecn {
 }
 
 /// A connection in TIME-WAIT: just enough to answer old segments and to let a new SYN through.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeWait {
     pub(crate) remote: Addr,
     pub(crate) remote_port: u16,

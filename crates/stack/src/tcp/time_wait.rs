@@ -28,10 +28,12 @@ const TIMESTAMPS: u32 = 1 << 31;
 const RESTARTED: u32 = 1 << 30;
 /// Marks, in the next bit, that what is sent is capable of marks: accurate ECN was spoken (as Linux). Its counters are gone.
 const CAPABLE: u32 = 1 << 29;
+/// Marks, in the next bit, that nothing finds the record any more: it only waits for its turn in the queue to be freed.
+const RETIRED: u32 = 1 << 28;
 /// How far above its last number a connection begins anew: more than an unscaled window.
 const MARGIN: u32 = 65_537;
 /// `link` without the marks, when it means "last".
-const LAST: u32 = CAPABLE - 1;
+const LAST: u32 = RETIRED - 1;
 
 impl TimeWait {
     fn timestamps(&self) -> bool {
@@ -47,6 +49,10 @@ impl TimeWait {
 
     fn restarted(&self) -> bool {
         self.link & RESTARTED != 0
+    }
+
+    pub(super) fn retired(&self) -> bool {
+        self.link & RETIRED != 0
     }
 
     fn set_next(&mut self, next: u32) {
@@ -83,13 +89,10 @@ impl Tcp {
                 | if capable { CAPABLE } else { 0 },
         };
         let owed_ack = tcb.has(flag::ACK_NOW);
-        let profile = tcb.profile;
-        let hash = self.flows.hash(&flow_bytes(
-            &tcb.remote,
-            tcb.remote_port,
-            &self.profiles.get(profile).local,
-            tcb.local_port,
-        ));
+        let (profile, port, orphan) = (tcb.profile, tcb.local_port, tcb.has(flag::ORPHAN));
+        let local = self.profiles.get(profile).local;
+        let flow = flow_bytes(&tcb.remote, tcb.remote_port, &local, port);
+        let hash = self.flows.hash(&flow);
         if self.waits.is_full() {
             // The oldest makes room. Linux would have the newest go without.
             core.count(Count::TcpTimeWaitRecycled);
@@ -104,6 +107,9 @@ impl Tcp {
             flow_index(KIND_CONNECTION, index),
             flow_index(KIND_TIME_WAIT, key.index),
         );
+        if !orphan {
+            self.lingering.begin(&local, port);
+        } // else it goes on holding what it held
         self.append_wait(core, key.index);
         if owed_ack {
             self.ack_from_wait(core, net, key.index);
@@ -203,12 +209,21 @@ impl Tcp {
             return;
         };
         let local = self.profiles.get(w.profile).local;
+        if !w.retired() {
+            self.let_tuple_go(index, &w);
+        }
+        self.flow_left(|| ((local, w.local_port), (w.remote, w.remote_port)));
+        self.profiles.release(w.profile);
+    }
+
+    /// Nothing finds the record any more, and its address and port are free.
+    fn let_tuple_go(&mut self, index: u32, w: &TimeWait) {
+        let local = self.profiles.get(w.profile).local;
         let hash = self
             .flows
             .hash(&flow_bytes(&w.remote, w.remote_port, &local, w.local_port));
         self.flows.remove(hash, flow_index(KIND_TIME_WAIT, index));
-        self.flow_left(|| ((local, w.local_port), (w.remote, w.remote_port)));
-        self.profiles.release(w.profile);
+        self.lingering.end(&local, w.local_port);
     }
 
     /// Whether a connection from here may take a record's tuple over (RFC 6191, Linux's tcp_tw_reuse): timestamps must tell its
@@ -238,11 +253,9 @@ impl Tcp {
             return;
         };
         w.expires = now_ms;
-        let local = self.profiles.get(w.profile).local;
-        let hash = self
-            .flows
-            .hash(&flow_bytes(&w.remote, w.remote_port, &local, w.local_port));
-        self.flows.remove(hash, flow_index(KIND_TIME_WAIT, index));
+        w.link = w.link & !RESTARTED | RETIRED;
+        let w = *w;
+        self.let_tuple_go(index, &w);
     }
 
     fn ack_from_wait(&mut self, core: &mut Core, net: &mut Net, index: u32) {

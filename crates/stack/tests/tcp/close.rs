@@ -525,3 +525,42 @@ fn who_looks_for_room_and_finds_none_is_told_when_there_is() {
     let event = rig.events.pop_front().unwrap();
     assert_eq!(event.raised, Ready::WRITABLE);
 }
+
+#[test]
+fn the_ports_of_those_let_go_of_are_held_until_their_end() {
+    let mut rig = Rig::new();
+    let open = rig.accepted(&TcpOptions::default());
+    let own = rig.host.local_addr(open.socket).unwrap();
+    let held = |rig: &Rig, at: &str, dual| {
+        let at: core::net::IpAddr = at.parse().unwrap();
+        rig.host.tcp_lingers((at, own.port()).into(), dual)
+    };
+    let own_ip = own.ip().to_string();
+    assert!(!held(&rig, &own_ip, false), "it has an owner");
+    rig.host.close(rig.now, open.socket).unwrap();
+    let fin = rig.expect();
+    for state in ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"] {
+        for (at, dual) in [(own_ip.as_str(), false), ("0.0.0.0", false), ("::", true)] {
+            assert!(held(&rig, at, dual), "{state}: {at}");
+        }
+        // Another address, and a wildcard of IPv6 alone.
+        assert!(!held(&rig, "192.0.2.77", false) && !held(&rig, "::", false));
+        let other = (own.ip(), own.port() + 1).into();
+        assert!(!rig.host.tcp_lingers(other, false));
+        match state {
+            "FIN-WAIT-1" => rig.send(open.peer, fin.seq + 1, ACK, &[]),
+            "FIN-WAIT-2" => {
+                rig.send(open.peer, fin.seq + 1, FIN | ACK, &[]);
+                assert!(rig.expect().is(ACK));
+            }
+            _ => {}
+        }
+    }
+    // An exact reset ends TIME-WAIT, long before its time.
+    rig.send(open.peer + 1, fin.seq + 1, RST, &[]);
+    assert!(!held(&rig, &own_ip, false) && !held(&rig, "0.0.0.0", false));
+    rig.host.audit().unwrap();
+    rig.advance(Duration::from_secs(61));
+    rig.assert_empty_but_listener();
+    rig.host.audit().unwrap();
+}
