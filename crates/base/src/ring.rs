@@ -110,6 +110,21 @@ impl<S> Writer<S> {
         Some(self.next & self.mask)
     }
 
+    /// Whether `n` slots can be written.
+    fn has_room(&mut self, n: usize) -> bool {
+        let used = |w: &Self| w.next.wrapping_sub(w.read);
+        if used(self).saturating_add(n) > self.mask + 1 {
+            // Acquire: the reader is done with the slots it gave back.
+            self.read = self.shared.read.0.load(Ordering::Acquire);
+            if used(self).saturating_add(n) > self.mask + 1 {
+                // As above.
+                self.tell();
+                return false;
+            }
+        }
+        true
+    }
+
     /// The slot is written.
     #[inline]
     fn advance(&mut self) {

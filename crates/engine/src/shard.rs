@@ -16,7 +16,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::ring::FrameRx;
 use base::{BATCH, Batch, Instant};
 use port::Port;
 use rustix::io::Errno;
@@ -29,7 +28,7 @@ use crate::mailbox::{Inbox, Mailbox};
 use crate::reply::Sender;
 use crate::snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 use crate::sockets::{Driver, Limits, Notice, Sockets};
-use crate::steer::Steering;
+use crate::steer::{PieceRx, Steering};
 use crate::thread::ShardHandle;
 
 pub use lent::Bed;
@@ -295,7 +294,7 @@ impl<A: App> Shard<A> {
     }
 
     /// Another shard sends by the port of this interface.
-    pub(crate) fn carry(&mut self, interface: InterfaceId, frames: FrameRx) {
+    pub(crate) fn carry(&mut self, interface: InterfaceId, frames: PieceRx) {
         if let Some(steering) = &mut self.steering {
             steering.add_uplink(usize::from(interface.0), frames);
         }

@@ -15,7 +15,7 @@ use stack::{Config, InterfaceId, Sharding};
 use crate::app::App;
 use crate::shard::{Shard, ShardError, ShardOptions};
 use crate::sockets::{Driver, Limits, Notice, Sockets};
-use crate::steer::{Branch, Fellow, Moved, Steering, UdpPorts};
+use crate::steer::{Branch, Fellow, Moved, PLACES_MIN, Steering, UdpPorts};
 use crate::thread::{ShardHandle, ShardThread};
 
 /// How the shards of a host run.
@@ -23,7 +23,8 @@ use crate::thread::{ShardHandle, ShardThread};
 pub struct ShardsOptions {
     /// One for each shard, 1 to [`Sharding::MOST`].
     pub shards: Vec<ShardOptions>,
-    /// Frames that may be under way from one shard to another.
+    /// Places for frames that are under way from one shard to another: each takes one of up to 2,013 bytes, and longer ones have
+    /// several. There are as many at least as the longest needs.
     pub ring: usize,
     /// Connections that may be on another shard than the hash of their flow says.
     pub moved: usize,
@@ -33,10 +34,10 @@ impl ShardsOptions {
     /// Connections that may have been moved, unless told otherwise.
     pub const MOVED: usize = 16 * 1024;
 
-    /// Frames that a ring has room for unless told otherwise: what a turn takes from a port, and less among many shards, for which a
-    /// part of them is, and who have many rings.
+    /// Places that a ring has unless told otherwise: as what a turn takes from a port needs, were it of super-frames, and less among
+    /// many shards, for which a part of that is. All rings of a shard together reserve 32 MiB at most.
     pub fn ring_of(shards: usize) -> usize {
-        (2048 / shards.max(1)).clamp(64, 512)
+        (16 * 1024 / shards.max(1)).clamp(256, 2048)
     }
 }
 
@@ -123,7 +124,7 @@ impl Shards {
         }
         let mut this = Self {
             shards,
-            ring: options.ring.max(1),
+            ring: options.ring.max(PLACES_MIN),
         };
         if n == 1
             && let Some(door) = doors.pop()
@@ -132,7 +133,7 @@ impl Shards {
         }
         let (udp, moved) = (common.udp(config), common.moved(options.moved));
         let shardings = common.shardings();
-        this.join(&shardings, &udp, &moved);
+        this.join(&shardings, &udp, &moved)?;
         let sockets = Sockets::joined(&doors, shardings[0], udp, &moved);
         Ok((this, sockets))
     }
@@ -168,11 +169,11 @@ impl<A: App> Shards<A> {
         }
         let mut this = Self {
             shards,
-            ring: options.ring.max(1),
+            ring: options.ring.max(PLACES_MIN),
         };
         if n > 1 {
             let (udp, moved) = (common.udp(config), common.moved(options.moved));
-            this.join(&common.shardings(), &udp, &moved);
+            this.join(&common.shardings(), &udp, &moved)?;
             for shard in &mut this.shards {
                 shard.host().tell_udp_ports();
             }
@@ -180,9 +181,19 @@ impl<A: App> Shards<A> {
         Ok(this)
     }
 
-    fn join(&mut self, shardings: &[Sharding], udp: &Arc<UdpPorts>, moved: &Arc<Moved>) {
+    fn join(
+        &mut self,
+        shardings: &[Sharding],
+        udp: &Arc<UdpPorts>,
+        moved: &Arc<Moved>,
+    ) -> Result<(), ShardError> {
         let fellows = self.fellows();
         let steerings = Steering::joined(shardings, (udp, moved), &fellows, self.ring);
+        let steerings = steerings.map_err(|error| {
+            let what =
+                "no memory for the rings between shards; ask for fewer shards or smaller rings";
+            ShardError::System(what, error)
+        })?;
         let fast_open = self.shards[0].host().tcp_fast_open_keys(None).ok();
         for ((shard, steering), sharding) in self.shards.iter_mut().zip(steerings).zip(shardings) {
             shard.host().become_shard(*sharding);
@@ -192,6 +203,7 @@ impl<A: App> Shards<A> {
                 let _ = shard.host().set_tcp_fast_open_keys(None, keys);
             }
         }
+        Ok(())
     }
 
     fn fellows(&self) -> Vec<Arc<dyn Fellow>> {
@@ -227,7 +239,8 @@ impl<A: App> Shards<A> {
             } else if let Some(facts) = &facts {
                 let branch = Branch::new(facts, shard, leader.clone(), self.ring);
                 let (branch, frames) = branch.map_err(|error| {
-                    ShardError::System("cannot make an eventfd; raise `ulimit -n`", error)
+                    let what = "no descriptors or no memory for a port's branches; raise `ulimit -n`, or ask for fewer shards";
+                    ShardError::System(what, error)
                 })?;
                 self.shards[shard].add_port(Box::new(branch))?;
                 self.shards[0].carry(interface, frames);

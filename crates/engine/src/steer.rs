@@ -13,26 +13,25 @@
 
 mod branch;
 mod moved;
+mod pieces;
 mod udp_ports;
 mod whose;
 
+use std::io;
 use std::sync::Arc;
 
-use base::ring::{FrameRx, FrameTx, frames};
-use base::{BATCH, Batch, Chain, Facts, Instant, Packet, Pool};
+use base::{BATCH, Batch, Chain, Instant, Packet, Pool};
 use port::Port;
 use stack::{Count, Drop as Dropped, Host, InterfaceId, Network, Sharding};
 
 use crate::shard::{Errand, TRANSMITS_A_TURN};
 pub(crate) use branch::Branch;
 pub(crate) use moved::{Ends, Luggage, Moved};
+pub(crate) use pieces::{PLACES_MIN, PieceRx};
+use pieces::{PieceTx, pieces};
 pub(crate) use udp_ports::{PortClaim, UdpPorts};
 use whose::Table;
 
-/// What stands in front of a frame in a ring: what it is, and its interface.
-const PREFIX: usize = 2;
-/// The longest frame: an IPv6 packet of 65,535 + 40 bytes behind an Ethernet header and two VLAN tags.
-const SLOT: usize = PREFIX + 14 + 8 + 40 + 65_535;
 /// A frame that was received.
 const FRAME: u8 = 0;
 /// A packet from its IP header on: see [`Host::poll_diverted`].
@@ -52,8 +51,8 @@ pub(crate) trait Fellow: Send + Sync {
 
 /// The rings to another shard and from it.
 struct Line {
-    tx: FrameTx,
-    rx: FrameRx,
+    tx: PieceTx,
+    rx: PieceRx,
     fellow: Arc<dyn Fellow>,
     /// Something was put in that it has not been told of.
     pending: bool,
@@ -62,7 +61,7 @@ struct Line {
 /// What a shard without a port sends by one of this shard's.
 struct Uplink {
     port: usize,
-    rx: FrameRx,
+    rx: PieceRx,
 }
 
 /// What a shard needs to be one of several.
@@ -83,26 +82,29 @@ pub(crate) struct Steering {
 }
 
 impl Steering {
-    /// The steering of each of the shards, joined by rings of `slots` frames.
+    /// The steering of each of the shards, joined by rings of so many places.
+    ///
+    /// # Errors
+    /// There is no memory for the rings.
     pub(crate) fn joined(
         shardings: &[Sharding],
         (udp, moved): (&Arc<UdpPorts>, &Arc<Moved>),
         fellows: &[Arc<dyn Fellow>],
-        slots: usize,
-    ) -> Vec<Self> {
+        places: usize,
+    ) -> io::Result<Vec<Self>> {
         let mut all: Vec<Self> = shardings
             .iter()
             .map(|sharding| Self::new(*sharding, udp.clone(), moved.clone()))
             .collect();
         for a in 0..all.len() {
             for b in 0..a {
-                let (to_b, from_a) = frames(slots, SLOT);
-                let (to_a, from_b) = frames(slots, SLOT);
+                let (to_b, from_a) = pieces(places)?;
+                let (to_a, from_b) = pieces(places)?;
                 all[a].lines[b] = Some(Line::new(to_b, from_b, &fellows[b]));
                 all[b].lines[a] = Some(Line::new(to_a, from_a, &fellows[a]));
             }
         }
-        all
+        Ok(all)
     }
 
     fn new(sharding: Sharding, udp: Arc<UdpPorts>, moved: Arc<Moved>) -> Self {
@@ -120,7 +122,7 @@ impl Steering {
     }
 
     /// A shard will send by the port of this number.
-    pub(crate) fn add_uplink(&mut self, port: usize, rx: FrameRx) {
+    pub(crate) fn add_uplink(&mut self, port: usize, rx: PieceRx) {
         let ports = self.relays.len().max(port + 1);
         self.relays.resize_with(ports, Batch::new);
         self.uplinks.push(Uplink { port, rx });
@@ -297,7 +299,7 @@ impl Steering {
         for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.port == at) {
             for _ in 0..TRANSMITS_A_TURN {
                 while !batch.is_full() {
-                    let Some(packet) = take_frame(&mut uplink.rx, pool) else {
+                    let Some((_, packet)) = uplink.rx.get(pool) else {
                         break;
                     };
                     if let Err(packet) = batch.push(packet) {
@@ -379,6 +381,12 @@ impl Steering {
     /// Gives back the packet memory it holds.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         self.batch.clear(pool);
+        for line in self.lines.iter_mut().flatten() {
+            line.rx.release(pool);
+        }
+        for uplink in &mut self.uplinks {
+            uplink.rx.release(pool);
+        }
         for batch in &mut self.relays {
             batch.clear(pool);
         }
@@ -399,7 +407,7 @@ impl Drop for Steering {
 }
 
 impl Line {
-    fn new(tx: FrameTx, rx: FrameRx, fellow: &Arc<dyn Fellow>) -> Self {
+    fn new(tx: PieceTx, rx: PieceRx, fellow: &Arc<dyn Fellow>) -> Self {
         Self {
             tx,
             rx,
@@ -410,13 +418,7 @@ impl Line {
 
     /// False when there is no room.
     fn put(&mut self, pool: &Pool, (kind, interface): (u8, InterfaceId), packet: &Packet) -> bool {
-        let len = PREFIX + packet.chain.len();
-        let put = self.tx.push_facts(len, packet.facts, |room| {
-            if let [first, second, bytes @ ..] = room {
-                (*first, *second) = (kind, interface.0);
-                pool.copy_out(&packet.chain, 0, bytes);
-            }
-        });
+        let put = self.tx.put(pool, [kind, interface.0], packet);
         // Whoever finds the ring full wakes who empties it, too.
         self.pending = true;
         put
@@ -431,31 +433,9 @@ impl Line {
 
     /// The next, copied into this shard's memory. `None` when there is none, or no memory.
     fn get(&mut self, pool: &mut Pool) -> Option<(u8, InterfaceId, Packet)> {
-        let (facts, bytes) = self.rx.peek()?;
-        let [kind, interface, bytes @ ..] = bytes else {
-            return None;
-        };
-        let (kind, interface) = (*kind, InterfaceId(*interface));
-        let packet = copied(pool, facts, bytes)?;
-        self.rx.skip();
-        Some((kind, interface, packet))
+        let ([kind, interface], packet) = self.rx.get(pool)?;
+        Some((kind, InterfaceId(interface), packet))
     }
-}
-
-fn take_frame(rx: &mut FrameRx, pool: &mut Pool) -> Option<Packet> {
-    let (facts, bytes) = rx.peek()?;
-    let packet = copied(pool, facts, bytes)?;
-    rx.skip();
-    Some(packet)
-}
-
-fn copied(pool: &mut Pool, facts: Facts, bytes: &[u8]) -> Option<Packet> {
-    let mut chain = Chain::EMPTY;
-    if pool.append_bytes(&mut chain, bytes) < bytes.len() {
-        pool.free(chain);
-        return None;
-    }
-    Some(Packet { chain, facts })
 }
 
 #[cfg(test)]

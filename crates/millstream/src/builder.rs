@@ -181,11 +181,11 @@ impl Builder {
         self
     }
 
-    /// Frames that may be under way from each shard to each other; 512 among up to four unless told otherwise, and less among more.
-    /// What finds no room is dropped, and counted as `shard-ring-full`. A place takes a page of memory, or as much as the longest
-    /// frame that was there.
-    pub fn shard_ring(mut self, frames: usize) -> Self {
-        self.ring = Some(frames);
+    /// Places for frames that are under way from each shard to each other, 2 KiB each: a frame of up to 2,013 bytes has one, longer
+    /// ones several. 2,048 among up to eight shards unless told otherwise, and less among more; never less than the longest frame
+    /// needs. What finds no room is dropped, and counted as `shard-ring-full`.
+    pub fn shard_ring(mut self, places: usize) -> Self {
+        self.ring = Some(places);
         self
     }
 

@@ -431,7 +431,7 @@ fn groups_are_heard() {
     }
 }
 
-/// Rings of four frames: what is beyond is dropped and counted, streams are whole all the same, and the other shards go on.
+/// The smallest rings: what is beyond is dropped and counted, streams are whole all the same, and the other shards go on.
 #[test]
 fn full_rings_cost_frames_and_nothing_else() {
     let (left, right) = ports();

@@ -61,7 +61,7 @@ pub struct RingPort {
 /// Joins two new ports, named "ring-a" and "ring-b", with these hardware addresses.
 ///
 /// # Errors
-/// When the process has no descriptor left for waking.
+/// When the process has no descriptor left for waking, or the machine no memory for the rings.
 ///
 /// ```
 /// use base::{Batch, Packet, Pool};
@@ -95,8 +95,14 @@ pub fn pair(macs: [Mac; 2], options: &RingOptions) -> Result<(RingPort, RingPort
     } else {
         plain
     };
-    let (a_tx, b_rx) = frames(options.slots.max(1), max_frame);
-    let (b_tx, a_rx) = frames(options.slots.max(1), max_frame);
+    let refused = |error: std::io::Error| {
+        let slots = options.slots;
+        PortError::new(format!(
+            "no memory for rings of {slots} frames of {max_frame} bytes; ask for fewer: {error}"
+        ))
+    };
+    let ring = || frames(options.slots.max(1), max_frame).map_err(refused);
+    let ((a_tx, b_rx), (b_tx, a_rx)) = (ring()?, ring()?);
     let (a_bells, b_bells) = if options.wake {
         let (a, b) = (Arc::new(Bell::new()?), Arc::new(Bell::new()?));
         (Some(Bells::new(&a, &b)), Some(Bells::new(&b, &a)))

@@ -6,6 +6,7 @@ use super::{Ordering, Reader, Writer, sides};
 use crate::packet::Facts;
 use crate::pool::{Line, Section};
 use core::fmt;
+use std::io;
 
 /// What precedes a frame's bytes.
 #[derive(Clone, Copy)]
@@ -46,16 +47,17 @@ pub struct FrameRx(Reader<Slots>);
 /// A queue of `slots` frames (rounded up to a power of two) of at most `slot_size` bytes. Its memory is reserved, and
 /// touched as far as frames reach into their slots.
 ///
-/// # Panics
-/// If the machine refuses the memory.
-pub fn frames(slots: usize, slot_size: usize) -> (FrameTx, FrameRx) {
-    let capacity = slots.max(1).next_power_of_two();
+/// # Errors
+/// The machine refuses the memory.
+pub fn frames(slots: usize, slot_size: usize) -> io::Result<(FrameTx, FrameRx)> {
+    let capacity = slots.max(1).checked_next_power_of_two();
     let slot_size = slot_size.min(u32::MAX as usize);
     let stride = (HEADER + slot_size).div_ceil(size_of::<Line>());
-    let lines = stride
-        .checked_mul(capacity)
-        .expect("a ring smaller than the address space");
-    let memory = Section::new(lines).expect("memory for the ring");
+    let lines = capacity.and_then(|capacity| stride.checked_mul(capacity));
+    let (Some(capacity), Some(lines)) = (capacity, lines) else {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    };
+    let memory = Section::new(lines)?;
     let (writer, reader) = sides(
         capacity,
         Slots {
@@ -64,7 +66,7 @@ pub fn frames(slots: usize, slot_size: usize) -> (FrameTx, FrameRx) {
             slot_size,
         },
     );
-    (FrameTx(writer), FrameRx(reader))
+    Ok((FrameTx(writer), FrameRx(reader)))
 }
 
 impl FrameTx {
@@ -117,10 +119,10 @@ impl FrameTx {
         self.len() == 0
     }
 
-    /// Whether there is room for another frame.
+    /// Whether there is room for `n` more frames.
     #[inline]
-    pub fn has_room(&mut self) -> bool {
-        self.0.slot().is_some()
+    pub fn has_room(&mut self, n: usize) -> bool {
+        self.0.has_room(n)
     }
 
     /// The longest frame it takes.

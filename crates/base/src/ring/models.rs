@@ -99,7 +99,7 @@ fn values_left_are_dropped_once() {
 #[test]
 fn a_frame_is_told_of_when_it_is_whole() {
     loom::model(|| {
-        let (mut tx, mut rx) = frames(2, 8);
+        let (mut tx, mut rx) = frames(2, 8).unwrap();
         let writer = thread::spawn(move || {
             for n in 1..=2 {
                 assert!(tx.push_with(4, |out| out.fill(n)));

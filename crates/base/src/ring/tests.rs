@@ -44,6 +44,18 @@ fn values_against_a_deque() {
 }
 
 #[test]
+fn memory_that_there_is_not_is_refused() {
+    for (slots, size) in [
+        (usize::MAX, 1),
+        (1 << 46, 65_536),
+        (usize::MAX / 2, usize::MAX),
+    ] {
+        let error = frames(slots, size).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory, "{slots}");
+    }
+}
+
+#[test]
 fn values_between_threads() {
     const COUNT: u64 = 300_000;
     let (mut tx, mut rx) = spsc::<Box<u64>>(128);
@@ -117,7 +129,7 @@ fn frame(rng: &mut Rng, most: usize) -> Vec<u8> {
 
 #[test]
 fn frames_against_a_deque() {
-    let (mut tx, mut rx) = frames(16, 300);
+    let (mut tx, mut rx) = frames(16, 300).unwrap();
     let (mut model, mut staged) = (VecDeque::new(), VecDeque::new());
     let mut rng = Rng::from_seed(5);
     for n in 0..50_000u16 {
@@ -160,7 +172,7 @@ fn frames_against_a_deque() {
 #[test]
 fn frames_between_threads() {
     const COUNT: u32 = 200_000;
-    let (mut tx, mut rx) = frames(64, 256);
+    let (mut tx, mut rx) = frames(64, 256).unwrap();
     let producer = thread::spawn(move || {
         let mut rng = Rng::from_seed(6);
         for n in 0..COUNT {

@@ -5,17 +5,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use base::ring::{FrameRx, FrameTx, frames};
 use base::{Batch, Pool};
 use port::{Drop as Dropped, Port, PortCounters, PortError, PortFacts};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Fellow;
+use super::pieces::{PieceRx, PieceTx, pieces};
 
 /// One shard's part of another shard's port.
 pub(crate) struct Branch {
     facts: PortFacts,
-    tx: FrameTx,
+    tx: PieceTx,
     leader: Arc<dyn Fellow>,
     pending: bool,
     /// Never readable: the shard is woken as by any other thread.
@@ -28,14 +28,14 @@ impl Branch {
     /// A branch of the port of these facts, whose shard is `leader`, and where that shard takes what is sent from.
     ///
     /// # Errors
-    /// No descriptors are left.
+    /// No descriptors are left, or no memory.
     pub(crate) fn new(
         facts: &PortFacts,
         shard: usize,
         leader: Arc<dyn Fellow>,
-        slots: usize,
-    ) -> std::io::Result<(Self, FrameRx)> {
-        let (tx, rx) = frames(slots, facts.max_frame);
+        places: usize,
+    ) -> std::io::Result<(Self, PieceRx)> {
+        let (tx, rx) = pieces(places)?;
         let branch = Self {
             facts: PortFacts {
                 queue: u16::try_from(shard).unwrap_or(u16::MAX),
@@ -77,9 +77,7 @@ impl Port for Branch {
                 self.counters.drops.add(Dropped::TxDown);
             } else if len > self.facts.max_frame {
                 self.counters.drops.add(Dropped::TxLength);
-            } else if self.tx.push_facts(len, packet.facts, |room| {
-                pool.copy_out(&packet.chain, 0, room);
-            }) {
+            } else if self.tx.put(pool, [0; 2], &packet) {
                 self.pending = true;
                 // The frames themselves are counted by the port.
             } else {

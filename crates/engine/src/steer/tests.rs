@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use base::{Instant, SipKey};
+use base::{Facts, Instant, SipKey};
 use port::ring::{RingOptions, RingPort, pair};
 use port::{PortCounters, PortFacts};
 use stack::{Config, InterfaceConfig};
@@ -229,6 +229,12 @@ fn host() -> Host {
     Host::new(config, 1, Instant::from_nanos(1)).unwrap()
 }
 
+fn copied(pool: &mut Pool, facts: Facts, bytes: &[u8]) -> Option<Packet> {
+    let mut chain = Chain::EMPTY;
+    let all = pool.append_bytes(&mut chain, bytes) == bytes.len();
+    all.then_some(Packet { chain, facts })
+}
+
 fn segments(host: &mut Host, shard: usize, n: usize) -> Batch {
     let mut batch = Batch::new();
     let ours = |port: &u16| sharding(0).home(&PEER, *port, 80) == shard;
@@ -247,7 +253,7 @@ fn a_full_ring_drops_and_counts() {
     let shardings: Vec<_> = (0..SHARDS).map(sharding).collect();
     let deaf: Vec<Arc<Deaf>> = (0..SHARDS).map(|_| Arc::default()).collect();
     let fellows: Vec<Arc<dyn Fellow>> = deaf.iter().map(|d| d.clone() as _).collect();
-    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 8);
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 8).unwrap();
     let mut host = host();
     let (interface, mut now) = (InterfaceId(0), Instant::from_nanos(2));
     let mut batch = segments(&mut host, 1, 20);
@@ -313,7 +319,7 @@ fn what_was_on_the_way_is_sent_on() {
         .map(|_| Arc::new(Deaf::default()) as _)
         .collect();
     let moved = moved();
-    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved), &deaf, 8);
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved), &deaf, 8).unwrap();
     let (mut host, mut now) = (host(), Instant::from_nanos(2));
     let mut batch = segments(&mut host, 1, 3);
     all[0].sort(&mut host, &mut now, InterfaceId(0), &mut batch);
@@ -337,7 +343,7 @@ fn a_ring_keeps_what_is_known_and_waits_for_memory() {
         .map(|n| Sharding::new(SipKey([3; 16]), n, 2))
         .collect();
     let deaf: Vec<Arc<dyn Fellow>> = (0..2).map(|_| Arc::new(Deaf::default()) as _).collect();
-    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &deaf, 8);
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &deaf, 64).unwrap();
     let (mut from, mut to) = (host(), host());
     let facts = Facts {
         checksum: base::Checksum::Partial {
@@ -366,6 +372,9 @@ fn a_ring_keeps_what_is_known_and_waits_for_memory() {
         unreachable!("they are joined");
     };
     assert!(line.get(to.pool_mut()).is_none(), "there is no memory");
+    // Now there is for a part of it.
+    to.pool_mut().truncate(&mut hoard, 500 * 2048);
+    assert!(line.get(to.pool_mut()).is_none() && !line.rx.is_empty());
     to.pool_mut().free(hoard);
     let (kind, at, packet) = line.get(to.pool_mut()).unwrap();
     assert_eq!((kind, at, packet.facts), (FRAME, interface, facts));
@@ -373,6 +382,58 @@ fn a_ring_keeps_what_is_known_and_waits_for_memory() {
     to.pool().copy_out(&packet.chain, 0, &mut copy);
     assert!(copy == bytes && packet.chain.len() == bytes.len());
     to.pool_mut().free(packet.chain);
+    assert_eq!(
+        (to.pool().in_use(), line.get(to.pool_mut()).is_none()),
+        (0, true)
+    );
+}
+
+/// Packets of any length come out as they went in, one behind the other, and one that does not fit leaves no part of it.
+#[test]
+fn long_packets_have_several_places() {
+    let mut host = host();
+    let (mut tx, mut rx) = pieces(64).unwrap();
+    let mut rng = base::Rng::from_seed(3);
+    let mut waiting = std::collections::VecDeque::new();
+    for n in 0..3000_u32 {
+        if rng.below(2) == 0 {
+            let len = match rng.below(3) {
+                0 => rng.below(100),
+                1 => 1_900 + rng.below(300),
+                _ => rng.below(65_598),
+            };
+            let bytes: Vec<u8> = (0..len).map(|at| (at ^ n) as u8).collect();
+            let packet = copied(host.pool_mut(), Facts::NONE, &bytes).unwrap();
+            let label = [n as u8, 7];
+            if tx.put(host.pool(), label, &packet) {
+                waiting.push_back((label, bytes));
+            } else {
+                assert!(!waiting.is_empty(), "an empty ring has room for any");
+            }
+            host.pool_mut().free(packet.chain);
+            tx.commit();
+        } else {
+            let got = rx.get(host.pool_mut()).map(|(label, packet)| {
+                let mut bytes = vec![0; packet.chain.len()];
+                host.pool().copy_out(&packet.chain, 0, &mut bytes);
+                host.pool_mut().free(packet.chain);
+                (label, bytes)
+            });
+            assert!(got == waiting.pop_front(), "packet {n}");
+        }
+    }
+    assert_eq!(host.pool().in_use(), 0);
+}
+
+/// What all rings of a shard reserve does not grow with the number of shards.
+#[test]
+fn rings_are_smaller_the_more_shards_there_are() {
+    for shards in [2, 4, 8, 16, 32, 64] {
+        let places = crate::shards::ShardsOptions::ring_of(shards);
+        assert!(places >= PLACES_MIN && places.is_power_of_two());
+        assert!(places * 2048 * (shards - 1) <= 32 << 20);
+    }
+    assert!(pieces(usize::MAX / 4096).is_err());
 }
 
 /// What the leader learns the others are told, and nothing is told twice.
@@ -383,7 +444,7 @@ fn those_who_follow_hear_of_changes() {
         .collect();
     let deaf: Vec<Arc<Deaf>> = (0..2).map(|_| Arc::default()).collect();
     let fellows: Vec<Arc<dyn Fellow>> = deaf.iter().map(|d| d.clone() as _).collect();
-    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 8);
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 8).unwrap();
     let now = Instant::from_nanos(1);
     let config = Config {
         pool_blocks: 512,
@@ -498,7 +559,9 @@ fn who_has_a_port_is_known_before_anything_is_sent_from_it() {
     };
     let (caller, options) = (Caller { sent: false }, ShardOptions::default());
     let mut shard = Shard::new(config, 1, caller, options).unwrap();
-    let steering = Steering::joined(&shardings, (&udp, &moved()), &fellows, 8).remove(0);
+    let steering = Steering::joined(&shardings, (&udp, &moved()), &fellows, 8)
+        .unwrap()
+        .remove(0);
     shard.host().become_shard(shardings[0]);
     shard.host().tell_udp_ports();
     shard.steer_by(steering);
