@@ -48,6 +48,7 @@ numbers! {
     LOOP = ELOOP: "too many levels of symbolic links",
     MFILE = EMFILE: "too many open files",
     MSGSIZE = EMSGSIZE: "message too long",
+    NETDOWN = ENETDOWN: "network is down",
     NETUNREACH = ENETUNREACH: "network is unreachable",
     NFILE = ENFILE: "too many open files in system",
     NOBUFS = ENOBUFS: "no buffer space available",

@@ -14,10 +14,14 @@
 //!
 //! Invariant: between the last look at what a call waits for and its alarm being known the lock is held: no wake-up is lost.
 //! Invariant: a thread that holds the lock sleeps nowhere.
+//! Invariant: after a panic of the shard, in a turn or in what a call has it do, nobody uses the host: every call but close fails with
+//! ENETDOWN, and so do those that wait.
 
+use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 use std::os::fd::AsRawFd;
+use std::panic;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -62,14 +66,27 @@ struct Inner {
     asleep: Option<Instant>,
 }
 
+impl Inner {
+    fn is_broken(&mut self) -> bool {
+        self.shard.app().table.whole().is_err()
+    }
+
+    /// As [`Shard::settle`], with nobody left to wait should it panic.
+    fn settle(&mut self) -> (bool, bool) {
+        let settled = panic::catch_unwind(AssertUnwindSafe(|| self.shard.settle()));
+        settled.unwrap_or_else(|panicked| {
+            self.shard.app().table.fail();
+            panic::resume_unwind(panicked)
+        })
+    }
+}
+
 struct Shared {
     inner: Mutex<Inner>,
     handle: ShardHandle<()>,
     /// Callers that want the lock, to whom the shard's thread gives way.
     wanting: AtomicU32,
     stop: AtomicBool,
-    /// The shard's thread has panicked.
-    broken: AtomicBool,
 }
 
 impl Shared {
@@ -88,6 +105,9 @@ impl Shared {
     fn run(&self, bed: &mut Bed<()>) {
         while !self.stop.load(Ordering::Acquire) {
             let mut inner = self.lock();
+            if inner.is_broken() {
+                return;
+            }
             let worked = inner.shard.turn();
             let nap = if worked {
                 None
@@ -104,7 +124,10 @@ impl Shared {
                 None => {}
             }
         }
-        self.lock().shard.end();
+        let mut inner = self.lock();
+        if !inner.is_broken() {
+            inner.shard.end();
+        }
     }
 }
 
@@ -127,8 +150,7 @@ struct Alive<'a>(&'a Shared);
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.broken.store(true, Ordering::Release);
-            self.0.lock().shard.app().table.ring_all();
+            self.0.lock().shard.app().table.fail();
         }
     }
 }
@@ -200,7 +222,6 @@ impl Live {
             }),
             wanting: AtomicU32::new(0),
             stop: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
         });
         let sets: Arc<dyn Sets> = shared.clone();
         enter_sets(&sets);
@@ -286,7 +307,10 @@ impl<'a> Call<'a> {
             return false;
         }
         let inner = self.inner();
-        let (heard, more) = inner.shard.settle();
+        if inner.is_broken() {
+            return false;
+        }
+        let (heard, more) = inner.settle();
         if let Some(until) = inner.asleep {
             let due = inner.shard.host().next_deadline();
             if more || due.is_some_and(|due| due < until) {
@@ -377,10 +401,7 @@ impl World for Call<'_> {
     }
 
     fn wait_on(&mut self, wait: &mut Wait, deadline: Instant) -> Result<()> {
-        assert!(
-            !self.shared.broken.load(Ordering::Acquire),
-            "the shard's thread panicked: this is a bug, please report it"
-        );
+        self.table().whole()?;
         if self.settle() {
             return Ok(());
         }
@@ -417,6 +438,11 @@ impl World for Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.settle();
+        if thread::panicking() {
+            // Whatever this is about: a second panic would be the end of the process.
+            self.shared.handle.nudge();
+        } else {
+            self.settle();
+        }
     }
 }

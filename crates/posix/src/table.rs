@@ -5,6 +5,7 @@
 //!
 //! What does not live here: what sockets do; what sets are (`base::epoll`), and how both their sides go together (`sides`).
 //!
+//! Invariant: of a world that is broken nobody is told anything but ENETDOWN: what is left of its host may be half of a change.
 //! Invariant: an address is in `ports` exactly while the socket bound or connected from it is in `sockets`.
 
 mod sides;
@@ -71,6 +72,8 @@ pub struct Table {
     keepalive: Keepalive,
     /// The host's sockets whose descriptors were closed by others than us.
     stale: Vec<SocketId>,
+    /// Its world is: a call or a turn panicked.
+    broken: bool,
 }
 
 impl Table {
@@ -86,6 +89,22 @@ impl Table {
 
     pub(crate) fn keepalive(&self) -> Keepalive {
         self.keepalive
+    }
+
+    /// A call or a turn panicked: all calls fail from now on, and those that wait do.
+    pub(crate) fn fail(&mut self) {
+        if !core::mem::replace(&mut self.broken, true) {
+            self.ring_all();
+        }
+    }
+
+    /// # Errors
+    /// ENETDOWN when its world is broken.
+    pub(crate) fn whole(&self) -> Result<()> {
+        match self.broken {
+            true => Err(Errno::NETDOWN),
+            false => Ok(()),
+        }
     }
 
     /// Whether a descriptor is ours.
@@ -177,6 +196,9 @@ impl Table {
 
     /// What a descriptor is.
     pub(crate) fn place(&self, fd: i32) -> Result<Place> {
+        if self.contains(fd) {
+            self.whole()?;
+        }
         if self.sockets.contains_key(&fd) {
             return Ok(Place::Socket);
         }
@@ -187,17 +209,21 @@ impl Table {
         }
     }
 
+    /// The socket of a descriptor.
+    ///
+    /// # Errors
+    /// EBADF, ENOTSOCK, ENETDOWN.
     pub(crate) fn get(&self, fd: i32) -> Result<&Socket> {
         match self.sockets.get(&fd) {
-            Some((_, socket)) => Ok(socket),
+            Some((_, socket)) => self.whole().map(|()| socket),
             None => Err(self.no_socket(fd)),
         }
     }
 
     pub(crate) fn get_mut(&mut self, fd: i32) -> Result<&mut Socket> {
-        let none = self.no_socket(fd);
+        let (none, whole) = (self.no_socket(fd), self.whole());
         match self.sockets.get_mut(&fd) {
-            Some((_, socket)) => Ok(socket),
+            Some((_, socket)) => whole.map(|()| socket),
             None => Err(none),
         }
     }
@@ -241,6 +267,7 @@ impl Table {
 
     /// Makes a set, with the lowest free descriptor.
     pub(crate) fn insert_set(&mut self, cloexec: bool) -> Result<i32> {
+        self.whole()?;
         let flags = if cloexec {
             epoll::CreateFlags::CLOEXEC
         } else {
@@ -306,7 +333,7 @@ impl Table {
 
     fn end_set(&mut self, fd: i32, watcher: &Watcher) {
         self.fd_of.remove(&watcher.id);
-        if let Some(sets) = &mut self.sets {
+        if let Some(sets) = self.sets.as_mut().filter(|_| !self.broken) {
             sets.destroy(watcher.id);
         }
         if let Some(joined) = &watcher.joined {
@@ -317,7 +344,8 @@ impl Table {
 
     fn release(&mut self, socket: &Socket, fd: i32) {
         self.waiters.ring(fd);
-        if let (Some(source), Some(sets)) = (socket.watched, &mut self.sets) {
+        let sets = self.sets.as_mut().filter(|_| !self.broken);
+        if let (Some(source), Some(sets)) = (socket.watched, sets) {
             sets.close(source);
         }
         for address in [socket.bound, socket.occupied].into_iter().flatten() {

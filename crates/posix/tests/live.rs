@@ -3,7 +3,8 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use engine::ShardOptions;
@@ -595,5 +596,141 @@ fn no_wake_up_is_lost() {
         storm(1, 1, how);
         storm(3, 1, how);
         storm(2, 8, how);
+    }
+}
+
+/// A port that brings nothing, and panics when it is told to: as it receives, or as it is given something to send.
+struct Fragile {
+    facts: engine::port::PortFacts,
+    breaks: Arc<[AtomicBool; 2]>,
+}
+
+impl Fragile {
+    fn look(&self, at: usize) {
+        assert!(!self.breaks[at].load(Ordering::Relaxed), "as it was told");
+    }
+}
+
+impl engine::port::Port for Fragile {
+    fn facts(&self) -> &engine::port::PortFacts {
+        &self.facts
+    }
+
+    fn receive(&mut self, _: &mut base::Pool, _: &mut base::Batch) -> usize {
+        self.look(0);
+        0
+    }
+
+    fn transmit(&mut self, pool: &mut base::Pool, batch: &mut base::Batch) -> usize {
+        self.look(1);
+        let taken = batch.len();
+        batch.clear(pool);
+        taken
+    }
+
+    fn flush(&mut self, _: &mut base::Pool) {}
+
+    fn sleep_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+
+    fn counters(&self) -> engine::port::PortCounters {
+        engine::port::PortCounters::default()
+    }
+}
+
+/// A host of its own, and what breaks it.
+fn fragile() -> (Live, Arc<[AtomicBool; 2]>) {
+    let breaks: Arc<[AtomicBool; 2]> = Arc::default();
+    let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+    let (real, _) = ring::pair(macs, &ring::RingOptions::default()).unwrap();
+    let port = Fragile {
+        facts: engine::port::Port::facts(&real).clone(),
+        breaks: breaks.clone(),
+    };
+    let config = Config {
+        pool_blocks: 4096,
+        duplicate_detection: false,
+        ..Config::default()
+    };
+    let live = Live::start(config, 7, ShardOptions::default(), |shard| {
+        let interface = shard.add_port(Box::new(port))?;
+        let now = shard.now();
+        let own = "10.0.0.1/24".parse().unwrap();
+        shard.host().add_address(now, interface, own)?;
+        Ok(())
+    });
+    (live.unwrap(), breaks)
+}
+
+/// A thread that the shard's panic ends, or a call's: whoever waits hears of it, and whoever asks.
+#[test]
+fn after_a_panic_of_the_shard_all_calls_fail() {
+    const DOWN: Errno = Errno::NETDOWN;
+    for by_call in [false, true] {
+        let (live, breaks) = fragile();
+        let live = &live;
+        let at = "10.0.0.1:80";
+        let listener = listener(live, at);
+        let new = |kind| socket(&mut live.call(), libc::AF_INET, kind, 0);
+        let client = new(libc::SOCK_STREAM).unwrap();
+        connect(&mut live.call(), client, &sockaddr(at)).unwrap();
+        let (server, _) = accept(&mut live.call(), listener, 0).unwrap();
+        let watched = set(live);
+        control(live, watched, ADD, server, IN).unwrap();
+        std::thread::scope(|scope| {
+            let ended = [
+                scope.spawn(|| accept(&mut live.call(), listener, 0).map(drop)),
+                scope.spawn(|| get(live, client, 9, 0).map(drop)),
+                scope.spawn(|| {
+                    let mut one = [PollFd {
+                        fd: server,
+                        events: libc::POLLIN,
+                        revents: 0,
+                    }];
+                    poll(&mut live.call(), &mut one, -1).map(drop)
+                }),
+                scope.spawn(|| {
+                    let mut events = [EpollEvent::default()];
+                    epoll_wait(&mut live.call(), watched, &mut events, -1).map(drop)
+                }),
+            ];
+            std::thread::sleep(SOON);
+            breaks[usize::from(by_call)].store(true, Ordering::Relaxed);
+            if by_call {
+                let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    let datagram = new(libc::SOCK_DGRAM).unwrap();
+                    let to = sockaddr("10.0.0.255:9");
+                    let on = 1_i32.to_ne_bytes();
+                    let level = libc::SOL_SOCKET;
+                    setsockopt(&mut live.call(), datagram, level, libc::SO_BROADCAST, &on).unwrap();
+                    let data = [IoSlice::new(b"x")];
+                    posix::send(&mut live.call(), datagram, &data, 0, Some(&to))
+                }));
+                assert!(told.is_err(), "whose call it was is told");
+            }
+            for thread in ended {
+                assert_eq!(thread.join().unwrap(), Err(DOWN));
+            }
+        });
+        // From now on.
+        assert_eq!(put(live, client, b"x"), Err(DOWN));
+        assert_eq!(get(live, client, 9, libc::MSG_DONTWAIT), Err(DOWN));
+        assert_eq!(new(libc::SOCK_STREAM), Err(DOWN));
+        assert_eq!(accept(&mut live.call(), listener, 0).unwrap_err(), DOWN);
+        let mut one = [PollFd {
+            fd: client,
+            events: libc::POLLIN,
+            revents: 0,
+        }];
+        assert_eq!(poll(&mut live.call(), &mut one, -1), Err(DOWN));
+        let mut events = [EpollEvent::default()];
+        let waited = epoll_wait(&mut live.call(), watched, &mut events, -1);
+        assert_eq!(waited, Err(DOWN));
+        assert_eq!(control(live, watched, MOD, server, OUT), Err(DOWN));
+        for fd in [client, server, listener, watched] {
+            assert_eq!(close(&mut live.call(), fd), Ok(()));
+        }
+        assert_eq!(put(live, client, b"x"), Err(BADF));
     }
 }

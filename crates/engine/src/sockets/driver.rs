@@ -73,6 +73,17 @@ impl Tools<'_> {
     }
 }
 
+/// What the shard is asking the stack for: should it panic over that, whoever waits for it learns so.
+struct InHand(Subject);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail_stopped();
+        }
+    }
+}
+
 /// Serves sockets to other threads.
 #[derive(Debug)]
 pub struct Driver {
@@ -235,7 +246,8 @@ impl Driver {
         if let Subject::Queue(shared, shard) = subject {
             return self.introduce_queue(cx, shared, shard);
         }
-        let made = match &subject {
+        let subject = InHand(subject);
+        let made = match &subject.0 {
             Subject::Tcp(shared) => {
                 TcpEntry::connect(cx, shared).map(|entry| (entry.id(), Entry::Tcp(entry)))
             }
@@ -254,11 +266,11 @@ impl Driver {
                 Err(stack::SocketError::NoBuffers)
             }
         });
-        if let (Ok((_, token)), Some(place)) = (inserted, subject.token()) {
+        if let (Ok((_, token)), Some(place)) = (inserted, subject.0.token()) {
             place.store(token, Ordering::Relaxed);
         }
         let local = inserted.and_then(|(id, _)| cx.host.local_addr(id));
-        match (&subject, inserted) {
+        match (&subject.0, inserted) {
             (Subject::Tcp(shared), Err(error)) => {
                 // Whatever is asked of it later begins it no second time.
                 shared.token.store(super::TOKEN_GONE, Ordering::Relaxed);

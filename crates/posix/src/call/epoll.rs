@@ -239,6 +239,7 @@ fn take<W: World>(
     (fd, set): (i32, SetId),
     events: &mut [EpollEvent],
 ) -> Result<usize> {
+    world.table().whole()?;
     let epoll = world.table().epoll().ok_or(Errno::BADF)?;
     epoll.source_of(set).ok_or(Errno::BADF)?;
     let taken = match world.table().is_mixed(fd) {

@@ -42,6 +42,7 @@ pub fn socket<W: World>(world: &mut W, domain: i32, kind: i32, protocol: i32) ->
     let tcp = world.host().tcp_defaults();
     let mut socket = Socket::new(which, v6, kind & libc::SOCK_NONBLOCK != 0, tcp);
     socket.keepalive = world.table().keepalive();
+    world.table().whole()?;
     let place = Table::reserve(kind & libc::SOCK_CLOEXEC != 0)?;
     Ok(insert(world, socket, place))
 }

@@ -41,7 +41,7 @@ pub fn poll<W: World>(world: &mut W, fds: &mut [PollFd], timeout_ms: i32) -> Res
 /// As [`poll`], to the nanosecond; without a timeout for ever. `mask` blocks signals while it sleeps, and no others.
 ///
 /// # Errors
-/// EINTR; EINVAL (more of the kernel's than there may be); EMFILE and ENFILE when there are no descriptors left to sleep on.
+/// EINTR; ENETDOWN; EINVAL (more of the kernel's than there may be); EMFILE and ENFILE when there are no descriptors left to sleep on.
 pub fn ppoll<W: World>(
     world: &mut W,
     fds: &mut [PollFd],
@@ -98,6 +98,7 @@ fn look<W: World>(
             entry.revents = libc::POLLNVAL;
             found += 1;
         } else if serial.is_some() {
+            world.table().whole()?;
             let bits = epoll::level(world, entry.fd).map_or(libc::POLLNVAL, |bits| bits as i16);
             entry.revents = bits & (entry.events | always);
             found += usize::from(entry.revents != 0);
