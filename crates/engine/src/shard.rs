@@ -468,6 +468,7 @@ impl<A: App> Shard<A> {
         };
         steering.note_ports(&mut self.host);
         steering.note_ends(&mut self.host);
+        steering.tell_groups(&mut self.host);
         steering.tell_network(&self.host);
         steering.divert(&mut self.host, self.now)
     }

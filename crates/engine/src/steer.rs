@@ -363,6 +363,20 @@ impl Steering {
         self.told = Some(network);
     }
 
+    /// Tells the leading shard what this one has joined and left.
+    pub(crate) fn tell_groups(&self, host: &mut Host) {
+        if !host.has_group_changes() {
+            return;
+        }
+        let Some(Some(leader)) = self.lines.first() else {
+            return;
+        };
+        while let Some(change) = host.poll_group_change() {
+            let tell = move |host: &mut Host, now| host.handle_group_change(now, change);
+            leader.fellow.run(Box::new(tell));
+        }
+    }
+
     /// Whether there is something to take. To be asked between [`crate::wake::Wake::prepare`] and the sleep.
     pub(crate) fn has_work(&self) -> bool {
         let lines = self.lines.iter().flatten();

@@ -429,6 +429,17 @@ fn groups_are_heard() {
     for socket in &sockets {
         assert_eq!(socket.recv_from(&mut [0; 8]).unwrap().0, 3);
     }
+    // What the host says itself is heard on its other shards, too, once these know what was joined.
+    let own = b.udp_bind(at(B, 0)).unwrap();
+    for (n, socket) in (0..).zip(&sockets) {
+        let brief = Some(Duration::from_millis(50));
+        socket.set_read_timeout(brief).unwrap();
+        let heard = |_: &u32| {
+            own.send_to(b"own", at("239.1.2.3", 6000 + n)).unwrap();
+            socket.recv_from(&mut [0; 8]).is_ok()
+        };
+        assert!((0..400).any(|n| heard(&n)), "port {n}");
+    }
 }
 
 /// The smallest rings: what is beyond is dropped and counted, streams are whole all the same, and the other shards go on.

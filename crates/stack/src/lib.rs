@@ -61,8 +61,8 @@ pub use host::{
     SocketPage, SocketRow, TcpOccupancy, Transport,
 };
 pub use net::{
-    AddressState, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState, Network, Origin,
-    Route, RouteMetrics, RouteOrigin,
+    AddressState, GroupChange, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState,
+    Network, Origin, Route, RouteMetrics, RouteOrigin,
 };
 pub use reports::ErrorReport;
 pub use reuseport::{BadFilter, Filter, Instruction, Program, ReusePort, Tuple};

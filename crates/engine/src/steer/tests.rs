@@ -145,6 +145,22 @@ fn datagrams_go_to_who_has_the_port() {
     let sent = v4(OWN, PEER, 17, 0, &ports(53, 5));
     let error = v4(PEER, OWN, 1, 0, &icmp(3, &sent));
     assert_eq!(table.whose(&ethernet(0x0800, 2, &error)), to(OWN, 5));
+    // Whoever sends there has to know how much the path takes.
+    let mut narrow = icmp(3, &sent);
+    narrow[1] = 4;
+    let error = v4(Addr::v4(10, 0, 0, 77), OWN, 1, 0, &narrow);
+    assert_eq!(table.whose(&ethernet(0x0800, 2, &error)), owners);
+    let (own6, peer6) = (Addr::from_v6([1; 16]), Addr::from_v6([2; 16]));
+    let sent = v6(own6, peer6, 17, &ports(53, 5));
+    let error = |kind| {
+        table.whose(&ethernet(
+            0x86dd,
+            2,
+            &v6(peer6, own6, 58, &icmp(kind, &sent)),
+        ))
+    };
+    assert_eq!(error(2), owners);
+    assert_eq!(error(1).count_ones(), 1);
     // Who goes takes nobody's flows but its own.
     let gone = 1 << claims[1].shard;
     let mut claims = claims;
@@ -167,7 +183,7 @@ fn the_leader_answers_and_all_learn() {
     };
     assert_eq!(v4(1, 0, &icmp(8, &[])), LEADER, "an echo");
     assert_eq!(v4(1, 0, &icmp(5, &[0; 28])), LEADER, "a redirect");
-    assert_eq!(v4(2, 0, &[0x11; 8]), ALL, "a query for groups");
+    assert_eq!(v4(2, 0, &[0x11; 8]), LEADER, "a query for groups");
     for cut in [0x2000, 0x2005, 5] {
         assert_eq!(v4(6, cut, &ports(1, 2)), LEADER, "a fragment");
         assert_eq!(v4(17, cut, &ports(1, 2)), LEADER, "a fragment");
@@ -180,7 +196,7 @@ fn the_leader_answers_and_all_learn() {
     for (kind, whose) in [(135, LEADER), (136, ALL), (134, LEADER), (137, LEADER)] {
         assert_eq!(v6(kind), whose, "{kind}");
     }
-    assert_eq!((v6(128), v6(130)), (LEADER, ALL));
+    assert_eq!((v6(128), v6(130)), (LEADER, LEADER));
 }
 
 /// Whatever arrives is somebody's.
@@ -581,4 +597,136 @@ fn who_has_a_port_is_known_before_anything_is_sent_from_it() {
         shard.turn();
     }
     assert_eq!(owners.load(Ordering::Relaxed), LEADER);
+}
+
+/// The IGMPv3 records that hosts send within some seconds: whose they are, their kind, their group.
+fn records(hosts: &mut [Host], from: u64, seconds: u64) -> Vec<(usize, u8, [u8; 4])> {
+    let mut found = Vec::new();
+    let mut batch = Batch::new();
+    for at in (0..=seconds * 100).map(|n| Instant::from_millis(from * 1000 + n * 10)) {
+        for (n, host) in hosts.iter_mut().enumerate() {
+            host.handle_timers(at);
+            while host.poll_transmit(at, InterfaceId(0), &mut batch) || !batch.is_empty() {
+                while let Some(packet) = batch.pop_front() {
+                    let mut frame = vec![0; packet.chain.len()];
+                    host.pool().copy_out(&packet.chain, 0, &mut frame);
+                    host.pool_mut().free(packet.chain);
+                    // Behind an IP header with router alert: a report of one record.
+                    if let [0x22, _, _, _, _, _, 0, 1, kind, _, _, _, a, b, c, d] =
+                        frame.get(38..54).unwrap_or_default()
+                    {
+                        found.push((n, *kind, [*a, *b, *c, *d]));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// A host that is one of several shards, with one interface.
+fn one_of_several(sharding: Sharding, now: Instant) -> Host {
+    let config = Config {
+        pool_blocks: 512,
+        duplicate_detection: false,
+        ..Config::default()
+    };
+    let mut host = Host::new(config, sharding.shard() as u64, now).unwrap();
+    host.become_shard(sharding);
+    let link = InterfaceConfig {
+        name: "a".to_owned(),
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        mtu: 1500,
+        offloads: base::Offloads::NONE,
+    };
+    host.add_interface(now, link).unwrap();
+    host
+}
+
+/// Those that follow tell what they have joined, and the leading one what has changed.
+fn tell_each_other(all: &mut [Steering], deaf: &[Arc<Deaf>], hosts: &mut [Host], at: u64) {
+    let at = Instant::from_secs(at);
+    let errands = |of: &Deaf| std::mem::take(&mut *of.errands.lock().unwrap());
+    for (steering, host) in all.iter().zip(&mut *hosts) {
+        steering.tell_groups(host);
+    }
+    for errand in errands(&deaf[0]) {
+        errand(&mut hosts[0], at);
+    }
+    all[0].tell_network(&hosts[0]);
+    for (deaf, host) in deaf.iter().zip(&mut *hosts).skip(1) {
+        errands(deaf)
+            .into_iter()
+            .for_each(|errand| errand(host, at));
+    }
+}
+
+/// The leading shard reports a group for all, once, and leaves it when none of them is in it any more.
+#[test]
+fn groups_are_reported_for_all_shards() {
+    const GROUP: [u8; 4] = [239, 1, 2, 3];
+    let shardings: Vec<_> = (0..3)
+        .map(|n| Sharding::new(SipKey([3; 16]), n, 3))
+        .collect();
+    let deaf: Vec<Arc<Deaf>> = (0..3).map(|_| Arc::default()).collect();
+    let fellows: Vec<Arc<dyn Fellow>> = deaf.iter().map(|d| d.clone() as _).collect();
+    let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 64).unwrap();
+    let now = Instant::from_secs(1);
+    let mut hosts: Vec<Host> = shardings
+        .iter()
+        .map(|own| one_of_several(*own, now))
+        .collect();
+    let cidr = "10.0.0.1/24".parse().unwrap();
+    hosts[0].add_address(now, InterfaceId(0), cidr).unwrap();
+    let mut settle = |hosts: &mut [Host], at: u64| tell_each_other(&mut all, &deaf, hosts, at);
+    settle(&mut hosts, 1);
+    let sockets: Vec<_> = (0..3)
+        .map(|n| {
+            let any = "0.0.0.0:5000".parse().unwrap();
+            let options = stack::UdpOptions::default();
+            hosts[n].udp_bind(now, any, &options).unwrap()
+        })
+        .collect();
+    let group = std::net::IpAddr::from(GROUP);
+    let (join, leave) = (4, 3);
+    // Who joins (+) or leaves (-), and what is to be heard of it.
+    for (n, (shard, joins, heard)) in [
+        (1, true, Some(join)),
+        (2, true, None),
+        (0, true, None),
+        (1, false, None),
+        (0, false, None),
+        (1, true, None),
+        (2, false, None),
+        (1, false, Some(leave)),
+        (0, true, Some(join)),
+        (2, true, None),
+        (0, false, None),
+        (2, false, Some(leave)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = 100 * (n as u64 + 1);
+        let (now, interface) = (Instant::from_secs(at), InterfaceId(0));
+        let (host, socket) = (&mut hosts[shard], sockets[shard]);
+        match joins {
+            true => host.udp_join(now, socket, interface, group).unwrap(),
+            false => host.udp_leave(now, socket, interface, group).unwrap(),
+        }
+        settle(&mut hosts, at);
+        let told = records(&mut hosts, at, 10);
+        let expected: Vec<_> = heard
+            .iter()
+            .flat_map(|kind| [(0, *kind, GROUP); 2])
+            .collect();
+        assert_eq!(told, expected, "step {n}");
+        settle(&mut hosts, at + 10);
+        assert!(hosts.iter_mut().all(|host| !host.has_group_changes()));
+        assert!(
+            hosts
+                .windows(2)
+                .all(|two| two[0].network() == two[1].network())
+        );
+    }
 }

@@ -1,9 +1,10 @@
 //! Whose a frame is: the shards that must see it, each a bit.
 //!
-//! - TCP: that of the flow's hash ([`Sharding::home`]). UDP: who has the port. ICMP errors: as the packet they quote.
-//! - Fragments, questions to the host (ARP and neighbour solicitations, echoes), what routers say, and whatever is not understood:
-//!   the leading shard.
-//! - What teaches neighbours' addresses, and questions of multicast routers: all, for each has its own table.
+//! - TCP: that of the flow's hash ([`Sharding::home`]). UDP: who has the port. ICMP errors: as the packet they quote; but that a
+//!   datagram was too big concerns all who have its port, for any of them may have sent it.
+//! - Fragments, questions to the host (ARP and neighbour solicitations, echoes, queries for groups), what routers say, and whatever is
+//!   not understood: the leading shard.
+//! - What teaches neighbours' addresses: all, for each has its own table.
 //!
 //! Invariant: each frame is somebody's, so that whatever is wrong with it is counted once.
 
@@ -21,6 +22,8 @@ const ETHERNET: usize = 14;
 const TAG: usize = 4;
 const IPV4: usize = 20;
 const ICMP: usize = 8;
+/// RFC 792: the code of Destination Unreachable that tells of a path's MTU.
+const FRAGMENTATION_NEEDED: u8 = 4;
 
 /// What decides.
 pub(super) struct Table {
@@ -98,16 +101,18 @@ impl Table {
         match packet.protocol {
             protocol::TCP => 1 << self.home(&packet.src, (remote, local), || packet.dst()),
             protocol::UDP => self.whose_datagram(&packet.src, remote, local, packet.group),
-            protocol::IGMP => self.all,
             protocol::ICMPV4 if packet.src.is_v4() => match a {
                 icmpv4::kind::UNREACHABLE
                 | icmpv4::kind::TIME_EXCEEDED
-                | icmpv4::kind::PARAMETER_PROBLEM => self.whose_error(packet),
+                | icmpv4::kind::PARAMETER_PROBLEM => {
+                    let too_big = (a, b) == (icmpv4::kind::UNREACHABLE, FRAGMENTATION_NEEDED);
+                    self.whose_error(packet, too_big)
+                }
                 _ => LEADER,
             },
             protocol::ICMPV6 if !packet.src.is_v4() => match a {
-                0..128 => self.whose_error(packet),
-                icmpv6::kind::NEIGHBOR_ADVERT | icmpv6::kind::MLD_QUERY => self.all,
+                0..128 => self.whose_error(packet, a == icmpv6::kind::PACKET_TOO_BIG),
+                icmpv6::kind::NEIGHBOR_ADVERT => self.all,
                 _ => LEADER,
             },
             _ => LEADER,
@@ -168,7 +173,7 @@ impl Table {
     }
 
     /// An error is for the shard of what it is about, which was sent from here.
-    fn whose_error(&self, packet: &Packet<'_>) -> u64 {
+    fn whose_error(&self, packet: &Packet<'_>, too_big: bool) -> u64 {
         let quote = packet.quote();
         let Some((quote, (local, remote))) = quote.and_then(|quote| Some((quote, quote.ports()?)))
         else {
@@ -176,7 +181,8 @@ impl Table {
         };
         match quote.protocol {
             protocol::TCP => 1 << self.home(&quote.dst, (remote, local), || quote.src),
-            _ => self.whose_datagram(&quote.dst, remote, local, false),
+            // Each shard that sends there has to learn of the path: as what is for a group it reaches all.
+            _ => self.whose_datagram(&quote.dst, remote, local, too_big),
         }
     }
 }

@@ -3,7 +3,7 @@
 use base::{Chain, Instant, Packet};
 
 use super::Host;
-use crate::net::{Input, InterfaceId, Network};
+use crate::net::{GroupChange, Input, InterfaceId, Network};
 use crate::sharding::Sharding;
 use crate::stats::{Count, Drop};
 
@@ -47,6 +47,23 @@ impl Host {
     pub fn follow(&mut self, now: Instant, network: &Network) {
         self.core.now = now;
         self.net.follow(network);
+    }
+
+    /// What a shard that follows has to tell the leading one of the groups it is in: give each to [`Host::handle_group_change`] there, in
+    /// this order. The leading one has nothing to tell.
+    pub fn poll_group_change(&mut self) -> Option<GroupChange> {
+        self.net.pop_group_change(&mut self.core)
+    }
+
+    /// Whether [`Host::poll_group_change`] may have one.
+    pub fn has_group_changes(&self) -> bool {
+        self.net.has_group_changes()
+    }
+
+    /// A shard that follows this one says that it is in a group now, or is not any more.
+    pub fn handle_group_change(&mut self, now: Instant, change: GroupChange) {
+        self.core.now = now;
+        self.net.group_abroad(&mut self.core, change);
     }
 
     /// The next packet, from its IP header on, of which this shard does not know whom it is for: put together of fragments, or

@@ -3,7 +3,11 @@
 //!
 //! What does not live here: which socket wants a group (`udp`); sources are not filtered.
 //!
+//! Of the shards of a host one speaks: the others tell it what they join and leave, and it tells them what the host has joined, so that
+//! a group is reported once, and left when nobody is in it any more.
+//!
 //! Invariant: a group is in the table once per interface, with the number of its users.
+//! Invariant: a shard that follows reports nothing, and the leading one counts it once for each group that it is in.
 
 use core::time::Duration;
 
@@ -36,9 +40,32 @@ struct Group {
     interface: InterfaceId,
     addr: Addr,
     users: u32,
+    /// Other shards that are in it, as far as the leading one has heard; on others, whether it says that the host is.
+    abroad: u32,
+    /// On a shard that follows: the leading one counts it as a member, and: it may have to be told something else.
+    told: bool,
+    listed: bool,
     /// Change reports still to send.
     changes: u8,
     timer: TimerId,
+}
+
+impl Group {
+    fn is_used(&self) -> bool {
+        self.users > 0 || self.abroad > 0
+    }
+
+    fn is_forgotten(&self) -> bool {
+        !self.is_used() && !self.told && !self.listed && self.changes == 0
+    }
+}
+
+/// What a shard that follows tells the leading one: it is in a group now, or is not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupChange {
+    interface: InterfaceId,
+    group: Addr,
+    joined: bool,
 }
 
 /// What a family's router on a link is like.
@@ -55,6 +82,8 @@ struct Querier {
 pub(super) struct Membership {
     groups: Slab<Group>,
     index: FlowTable,
+    /// Groups of which the leading shard may have to be told something.
+    untold: Vec<u32>,
     /// Two for each interface: IPv4, IPv6.
     queriers: Vec<Querier>,
 }
@@ -87,6 +116,7 @@ impl Membership {
         Self {
             groups: Slab::with_capacity(GROUPS),
             index: FlowTable::with_capacity(GROUPS, secret),
+            untold: Vec::with_capacity(GROUPS as usize),
             queriers: Vec::new(),
         }
     }
@@ -100,7 +130,7 @@ impl Membership {
     }
 
     fn used(&self, at: u32) -> bool {
-        self.groups.at(at).is_some_and(|group| group.users > 0)
+        self.groups.at(at).is_some_and(Group::is_used)
     }
 
     fn find(&self, interface: InterfaceId, group: &Addr) -> Option<u32> {
@@ -110,6 +140,48 @@ impl Membership {
                 .at(at)
                 .is_some_and(|g| g.addr == *group && g.interface == interface)
         })
+    }
+
+    /// The record of a group, made if there is none. `None` when the table is full.
+    fn entry(&mut self, interface: InterfaceId, group: &Addr) -> Option<u32> {
+        if let Some(at) = self.find(interface, group) {
+            return Some(at);
+        }
+        let slot = self.groups.insert(Group {
+            interface,
+            addr: *group,
+            users: 0,
+            abroad: 0,
+            told: false,
+            listed: false,
+            changes: 0,
+            timer: TimerId::NONE,
+        })?;
+        let hash = self.index.hash(&key(interface, group));
+        if self.index.insert(hash, slot.index).is_err() {
+            self.groups.remove(slot);
+            return None;
+        }
+        Some(slot.index)
+    }
+
+    /// Forgets a group; its timer is to be cancelled.
+    fn forget(&mut self, at: u32) -> TimerId {
+        let Some(group) = self.groups.remove_at(at) else {
+            return TimerId::NONE;
+        };
+        let hash = self.index.hash(&key(group.interface, &group.addr));
+        self.index.remove(hash, at);
+        group.timer
+    }
+
+    /// The leading shard may have to be told of a group. There is room for each group once.
+    fn list(&mut self, at: u32) {
+        if let Some(group) = self.groups.at_mut(at)
+            && !core::mem::replace(&mut group.listed, true)
+        {
+            self.untold.push(at);
+        }
     }
 
     fn querier(&mut self, interface: InterfaceId, v4: bool) -> &mut Querier {
@@ -137,37 +209,14 @@ impl Net {
         if self.mac(interface).is_none() {
             return false;
         }
-        let members = &mut self.membership;
-        let at = match members.find(interface, group) {
-            Some(at) => at,
-            None => {
-                let new = Group {
-                    interface,
-                    addr: *group,
-                    users: 0,
-                    changes: 0,
-                    timer: TimerId::NONE,
-                };
-                let Some(slot) = members.groups.insert(new) else {
-                    return false;
-                };
-                if members
-                    .index
-                    .insert(members.index.hash(&key(interface, group)), slot.index)
-                    .is_err()
-                {
-                    members.groups.remove(slot);
-                    return false;
-                }
-                slot.index
-            }
-        };
-        let Some(entry) = members.groups.at_mut(at) else {
+        let Some(at) = self.membership.entry(interface, group) else {
             return false;
         };
-        entry.users += 1;
-        if entry.users == 1 && !silent(group) {
-            self.group_changed(core, at);
+        if let Some(entry) = self.membership.groups.at_mut(at) {
+            entry.users += 1;
+            if entry.users == 1 {
+                self.users_changed(core, at);
+            }
         }
         true
     }
@@ -181,25 +230,127 @@ impl Net {
             return;
         };
         entry.users = entry.users.saturating_sub(1);
-        if entry.users > 0 {
-            return;
+        if entry.users == 0 {
+            self.users_changed(core, at);
         }
-        if silent(group) {
-            self.forget_group(core, at);
-        } else {
+    }
+
+    /// A group has its first user on this shard, or has lost its last.
+    fn users_changed(&mut self, core: &mut Core, at: u32) {
+        if core.follows() {
+            return self.membership.list(at);
+        }
+        let others = |group: &Group| group.abroad > 0;
+        if !self.membership.groups.at(at).is_some_and(others) {
+            self.host_changed(core, at);
+        }
+    }
+
+    /// The host is in a group now, or is not any more.
+    fn host_changed(&mut self, core: &mut Core, at: u32) {
+        let Some(group) = self.membership.groups.at(at) else {
+            return;
+        };
+        let (quiet, used) = (silent(&group.addr), group.is_used());
+        if core.sharding.is_some() {
+            self.changed(); // the other shards hear of it
+        }
+        if !quiet {
             self.group_changed(core, at);
+        } else if !used {
+            self.forget_group(core, at);
+        }
+    }
+
+    /// A shard that follows this one is in a group now, or is not any more.
+    pub(crate) fn group_abroad(&mut self, core: &mut Core, change: GroupChange) {
+        let GroupChange {
+            interface,
+            group,
+            joined,
+        } = change;
+        let at = match joined {
+            true => self.membership.entry(interface, &group),
+            false => self.membership.find(interface, &group),
+        };
+        let Some(entry) = at.and_then(|at| self.membership.groups.at_mut(at)) else {
+            return;
+        };
+        let was = entry.is_used();
+        entry.abroad = match joined {
+            true => entry.abroad + 1,
+            false => entry.abroad.saturating_sub(1),
+        };
+        let is = entry.is_used();
+        if let Some(at) = at.filter(|_| was != is) {
+            self.host_changed(core, at);
+        }
+    }
+
+    /// What the leading shard has to be told, one after the other.
+    pub(crate) fn pop_group_change(&mut self, core: &mut Core) -> Option<GroupChange> {
+        while let Some(at) = self.membership.untold.pop() {
+            let Some(group) = self.membership.groups.at_mut(at) else {
+                continue;
+            };
+            group.listed = false;
+            let joined = group.users > 0;
+            let news = joined != group.told;
+            group.told = joined;
+            let change = GroupChange {
+                interface: group.interface,
+                group: group.addr,
+                joined,
+            };
+            if group.is_forgotten() {
+                self.forget_group(core, at);
+            }
+            if news {
+                return Some(change);
+            }
+        }
+        None
+    }
+
+    /// Whether there may be something.
+    #[inline]
+    pub(crate) fn has_group_changes(&self) -> bool {
+        !self.membership.untold.is_empty()
+    }
+
+    /// The groups that the host is in.
+    pub(super) fn groups(&self) -> Vec<(InterfaceId, Addr)> {
+        let groups = self.membership.groups.iter().map(|(_, group)| group);
+        let used = groups.filter(|group| group.is_used());
+        used.map(|group| (group.interface, group.addr)).collect()
+    }
+
+    /// Those that the leading shard says it is in. Memory of a table: looked at when something has changed, and bounded.
+    pub(super) fn follow_groups(&mut self, groups: &[(InterfaceId, Addr)]) {
+        let members = &mut self.membership;
+        let all: Vec<u32> = members.groups.iter().map(|(key, _)| key.index).collect();
+        for &at in &all {
+            if let Some(group) = members.groups.at_mut(at) {
+                group.abroad = 0;
+            }
+        }
+        for (interface, group) in groups {
+            let at = members.entry(*interface, group);
+            if let Some(group) = at.and_then(|at| members.groups.at_mut(at)) {
+                group.abroad = 1;
+            }
+        }
+        for at in all {
+            if members.groups.at(at).is_some_and(Group::is_forgotten) {
+                members.forget(at);
+            }
         }
     }
 
     fn forget_group(&mut self, core: &mut Core, at: u32) {
-        let members = &mut self.membership;
-        if let Some(group) = members.groups.remove_at(at) {
-            members
-                .index
-                .remove(members.index.hash(&key(group.interface, &group.addr)), at);
-            if group.timer.is_some() {
-                core.wheel.cancel(group.timer);
-            }
+        let timer = self.membership.forget(at);
+        if timer.is_some() {
+            core.wheel.cancel(timer);
         }
     }
 
@@ -217,7 +368,7 @@ impl Net {
         };
         group.changes = group.changes.saturating_sub(1);
         let (interface, addr, left, joined) =
-            (group.interface, group.addr, group.changes, group.users > 0);
+            (group.interface, group.addr, group.changes, group.is_used());
         let kind = if joined {
             RecordKind::ChangeToExclude
         } else {
@@ -257,8 +408,8 @@ impl Net {
         if group.changes > 0 {
             return self.report_change(core, index);
         }
-        let (interface, addr, users) = (group.interface, group.addr, group.users);
-        if users > 0 {
+        let (interface, addr, used) = (group.interface, group.addr, group.is_used());
+        if used {
             self.send_reports(
                 core,
                 interface,
@@ -283,7 +434,7 @@ impl Net {
                 if let Some(group) = self.membership.groups.at(next)
                     && group.interface == interface
                     && group.addr.is_v4() == v4
-                    && group.users > 0
+                    && group.is_used()
                     && !silent(&group.addr)
                 {
                     records[count].group = group.addr;

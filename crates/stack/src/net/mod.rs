@@ -54,6 +54,7 @@ pub(crate) use address::{AddressEntry, Addresses};
 pub use address::{AddressState, Origin};
 pub(crate) use interface::Interface;
 pub use interface::InterfaceConfig;
+pub use membership::GroupChange;
 pub use metrics::RouteMetrics;
 pub(crate) use neighbour::{NeighbourId, Neighbours};
 pub use neighbour::{NeighbourInfo, NeighbourState};

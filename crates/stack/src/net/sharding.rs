@@ -6,7 +6,7 @@
 //! Invariant: a following shard has the addresses and routes that the leading one had at some time, in the same state.
 
 use base::{Chain, Facts, Packet};
-use wire::Cidr;
+use wire::{Addr, Cidr};
 
 use super::address::{AddressEntry, AddressState, Origin};
 use super::route::RouteOrigin;
@@ -14,12 +14,13 @@ use super::{Input, InterfaceId, Net, Route, RouteMetrics};
 use crate::context::Core;
 use crate::stats::Drop;
 
-/// Addresses, routes and links as one shard has them: see [`crate::Host::network`].
+/// Addresses, routes, links and groups as one shard has them: see [`crate::Host::network`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     addresses: Vec<Address>,
     routes: Vec<(Route, RouteMetrics, RouteOrigin)>,
     links: Vec<Link>,
+    groups: Vec<(InterfaceId, Addr)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Net {
             addresses: addresses.map(|(_, entry)| Address::of(entry)).collect(),
             routes: self.routes.all().collect(),
             links: links.collect(),
+            groups: self.groups(),
         }
     }
 
@@ -100,6 +102,7 @@ impl Net {
         for &(route, metrics, origin) in &network.routes {
             let _ = self.routes.add(route, metrics, origin);
         }
+        self.follow_groups(&network.groups);
         self.changed();
     }
 
