@@ -132,8 +132,8 @@ impl Poll {
     }
 
     /// Waits until a source is ready, at most `timeout` (`None`: for ever; nought: not at all), and puts what is ready into `events`,
-    /// which is emptied first. What was ready first comes first, and what finds no room comes first the next time. When the time is
-    /// up, there are no events.
+    /// which is emptied first. What was ready first comes first, and what finds no room comes first the next time; 256 are told at a
+    /// time, for whoever makes sources ready waits as long. When the time is up, there are no events.
     ///
     /// An event says that something may be done, not that it can: whoever comes first may have done it.
     ///

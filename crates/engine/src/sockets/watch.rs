@@ -35,8 +35,9 @@ use super::waiters::deadline;
 use crate::diagnosis::{SetRow, Sets, enter_sets};
 use crate::mailbox::lock;
 
-/// Records asked in one go that turn out not to be ready: whoever raises a set waits for so many, and those that are told.
+/// Records asked in one go that turn out not to be ready, and those that are told: whoever raises a set waits for so many.
 const LOOKS: usize = 256;
+const TOLD: usize = 256;
 
 /// What can be watched.
 pub(super) trait Watched: Send + Sync {
@@ -350,7 +351,7 @@ impl Selector {
     }
 
     /// Waits until something is ready, at most `timeout` (`None`: for ever; nought: not at all), and hands at most `room` events
-    /// to `give`, what was ready first first. How many there were: none when the time is up.
+    /// to `give`, and no more than 256, what was ready first first. How many there were: none when the time is up.
     pub fn wait(
         &self,
         room: usize,
@@ -358,6 +359,7 @@ impl Selector {
         give: &mut dyn FnMut(EpollEvent),
     ) -> usize {
         let mut until = None;
+        let room = room.min(TOLD);
         let mut set = lock(&self.core.set);
         loop {
             let Set {

@@ -504,3 +504,28 @@ fn a_storm_of_changes_ends_in_order() {
     });
     assert_eq!(set.len(), 1, "the bell is left");
 }
+
+/// However much room there is, so many are told at a time that whoever raises the set need not wait long; the rest comes next, in
+/// its order, and what stays ready behind it.
+#[test]
+fn so_many_are_told_at_a_time() {
+    const BELLS: u64 = 1_000;
+    for how in [EPOLLIN | EPOLLET, EPOLLIN] {
+        let selector = Selector::new(BELLS as u32).unwrap();
+        let bells: Vec<Bell> = (0..BELLS).map(|_| Bell::new()).collect();
+        for (n, bell) in (0..).zip(&bells) {
+            selector.add(&bell.watched(), wanted(how, n)).unwrap();
+            bell.ring();
+        }
+        let mut told = Vec::new();
+        while told.len() < BELLS as usize {
+            let before = told.len();
+            let now = Some(Duration::ZERO);
+            let n = selector.wait(usize::MAX, now, &mut |event| told.push(event.data));
+            assert!((1..=256).contains(&n) && told.len() == before + n);
+        }
+        let again = told.split_off(BELLS as usize);
+        assert!(told.into_iter().eq(0..BELLS));
+        assert!(again.is_empty() || how == EPOLLIN);
+    }
+}
