@@ -1,7 +1,7 @@
 //! Law about examples: whatever a user imports is shown in use.
 //!
-//! Shown is what has an example in its own doc or is named in another's, and what leads to one: its doc begins "As [`..`]", or says
-//! "see [`..`]" or "made by [`..`]". Getters need none, nor does what is deprecated.
+//! Shown is what has an example in its own doc or is named in another's, and what leads to one: its doc begins "As ``[`..`]``", or says
+//! "see ``[`..`]``" or "made by ``[`..`]``". Getters need none, nor does what is deprecated.
 
 use std::collections::BTreeSet;
 
