@@ -11,16 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use base::{Offloads, Rng};
-use port::ring::{RingOptions, pair};
+use base::Rng;
 use stack::{Config, TcpTunables};
-use wire::Mac;
 
 use crate::Args;
 use crate::measure::{cycles_per_ns, median, pin};
 use crate::peers::Peers;
 use crate::report::{Report, human};
-use crate::shard::Shard;
+use crate::shard::{MACS, Shard, cable};
 use client::Client;
 use server::{Gauge, Served, serve};
 
@@ -175,17 +173,7 @@ fn config(sockets: usize) -> Config {
 }
 
 fn once(load: Load, seed: u64, seconds: f64) -> Result<Figures, String> {
-    let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
-    let options = RingOptions {
-        offloads: Offloads {
-            tso4: false,
-            tso6: false,
-            uso: false,
-            ..Offloads::ALL
-        },
-        ..RingOptions::default()
-    };
-    let (client_port, server_port) = pair(macs, &options).map_err(|e| e.to_string())?;
+    let (client_port, server_port) = cable()?;
     let gauge = Arc::new(Gauge::default());
     let before = rss();
     let shared = Arc::clone(&gauge);
@@ -203,7 +191,7 @@ fn once(load: Load, seed: u64, seconds: f64) -> Result<Figures, String> {
     let server_address = "10.0.0.1".parse().map_err(|_| "address")?;
     shard
         .host
-        .set_neighbour(shard.now, shard.interface, server_address, macs[1])
+        .set_neighbour(shard.now, shard.interface, server_address, MACS[1])
         .map_err(|e| e.to_string())?;
     let mut client = Client::new(shard, addresses, seed);
     let result = client.drive(load, seconds, &gauge, before);

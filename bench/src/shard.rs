@@ -5,10 +5,28 @@
 use std::time::{Duration, Instant as Wall};
 
 use crate::measure::thread_cpu;
-use base::{Batch, Instant};
+use base::{Batch, Instant, Offloads};
 use port::Port;
-use port::ring::RingPort;
+use port::ring::{RingOptions, RingPort, pair};
 use stack::{Config, Event, Host, InterfaceConfig, InterfaceId};
+use wire::Mac;
+
+/// The ends of a cable, by their addresses.
+pub(crate) const MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+
+/// Two ports on one cable: it leaves checksums to "the device", as veth does, and never segments.
+pub(crate) fn cable() -> Result<(RingPort, RingPort), String> {
+    let options = RingOptions {
+        offloads: Offloads {
+            tso4: false,
+            tso6: false,
+            uso: false,
+            ..Offloads::ALL
+        },
+        ..RingOptions::default()
+    };
+    pair(MACS, &options).map_err(|e| e.to_string())
+}
 
 /// One end of a ring with a host on it.
 pub(crate) struct Shard {

@@ -5,12 +5,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use base::{Instant, Offloads, Rng};
-use port::ring::{RingOptions, pair};
+use base::{Instant, Rng};
 use stack::{Config, Event, Host, Ready, SocketId, TcpOptions, UdpOptions};
-use wire::Mac;
 
-use crate::shard::Shard;
+use crate::shard::{Shard, cable};
 
 const SIZE: usize = 64;
 const CONNECTIONS: usize = 1_000;
@@ -32,18 +30,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Result<Self, String> {
-        let macs = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
-        // Checksums are left to "the device", and nothing is ever segmented: as `rings`.
-        let options = RingOptions {
-            offloads: Offloads {
-                tso4: false,
-                tso6: false,
-                uso: false,
-                ..Offloads::ALL
-            },
-            ..RingOptions::default()
-        };
-        let ports = pair(macs, &options).map_err(|e| e.to_string())?;
+        let ports = cable()?;
         let client = Shard::new(config(), ports.0, &["10.0.0.2/24".into()], 1)?;
         let mut server = Shard::new(config(), ports.1, &["10.0.0.1/24".into()], 2)?;
         let (now, local) = (client.now, address(SERVER)?);

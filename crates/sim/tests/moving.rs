@@ -1,99 +1,33 @@
 //! Connections that are taken out of a host in the middle of everything and put in again, over bad networks, as they are when they go
 //! to another shard: every byte arrives, in order, once, and the peer notices nothing.
 
+mod ends;
+
 use core::time::Duration;
 
 use base::Rng;
+use ends::End;
 use sim::{Faults, LinkConfig, Loss, NodeId, World};
-use stack::{Config, Congestion, Count, Keepalive, Shutdown, SocketError, SocketId, TcpOptions};
+use stack::{Config, Congestion, Count, Keepalive, SocketError, TcpOptions};
 
-/// One end of the stream: what it sends and has received.
-struct End {
-    node: NodeId,
-    /// Of what it sends.
-    salt: u8,
-    socket: Option<SocketId>,
-    to_send: usize,
-    sent: usize,
-    received: usize,
-    shut: bool,
-    ended: bool,
-    moves: u64,
-}
-
-/// The byte at a place of a stream.
-fn byte(salt: u8, at: usize) -> u8 {
-    ((at / 3) ^ (at >> 8)) as u8 ^ salt
-}
-
-impl End {
-    fn new(node: NodeId, salt: u8, to_send: usize) -> Self {
-        Self {
-            node,
-            salt,
-            socket: None,
-            to_send,
-            sent: 0,
-            received: 0,
-            shut: false,
-            ended: false,
-            moves: 0,
-        }
-    }
-
-    fn write(&mut self, world: &mut World) {
-        let Some(socket) = self.socket else { return };
-        let now = world.now();
-        while self.sent < self.to_send {
-            let until = self.to_send.min(self.sent + 20_000);
-            let bytes: Vec<u8> = (self.sent..until).map(|at| byte(self.salt, at)).collect();
-            match world.host(self.node).tcp_send(now, socket, &bytes) {
-                Ok(n) => self.sent += n,
-                Err(SocketError::WouldBlock) => return,
-                Err(error) => panic!("sending: {error}"),
-            }
-        }
-        if !self.shut {
-            let host = world.host(self.node);
-            self.shut = host.tcp_shutdown(now, socket, Shutdown::Write).is_ok();
-        }
-    }
-
-    fn read(&mut self, world: &mut World, salt: u8, most: usize) {
-        let Some(socket) = self.socket else { return };
-        let (now, mut buffer) = (world.now(), vec![0; most]);
-        match world.host(self.node).tcp_recv(now, socket, &mut buffer) {
-            Ok(0) => self.ended = true,
-            Ok(n) => {
-                for (at, got) in buffer[..n].iter().enumerate() {
-                    let at = self.received + at;
-                    assert_eq!(*got, byte(salt, at), "at {at}");
-                }
-                self.received += n;
-            }
-            Err(SocketError::WouldBlock) => {}
-            Err(error) => panic!("receiving: {error}"),
-        }
-    }
-
-    /// Out, and in again.
-    fn move_it(&mut self, world: &mut World) {
-        let Some(socket) = self.socket else { return };
-        let (now, host) = (world.now(), world.host(self.node));
-        match host.tcp_take(now, socket) {
-            Ok(parcel) => {
-                let ((_, port), (_, remote)) = parcel.ends();
-                assert!(port == 7 || remote == 7);
-                let put = host.tcp_put(now, parcel);
-                self.socket = Some(put.expect("there was room for it before"));
-                assert_ne!(self.socket, Some(socket), "the old handle is dead");
-                assert_eq!(host.tcp_peek(socket, &mut [0]), Err(SocketError::BadSocket));
-                self.moves += 1;
-            }
-            Err(SocketError::InProgress | SocketError::NotConnected) => {}
-            Err(error) => panic!("moving: {error}"),
-        }
-    }
+/// Out, and in again; whether it was.
+fn move_it(end: &mut End, world: &mut World) -> bool {
+    let Some(socket) = end.socket else {
+        return false;
+    };
+    let (now, host) = (world.now(), world.host(end.node));
+    let parcel = match host.tcp_take(now, socket) {
+        Ok(parcel) => parcel,
+        Err(SocketError::InProgress | SocketError::NotConnected) => return false,
+        Err(error) => panic!("moving: {error}"),
+    };
+    let ((_, port), (_, remote)) = parcel.ends();
+    assert!(port == 7 || remote == 7);
+    let put = host.tcp_put(now, parcel);
+    end.socket = Some(put.expect("there was room for it before"));
+    assert_ne!(end.socket, Some(socket), "the old handle is dead");
+    assert_eq!(host.tcp_peek(socket, &mut [0]), Err(SocketError::BadSocket));
+    true
 }
 
 fn bad_link(rng: &mut Rng) -> LinkConfig {
@@ -155,6 +89,7 @@ fn run(seed: u64) -> u64 {
     let mut ends =
         [(a, 0), (b, 0x55)].map(|(node, salt)| End::new(node, salt, rng.below(900_000) as usize));
     ends[0].socket = Some(connecting.expect("it connects"));
+    let mut moves = [0; 2];
     let slow = [rng.below(8), rng.below(8)];
     let often = 1 + rng.below(60);
     let until = now + Duration::from_secs(3600);
@@ -168,7 +103,7 @@ fn run(seed: u64) -> u64 {
         for (way, end) in ends.iter_mut().enumerate() {
             end.write(&mut world);
             if rng.below(often) == 0 {
-                end.move_it(&mut world);
+                moves[way] += u64::from(move_it(end, &mut world));
             }
             if rng.below(slow[way] + 1) == 0 {
                 let salt = [0x55, 0][way];
@@ -190,11 +125,11 @@ fn run(seed: u64) -> u64 {
     }
     assert_eq!(ends[0].received, ends[1].to_send, "seed {seed}");
     assert_eq!(ends[1].received, ends[0].to_send, "seed {seed}");
-    for end in &ends {
+    for (end, moves) in ends.iter().zip(moves) {
         let (now, host) = (world.now(), world.host(end.node));
         let counts = host.stats().counts.clone();
-        assert_eq!(counts.get(Count::TcpMovedOut), end.moves);
-        assert_eq!(counts.get(Count::TcpMovedIn), end.moves);
+        assert_eq!(counts.get(Count::TcpMovedOut), moves);
+        assert_eq!(counts.get(Count::TcpMovedIn), moves);
         let _ = end.socket.map(|socket| host.close(now, socket));
     }
     world.run_for(Duration::from_secs(10));
@@ -203,7 +138,7 @@ fn run(seed: u64) -> u64 {
         let left = (host.pool().in_use(), host.tcp_memory().bytes);
         assert_eq!(left, (0, 0), "seed {seed}");
     }
-    ends.iter().map(|end| end.moves).sum()
+    moves.iter().sum()
 }
 
 #[test]

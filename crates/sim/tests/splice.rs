@@ -1,79 +1,14 @@
 //! A host between two others that splices what comes from either to the other, over bad networks: every byte arrives, in order, once,
 //! and nothing of it stays.
 
+mod ends;
+
 use core::time::Duration;
 
 use base::Rng;
+use ends::End;
 use sim::{Faults, LinkConfig, Loss, NodeId, World};
 use stack::{Config, Shutdown, SocketError, SocketId, SpliceError, TcpOptions};
-
-/// One end of the stream: what it sends and has received.
-struct End {
-    node: NodeId,
-    /// Of what it sends.
-    salt: u8,
-    socket: Option<SocketId>,
-    to_send: usize,
-    sent: usize,
-    received: usize,
-    shut: bool,
-    ended: bool,
-}
-
-/// The byte at a place of a stream.
-fn byte(salt: u8, at: usize) -> u8 {
-    ((at / 3) ^ (at >> 8)) as u8 ^ salt
-}
-
-impl End {
-    fn new(node: NodeId, salt: u8, to_send: usize) -> Self {
-        Self {
-            node,
-            salt,
-            socket: None,
-            to_send,
-            sent: 0,
-            received: 0,
-            shut: false,
-            ended: false,
-        }
-    }
-
-    fn write(&mut self, world: &mut World) {
-        let Some(socket) = self.socket else { return };
-        let now = world.now();
-        while self.sent < self.to_send {
-            let until = self.to_send.min(self.sent + 20_000);
-            let bytes: Vec<u8> = (self.sent..until).map(|at| byte(self.salt, at)).collect();
-            match world.host(self.node).tcp_send(now, socket, &bytes) {
-                Ok(n) => self.sent += n,
-                Err(SocketError::WouldBlock) => return,
-                Err(error) => panic!("sending: {error}"),
-            }
-        }
-        if !self.shut {
-            let host = world.host(self.node);
-            self.shut = host.tcp_shutdown(now, socket, Shutdown::Write).is_ok();
-        }
-    }
-
-    fn read(&mut self, world: &mut World, salt: u8, most: usize) {
-        let Some(socket) = self.socket else { return };
-        let (now, mut buffer) = (world.now(), vec![0; most]);
-        match world.host(self.node).tcp_recv(now, socket, &mut buffer) {
-            Ok(0) => self.ended = true,
-            Ok(n) => {
-                for (at, got) in buffer[..n].iter().enumerate() {
-                    let at = self.received + at;
-                    assert_eq!(*got, byte(salt, at), "at {at}");
-                }
-                self.received += n;
-            }
-            Err(SocketError::WouldBlock) => {}
-            Err(error) => panic!("receiving: {error}"),
-        }
-    }
-}
 
 /// Moves what can be moved; whether the stream has ended.
 fn splice(world: &mut World, node: NodeId, from: SocketId, to: SocketId, most: usize) -> bool {

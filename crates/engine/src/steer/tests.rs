@@ -462,25 +462,7 @@ fn those_who_follow_hear_of_changes() {
     let fellows: Vec<Arc<dyn Fellow>> = deaf.iter().map(|d| d.clone() as _).collect();
     let mut all = Steering::joined(&shardings, (&udp_ports(), &moved()), &fellows, 8).unwrap();
     let now = Instant::from_nanos(1);
-    let config = Config {
-        pool_blocks: 512,
-        duplicate_detection: false,
-        ..Config::default()
-    };
-    let mut hosts: Vec<Host> = (0..2)
-        .map(|n| {
-            let mut host = Host::new(config.clone(), n, now).unwrap();
-            host.become_shard(shardings[n as usize]);
-            let link = InterfaceConfig {
-                name: "a".to_owned(),
-                mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-                mtu: 1500,
-                offloads: base::Offloads::NONE,
-            };
-            host.add_interface(now, link).unwrap();
-            host
-        })
-        .collect();
+    let mut hosts: Vec<Host> = shardings.iter().map(|&s| one_of_several(s, now)).collect();
     assert_eq!(hosts[1].addresses().count(), 0, "none of its own making");
     let cidr = "10.0.0.1/24".parse().unwrap();
     hosts[0].add_address(now, InterfaceId(0), cidr).unwrap();
