@@ -16,7 +16,7 @@ use stack::{Sharding, SocketError};
 
 use super::error::{io_error, stopped};
 use super::lent::Lender;
-use super::tcp::{Phase, TcpShared, TcpSocket};
+use super::tcp::{Phase, TcpShared, TcpSocket, TcpState};
 use super::{Answer, Door, Sockets};
 use crate::mailbox::lock;
 use crate::reply::{Reply, reply};
@@ -137,9 +137,11 @@ impl TcpSocket {
     /// ENOBUFS when the other shard has no room for it, or as many connections have been moved as may be, and it stays where it is.
     pub fn move_to(&self, shard: usize) -> Reply<io::Result<()>> {
         let (sender, answer) = reply();
-        match self.order_move(shard) {
+        let mut state = self.shared.state();
+        match self.may_order(&state, shard) {
             Ok(true) => {
-                let mut state = self.shared.state();
+                // Under the same lock as was looked: who lets go of the connection afterwards finds the order, and answers it.
+                state.moving = true;
                 state.moves = Some((shard, sender));
                 drop(state);
                 self.shared.notice();
@@ -151,12 +153,11 @@ impl TcpSocket {
     }
 
     /// Whether there is something to be done.
-    fn order_move(&self, shard: usize) -> io::Result<bool> {
+    fn may_order(&self, state: &TcpState, shard: usize) -> io::Result<bool> {
         let shared = &self.shared;
         if shard >= shared.door.shards() {
             return Err(io_error(SocketError::InvalidInput));
         }
-        let mut state = shared.state();
         if state.stopped {
             return Err(stopped());
         }
@@ -168,8 +169,7 @@ impl TcpSocket {
         if state.moving || state.spliced || state.fed || shared.lender.get().is_some() {
             return Err(Errno::BUSY.into());
         }
-        state.moving = shared.now_at().shard() != shard;
-        Ok(state.moving)
+        Ok(shared.now_at().shard() != shard)
     }
 }
 

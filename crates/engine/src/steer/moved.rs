@@ -21,6 +21,7 @@ use stack::{Host, SocketError, SocketId, TcpParcel};
 use wire::Addr;
 
 use crate::mailbox::lock;
+use crate::sockets::TOKEN_GONE;
 
 /// Entries of a bucket: a line of the cache.
 const BUCKET: usize = 8;
@@ -66,14 +67,20 @@ impl Luggage {
         Arc::new(Self(Mutex::new(State::Packed(parcel))))
     }
 
-    /// Takes the connection in, unless that was tried already.
+    /// Takes the connection in, unless that was tried already. What happens to it until it is claimed is told to nobody; its end is
+    /// watched for from now on, for it may come before that.
     fn unpack(&self, host: &mut Host, now: &mut Instant) {
         let mut state = lock(&self.0);
         *state = match std::mem::replace(&mut *state, State::Empty) {
             State::Packed(parcel) => {
                 *now = (*now).max(parcel.taken_at());
+                let (local, remote) = parcel.ends();
                 match host.tcp_put(*now, parcel) {
-                    Ok(id) => State::Unpacked(id),
+                    Ok(id) => {
+                        host.tcp_watch_end(local, remote);
+                        let _ = host.set_token(id, TOKEN_GONE);
+                        State::Unpacked(id)
+                    }
                     Err((parcel, error)) => State::Refused(parcel, error),
                 }
             }
@@ -238,6 +245,9 @@ impl Moved {
 
 #[cfg(test)]
 mod tests {
+    use base::{Batch, Chain, Facts, Packet};
+    use stack::{Config, InterfaceConfig, InterfaceId, TcpOptions};
+
     use super::*;
 
     fn ends(n: u32) -> Ends {
@@ -268,5 +278,74 @@ mod tests {
             moved.forget(&ends(n), if n == 3 { 60 } else { n as usize % 64 });
         }
         assert!(moved.is_empty() && (0..1000).all(|n| moved.find(&ends(n)).is_none()));
+    }
+
+    /// A host at one end of a link between two.
+    fn host(address: &str) -> Host {
+        let config = Config {
+            pool_blocks: 512,
+            ..Config::default()
+        };
+        let now = Instant::from_secs(1);
+        let mut host = Host::new(config, 1, now).unwrap();
+        let link = InterfaceConfig {
+            name: "a".to_owned(),
+            mac: None,
+            mtu: 1500,
+            offloads: base::Offloads::NONE,
+        };
+        let interface = host.add_interface(now, link).unwrap();
+        let cidr = address.parse().unwrap();
+        host.add_address(now, interface, cidr).unwrap();
+        host
+    }
+
+    /// What each says reaches the other, until both are silent.
+    fn talk<'a>(mut a: &'a mut Host, mut b: &'a mut Host, now: Instant) {
+        let (mut said, mut heard) = (Batch::new(), Batch::new());
+        let mut quiet = 0;
+        while quiet < 2 {
+            a.poll_transmit(now, InterfaceId(0), &mut said);
+            quiet = if said.is_empty() { quiet + 1 } else { 0 };
+            while let Some(packet) = said.pop_front() {
+                let mut bytes = vec![0; packet.chain.len()];
+                a.pool().copy_out(&packet.chain, 0, &mut bytes);
+                a.pool_mut().free(packet.chain);
+                let mut chain = Chain::EMPTY;
+                b.pool_mut().append_bytes(&mut chain, &bytes);
+                let facts = Facts::NONE;
+                heard.push(Packet { chain, facts }).unwrap();
+            }
+            b.handle_batch(now, InterfaceId(0), &mut heard);
+            std::mem::swap(&mut a, &mut b);
+        }
+    }
+
+    /// What happens to a connection before whoever serves it there has heard of it is taken for no other's, and its end is told.
+    #[test]
+    fn a_connection_may_end_before_it_is_claimed() {
+        let moved = Moved::new(2, 16, SipKey([7; 16]));
+        let mut now = Instant::from_secs(1);
+        let (mut peer, mut from) = (host("10.0.0.9/24"), host("10.0.0.1/24"));
+        let mut to = host("10.0.0.1/24");
+        let (server, options) = ("10.0.0.1:80".parse().unwrap(), TcpOptions::default());
+        let listener = from.tcp_listen(now, server, 1, &options).unwrap();
+        let client = peer.tcp_connect(now, server, None, &options).unwrap();
+        talk(&mut peer, &mut from, now);
+        let (id, _) = from.tcp_accept(now, listener).unwrap();
+        let parcel = from.tcp_take(now, id).unwrap();
+        let (ends, luggage) = (parcel.ends(), Luggage::new(parcel));
+        moved.room(&ends).unwrap().send(1, luggage.clone());
+        moved.receive(1, &mut to, &mut now);
+        peer.abort(now, client).unwrap();
+        talk(&mut peer, &mut to, now);
+        while let Some(event) = to.poll_event() {
+            assert_eq!(event.token, TOKEN_GONE);
+        }
+        assert_eq!(to.poll_tcp_end(), Some(ends));
+        let id = luggage.claim(&mut to, &mut now).unwrap();
+        let read = to.tcp_recv(now, id, &mut [0]);
+        assert_eq!(read, Err(SocketError::ConnectionReset));
+        assert_eq!(to.poll_tcp_end(), None);
     }
 }

@@ -135,9 +135,8 @@ impl Driver {
             Ok(id) => id,
             Err(refused) => return self.turn_away(cx, fellows, arrival, refused),
         };
-        let (local, remote) = arrival.ends;
-        cx.host.tcp_watch_end(local, remote);
         if fellows.home(&arrival.ends) == fellows.shard {
+            let (local, remote) = arrival.ends;
             cx.host.tcp_lend(local, remote, false);
         }
         arrival.entry.settle_as(id);
