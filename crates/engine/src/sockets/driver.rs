@@ -22,6 +22,7 @@ use base::{Key, Loan, Slab};
 use stack::{Config, Event, Ready, SocketId};
 
 use super::chunk::Chunk;
+use super::watch::Raises;
 use super::{Door, Limits, Notice, Sockets, Subject};
 use crate::app::{App, ShardCx};
 use crate::mailbox::Mailbox;
@@ -63,6 +64,8 @@ struct Tools<'a> {
     door: &'a Arc<Door>,
     /// A large chunk to receive into, reused until it is given away full.
     scratch: &'a mut Option<Chunk>,
+    /// Sets that hear at the turn's end of what came in and what found room.
+    raises: &'a mut Raises,
 }
 
 impl Tools<'_> {
@@ -90,6 +93,7 @@ pub struct Driver {
     door: Arc<Door>,
     entries: Slab<Entry>,
     scratch: Option<Chunk>,
+    raises: Raises,
     stopping: bool,
     /// Sockets to be looked at again although nothing will tell.
     stalled: Stalled,
@@ -130,6 +134,7 @@ impl Driver {
             door: sockets.door().clone(),
             entries: Slab::with_capacity(capacity),
             scratch: None,
+            raises: Raises::default(),
             stopping: false,
             stalled: Stalled::default(),
             connections: 0,
@@ -154,6 +159,7 @@ impl Driver {
             stalled: false,
             door: &self.door,
             scratch: &mut self.scratch,
+            raises: &mut self.raises,
         };
         let mut found = Found::default();
         let mut splices = Splices::default();
@@ -338,6 +344,7 @@ impl App for Driver {
     fn on_turn(&mut self, cx: &mut ShardCx<'_>) {
         self.try_again(cx);
         self.tend_queues(cx);
+        self.raises.tell();
     }
 
     fn on_stop(&mut self, cx: &mut ShardCx<'_>) {

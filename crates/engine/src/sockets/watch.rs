@@ -13,7 +13,7 @@
 //!
 //! Why no wake-up is lost: a record changes, then its sets are raised, which takes their locks. If that comes before a waiter
 //! takes the lock, the item is on the ready list, and the waiter asks the record after its change. Else the waiter sleeps
-//! already, or is not there.
+//! already, or is not there. The shard raises what a turn brought at the turn's end ([`Raises`]), and so before it sleeps.
 
 #[cfg(test)]
 mod tests;
@@ -127,12 +127,75 @@ impl Raised {
     /// Raises them. Call with the record unlocked.
     #[inline]
     pub(crate) fn tell(self) {
-        let Some(watches) = self.watches else { return };
-        for watch in &*watches {
+        self.tell_each();
+    }
+
+    fn tell_each(&self) {
+        let Some(watches) = &self.watches else { return };
+        for watch in &**watches {
             if watch.core.raise(watch.source, self.key) {
                 break;
             }
         }
+    }
+}
+
+/// Sets to be raised when the shard is done with a turn's events: for all of them who sleeps is woken once. Woken for the first,
+/// he would take the core from the shard, if they share one, and find no more than that.
+#[derive(Debug, Default)]
+pub(super) struct Raises(Vec<Raised>);
+
+impl Raises {
+    /// Call with no record locked.
+    #[inline]
+    pub(super) fn push(&mut self, raised: Raised) {
+        if raised.watches.is_some() {
+            self.0.push(raised);
+            if self.0.len() >= TOLD {
+                self.tell();
+            }
+        }
+    }
+
+    /// Raises them. Call with no record locked.
+    pub(super) fn tell(&mut self) {
+        self.tell_all();
+        self.0.clear();
+    }
+
+    fn tell_all(&self) {
+        let mut held: Option<(&Core, MutexGuard<'_, Set>)> = None;
+        for raised in &self.0 {
+            let watches = raised.watches.as_deref().unwrap_or_default();
+            let [watch] = watches else {
+                // Of several sets one may be enough, which each tells by itself.
+                if let Some((core, set)) = held.take() {
+                    core.wake(set);
+                }
+                raised.tell_each();
+                continue;
+            };
+            let (core, mut set) = match held.take() {
+                Some((core, set)) if std::ptr::eq(core, &raw const *watch.core) => (core, set),
+                other => {
+                    if let Some((core, set)) = other {
+                        core.wake(set);
+                    }
+                    (&*watch.core, lock(&watch.core.set))
+                }
+            };
+            set.epoll.raise(watch.source, raised.key);
+            held = Some((core, set));
+        }
+        if let Some((core, set)) = held {
+            core.wake(set);
+        }
+    }
+}
+
+impl Drop for Raises {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 

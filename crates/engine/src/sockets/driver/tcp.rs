@@ -398,7 +398,7 @@ impl TcpEntry {
                 let raised = state.raise_room();
                 drop(state);
                 writers.wake(&self.shared.writable);
-                raised.tell();
+                tools.raises.push(raised);
             }
         }
         if orders.write_shut && drained && !self.write_shut {
@@ -486,7 +486,7 @@ impl TcpEntry {
         if let Some(readers) = readers {
             readers.wake(&self.shared.readable);
         }
-        raised.tell();
+        tools.raises.push(raised);
         self.rx_ready = end == End::Full;
         if let End::Over(error) = end {
             self.over = self.over.or(Some(error));

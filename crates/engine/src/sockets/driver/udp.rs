@@ -142,7 +142,7 @@ impl UdpEntry {
             let raised = state.raise_room();
             drop(state);
             writers.wake(&self.shared.writable);
-            raised.tell();
+            tools.raises.push(raised);
         } else {
             drop(state);
         }
@@ -216,7 +216,7 @@ impl UdpEntry {
         if let Some(readers) = readers {
             readers.wake(&self.shared.readable);
         }
-        raised.tell();
+        tools.raises.push(raised);
         if again {
             self.shared.notice();
         }

@@ -390,6 +390,80 @@ fn a_set_that_is_dropped_leaves_its_sockets_and_no_memory() {
     assert!(record.upgrade().is_none());
 }
 
+/// What a turn has brought a socket, not told yet.
+fn note(raises: &mut Raises, shared: &TcpShared, bytes: &[u8]) {
+    let mut state = shared.state();
+    state.rx.push(shared.door.chunks.copy_of(bytes));
+    state.rx_len += bytes.len();
+    let raised = state.watches.raise(RAISED_IN);
+    drop(state);
+    raises.push(raised);
+}
+
+#[test]
+fn who_sleeps_is_woken_once_for_all_that_a_turn_brings() {
+    let (sockets, _inbox) = sockets();
+    let all: Vec<_> = (0..5).map(|_| of(&sockets, Phase::Open)).collect();
+    let sets = [selector(), selector()];
+    for (at, (socket, _)) in all.iter().enumerate() {
+        let how = wanted(EPOLLIN | EPOLLET, at as u64);
+        sets[at % 2].add(&socket.watched(), how).unwrap();
+    }
+    let mut raises = Raises::default();
+    thread::scope(|scope| {
+        let sleepers: Vec<_> = sets
+            .iter()
+            .map(|set| scope.spawn(|| within(set, 8, None)))
+            .collect();
+        while sets.iter().any(|set| lock(&set.core.set).asleep == 0) {
+            thread::yield_now();
+        }
+        for at in [4, 2, 0, 3, 1, 2] {
+            note(&mut raises, &all[at].1, b"x");
+        }
+        raises.tell();
+        let told = sleepers.into_iter().map(|sleeper| sleeper.join().unwrap());
+        let told: Vec<Vec<u64>> = told
+            .map(|told| told.into_iter().map(|(_, data)| data).collect())
+            .collect();
+        assert_eq!(told, [vec![4, 2, 0], vec![3, 1]]);
+    });
+}
+
+#[test]
+fn what_a_turn_brings_is_told_however_much_it_is_and_whatever_goes_away() {
+    let (sockets, _inbox) = sockets();
+    let [first, second] = [selector(), selector()];
+    let mut all: Vec<_> = (0..3).map(|_| of(&sockets, Phase::Open)).collect();
+    let mut raises = Raises::default();
+    for (at, (socket, _)) in all.iter().enumerate() {
+        let exclusive = wanted(EPOLLIN | EPOLLEXCLUSIVE, at as u64);
+        first.add(&socket.watched(), exclusive).unwrap();
+    }
+    second.add(&all[1].0.watched(), wanted(EPOLLIN, 7)).unwrap();
+    for (_, shared) in &all {
+        note(&mut raises, shared, b"x");
+    }
+    // The handle goes before the turn is over, and so does the other set.
+    drop(all.swap_remove(0));
+    drop(second);
+    raises.tell();
+    assert_eq!(now(&first, 8), [(EPOLLIN, 1), (EPOLLIN, 2)]);
+
+    // More than is kept, and what is left when the shard ends.
+    let (socket, shared) = of(&sockets, Phase::Open);
+    let set = selector();
+    set.add(&socket.watched(), wanted(EPOLLIN | EPOLLET, 3))
+        .unwrap();
+    for _ in 0..=TOLD {
+        note(&mut raises, &shared, b"x");
+    }
+    assert_eq!(raises.0.len(), 1);
+    assert_eq!(now(&set, 8), [(EPOLLIN, 3)]);
+    drop(raises);
+    assert_eq!(now(&set, 8), [(EPOLLIN, 3)]);
+}
+
 #[test]
 fn a_bell_is_told_once_for_all_its_rings_and_wakes_from_any_thread() {
     let set = selector();
