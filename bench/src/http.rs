@@ -47,8 +47,16 @@ impl Counter {
     }
 }
 
+/// What to leave out.
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct Choice {
+    /// Measure one server only, for a profiler.
+    #[arg(long, value_name = "SERVER")]
+    only: Option<Side>,
+}
+
 /// What serves.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Side {
     /// An application on the shard.
     Shard,
@@ -80,17 +88,23 @@ struct Figures {
     per_core: f64,
     /// Answers per second.
     rate: f64,
+    /// Times a thread of the server's slept or was put aside, for each answer.
+    switches: f64,
     /// Round trips, microseconds, of which wrk says that half and 99 of 100 are shorter.
     times: [f64; 2],
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), String> {
+pub(crate) fn run(args: &Args, choice: Choice) -> Result<(), String> {
+    let sides = Side::ALL.into_iter();
+    let sides: Vec<Side> = sides
+        .filter(|side| choice.only.is_none_or(|only| only == *side))
+        .collect();
     let wrk = wrk()?;
     netns::enter_private().map_err(|e| e.to_string())?;
     let world = World::new()?;
     let mut seen: Vec<(Side, Figures)> = Vec::new();
     for _ in 0..args.runs {
-        for side in Side::ALL {
+        for &side in &sides {
             let figures = once(&world, side, &wrk, args.seconds())
                 .map_err(|why| format!("{}: {why}", side.name()))?;
             seen.push((side, figures));
@@ -105,6 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         "per busy core",
         "x kernel",
         "answers/s",
+        "switches each",
         "median us",
         "99 % us",
     ];
@@ -114,13 +129,14 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         args.json,
     );
     let kernel = mid(Side::Kernel, |f| f.per_core);
-    for side in Side::ALL {
+    for side in sides {
         let per_core = mid(side, |f| f.per_core);
         report.row(&[
             side.name().to_owned(),
             human(per_core),
             format!("{:.2}", per_core / kernel),
             human(mid(side, |f| f.rate)),
+            format!("{:.2}", mid(side, |f| f.switches)),
             format!("{:.0}", mid(side, |f| f.times[0])),
             format!("{:.0}", mid(side, |f| f.times[1])),
         ]);
@@ -211,14 +227,16 @@ fn measure(
         .map_err(|e| format!("cannot start wrk: {e}"))?;
     let mut asking = Asking(child);
     thread::sleep(Duration::from_secs_f64(WARM));
-    let (before, begin, cpu) = (
+    let (before, begin, cpu, slept) = (
         counter.answers.load(Ordering::Relaxed),
         wall(),
         process_cpu(),
+        switches(),
     );
     thread::sleep(Duration::from_secs_f64(seconds));
     let answers = (counter.answers.load(Ordering::Relaxed) - before) as f64;
     let (rate, per_core) = (answers / (wall() - begin), answers / (process_cpu() - cpu));
+    let slept = switches() - slept;
     let mut said = String::new();
     if let Some(mut out) = asking.0.stdout.take() {
         std::io::Read::read_to_string(&mut out, &mut said)
@@ -230,8 +248,24 @@ fn measure(
     Ok(Figures {
         per_core,
         rate,
+        switches: slept / answers,
         times: ["50%", "99%"].map(|part| time(&said, part)),
     })
+}
+
+/// Times the kernel took a core from a thread of this process, whether or not it wanted to go on.
+fn switches() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task");
+    let status = |thread: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(thread.ok()?.path().join("status")).ok()
+    };
+    let all = threads.into_iter().flatten().filter_map(status);
+    all.flat_map(|status| {
+        let lines = status.lines().filter(|l| l.contains("ctxt_switches"));
+        let counts = lines.filter_map(|l| l.split_whitespace().nth(1)?.parse::<f64>().ok());
+        counts.collect::<Vec<_>>()
+    })
+    .sum()
 }
 
 /// Microseconds of a line like `     99%    1.26ms`.

@@ -70,7 +70,7 @@ enum What {
     /// A host that talks to itself: the bare stack, an application on the shard, handles in another thread.
     Handles,
     /// Answers to wrk over a TAP device, on the shard and from other threads, beside the kernel as an epoll loop.
-    Http,
+    Http(http::Choice),
     /// Bulk transfers over links with loss and disorder, beside Linux over the same links.
     Lossy(lossy::Choice),
     /// Two hosts joined by rings in memory, one per core: requests, whole lives, idle cost.
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
         What::Count(choice) => count::run(&args, choice),
         What::Events => events::run(&args),
         What::Handles => handles::run(&args),
-        What::Http => http::run(&args),
+        What::Http(choice) => http::run(&args, *choice),
         What::Lossy(choice) => lossy::run(&args, choice),
         What::Rings => rings::run(&args),
         What::Tap(choice) => tap::run(&args, *choice),
