@@ -169,6 +169,10 @@ impl UdpSocket {
     /// Sends datagrams, each with what is said of it alone, in their order: as many as there is room for, which is waited for if
     /// there is none for the first. How many. See [`datagram`](crate::datagram).
     ///
+    /// As with [`UdpSocket::send_to`] they are counted when they are taken, before the shard sends them: what one of them meets there
+    /// holds up none of those behind it, and is told to the next call that sends. Who must hear what became of each uses
+    /// [`Op::send_to`](crate::completion::Op::send_to).
+    ///
     /// # Errors
     /// Of the first; when another fails there are fewer, and it may be tried again. Those of [`UdpSocket::send_to`]; `InvalidInput`
     /// for a train of datagrams without bytes, or of more than 128. Told to the next call that sends: EMSGSIZE for a train whose

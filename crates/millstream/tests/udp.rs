@@ -399,15 +399,18 @@ fn batches_are_refused_as_single_datagrams_are() {
             99,
         ),
     ] {
-        assert_eq!(client.send_batch(&[beyond]).unwrap(), 1);
-        a.snapshot().unwrap();
+        let around = [Transmit::new(b"before"), beyond, Transmit::new(b"behind")];
+        assert_eq!(client.send_batch(&around).unwrap(), 3);
+        assert_eq!(text(&server), "before");
+        assert_eq!(text(&server), "behind");
         let told = client.send_batch(&[Transmit::new(b"x")]).unwrap_err();
         assert_eq!(told.raw_os_error(), Some(why));
+        assert!(client.take_error().unwrap().is_none());
     }
     client
         .send_batch(&[Transmit::new(b""), Transmit::new(b"cut off")])
         .unwrap();
-    delivered(&b, 4 + 2);
+    delivered(&b, 4 + 2 * 2 + 2);
     let (mut one, mut two) = ([0; 3], [0; 3]);
     let mut bufs = [&mut one[..], &mut two].map(IoSliceMut::new);
     let mut meta = [RecvMeta::default(); 2];
