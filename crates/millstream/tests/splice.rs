@@ -167,6 +167,32 @@ fn resets_are_passed_on_both_ways() {
     }
 }
 
+/// Each connection is spliced to the next: the reset of the first ends all of them.
+#[test]
+fn a_reset_goes_along_two_thousand_splices() {
+    let (a, b) = hosts();
+    let listener = b.tcp_listen((B, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let connect = |_| (a.tcp_connect(addr).unwrap(), listener.accept().unwrap().0);
+    let (mut far, near): (Vec<_>, Vec<_>) = (0..=2_000).map(connect).unzip();
+    let pairs = near.windows(2);
+    let splices: Vec<_> = pairs.map(|pair| pair[0].splice(&pair[1]).unwrap()).collect();
+    (&far[0]).write_all(b"x").unwrap();
+    (&far[1]).read_exact(&mut [0]).unwrap();
+    let first = far.remove(0);
+    first.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(first);
+    let reset = ErrorKind::ConnectionReset;
+    for splice in splices {
+        assert_eq!(splice.wait().unwrap_err().kind(), reset);
+    }
+    for mut other in far {
+        // So many at once find no room with the device: whose reset was lost hears of it by asking.
+        let told = other.write(b"?").and_then(|_| other.read(&mut [0]));
+        assert_eq!(told.unwrap_err().kind(), reset);
+    }
+}
+
 /// One way after the other: when the second begins its connection may be over.
 #[test]
 fn a_connection_that_is_over_gives_what_it_received() {

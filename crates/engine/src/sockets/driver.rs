@@ -30,6 +30,7 @@ use crate::shard::Message;
 use completion::{Desk, OpSocket, QueueEntry};
 use listener::{Found, ListenerEntry, Unclaimed};
 pub(crate) use moving::Newcomer;
+use splice::Next;
 use stalled::Stalled;
 use tcp::{Splices, TcpEntry};
 use udp::UdpEntry;
@@ -101,6 +102,8 @@ pub struct Driver {
     connections: u32,
     /// Loans that have come back, between two notices empty.
     loans: Vec<Loan>,
+    /// What looks have led to and is still to be done, the first of it last; empty between two looks.
+    next: Vec<Next>,
     /// Completion queues' part.
     desk: Desk,
 }
@@ -139,6 +142,7 @@ impl Driver {
             stalled: Stalled::default(),
             connections: 0,
             loans: Vec::new(),
+            next: Vec::new(),
             desk: Desk::default(),
         };
         (driver, sockets)
@@ -154,6 +158,11 @@ impl Driver {
 
     /// Looks at the socket of `token`, if it is still there, and at what that brings up.
     fn look(&mut self, cx: &mut ShardCx<'_>, token: u64, ready: Ready) {
+        self.look_once(cx, token, ready);
+        self.go_on(cx);
+    }
+
+    fn look_once(&mut self, cx: &mut ShardCx<'_>, token: u64, ready: Ready) {
         let key = key_of(token);
         let tools = &mut Tools {
             stalled: false,
@@ -192,7 +201,7 @@ impl Driver {
         if let Some((heir, unclaimed)) = found.left {
             self.bequeath(cx, heir, unclaimed);
         }
-        self.serve_splices(cx, token, splices);
+        self.serve_splices(token, splices);
         if let Some(order) = order {
             self.move_out(cx, token, order);
         }

@@ -5,6 +5,7 @@
 //!
 //! Invariant: what the record of a connection held when its splice began goes first, and is copied; nothing behind it is.
 //! Invariant: one look moves at most a limit's worth, so that no splice holds up a turn.
+//! Invariant: splices from one connection to the next take no more stack than one: what a look leads to waits for its end ([`Next`]).
 
 use std::io;
 use std::sync::Arc;
@@ -55,6 +56,17 @@ enum Over {
     Stopped,
 }
 
+/// What a look leads to elsewhere.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// At a connection.
+    Look(u64),
+    /// At what is spliced from one.
+    Serve(u64),
+    /// Who waits for the end of a splice hears of it.
+    Answer(Sender<io::Result<u64>>, io::Result<u64>),
+}
+
 /// What an attempt to move brought.
 enum Step {
     /// Nothing can be moved now.
@@ -101,31 +113,39 @@ impl Job {
 }
 
 impl Driver {
+    /// Does what a look has led to, and what that leads to, before what was to be done after it.
+    pub(super) fn go_on(&mut self, cx: &mut ShardCx<'_>) {
+        while let Some(next) = self.next.pop() {
+            match next {
+                Next::Look(token) => self.look_once(cx, token, Ready::NONE),
+                Next::Serve(from) => self.serve_splice(cx, from),
+                Next::Answer(answer, result) => answer.send(result),
+            }
+        }
+    }
+
     /// A splice has begun: what was written to its takers before goes first.
-    fn begin_splice(&mut self, cx: &mut ShardCx<'_>, from: u64) {
+    fn begin_splice(&mut self, from: u64) {
         let Some(Entry::Tcp(entry)) = self.entries.get(key_of(from)) else {
             return;
         };
         let takers = entry.splice.iter().flat_map(|job| job.takers());
         let takers: Vec<u64> = takers.map(|taker| taker.token).collect();
-        for token in takers {
+        for &token in &takers {
             if let Some(Entry::Tcp(taker)) = self.entries.get_mut(key_of(token)) {
                 taker.fed_by = Some(from);
             }
-            self.look(cx, token, Ready::NONE);
         }
+        self.next.extend(takers.into_iter().rev().map(Next::Look));
     }
 
     /// After a look at a connection: goes on with what is spliced from it and to it.
-    pub(super) fn serve_splices(&mut self, cx: &mut ShardCx<'_>, token: u64, splices: Splices) {
+    pub(super) fn serve_splices(&mut self, token: u64, splices: Splices) {
+        // The last is done first.
+        self.next.extend(splices.fed_by.map(Next::Serve));
+        self.next.extend(splices.out.then_some(Next::Serve(token)));
         if splices.begun {
-            self.begin_splice(cx, token);
-        }
-        if splices.out {
-            self.serve_splice(cx, token);
-        }
-        if let Some(from) = splices.fed_by {
-            self.serve_splice(cx, from);
+            self.begin_splice(token);
         }
     }
 
@@ -293,11 +313,11 @@ impl Driver {
             };
             entry.end_splice(&mut to.ahead, error);
         }
+        self.next.push(Next::Look(from));
+        self.next.push(Next::Answer(answer, result));
         for taker in std::iter::once(to).chain(copy) {
             self.release(cx, from, taker, &over);
         }
-        answer.send(result);
-        self.look(cx, from, Ready::NONE);
     }
 
     /// A connection is spliced to no more.
@@ -318,6 +338,6 @@ impl Driver {
             Over::Taker(token, Some(error)) if token == taker.token => entry.fail(error),
             _ => return,
         }
-        self.look(cx, taker.token, Ready::NONE);
+        self.next.push(Next::Look(taker.token));
     }
 }
