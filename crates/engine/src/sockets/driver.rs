@@ -186,14 +186,10 @@ impl Driver {
             Some(Entry::Op(_)) => return self.look_at_op_socket(cx, token, ready),
             None => return,
         };
-        if tools.stalled && fate == Fate::Lives {
-            self.stalled.push(token);
-        }
-        if fate == Fate::Gone
-            && let Some(Entry::Tcp(entry)) = self.entries.remove(key)
-        {
-            self.connections -= 1;
-            self.end_spliced(cx, token, entry);
+        match fate {
+            Fate::Lives if tools.stalled => self.stalled.push(token),
+            Fate::Lives => {}
+            Fate::Gone => self.forget(cx, token),
         }
         if !found.accepted.is_empty() {
             self.adopt(cx, key, found.accepted);
@@ -204,6 +200,14 @@ impl Driver {
         self.serve_splices(token, splices);
         if let Some(order) = order {
             self.move_out(cx, token, order);
+        }
+    }
+
+    /// Takes a socket that is over out of the table; what is spliced from it ends.
+    fn forget(&mut self, cx: &mut ShardCx<'_>, token: u64) {
+        if let Some(Entry::Tcp(entry)) = self.entries.remove(key_of(token)) {
+            self.connections -= 1;
+            self.end_spliced(cx, token, entry);
         }
     }
 
