@@ -30,7 +30,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// `InvalidInput` when there is no such shard. `InProgress` while it is being connected, `NotConnected` when it is over. EBUSY while it is
-    /// spliced or moved, and since [`TcpStream::receive_blocks`] was called; EOPNOTSUPP when its peer is this host itself. ENOBUFS when the
+    /// spliced or moved; EOPNOTSUPP when its peer is this host itself. ENOBUFS when the
     /// other shard has no room for it, or 16,384 connections have been moved and live: then it stays where it is. The host has
     /// stopped.
     pub fn move_to(&self, shard: usize) -> io::Result<()> {

@@ -176,7 +176,9 @@ fn a_reset_goes_along_two_thousand_splices() {
     let connect = |_| (a.tcp_connect(addr).unwrap(), listener.accept().unwrap().0);
     let (mut far, near): (Vec<_>, Vec<_>) = (0..=2_000).map(connect).unzip();
     let pairs = near.windows(2);
-    let splices: Vec<_> = pairs.map(|pair| pair[0].splice(&pair[1]).unwrap()).collect();
+    let splices: Vec<_> = pairs
+        .map(|pair| pair[0].splice(&pair[1]).unwrap())
+        .collect();
     (&far[0]).write_all(b"x").unwrap();
     (&far[1]).read_exact(&mut [0]).unwrap();
     let first = far.remove(0);

@@ -1,8 +1,10 @@
 //! Received bytes as they are in packet memory.
 
 use std::io;
+use std::sync::Arc;
 
 use super::chunk::Chunk;
+use super::lent::Lender;
 use super::tcp::TcpSocket;
 use crate::mailbox::lock;
 
@@ -59,12 +61,11 @@ impl TcpSocket {
     /// also to who reads.
     ///
     /// # Errors
-    /// As [`TcpSocket::try_read`]; EBUSY while the connection is being moved to another shard.
+    /// As [`TcpSocket::try_read`].
     pub fn try_receive(&self) -> io::Result<Blocks> {
         let shared = &self.shared;
-        if shared.lender.get().is_none() {
-            shared.begin_lending()?;
-        }
+        let lender = || Lender::new(Arc::downgrade(shared));
+        shared.lender.get_or_init(lender);
         let mut reader = lock(&shared.reader);
         if let Some(chunk) = reader.take_chunk() {
             if reader.unaccounted >= shared.door.limits.receive / 4 {

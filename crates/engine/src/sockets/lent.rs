@@ -2,8 +2,8 @@
 //!
 //! What does not live here: what makes lending sound (`base::pool`), queues of bytes (`chunk`).
 //!
-//! Invariant: a loan goes back to its shard when the last hand lets go of it, whichever thread that is in, whatever became of the
-//! socket; to drop one takes no lock but that of the list of what goes back.
+//! Invariant: a loan goes back to the shard it is from, wherever its connection is by then, when the last hand lets go of it, whichever
+//! thread that is in, whatever became of the socket; to drop one takes no lock but that of the list of what goes back.
 //! Invariant: a socket's loans hold no more packet memory than its limit and one read, and all of a host's no more than a quarter of
 //! it: what is beyond waits in the stack, whose window closes, or is copied. Datagrams are copied in either case: who holds some keeps
 //! nobody from receiving others.
@@ -51,7 +51,6 @@ impl Returns {
 /// What one socket lends.
 #[derive(Debug)]
 pub(crate) struct Lender {
-    door: Arc<Door>,
     /// Who pauses: a stream.
     socket: Weak<TcpShared>,
     /// Bytes of packet memory that are lent.
@@ -61,9 +60,8 @@ pub(crate) struct Lender {
 }
 
 impl Lender {
-    pub(crate) fn new(door: &Arc<Door>, socket: Weak<TcpShared>) -> Arc<Self> {
+    pub(crate) fn new(socket: Weak<TcpShared>) -> Arc<Self> {
         Arc::new(Self {
-            door: door.clone(),
             socket,
             lent: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
@@ -81,35 +79,34 @@ impl Lender {
         self.lent.load(Ordering::SeqCst) > limit / 2
     }
 
-    /// Lends what was received.
-    pub(crate) fn lend(self: &Arc<Self>, loan: Loan) -> Lent {
+    /// Lends what was received on the shard of `door`.
+    pub(crate) fn lend(self: &Arc<Self>, door: &Arc<Door>, loan: Loan) -> Lent {
         let charge = loan.pieces() * BLOCK;
         self.lent.fetch_add(charge, Ordering::Relaxed);
-        self.door.returns.lent.fetch_add(charge, Ordering::Relaxed);
+        door.returns.lent.fetch_add(charge, Ordering::Relaxed);
         Lent {
             left: loan.len(),
             loan: Some(loan),
             lender: self.clone(),
+            door: door.clone(),
             piece: 0,
             at: 0,
         }
     }
 
-    fn take_back(&self, loan: Loan) {
+    fn take_back(&self, door: &Arc<Door>, loan: Loan) {
         let charge = loan.pieces() * BLOCK;
-        let returns = &self.door.returns;
+        let returns = &door.returns;
         lock(&returns.loans).push(loan);
         returns.lent.fetch_sub(charge, Ordering::Relaxed);
         if !returns.noticed.swap(true, Ordering::AcqRel) {
-            let subject = Subject::Returns(self.door.clone());
+            let subject = Subject::Returns(door.clone());
+            let notice = Message::App(Notice(Some(subject)));
             // Refused when the shard is gone, and with it those who would take it back.
-            let _ = self
-                .door
-                .mailbox
-                .post_unbounded(Message::App(Notice(Some(subject))));
+            let _ = door.mailbox.post_unbounded(notice);
         }
         let left = self.lent.fetch_sub(charge, Ordering::SeqCst) - charge;
-        if left <= self.door.limits.receive / 2
+        if left <= door.limits.receive / 2
             && self.paused.swap(false, Ordering::SeqCst)
             && let Some(socket) = self.socket.upgrade()
         {
@@ -124,6 +121,8 @@ pub(crate) struct Lent {
     /// There but while it is dropped.
     loan: Option<Loan>,
     lender: Arc<Lender>,
+    /// The shard it is from.
+    door: Arc<Door>,
     /// Where reading goes on.
     piece: usize,
     at: usize,
@@ -168,7 +167,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(loan) = self.loan.take() {
-            self.lender.take_back(loan);
+            self.lender.take_back(&self.door, loan);
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! What does not live here: how a connection leaves a shard and comes to another (`driver/moving.rs`), and its frames (`steer`).
 //!
-//! Invariant: a connection that is being moved begins no splice and lends no memory; one that does either is not moved.
+//! Invariant: a connection that is being moved begins no splice, and one that is spliced is not moved.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use stack::{Sharding, SocketError};
 
 use super::error::{io_error, stopped};
-use super::lent::Lender;
 use super::tcp::{Phase, TcpShared, TcpSocket, TcpState};
 use super::{Answer, Door, Sockets};
 use crate::mailbox::lock;
@@ -100,18 +99,6 @@ impl TcpShared {
         self.moved.store(true, Ordering::Release);
     }
 
-    /// From now on received bytes are handed over as they lie in the memory of the shard.
-    pub(super) fn begin_lending(self: &Arc<Self>) -> io::Result<()> {
-        let state = self.state();
-        if state.moving {
-            return Err(Errno::BUSY.into());
-        }
-        let lender = || Lender::new(&self.now_at(), Arc::downgrade(self));
-        self.lender.get_or_init(lender);
-        drop(state);
-        Ok(())
-    }
-
     /// Whether it is not where it was made.
     pub(super) fn was_moved(&self) -> bool {
         self.moved.load(Ordering::Acquire)
@@ -133,8 +120,8 @@ impl TcpSocket {
     /// whoever waits or watches, notice nothing. Answers when it is there.
     ///
     /// The answer's errors: EINVAL when there is no such shard; `InProgress` while it is being connected, `NotConnected` when it is over; EBUSY while
-    /// it is spliced, moved, or lends its memory ([`TcpSocket::try_receive`] was called); EOPNOTSUPP when its peer is this host;
-    /// ENOBUFS when the other shard has no room for it, or as many connections have been moved as may be, and it stays where it is.
+    /// it is spliced or moved; EOPNOTSUPP when its peer is this host; ENOBUFS when the other shard has no room for it, or as many connections
+    /// have been moved as may be, and it stays where it is.
     pub fn move_to(&self, shard: usize) -> Reply<io::Result<()>> {
         let (sender, answer) = reply();
         let mut state = self.shared.state();
@@ -166,7 +153,7 @@ impl TcpSocket {
             Phase::Dead => return Err(io_error(SocketError::NotConnected)),
             Phase::Open => {}
         }
-        if state.moving || state.spliced || state.fed || shared.lender.get().is_some() {
+        if state.moving || state.spliced || state.fed {
             return Err(Errno::BUSY.into());
         }
         Ok(shared.now_at().shard() != shard)

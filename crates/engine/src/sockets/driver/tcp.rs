@@ -111,6 +111,7 @@ impl Received {
     fn lend(
         &mut self,
         cx: &mut ShardCx<'_>,
+        door: &Arc<Door>,
         lender: &Arc<Lender>,
         chain: Result<Chain, SocketError>,
     ) -> bool {
@@ -118,7 +119,7 @@ impl Received {
             Ok(chain) if !chain.is_empty() => {
                 let loan = cx.host.pool_mut().lend(chain);
                 self.n += loan.len();
-                self.bytes.push(Chunk::lent(lender.lend(loan)));
+                self.bytes.push(Chunk::lent(lender.lend(door, loan)));
                 true
             }
             Ok(chain) => {
@@ -529,7 +530,7 @@ impl TcpEntry {
                 let chain = cx.host.tcp_recv_chain(cx.now, self.id, want);
                 // Without a segment for a cut bytes can still be copied.
                 if chain.as_ref().err() != Some(&SocketError::NoBuffers) {
-                    return received.lend(cx, lender, chain);
+                    return received.lend(cx, tools.door, lender, chain);
                 }
             }
         }

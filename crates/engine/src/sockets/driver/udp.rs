@@ -239,7 +239,7 @@ impl UdpEntry {
             match cx.host.udp_recv_chain(self.id) {
                 Ok((chain, received)) => {
                     let loan = cx.host.pool_mut().lend(chain);
-                    inbox.push_lent(&received, lender.lend(loan));
+                    inbox.push_lent(&received, lender.lend(tools.door, loan));
                     return Ok(len);
                 }
                 // Without a segment for a cut it can still be copied.

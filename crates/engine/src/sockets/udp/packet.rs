@@ -54,9 +54,7 @@ impl UdpHandle {
     /// `WouldBlock`; the socket's error, once.
     pub fn try_receive_packet(&self) -> io::Result<Packet> {
         let shared = &self.shared;
-        shared
-            .lender
-            .get_or_init(|| Lender::new(&shared.door, Weak::new()));
+        shared.lender.get_or_init(|| Lender::new(Weak::new()));
         let mut state = shared.state();
         if let Some(error) = state.take_error() {
             return Err(error);
