@@ -134,7 +134,7 @@ counters! {
         /// Data within a window that was offered before the buffer was made smaller, or before TCP held as much as it may (Linux's
         /// TCPRcvQDrop).
         TcpReceiveQueueFull => "tcp-receive-queue-full",
-        /// Data out of order, while TCP holds as much as it may (Linux's TCPOFODrop).
+        /// Data out of order, while TCP holds as much as it may, or more than a buffer that was made smaller (Linux's TCPOFODrop).
         TcpOutOfOrderMemory => "tcp-out-of-order-memory",
         /// A segment that ends, or begins, beyond the window (Linux's BeyondWindow).
         TcpBeyondWindow => "tcp-beyond-window",

@@ -162,7 +162,7 @@ impl Conn<'_> {
             self.take_window_back();
             Drop::TcpReceiveQueueFull
         } else {
-            Drop::TcpReceiveBufferFull
+            Drop::TcpOutOfOrderMemory
         };
         core.drop_packet(data, reason);
         self.tcb.ack_now();

@@ -273,6 +273,9 @@ fn a_buffer_made_smaller_than_what_waits_refuses_what_was_offered() {
         .unwrap();
     rig.send(at(13), open.host, ACK, &[7; 1460]);
     assert!(rig.expect().window > 0, "it is not taken back unasked");
+    rig.send(at(15), open.host, ACK, &[7; 1460]);
+    let ack = rig.expect();
+    assert!(ack.ack == at(14) && ack.window > 0 && ack.options.sack.len == 0);
 
     rig.send(at(14), open.host, ACK, &[7; 1460]);
     let ack = rig.expect();
@@ -288,6 +291,7 @@ fn a_buffer_made_smaller_than_what_waits_refuses_what_was_offered() {
     rig.send(at(16), open.host + 6, ACK, &[7; 1460]);
     assert_eq!(rig.expect().window, 0);
     let drops = |rig: &Rig, why| rig.host.stats().drops.get(why);
+    assert_eq!(drops(&rig, Drop::TcpOutOfOrderMemory), 1);
     assert_eq!(drops(&rig, Drop::TcpReceiveQueueFull), 1);
     assert_eq!(drops(&rig, Drop::TcpZeroWindow), 1);
     assert_eq!(drops(&rig, Drop::TcpBeyondWindow), 1);
