@@ -46,20 +46,37 @@ impl fmt::Display for Violation {
 
 type Flow = (Addr, u16, Addr, u16);
 
+/// What a SYN offers to go by.
+#[derive(Debug, Default, Clone, Copy)]
+struct Terms {
+    stamp: Option<u32>,
+    shift: Option<u8>,
+}
+
 /// What one end of a connection has said.
 #[derive(Debug, Default, Clone)]
 struct Said {
     ack: Option<Seq>,
     /// Highest right edge granted to the peer.
     edge: Option<Seq>,
-    shift: u8,
-    scaling: bool,
+    /// Of its last SYN, until the peer has chosen one.
+    terms: Terms,
+    /// What its SYNs offered that the peer has not chosen from: of a handshake by cookie nothing is kept, and each may say something else.
+    offers: Vec<Terms>,
+    chosen: bool,
     mss: u16,
-    stamps: bool,
     syn: Option<Seq>,
 }
 
 impl Said {
+    /// The peer's first segment that is no SYN sends back the timestamp of the SYN it goes by (RFC 7323 3.2).
+    fn choose(&mut self, echo: Option<u32>) {
+        let chosen = self.offers.iter().find(|terms| terms.stamp == echo);
+        self.terms = chosen.copied().unwrap_or(self.terms);
+        self.offers.clear();
+        self.chosen = true;
+    }
+
     /// The right edge granted so far, with one that is told now. RFC 7323 2.4: a scaled field may take back less than its unit.
     fn moves_edge(&self, edge: Seq, unit: u32) -> Result<Seq, String> {
         match self.edge {
@@ -218,25 +235,22 @@ impl Checker {
         let len = tcp.payload().len() as u32;
         self.within_what_the_peer_allows(&back, seq, len)?;
         self.keeps_records_apart(&flow, seq, len)?;
-        let peer = self.flows.get(&back);
-        let (theirs, stamps) = (
-            peer.is_some_and(|p| p.scaling),
-            peer.is_some_and(|p| p.stamps),
-        );
+        let mut theirs = Terms::default();
+        if let Some(peer) = self.flows.get_mut(&back) {
+            peer.choose(options.timestamps.map(|(_, echo)| echo));
+            theirs = peer.terms;
+        }
         let Some(said) = self.flows.get_mut(&flow) else {
             return Ok(());
         };
         if !flags.contains(Flags::ACK) {
             return Err("segment without ACK and without SYN or RST".into());
         }
-        if said.stamps && stamps && options.timestamps.is_none() {
+        let ours = said.terms;
+        if ours.stamp.and(theirs.stamp).is_some() && options.timestamps.is_none() {
             return Err("segment without the timestamps agreed on (RFC 7323 3.2)".into());
         }
-        let shift = if said.scaling && theirs {
-            said.shift
-        } else {
-            0
-        };
+        let shift = ours.shift.filter(|_| theirs.shift.is_some()).unwrap_or(0);
         let edge = ack + (u32::from(tcp.window()) << shift);
         if said.ack.is_some_and(|before| ack.lt(before)) {
             return Err(format!(
@@ -317,9 +331,13 @@ impl Checker {
         }
         // It may change between a SYN and the same again: which of them the peer went by is not known.
         said.mss = said.mss.max(options.mss.unwrap_or(536));
-        said.stamps = options.timestamps.is_some();
-        said.scaling = options.window_scale.is_some();
-        said.shift = options.window_scale.unwrap_or(0);
+        if !said.chosen {
+            said.terms = Terms {
+                stamp: options.timestamps.map(|(stamp, _)| stamp),
+                shift: options.window_scale,
+            };
+            said.offers.push(said.terms);
+        }
         self.keeps_records_apart(&flow, seq + 1, tcp.payload().len() as u32)?;
         let said = self.flows.entry(flow).or_default();
         if tcp.flags().contains(Flags::ACK) {

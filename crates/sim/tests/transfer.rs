@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
+use base::Instant;
 use sim::transfer::{Scenario, Stream};
 use sim::{Faults, LinkConfig, Loss, World};
-use stack::{Config, TcpOptions};
+use stack::{Config, Count, TcpOptions};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -332,5 +333,44 @@ fn long_fast_links_are_filled_without_large_buffers() {
         });
         let [tuned, large] = elapsed.map(|time| time.as_secs_f64());
         assert!(tuned <= large * 1.05, "{tuned} s, {large} s with 16 MiB");
+    }
+}
+
+/// Of a handshake by cookie nothing is kept: a SYN that comes again, because the way is long, is told what the listener offers by then.
+/// Both ends go by the answer that the client took, and that is the first.
+#[test]
+fn of_two_answers_by_cookie_the_first_holds() {
+    let link = LinkConfig {
+        delay: Duration::from_millis(600),
+        ..LinkConfig::default()
+    };
+    let mut config = config();
+    config.tcp.syncookies = 2;
+    for buffers in [[4 << 20, 8_192], [8_192, 4 << 20]] {
+        let (mut world, a, b) = World::pair(11, config.clone(), link);
+        let options = TcpOptions {
+            receive_buffer: Some(buffers[0]),
+            ..TcpOptions::default()
+        };
+        let stream = Stream {
+            up: 300_000,
+            down: 300_000,
+        };
+        let to = BOTH[0].parse().expect("an address");
+        let mut scenario = Scenario::start(&mut world, a, b, to, &[stream], &options);
+        let answers = |scenario: &mut Scenario, world: &mut World, number| {
+            while world.host(b).stats().counts.get(Count::TcpSynCookiesSent) < number {
+                assert!(!scenario.is_open() && world.now() < Instant::ZERO + MINUTE);
+                let _ = scenario.run(world, Duration::from_millis(10));
+            }
+        };
+        answers(&mut scenario, &mut world, 1);
+        let (now, (_, listener)) = (world.now(), scenario.sockets()[0]);
+        let change = |options: &mut TcpOptions| options.receive_buffer = Some(buffers[1]);
+        let changed = world.host(b).tcp_set_options(now, listener, change);
+        changed.expect("it is changed");
+        answers(&mut scenario, &mut world, 2);
+        let outcome = scenario.run(&mut world, MINUTE).expect("it ends");
+        assert_eq!((outcome.complete, outcome.failed.len()), (1, 0));
     }
 }
