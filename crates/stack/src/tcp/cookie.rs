@@ -36,6 +36,8 @@ pub(super) const VALID: Duration = Duration::from_secs(120);
 
 /// Low bits of our timestamp that hold what was agreed on: four for the window shift, one for SACK, one kept for ECN.
 const STAMP_BITS: u32 = 6;
+/// For so long after a change of windows it is not known of a stamp whether it is from before.
+pub(super) const BLUR_MS: u32 = 2 << STAMP_BITS;
 const SHIFT: u32 = 0xf;
 const SACK: u32 = 1 << 4;
 
@@ -112,9 +114,9 @@ pub(super) fn stamp(clock: u32, h: &HalfOpen) -> u32 {
 }
 
 /// What SYN-ACKs with cookies said of our window before that changed, while such cookies are good: nothing of a handshake is kept,
-/// and its window must hold all the same (RFC 9293 SHLD-14). The last change counts.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Earlier {
+/// and its window must hold all the same (RFC 9293 SHLD-14).
+#[derive(Debug, Clone, Copy)]
+struct Change {
     until: Instant,
     /// The clock of the stamps when it changed.
     changed: u32,
@@ -122,31 +124,50 @@ pub(super) struct Earlier {
     window: u32,
 }
 
+impl Change {
+    /// Whether a stamp was made before it.
+    fn follows(&self, stamp: u32) -> bool {
+        self.changed.wrapping_sub(stamp >> STAMP_BITS << STAMP_BITS) as i32 >= 0
+    }
+}
+
+/// The last changes of a listener, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Earlier(Vec<Change>);
+
 impl Earlier {
+    /// Changes that are remembered. Of more the oldest are not, and cookies from before those come to nothing good.
+    const MOST: usize = 16;
+
     /// What is changed now said this, by cookies that are good until then.
-    pub(super) fn new(now: Instant, until: Instant, (shift, window): (u8, u32)) -> Self {
-        let changed = now.millis() as u32 >> STAMP_BITS << STAMP_BITS;
-        Self {
+    pub(super) fn changed(&mut self, now: Instant, until: Instant, (shift, window): (u8, u32)) {
+        self.0.retain(|change| now < change.until);
+        if self.0.len() >= Self::MOST {
+            self.0.remove(0);
+        }
+        self.0.push(Change {
             until,
-            changed,
+            changed: now.millis() as u32 >> STAMP_BITS << STAMP_BITS,
             shift,
             window,
-        }
+        });
     }
 
-    fn holds(self, now: Instant) -> Option<Self> {
-        (now < self.until).then_some(self)
+    /// What a cookie said whose ACK brings this stamp, if something was changed since: shift and window. Without a stamp there is no
+    /// shift, and the window is the largest it may have been.
+    fn said(&self, now: Instant, stamp: Option<u32>) -> Option<(u8, u32)> {
+        let mut good = self.0.iter().filter(|change| now < change.until);
+        let change = match stamp {
+            Some(stamp) => good.find(|change| change.follows(stamp)),
+            None => good.max_by_key(|change| change.window),
+        };
+        change.map(|change| (change.shift, change.window))
     }
 
-    /// Whether stamps made now may be taken for earlier ones: these are up to two steps behind the clock.
+    /// Whether stamps made now may be taken for ones from before a change: these are up to two steps behind the clock.
     fn blurs(&self, now: Instant) -> bool {
-        let since = (now.millis() as u32).wrapping_sub(self.changed);
-        since < 2 << STAMP_BITS
-    }
-
-    /// Whether a stamp was made before the change.
-    fn precedes(&self, stamp: u32) -> bool {
-        self.changed.wrapping_sub(stamp >> STAMP_BITS << STAMP_BITS) as i32 >= 0
+        let since = |change: &Change| (now.millis() as u32).wrapping_sub(change.changed);
+        self.0.iter().any(|change| since(change) < BLUR_MS)
     }
 }
 
@@ -160,10 +181,10 @@ fn read_stamp(echo: u32) -> (u8, bool) {
 }
 
 impl Tcp {
-    /// Whether cookies made now say nothing of a window shift, see [`Earlier`].
+    /// Whether cookies made now say nothing of a window shift: whoever takes their ACK could not tell which was said, see [`Earlier`].
     pub(super) fn shift_is_blurred(&self, now: Instant, listener: u32) -> bool {
         let l = self.listeners.at(listener);
-        l.is_some_and(|l| l.earlier.holds(now).is_some_and(|e| e.blurs(now)))
+        l.is_some_and(|l| l.earlier.blurs(now) || self.shift_is_moot(now, l))
     }
 
     /// The host's tunables were others before: what cookies said by those holds.
@@ -172,13 +193,14 @@ impl Tcp {
             let said = l.options.window_terms(before);
             let until = self.cookies_until(l);
             let changed = said != l.options.window_terms(&core.tcp);
-            (changed && core.now < until).then_some((key.index, until, said))
+            changed.then_some((key.index, until, said))
         };
-        let waiting: Vec<_> = self.listeners.iter().filter_map(waits).collect();
-        for (index, until, said) in waiting {
-            if let Some(l) = self.listeners.at_mut(index) {
-                l.earlier = Earlier::new(core.now, until, said);
+        let changed: Vec<_> = self.listeners.iter().filter_map(waits).collect();
+        for (index, until, said) in changed {
+            if let Some(l) = self.listeners.at_mut(index).filter(|_| core.now < until) {
+                l.earlier.changed(core.now, until, said);
             }
+            self.terms_changed(core, index);
         }
     }
 
@@ -276,25 +298,25 @@ impl Tcp {
     ) -> Option<u32> {
         let listener = u32::from(h.listener);
         let l = self.listeners.at(listener)?;
-        let earlier = l.earlier.holds(core.now);
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let stamp = seg.timestamps;
         let stamp = stamp.map(|(_, echo)| echo.wrapping_sub(self.timestamp_offset(&flow)));
-        // Without a stamp nobody knows; such a handshake has no shift.
-        let earlier = earlier.filter(|e| stamp.is_none_or(|stamp| e.precedes(stamp)));
+        let earlier = l.earlier.said(core.now, stamp);
         let options = &l.options;
-        if h.scales != 0xff {
+        let mut granted = earlier.map_or(0, |(_, window)| window);
+        if h.scales == 0xff {
+            // Whichever of those that share the address has answered.
+            granted = granted.max(self.granted_by_any(l));
+        } else {
             let now = || options.window_shift(&core.tcp);
-            h.scales |= earlier.map_or_else(now, |e| e.shift) << 4;
+            h.scales |= earlier.map_or_else(now, |(shift, _)| shift) << 4;
         }
         h.profile = self.profiles.acquire(
             seg.dst,
             &options.begun(&core.tcp, net, (&seg.src, &seg.dst)),
         )?;
         let mut tcb = self.passive(core, h, seg);
-        if let Some(earlier) = earlier {
-            tcb.rcv_adv = tcb.rcv_adv.max(tcb.rcv_nxt + earlier.window);
-        }
+        tcb.rcv_adv = tcb.rcv_adv.max(tcb.rcv_nxt + granted);
         let Some(key) = self.conns.insert(tcb) else {
             self.profiles.release(h.profile);
             return None;

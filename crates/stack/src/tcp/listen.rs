@@ -130,6 +130,7 @@ impl Tcp {
             self.listeners.remove(key);
             return Err(error);
         }
+        self.terms_joined(core, key.index, found);
         self.local_ports.add_listener(port);
         self.saved.listener(0, saves);
         Ok(SocketId::new(SocketKind::Listener, key))
@@ -174,10 +175,14 @@ impl Tcp {
         change(&mut listener.options, &mut listener.backlog);
         listener.options.reuse_port = reuse_port; // settled when it was opened
         listener.options.bound();
-        if core.now < until && said != listener.options.window_terms(&core.tcp) {
-            listener.earlier = cookie::Earlier::new(core.now, until, said);
+        let changed = said != listener.options.window_terms(&core.tcp);
+        if core.now < until && changed {
+            listener.earlier.changed(core.now, until, said);
         }
         self.saved.listener(before, listener.options.save_syn);
+        if changed {
+            self.terms_changed(core, index);
+        }
         Ok(())
     }
 
@@ -461,6 +466,9 @@ impl Tcp {
     ) -> Result<(), SocketError> {
         let listener = self.listener_index(id)?;
         let heir = self.leave_share(listener);
+        if let Some(heir) = heir {
+            self.terms_changed(core, heir);
+        }
         if let Some(heir) = heir.filter(|_| core.tcp.migrate_req != 0) {
             self.migrate(core, listener, heir);
         }

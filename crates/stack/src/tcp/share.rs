@@ -5,8 +5,9 @@
 //!
 //! Invariant: the table of listeners has one entry for each address and port: the group's, by one of its members.
 
-use base::Chain;
-use base::Instant;
+use core::time::Duration;
+
+use base::{Chain, Instant};
 use wire::Addr;
 
 use crate::context::Core;
@@ -17,6 +18,7 @@ use crate::socket::{SocketId, SocketKind};
 use crate::stats::Count;
 
 use super::Tcp;
+use super::cookie;
 use super::listen::Listener;
 use super::record::{NONE, flag};
 use super::segment::{Segment, flow_bytes};
@@ -27,6 +29,19 @@ pub(super) struct Share {
     group: Group,
     /// Until then an ACK may carry a cookie of one of them.
     cookies_until: Instant,
+    terms: Terms,
+}
+
+/// What the members' SYN-ACKs say of their windows. An ACK with a cookie may be for another member than the SYN was: by a program, or
+/// because somebody came or went. As on Linux the connection has the options of who gets the ACK; the window and its shift are what was
+/// said. For that to be known all must say the same, or no shift.
+#[derive(Debug, Default)]
+struct Terms {
+    uneven: bool,
+    /// The most that any of them offers, or has offered by a cookie that is good still.
+    most: u32,
+    /// Until then it is not known of a stamp whether it is from before the last change.
+    blurred_until: Instant,
 }
 
 /// A segment as far as it says which listener it is for.
@@ -166,6 +181,78 @@ impl Tcp {
         if let Some(shared) = self.shares.at_mut(l.share) {
             shared.cookies_until = until;
         }
+    }
+
+    /// A listener offers another window than before: those it shares its address with may not offer the same any more.
+    pub(super) fn terms_changed(&mut self, core: &Core, listener: u32) {
+        let share = self.listeners.at(listener).map_or(NONE, |l| l.share);
+        self.weigh_terms(core, share);
+    }
+
+    /// A listener has joined those that share the address of `found`.
+    pub(super) fn terms_joined(&mut self, core: &Core, listener: u32, found: Option<u32>) {
+        let terms = |at| {
+            self.listeners
+                .at(at)
+                .map(|l| l.options.window_terms(&core.tcp))
+        };
+        let said = found.and_then(terms);
+        if said != terms(listener)
+            && let Some(said) = said
+            && let Some(l) = self.listeners.at(listener)
+            && let until = self.cookies_until(l)
+            && core.now < until
+            && let Some(l) = self.listeners.at_mut(listener)
+        {
+            l.earlier.changed(core.now, until, said);
+        }
+        self.terms_changed(core, listener);
+    }
+
+    /// Visits the members: they come, go and change rarely, and are few.
+    fn weigh_terms(&mut self, core: &Core, share: u32) {
+        let Some(record) = self.shares.at(share) else {
+            return;
+        };
+        let members = record.group.members();
+        let of = |at| {
+            self.listeners
+                .at(at)
+                .map(|l| l.options.window_terms(&core.tcp))
+        };
+        let (mut first, mut uneven, mut most) = (None, false, 0);
+        for terms in members.filter_map(of) {
+            uneven |= *first.get_or_insert(terms) != terms;
+            most = most.max(terms.1);
+        }
+        let Some(record) = self.shares.at_mut(share) else {
+            return;
+        };
+        let pending = core.now < record.cookies_until;
+        record.terms = Terms {
+            uneven,
+            most: if pending {
+                most.max(record.terms.most)
+            } else {
+                most
+            },
+            blurred_until: if pending {
+                core.now + Duration::from_millis(cookie::BLUR_MS.into())
+            } else {
+                Instant::ZERO
+            },
+        };
+    }
+
+    /// Whether it would not be known which shift a cookie of this listener has told, by who gets its ACK.
+    pub(super) fn shift_is_moot(&self, now: Instant, l: &Listener) -> bool {
+        let shared = self.shares.at(l.share);
+        shared.is_some_and(|s| s.terms.uneven || now < s.terms.blurred_until)
+    }
+
+    /// The largest window that a cookie of those that share an address may have offered; 0 for who shares with nobody.
+    pub(super) fn granted_by_any(&self, l: &Listener) -> u32 {
+        self.shares.at(l.share).map_or(0, |s| s.terms.most)
     }
 
     /// Moves what waits at a listener that goes to those of `heir`'s group, by the tuple, or to any that has room: established

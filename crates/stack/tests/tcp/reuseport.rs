@@ -281,3 +281,63 @@ fn members_have_options_of_their_own() {
     rig.silence();
     assert_eq!(taken(&mut rig, &listeners), [vec![2], vec![1, 3]]);
 }
+
+/// By a cookie the ACK decides whose the connection is, as on Linux, and it has that listener's options; but the window is the one its
+/// SYN-ACK offered, whoever sent that. So those that offer different ones agree on no shift.
+#[test]
+fn the_ack_of_a_cookie_may_be_for_another() {
+    let mut config = config();
+    config.tcp.syncookies = 2;
+    let mut rig = Rig::with(config);
+    let listener = |rig: &mut Rig, buffer: u32| {
+        let options = TcpOptions {
+            receive_buffer: Some(buffer),
+            ttl: Some(buffer as u8),
+            ..sharing()
+        };
+        rig.listen(8, &options)
+    };
+    let opened = |rig: &mut Rig, listeners: &[SocketId], port: u16| {
+        rig.peer_port = port;
+        let options = Options {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some((1, 0)),
+            ..Options::default()
+        };
+        rig.send_with(999, 0, SYN, &[], options);
+        let answer = rig.expect();
+        let stamp = answer.options.timestamps.unwrap().0;
+        let echo = Options {
+            timestamps: Some((2, stamp)),
+            ..Options::default()
+        };
+        rig.send_with(1000, answer.seq + 1, ACK, &[], echo);
+        rig.silence();
+        let (socket, _) = rig.host.tcp_accept(rig.now, listeners[1]).unwrap();
+        (socket, answer.options.window_scale)
+    };
+    // SYNs to the first, ACKs to the second.
+    let turns = std::sync::atomic::AtomicUsize::new(0);
+    let mut listeners = vec![listener(&mut rig, 4 << 20), listener(&mut rig, 4 << 20)];
+    let by_turns = ReusePort::Program(Box::new(move |_, _| {
+        turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2
+    }));
+    rig.host.reuseport_select(listeners[0], by_turns).unwrap();
+    let (even, shift) = opened(&mut rig, &listeners, 7);
+    assert!(shift.is_some_and(|shift| shift > 0));
+    let info = rig.host.tcp_info(even).unwrap();
+    assert_eq!((info.scaled, Some(info.window_scales.1)), (true, shift));
+    // The second goes, and comes again with less room.
+    rig.host.close(rig.now, listeners.remove(1)).unwrap();
+    listeners.push(listener(&mut rig, 8_192 + 77));
+    rig.ms(1000);
+    let (uneven, shift) = opened(&mut rig, &listeners, 8);
+    assert_eq!(shift, None, "who gets the ACK would not know it");
+    let info = rig.host.tcp_info(uneven).unwrap();
+    assert_eq!((info.scaled, info.window_scales), (false, (0, 0)));
+    let options = rig.host.tcp_options(uneven).unwrap();
+    assert_eq!(options.ttl, Some((8_192 + 77) as u8), "those of the second");
+    rig.host.audit().unwrap();
+}
