@@ -29,37 +29,56 @@ fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
+/// The least length of a `sockaddr` for a socket of a family.
+pub(crate) fn shortest(v6: bool) -> usize {
+    if v6 { V6_LEN_MIN } else { V4_LEN }
+}
+
+/// The family that a `sockaddr` names.
+///
+/// # Errors
+/// EINVAL for one that is too short for that.
+pub(crate) fn family(bytes: &[u8]) -> Result<i32> {
+    let family = chunk(bytes, 0).map(u16::from_ne_bytes);
+    Ok(family.ok_or(Errno::INVAL)?.into())
+}
+
+/// Port and address of a `sockaddr_in`, whatever family it names.
+pub(crate) fn v4_of(bytes: &[u8]) -> SocketAddr {
+    let port = chunk(bytes, 2).map_or(0, u16::from_be_bytes);
+    let ip = chunk(bytes, 4).map_or(Ipv4Addr::UNSPECIFIED, |ip: [u8; 4]| ip.into());
+    SocketAddrV4::new(ip, port).into()
+}
+
+/// Whether an address of one link does not say of which.
+pub(crate) fn lacks_scope(addr: &SocketAddr) -> bool {
+    matches!(addr, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+}
+
 /// Reads a `sockaddr` for a socket of a family, with Linux's errors and their order.
 ///
 /// # Errors
 /// EINVAL for one that is too short, EAFNOSUPPORT for one of another family.
 pub fn parse(bytes: &[u8], v6: bool) -> Result<Destination> {
-    let family = chunk(bytes, 0)
-        .map(u16::from_ne_bytes)
-        .ok_or(Errno::INVAL)?;
-    if i32::from(family) == libc::AF_UNSPEC {
+    let family = family(bytes)?;
+    if family == libc::AF_UNSPEC {
         return Ok(Destination::Nowhere);
     }
-    let (own, least) = if v6 {
-        (FAMILY_V6, V6_LEN_MIN)
-    } else {
-        (FAMILY_V4, V4_LEN)
-    };
-    if bytes.len() < least {
+    if bytes.len() < shortest(v6) {
         return Err(Errno::INVAL);
     }
+    let own = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     if family != own {
         return Err(Errno::AFNOSUPPORT);
     }
-    let port = chunk(bytes, 2).map_or(0, u16::from_be_bytes);
     let peer = if v6 {
+        let port = chunk(bytes, 2).map_or(0, u16::from_be_bytes);
         let ip = chunk(bytes, 8).map_or(Ipv6Addr::UNSPECIFIED, |ip: [u8; 16]| ip.into());
         let flow = chunk(bytes, 4).map_or(0, u32::from_be_bytes);
         let scope = chunk(bytes, 24).map_or(0, u32::from_ne_bytes);
         SocketAddrV6::new(ip, port, flow, scope).into()
     } else {
-        let ip = chunk(bytes, 4).map_or(Ipv4Addr::UNSPECIFIED, |ip: [u8; 4]| ip.into());
-        SocketAddrV4::new(ip, port).into()
+        v4_of(bytes)
     };
     Ok(Destination::Peer(peer))
 }

@@ -486,7 +486,7 @@ fn change_keepalive<W: World>(
 /// Reads an option: all bytes of its value, of which the caller's buffer may hold fewer.
 ///
 /// # Errors
-/// EBADF; ENOPROTOOPT for what there is not.
+/// EBADF; ENOPROTOOPT for what there is not; EOPNOTSUPP for what is of another protocol, asked of a socket of IPv4.
 pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
     let socket = world.table().get(fd)?.clone();
     let number = match level {
@@ -503,6 +503,11 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
             libc::SO_ERROR => return Ok(error_number(world, fd, &socket)?.to_ne_bytes().to_vec()),
             SO_MAX_PACING_RATE => return Ok(socket.tcp.max_pacing_rate.to_ne_bytes().to_vec()),
             SO_MEMINFO => return memory_info(world, &socket),
+            notice::SO_TIMESTAMPING => {
+                // And the clock of a device, which there is none of.
+                let bits = socket_number(world, &socket, name)?;
+                return Ok([bits, 0].map(i32::to_ne_bytes).concat());
+            }
             _ => socket_number(world, &socket, name)?,
         },
         libc::IPPROTO_TCP if socket.kind == Kind::Stream => match name {
@@ -523,8 +528,11 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
                 None => tcp_number(world, &socket, name)?,
             },
         },
-        libc::IPPROTO_IP | libc::IPPROTO_IPV6 => ip_number(world, &socket, level, name)?,
+        libc::IPPROTO_IPV6 if socket.v6 => ip_number(world, &socket, level, name)?,
+        libc::IPPROTO_IP => ip_number(world, &socket, level, name)?,
         libc::SOL_UDP if socket.kind == Kind::Datagram => network::udp_number(&socket, name)?,
+        // As Linux.
+        _ if !socket.v6 => return Err(Errno::OPNOTSUPP),
         _ => return Err(Errno::NOPROTOOPT),
     };
     Ok(number.to_ne_bytes().to_vec())

@@ -205,6 +205,24 @@ fn timeouts_end_calls() {
     assert_eq!(select(world, client + 1, none, nanos), Ok(0));
 }
 
+/// On Linux, too, it is the way to end a thread that waits for datagrams.
+#[test]
+fn shutting_ends_a_wait_for_datagrams() {
+    let (a, _b) = hosts();
+    let sockets = [(); 2].map(|()| socket(&mut a.call(), libc::AF_INET, libc::SOCK_DGRAM, 0));
+    let [bound, fresh] = sockets.map(Result::unwrap);
+    bind(&mut a.call(), bound, &sockaddr("10.0.0.1:53")).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(get(&a, bound, 9, 0), Ok(vec![])));
+        scope.spawn(|| assert_eq!(get(&a, fresh, 9, 0), Ok(vec![])));
+        std::thread::sleep(SOON);
+        for fd in [bound, fresh] {
+            let shut = posix::shutdown(&mut a.call(), fd, libc::SHUT_RDWR);
+            assert_eq!(shut, Err(Errno::NOTCONN));
+        }
+    });
+}
+
 #[test]
 fn close_ends_what_waits() {
     let (a, b) = hosts();

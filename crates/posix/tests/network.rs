@@ -146,7 +146,7 @@ fn the_mtu_is_that_of_a_connected_path() {
     assert_eq!(asked, Err(Errno::NOTCONN));
     assert_eq!(set(world, fd, IP, libc::IP_MTU, 1), Err(Errno::NOPROTOOPT));
     let six = number(world, fd, IPV6, libc::IPV6_MTU);
-    assert_eq!(six, Err(Errno::NOPROTOOPT), "not of this family");
+    assert_eq!(six, Err(Errno::OPNOTSUPP), "not of this family");
 }
 
 /// Level, type and data of each.

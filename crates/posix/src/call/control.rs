@@ -161,10 +161,10 @@ pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> R
     }
 }
 
-/// FIONREAD (SIOCINQ), SIOCATMARK, SIOCOUTQ (TIOCOUTQ), SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`.
+/// FIONREAD (SIOCINQ), SIOCOUTQ (TIOCOUTQ), and of streams SIOCATMARK and SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`.
 ///
 /// # Errors
-/// EBADF; EINVAL on a listener; ENOTTY for other requests.
+/// EBADF; EINVAL on a listener, but of SIOCATMARK; ENOTTY for other requests.
 pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> Result<i32> {
     if let Place::Set(_) = world.table().place(fd)? {
         return Err(Errno::NOTTY);
@@ -176,7 +176,6 @@ pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> R
     }
     if request == SIOCATMARK {
         let urgent = match socket.state {
-            State::Listening(_) => return Err(Errno::INVAL),
             State::Stream(id) | State::Deferred(id) | State::Connecting(id) => {
                 world.host().tcp_urgent(id)?
             }
@@ -187,10 +186,11 @@ pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> R
     }
     let asks_in = request == libc::FIONREAD;
     let asks_out = request == libc::TIOCOUTQ;
-    if !asks_in && !asks_out && request != SIOCOUTQNSD {
+    let (kind, state) = (socket.kind, socket.state);
+    let asks_unsent = request == SIOCOUTQNSD && kind == Kind::Stream;
+    if !asks_in && !asks_out && !asks_unsent {
         return Err(Errno::NOTTY);
     }
-    let (kind, state) = (socket.kind, socket.state);
     let id = match state {
         State::Listening(_) => return Err(Errno::INVAL),
         State::Fresh => return Ok(0),

@@ -9,7 +9,7 @@ use base::epoll::EPOLLERR;
 use stack::{Ready, SocketError, SocketId, TcpOptions};
 
 use super::{Patience, persist};
-use crate::address::{Destination, parse, plain};
+use crate::address::{Destination, family, lacks_scope, parse, plain, shortest, v4_of};
 use crate::errno::{Errno, Result};
 use crate::option::reuseport;
 use crate::socket::{Kind, Socket, State};
@@ -17,6 +17,8 @@ use crate::table::Table;
 use crate::world::World;
 
 const TYPE_MASK: i32 = 0xf;
+/// Below Linux's IPPROTO_MAX.
+const PROTOCOLS: core::ops::Range<i32> = 0..263;
 
 /// Makes a socket; `kind` may carry SOCK_NONBLOCK and SOCK_CLOEXEC.
 ///
@@ -31,6 +33,9 @@ pub fn socket<W: World>(world: &mut W, domain: i32, kind: i32, protocol: i32) ->
         libc::AF_INET6 => true,
         _ => return Err(Errno::AFNOSUPPORT),
     };
+    if !PROTOCOLS.contains(&protocol) {
+        return Err(Errno::INVAL);
+    }
     let (which, own) = match kind & TYPE_MASK {
         libc::SOCK_STREAM => (Kind::Stream, libc::IPPROTO_TCP),
         libc::SOCK_DGRAM => (Kind::Datagram, libc::IPPROTO_UDP),
@@ -82,24 +87,26 @@ fn wildcard(v6: bool) -> IpAddr {
 /// EBADF, EINVAL (too short, bound already), EAFNOSUPPORT, EADDRNOTAVAIL, EADDRINUSE.
 pub fn bind<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
     let socket = world.table().get(fd)?.clone();
+    if addr.len() < shortest(socket.v6) {
+        return Err(Errno::INVAL);
+    }
     let local = match parse(addr, socket.v6)? {
         Destination::Peer(local) => local,
         // Linux lets AF_UNSPEC pass for the wildcard of AF_INET.
-        Destination::Nowhere if !socket.v6 && addr.len() >= 16 && addr[4..8] == [0; 4] => {
-            let port = u16::from_be_bytes([addr[2], addr[3]]);
-            SocketAddr::new(wildcard(false), port)
-        }
+        Destination::Nowhere if !socket.v6 && v4_of(addr).ip().is_unspecified() => v4_of(addr),
         Destination::Nowhere => return Err(Errno::AFNOSUPPORT),
     };
     let local = plain(local);
-    if socket.v6 && socket.only_v6 && local.is_ipv4() {
+    let bound = socket.state != State::Fresh || socket.bound.is_some();
+    // Of IPv6, Linux looks at the address last.
+    if socket.v6 && (bound || lacks_scope(&local) || socket.only_v6 && local.is_ipv4()) {
         return Err(Errno::INVAL);
     }
     let free = socket.network.freebind;
     if !free && !assignable(world, &local) && socket.kind == Kind::Stream {
         return Err(Errno::ADDRNOTAVAIL);
     }
-    if socket.state != State::Fresh || socket.bound.is_some() {
+    if bound {
         return Err(Errno::INVAL);
     }
     match socket.kind {
@@ -258,16 +265,13 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
 /// EBADF, EINVAL, EAFNOSUPPORT, EISCONN, EALREADY, EINPROGRESS, what the attempt came to, and routing errors.
 pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
     let socket = world.table().get(fd)?.clone();
-    let remote = match parse(addr, socket.v6)? {
-        Destination::Nowhere => return disconnect(world, fd),
-        Destination::Peer(remote) => plain(remote),
-    };
-    if socket.v6 && socket.only_v6 && remote.is_ipv4() {
-        return Err(Errno::NETUNREACH);
+    if family(addr)? == libc::AF_UNSPEC {
+        return disconnect(world, fd);
     }
     if socket.kind == Kind::Datagram {
+        // Bound, as by Linux, before anybody looks at the address.
         let id = datagram(world, fd)?;
-        let now = world.now();
+        let (now, remote) = (world.now(), peer(&socket, addr)?);
         return Ok(world.host().udp_connect(now, id, remote)?);
     }
     match socket.state {
@@ -287,6 +291,7 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         }
         State::Connecting(_) => {}
         State::Fresh => {
+            let remote = peer(&socket, addr)?;
             if begin(world, fd, remote, &socket.tcp)? {
                 return Ok(());
             }
@@ -302,6 +307,25 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
     match persist(world, fd, patience, |world| conclude(world, fd)) {
         Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
         ended => ended,
+    }
+}
+
+/// Who is meant by the `sockaddr` of connect, which is not AF_UNSPEC's.
+fn peer(socket: &Socket, addr: &[u8]) -> Result<SocketAddr> {
+    let v4 = socket.kind == Kind::Datagram && family(addr)? == libc::AF_INET;
+    if socket.v6 && socket.only_v6 && v4 {
+        return Err(Errno::AFNOSUPPORT);
+    }
+    let remote = match parse(addr, socket.v6 && !v4)? {
+        Destination::Peer(remote) => plain(remote),
+        Destination::Nowhere => return Err(Errno::AFNOSUPPORT),
+    };
+    if socket.v6 && socket.only_v6 && remote.is_ipv4() {
+        return Err(Errno::NETUNREACH);
+    }
+    match lacks_scope(&remote) {
+        true => Err(Errno::INVAL),
+        false => Ok(remote),
     }
 }
 
@@ -322,7 +346,13 @@ pub(super) fn begin<W: World>(
     let socket = world.table().get(fd)?;
     let (bound, cork) = (socket.bound, socket.cork);
     let now = world.now();
-    let id = world.host().tcp_connect(now, to, bound, options)?;
+    let connecting = world.host().tcp_connect(now, to, bound, options);
+    let id = connecting.map_err(|error| match error {
+        // What Linux finds out by trying: nobody listens on port 0, no route leads to a group or everybody.
+        SocketError::InvalidInput if to.port() == 0 => Errno::CONNREFUSED,
+        SocketError::InvalidInput if bound.is_none() => Errno::NETUNREACH,
+        error => error.into(),
+    })?;
     own(world, fd, id)?;
     let deferred = options.fast_open && world.host().ready(id).contains(Ready::WRITABLE);
     world.table().get_mut(fd)?.state = if deferred {

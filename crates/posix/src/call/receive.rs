@@ -5,9 +5,9 @@
 use core::net::SocketAddr;
 use std::io::IoSliceMut;
 
-use stack::{Ready, SocketId};
+use stack::{Ready, SocketError, SocketId};
 
-use super::open::{datagram, progress};
+use super::open::progress;
 use super::{Patience, persist, urgent};
 use crate::control::Control;
 use crate::errno::{Errno, Result};
@@ -52,6 +52,12 @@ pub fn receive<W: World>(
         return notice::receive(world, fd);
     }
     let socket = world.table().get(fd)?;
+    let kind = socket.kind;
+    // There is nothing urgent among datagrams, whatever is said.
+    let flags = match kind {
+        Kind::Datagram => flags & !libc::MSG_OOB,
+        Kind::Stream => flags,
+    };
     if flags & libc::MSG_OOB != 0 {
         return receive_urgent(world, fd, pieces, flags);
     }
@@ -59,7 +65,7 @@ pub fn receive<W: World>(
         return Err(Errno::OPNOTSUPP);
     }
     let nonblocking = socket.nonblocking || flags & libc::MSG_DONTWAIT != 0;
-    let (kind, timeout, low) = (socket.kind, socket.receive_timeout, socket.low_water);
+    let (timeout, low) = (socket.receive_timeout, socket.low_water);
     let patience = Patience::new(world, nonblocking, timeout);
     if kind == Kind::Datagram {
         return receive_datagram(world, fd, pieces, flags, patience);
@@ -98,16 +104,13 @@ pub fn receive<W: World>(
     Ok(message)
 }
 
-/// MSG_OOB on a stream; there is none on datagrams.
+/// MSG_OOB on a stream.
 fn receive_urgent<W: World>(
     world: &mut W,
     fd: i32,
     pieces: &mut [IoSliceMut<'_>],
     flags: i32,
 ) -> Result<Message> {
-    if world.table().get(fd)?.kind == Kind::Datagram {
-        return Err(Errno::OPNOTSUPP);
-    }
     let byte = urgent::take(world, fd, flags & libc::MSG_PEEK != 0)?;
     let mut message = Message::default();
     if let Some(byte) = byte {
@@ -254,7 +257,6 @@ fn receive_datagram<W: World>(
     flags: i32,
     patience: Patience,
 ) -> Result<Message> {
-    let id = datagram(world, fd)?;
     let peek = flags & libc::MSG_PEEK != 0;
     let len: usize = pieces.iter().map(|p| p.len()).sum();
     let mut scratch = vec![
@@ -270,12 +272,23 @@ fn receive_datagram<W: World>(
             [one] => &mut one[..],
             _ => &mut scratch[..],
         };
-        Ok(if peek {
-            world.host().udp_peek(id, out)?
-        } else {
-            world.host().udp_recv(id, out)?
-        })
+        let socket = world.table().get(fd)?;
+        let (state, shut) = (socket.state, socket.shut_read);
+        let received = match state {
+            State::Datagram(id) if peek => world.host().udp_peek(id, out),
+            State::Datagram(id) => world.host().udp_recv(id, out),
+            // Nobody has bound it yet.
+            _ => Err(SocketError::WouldBlock),
+        };
+        match received {
+            // Who would wait does not once it is shut for reading.
+            Err(SocketError::WouldBlock) if shut && patience != Patience::None => Ok(None),
+            received => Ok(Some(received?)),
+        }
     })?;
+    let Some(received) = received else {
+        return Ok(Message::default());
+    };
     if pieces.len() > 1 {
         let mut rest = &scratch[..received.copied];
         for piece in pieces.iter_mut() {

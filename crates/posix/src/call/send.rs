@@ -2,6 +2,7 @@
 //!
 //! What does not live here: waiting itself (`call`).
 
+use core::net::SocketAddr;
 use std::io::IoSlice;
 
 use base::Instant;
@@ -12,12 +13,12 @@ use super::ancillary::Ancillary;
 use super::fragments::Fragments;
 use super::open::datagram;
 use super::{Patience, persist};
-use crate::address::{Destination, parse, plain};
+use crate::address::{Destination, family, parse, plain, shortest, v4_of};
 use crate::control::Control;
 use crate::errno::{Errno, Result};
 use crate::fast_open;
 use crate::notice;
-use crate::socket::{Held, Kind, State};
+use crate::socket::{Held, Kind, Socket, State};
 use crate::world::World;
 
 /// Flags that change nothing here: signals are the caller's affair, a confirmation is always taken.
@@ -72,11 +73,10 @@ pub fn send_message<W: World>(
     let zerocopy = flags & libc::MSG_ZEROCOPY != 0;
     let patience = Patience::new(world, nonblocking, timeout);
     if kind == Kind::Datagram {
-        if flags & (libc::MSG_OOB | libc::MSG_FASTOPEN) != 0 {
+        if flags & libc::MSG_FASTOPEN != 0 {
             return Err(Errno::OPNOTSUPP);
         }
-        let more = flags & libc::MSG_MORE != 0;
-        let sent = send_datagram(world, fd, pieces, (to, &ancillary), (patience, more))?;
+        let sent = send_datagram(world, fd, pieces, (to, &ancillary), (patience, flags))?;
         notice::sent(world, fd, (zerocopy, ancillary.stamping))?;
         return Ok(sent);
     }
@@ -290,26 +290,68 @@ impl Writer<'_, '_> {
     }
 }
 
+/// Where a datagram is to go, with what Linux's two families say of it, in their order.
+fn target(
+    socket: &Socket,
+    to: Option<&[u8]>,
+    (len, flags): (usize, i32),
+) -> Result<Option<SocketAddr>> {
+    let v4 = |to: Option<&[u8]>| match to {
+        _ if len > DATAGRAM_MOST => Err(Errno::MSGSIZE),
+        _ if flags & libc::MSG_OOB != 0 => Err(Errno::OPNOTSUPP),
+        // What was begun with MSG_MORE goes where was said first.
+        Some(_) if socket.held.is_some() => Ok(None),
+        Some(to) if to.len() < shortest(false) => Err(Errno::INVAL),
+        Some(to) if ![libc::AF_INET, libc::AF_UNSPEC].contains(&family(to)?) => {
+            Err(Errno::AFNOSUPPORT)
+        }
+        to => named(to.map(v4_of)),
+    };
+    if !socket.v6 {
+        return v4(to);
+    }
+    let Some(to) = to else {
+        return Ok(None);
+    };
+    match family(to)? {
+        libc::AF_UNSPEC => Ok(None),
+        libc::AF_INET if socket.only_v6 => Err(Errno::NETUNREACH),
+        libc::AF_INET => v4(Some(to)),
+        libc::AF_INET6 => match parse(to, true)? {
+            Destination::Peer(to) if plain(to).is_ipv4() => {
+                v4(None)?;
+                named(Some(plain(to)))
+            }
+            Destination::Peer(to) => named(Some(to)),
+            Destination::Nowhere => Ok(None),
+        },
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// A destination has a port.
+fn named(to: Option<SocketAddr>) -> Result<Option<SocketAddr>> {
+    match to.is_some_and(|to| to.port() == 0) {
+        true => Err(Errno::INVAL),
+        false => Ok(to),
+    }
+}
+
 /// Sends a datagram, or with MSG_MORE keeps its beginning until the rest comes; where it goes was said first.
 fn send_datagram<W: World>(
     world: &mut W,
     fd: i32,
     pieces: &[IoSlice<'_>],
     (to, ancillary): (Option<&[u8]>, &Ancillary),
-    (patience, more): (Patience, bool),
+    (patience, flags): (Patience, i32),
 ) -> Result<usize> {
-    let socket = world.table().get(fd)?;
-    let (v6, held) = (socket.v6, socket.held.is_some());
-    let to = match to.map(|to| parse(to, v6)).transpose()? {
-        Some(Destination::Peer(to)) => Some(plain(to)),
-        Some(Destination::Nowhere) => return Err(Errno::AFNOSUPPORT),
-        None => None,
-    };
     let id = datagram(world, fd)?;
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    let socket = world.table().get(fd)?;
+    let (held, to) = (socket.held.is_some(), target(socket, to, (len, flags))?);
     if to.is_none() && !held && world.host().peer_addr(id).is_err() {
         return Err(Errno::DESTADDRREQ);
     }
-    let len = pieces.iter().map(|piece| piece.len()).sum();
     if world.table().get(fd)?.shut_write {
         return Err(world.host().take_error(id).map_or(Errno::PIPE, Errno::from));
     }
@@ -323,6 +365,7 @@ fn send_datagram<W: World>(
     if whole.bytes.len() + len > DATAGRAM_MOST {
         return Err(Errno::MSGSIZE);
     }
+    let more = flags & libc::MSG_MORE != 0;
     let payload = match pieces {
         [one] if whole.bytes.is_empty() && !more => &one[..],
         many => {
@@ -331,6 +374,9 @@ fn send_datagram<W: World>(
         }
     };
     if more {
+        if let Some(error) = world.host().take_error(id) {
+            return Err(error.into());
+        }
         world.table().get_mut(fd)?.held = Some(whole);
         return Ok(len);
     }

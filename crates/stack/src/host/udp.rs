@@ -27,7 +27,8 @@ impl Host {
         self.udp.bind(&mut self.core, &self.net, local, options)
     }
 
-    /// Sets the only peer the socket sends to and hears from.
+    /// Sets the only peer the socket sends to and hears from. One with port 0 is none: the socket has no peer then, and the address it
+    /// would send from.
     ///
     /// # Errors
     /// No route, no usable source address, `PermissionDenied` for a broadcast without the option, `InvalidInput`.

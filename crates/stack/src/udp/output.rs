@@ -104,6 +104,7 @@ impl Udp {
     ) -> Result<(Addr, u16, Option<InterfaceId>), SocketError> {
         let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
         match to {
+            Some(to) if to.port() == 0 => Err(SocketError::InvalidInput),
             Some(to) => Ok((self.destination(net, socket, to)?, to.port(), scope(to))),
             None if socket.connected() => Ok((socket.remote, socket.remote_port, None)),
             None => Err(SocketError::NotConnected),

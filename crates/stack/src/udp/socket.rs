@@ -106,7 +106,8 @@ impl Udp {
         Ok(SocketId::new(SocketKind::Udp, key))
     }
 
-    /// Sets the only peer the socket sends to and hears from. A wildcard local address becomes that of the route.
+    /// Sets the only peer the socket sends to and hears from. A wildcard local address becomes that of the route. With port 0 that is
+    /// all: it has no peer then (as on Linux, where libraries ask so which address they would send from).
     pub(crate) fn connect(
         &mut self,
         core: &mut Core,
@@ -166,8 +167,7 @@ impl Udp {
         to: &SocketAddr,
     ) -> Result<Addr, SocketError> {
         let mut dst = Addr::from(to.ip());
-        if to.port() == 0 || (to.is_ipv6() && !socket.v6) || (socket.options.only_v6 && dst.is_v4())
-        {
+        if (to.is_ipv6() && !socket.v6) || (socket.options.only_v6 && dst.is_v4()) {
             return Err(SocketError::InvalidInput);
         }
         // A socket with an address of one family cannot speak the other.
