@@ -17,8 +17,8 @@
 //! dropped first.
 //! Invariant: operations of one socket and one direction are done in the order they were handed in.
 //! Invariant: operations under way and their last completions together never exceed the queue's capacity; what multishot operations
-//! bring besides is held back while as many completions wait (of several shards each learns that with its next turn, so that up to
-//! half as many more may have come).
+//! bring besides is held back while as many completions wait (of several shards each learns that when it has used up its part of
+//! the room there was, so that up to as many again may have come, and one for each shard).
 
 mod buffer;
 mod op;

@@ -175,7 +175,8 @@
 //! On a host of several shards ([`Builder::shards`](crate::Builder::shards)) one queue serves all of them: each operation is carried out by
 //! the shard that has its socket, a listener accepts on all, up to its backlog and at most 128 connections on each before they are
 //! asked for, and links may be of any sockets. Only a splice needs both of its connections on one shard: it ends with EXDEV
-//! otherwise, and sockets of a queue are not moved. While nobody takes what multishot operations bring, up to half as many completions more may wait than the queue is for.
+//! otherwise, and sockets of a queue are not moved. While nobody takes what multishot operations bring, up to twice as many
+//! completions may wait as the queue is for, and one more for each shard.
 //!
 //! # Datagrams
 //!

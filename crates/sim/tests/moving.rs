@@ -6,8 +6,8 @@ mod ends;
 use core::time::Duration;
 
 use base::Rng;
-use ends::End;
-use sim::{Faults, LinkConfig, Loss, NodeId, World};
+use ends::{End, bad_link};
+use sim::{NodeId, World};
 use stack::{Config, Congestion, Count, Keepalive, SocketError, TcpOptions};
 
 /// Out, and in again; whether it was.
@@ -28,22 +28,6 @@ fn move_it(end: &mut End, world: &mut World) -> bool {
     assert_ne!(end.socket, Some(socket), "the old handle is dead");
     assert_eq!(host.tcp_peek(socket, &mut [0]), Err(SocketError::BadSocket));
     true
-}
-
-fn bad_link(rng: &mut Rng) -> LinkConfig {
-    LinkConfig {
-        rate: 2_000_000 + u64::from(rng.below(20_000_000)),
-        delay: Duration::from_millis(u64::from(rng.below(40))),
-        faults: Faults {
-            loss: Loss::Random(f64::from(rng.below(6)) / 100.0),
-            duplicate: f64::from(rng.below(3)) / 100.0,
-            reorder: f64::from(rng.below(10)) / 100.0,
-            jitter: Duration::from_millis(5),
-            ..Faults::NONE
-        },
-        offload: rng.below(2) == 0,
-        ..LinkConfig::default()
-    }
 }
 
 fn options(rng: &mut Rng) -> TcpOptions {

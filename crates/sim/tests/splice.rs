@@ -6,8 +6,8 @@ mod ends;
 use core::time::Duration;
 
 use base::Rng;
-use ends::End;
-use sim::{Faults, LinkConfig, Loss, NodeId, World};
+use ends::{End, bad_link};
+use sim::{NodeId, World};
 use stack::{Config, Shutdown, SocketError, SocketId, SpliceError, TcpOptions};
 
 /// Moves what can be moved; whether the stream has ended.
@@ -26,22 +26,6 @@ fn splice(world: &mut World, node: NodeId, from: SocketId, to: SocketId, most: u
             ) => return false,
             Err(error) => panic!("splicing: {error:?}"),
         }
-    }
-}
-
-fn bad_link(rng: &mut Rng) -> LinkConfig {
-    LinkConfig {
-        rate: 2_000_000 + u64::from(rng.below(20_000_000)),
-        delay: Duration::from_millis(u64::from(rng.below(40))),
-        faults: Faults {
-            loss: Loss::Random(f64::from(rng.below(6)) / 100.0),
-            duplicate: f64::from(rng.below(3)) / 100.0,
-            reorder: f64::from(rng.below(10)) / 100.0,
-            jitter: Duration::from_millis(5),
-            ..Faults::NONE
-        },
-        offload: rng.below(2) == 0,
-        ..LinkConfig::default()
     }
 }
 

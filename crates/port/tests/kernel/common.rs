@@ -250,6 +250,22 @@ pub(crate) fn traffic(far: &Namespace, megabytes: usize) {
     }
 }
 
+/// As [`traffic`], through two ports between which another thread carries frames.
+pub(crate) fn traffic_by(
+    (a, b): (&mut (dyn Port + Send), &mut (dyn Port + Send)),
+    pool: &mut Pool,
+    far: &Namespace,
+    megabytes: usize,
+) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let carrier = s.spawn(|| bridge(a, b, pool, &stop));
+        traffic(far, megabytes);
+        stop.store(true, Ordering::Relaxed);
+        carrier.join().unwrap();
+    });
+}
+
 fn pattern(i: usize) -> u8 {
     (i.wrapping_mul(2_654_435_761) >> 13) as u8
 }

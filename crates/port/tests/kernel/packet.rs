@@ -1,7 +1,6 @@
 //! The packet socket on one end of a veth pair, against the kernel on the other.
 
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{Batch, Checksum, GsoKind, Packet, Pool};
 use netns::{Namespace, in_private, link};
@@ -133,13 +132,7 @@ fn two_kernels_talk_through_two_packet_ports_in_super_frames() {
         let mut a = veth("kern0", "mill0", 1, &default());
         let mut b = far.run(|| veth("kern1", "mill1", 2, &default())).unwrap();
         let mut pool = Pool::new(8192).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|s| {
-            let carrier = s.spawn(|| bridge(&mut a, &mut b, &mut pool, &stop));
-            traffic(&far, 16);
-            stop.store(true, Ordering::Relaxed);
-            carrier.join().unwrap();
-        });
+        traffic_by((&mut a, &mut b), &mut pool, &far, 16);
         for port in [&mut a, &mut b] {
             let c = port.counters();
             assert!(c.rx_bytes / c.rx_frames > 4000, "super-frames: {c:?}");
@@ -159,13 +152,7 @@ fn a_tap_and_a_packet_port_understand_each_other() {
         configure("mill0", 1);
         let mut b = far.run(|| veth("kern1", "mill1", 2, &default())).unwrap();
         let mut pool = Pool::new(8192).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|s| {
-            let carrier = s.spawn(|| bridge(&mut a, &mut b, &mut pool, &stop));
-            traffic(&far, 8);
-            stop.store(true, Ordering::Relaxed);
-            carrier.join().unwrap();
-        });
+        traffic_by((&mut a, &mut b), &mut pool, &far, 8);
         assert_eq!(a.counters().drops.total(), 0);
     });
 }

@@ -1,7 +1,6 @@
 //! The TAP port against the kernel on its other end.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::*;
 use base::{Batch, Chain, Checksum, GsoKind, Packet, Pool};
@@ -156,13 +155,7 @@ fn talk_in_super_frames(options: &TapOptions) {
     configure("mill0", 1);
     far.run(|| configure("mill1", 2)).unwrap();
     let mut pool = Pool::new(8192).unwrap();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|s| {
-        let carrier = s.spawn(|| bridge(&mut a, &mut b, &mut pool, &stop));
-        traffic(&far, 16);
-        stop.store(true, Ordering::Relaxed);
-        carrier.join().unwrap();
-    });
+    traffic_by((&mut a, &mut b), &mut pool, &far, 16);
     for port in [&mut a, &mut b] {
         let c = port.counters();
         assert!(c.rx_bytes / c.rx_frames > 4000, "super-frames: {c:?}");
@@ -187,13 +180,7 @@ fn without_offloads_every_frame_fits_the_mtu_and_is_complete() {
         configure("mill0", 1);
         far.run(|| configure("mill1", 2)).unwrap();
         let mut pool = Pool::new(2048).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|s| {
-            let carrier = s.spawn(|| bridge(&mut a, &mut b, &mut pool, &stop));
-            traffic(&far, 2);
-            stop.store(true, Ordering::Relaxed);
-            carrier.join().unwrap();
-        });
+        traffic_by((&mut a, &mut b), &mut pool, &far, 2);
         let c = a.counters();
         assert!(c.rx_bytes / c.rx_frames <= 1514);
         assert_eq!(c.drops.total(), 0, "{c:?}");

@@ -1,6 +1,10 @@
-//! The two ends of a stream: applications that send so many bytes each, and check what they receive.
+//! The two ends of a stream: applications that send so many bytes each, and check what they receive; and links that lose and
+//! disorder what passes.
 
-use sim::{NodeId, World};
+use core::time::Duration;
+
+use base::Rng;
+use sim::{Faults, LinkConfig, Loss, NodeId, World};
 use stack::{Shutdown, SocketError, SocketId};
 
 /// One end of the stream: what it sends and has received.
@@ -19,6 +23,22 @@ pub(crate) struct End {
 /// The byte at a place of a stream.
 fn byte(salt: u8, at: usize) -> u8 {
     ((at / 3) ^ (at >> 8)) as u8 ^ salt
+}
+
+pub(crate) fn bad_link(rng: &mut Rng) -> LinkConfig {
+    LinkConfig {
+        rate: 2_000_000 + u64::from(rng.below(20_000_000)),
+        delay: Duration::from_millis(u64::from(rng.below(40))),
+        faults: Faults {
+            loss: Loss::Random(f64::from(rng.below(6)) / 100.0),
+            duplicate: f64::from(rng.below(3)) / 100.0,
+            reorder: f64::from(rng.below(10)) / 100.0,
+            jitter: Duration::from_millis(5),
+            ..Faults::NONE
+        },
+        offload: rng.below(2) == 0,
+        ..LinkConfig::default()
+    }
 }
 
 impl End {

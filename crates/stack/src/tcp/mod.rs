@@ -634,19 +634,24 @@ impl Tcp {
         self.free_if_dead(index);
     }
 
-    /// Forgets what congestion control knew of a connection.
-    fn drop_control(&mut self, index: u32) {
+    /// Where is kept what congestion control knows of a connection, which has it no more.
+    fn detach_control(&mut self, index: u32) -> u32 {
         let Some(tcb) = self.conns.at_mut(index) else {
-            return;
+            return NONE;
         };
-        let control = match self.actives.at_mut(tcb.active) {
+        match self.actives.at_mut(tcb.active) {
             Some(act) => core::mem::replace(&mut act.control, NONE),
             None => {
                 let kept = tcb.kept();
                 tcb.rest(NONE);
                 kept
             }
-        };
+        }
+    }
+
+    /// Forgets what congestion control knew of a connection.
+    fn drop_control(&mut self, index: u32) {
+        let control = self.detach_control(index);
         if control != NONE {
             model::release(&mut self.controls, &mut self.models, control);
         }

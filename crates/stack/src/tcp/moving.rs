@@ -169,15 +169,7 @@ impl Tcp {
     }
 
     fn take_control(&mut self, index: u32) -> Option<(Control, Option<Bbr>)> {
-        let tcb = self.conns.at_mut(index)?;
-        let control = match self.actives.at_mut(tcb.active) {
-            Some(act) => core::mem::replace(&mut act.control, NONE),
-            None => {
-                let kept = tcb.kept();
-                tcb.rest(NONE);
-                kept
-            }
-        };
+        let control = self.detach_control(index);
         let control = self.controls.remove_at(control)?;
         let model = match &control {
             Control::Bbr(Model(model)) => self.models.remove_at(*model),

@@ -83,6 +83,17 @@ pub(super) struct Queue {
     gro: bool,
 }
 
+/// Counts a datagram, or a train of datagrams of `size` bytes, that finds no room: how many these are.
+fn refuse(core: &mut Core, payload: Chain, size: usize, why: Drop) -> u32 {
+    let count = match size {
+        0 => 1,
+        size => payload.len().div_ceil(size).max(1),
+    };
+    core.pool.free(payload);
+    core.stats.drops.add_n(why, count as u64);
+    count as u32
+}
+
 impl Queue {
     pub(super) fn new(limit: u32, gro: bool) -> Self {
         Self {
@@ -135,14 +146,7 @@ impl Queue {
             Keep::Unread
         };
         if core.spare_blocks(keep) == 0 {
-            let count = if size == 0 {
-                1
-            } else {
-                len.div_ceil(size).max(1)
-            };
-            core.pool.free(payload);
-            core.stats.drops.add_n(Drop::PoolLow, count as u64);
-            return count as u32;
+            return refuse(core, payload, size, Drop::PoolLow);
         }
         if size != 0 && len > size {
             return match u16::try_from(size) {
@@ -168,15 +172,8 @@ impl Queue {
     ) -> u32 {
         let charge = core.pool.segments(&payload) as u32 * BLOCK as u32 + OVERHEAD;
         if !self.admits(charge) || !self.note(nodes, note, payload.len(), charge) {
-            let count = match usize::from(note.segment) {
-                0 => 1,
-                size => payload.len().div_ceil(size),
-            };
-            core.pool.free(payload);
-            core.stats
-                .drops
-                .add_n(Drop::UdpReceiveBufferFull, count as u64);
-            return count as u32;
+            let size = note.segment.into();
+            return refuse(core, payload, size, Drop::UdpReceiveBufferFull);
         }
         core.pool.append(&mut self.bytes, payload);
         0
