@@ -157,6 +157,8 @@ pub struct Pool {
     /// Segments from here on were never used.
     fresh_segment: u32,
     segments_in_use: u32,
+    /// Pieces of loans that were not taken back.
+    lent: u32,
     backing: Backing,
 }
 
@@ -196,6 +198,7 @@ impl Pool {
             free_segment: NIL,
             fresh_segment: 0,
             segments_in_use: 0,
+            lent: 0,
             backing: cutter.backing(),
         })
     }

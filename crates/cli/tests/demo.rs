@@ -281,9 +281,12 @@ fn tells_what_else_there_is(ask: &Ask<'_>) {
         assert!(objects.lines().any(|l| l == line), "{line:?} in\n{objects}");
     }
     assert!(objects.starts_with("Packet memory "), "{objects}");
+    let lent = |l: &str| l.starts_with("lent to other threads ") && l.trim_end().ends_with("0 B");
+    assert!(objects.lines().any(lent), "{objects}");
     let (_, json, _) = ask(&["ss", "--buffers", "--json"]);
     let objects: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(objects["buffers"]["block_bytes"], 2048);
+    assert_eq!(objects["buffers"]["lent_blocks"], 0);
 }
 
 fn get(to: SocketAddr, path: &str) -> String {

@@ -25,6 +25,14 @@ fn await_free(host: &Host) {
     }
 }
 
+/// Runs of bytes that a host has lent, as tools are told.
+fn lent(host: &Host) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(host.buffers()).unwrap().lent as usize
+}
+
 /// Sends a stream from a thread of its own.
 fn send(mut stream: TcpStream, len: usize) -> thread::JoinHandle<TcpStream> {
     thread::spawn(move || {
@@ -32,6 +40,25 @@ fn send(mut stream: TcpStream, len: usize) -> thread::JoinHandle<TcpStream> {
         stream.shutdown(Shutdown::Write).unwrap();
         stream
     })
+}
+
+#[test]
+fn tools_are_told_what_is_lent() {
+    let (a, b) = hosts();
+    let (mut client, near) = connection(&a, &b);
+    client.write_all(b"from here on").unwrap();
+    near.receive_blocks().unwrap();
+    client.write_all(&pattern(0, 5_000)).unwrap();
+    let mut held: Vec<Blocks> = Vec::new();
+    while held.iter().map(Blocks::len).sum::<usize>() < 5_000 {
+        held.push(near.receive_blocks().unwrap());
+    }
+    let runs = held.iter().flat_map(Blocks::slices).count();
+    assert!(runs > 0 && lent(&b) == runs, "{runs}");
+    drop(held);
+    while lent(&b) > 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

@@ -70,6 +70,8 @@ impl Pool {
             pieces += 1;
         }
         debug_assert_eq!(at, NIL);
+        // Far fewer than 2^32, as above.
+        self.lent += pieces as u32;
         let len = chain.len();
         self.free(chain);
         Loan {
@@ -81,11 +83,17 @@ impl Pool {
         }
     }
 
+    /// Runs of bytes that are lent, each of which keeps a block from being free.
+    pub fn lent(&self) -> u32 {
+        self.lent
+    }
+
     /// Takes a loan back; blocks that nobody else holds are free. One of another pool is lost.
     pub fn take_back(&mut self, loan: Loan) {
         if !self.bytes.is_seen_by(&loan.view) {
             return;
         }
+        self.lent -= loan.pieces as u32;
         for piece in (0..loan.pieces).filter_map(|at| loan.at(at)) {
             for _ in 0..WEIGHT {
                 self.release(piece.block);
@@ -170,7 +178,7 @@ mod tests {
             let lent = chain(&mut pool, &data);
             let loan = pool.lend(lent);
             assert_eq!((loan.len(), loan.pieces(), pool.in_use()), (5_000, 3, 3));
-            assert_eq!(pool.segments_in_use(), 0);
+            assert_eq!((pool.segments_in_use(), pool.lent()), (0, 3));
             let reader = std::thread::spawn({
                 let data = data.clone();
                 move || {
@@ -187,7 +195,7 @@ mod tests {
             let loan = reader.join().unwrap();
             pool.take_back(loan);
             others.into_iter().for_each(|other| pool.free(other));
-            assert_eq!(pool.in_use(), 0);
+            assert_eq!((pool.in_use(), pool.lent()), (0, 0));
         }
     }
 
@@ -222,7 +230,7 @@ mod tests {
         assert_eq!(loan.piece(1), None);
         let held = chain(&mut other, b"mine");
         other.take_back(loan);
-        assert_eq!(other.in_use(), 1);
+        assert_eq!((other.in_use(), other.lent()), (1, 0));
         other.free(held);
     }
 }

@@ -102,6 +102,7 @@ impl Desk {
             blocks: info.blocks,
             in_use: info.in_use,
             high_water: info.high_water,
+            lent_blocks: info.lent,
             segments: info.segments,
             tcp_segments: info.tcp_segments,
             reassembly_blocks: info.reassembly_blocks,

@@ -89,6 +89,7 @@ fn buffers(objects: &Objects) -> Part {
         blocks,
         in_use,
         high_water,
+        lent_blocks,
         segments,
         tcp_segments,
         reassembly_blocks,
@@ -106,6 +107,7 @@ fn buffers(objects: &Objects) -> Part {
         blocks_of("blocks", blocks),
         blocks_of("in use", in_use),
         blocks_of("at most so far", high_water),
+        blocks_of("lent to other threads", lent_blocks),
         vec!["segments".into(), count(segments), String::new()],
         vec![tcp.into(), count(tcp_segments), units::bytes(memory.bytes)],
         vec![

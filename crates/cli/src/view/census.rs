@@ -119,6 +119,8 @@ pub(crate) struct Buffers {
     pub(crate) blocks: u32,
     pub(crate) in_use: u32,
     pub(crate) high_water: u32,
+    /// Runs of received bytes in the hands of other threads, each of which keeps a block.
+    pub(crate) lent_blocks: u32,
     /// References to blocks, and those of them in the queues of TCP.
     pub(crate) segments: u32,
     pub(crate) tcp_segments: u32,

@@ -19,24 +19,21 @@ use crate::mailbox::lock;
 use crate::shard::Message;
 
 /// Of packet memory at most one part in so many is lent; beyond that bytes are copied.
-const LENT_PART: usize = 4;
+const LENT_PART: u32 = 4;
 
 /// Loans of one host that are on their way back.
 #[derive(Debug, Default)]
 pub(crate) struct Returns {
     loans: Mutex<Vec<Loan>>,
     noticed: AtomicBool,
-    /// Bytes of packet memory that are lent.
-    lent: AtomicUsize,
+}
+
+/// Whether more of the host's packet memory may be lent.
+pub(crate) fn admit(pool: &Pool) -> bool {
+    pool.lent() < pool.capacity() / LENT_PART
 }
 
 impl Returns {
-    /// Whether more of the host's packet memory may be lent.
-    pub(crate) fn admit(&self, pool: &Pool) -> bool {
-        let memory = pool.capacity() as usize * BLOCK;
-        self.lent.load(Ordering::Relaxed) < memory / LENT_PART
-    }
-
     /// The shard has the notice in hand.
     pub(crate) fn taken(&self) {
         self.noticed.store(false, Ordering::Release);
@@ -83,7 +80,6 @@ impl Lender {
     pub(crate) fn lend(self: &Arc<Self>, door: &Arc<Door>, loan: Loan) -> Lent {
         let charge = loan.pieces() * BLOCK;
         self.lent.fetch_add(charge, Ordering::Relaxed);
-        door.returns.lent.fetch_add(charge, Ordering::Relaxed);
         Lent {
             left: loan.len(),
             loan: Some(loan),
@@ -98,7 +94,6 @@ impl Lender {
         let charge = loan.pieces() * BLOCK;
         let returns = &door.returns;
         lock(&returns.loans).push(loan);
-        returns.lent.fetch_sub(charge, Ordering::Relaxed);
         if !returns.noticed.swap(true, Ordering::AcqRel) {
             let subject = Subject::Returns(door.clone());
             let notice = Message::App(Notice(Some(subject)));

@@ -63,6 +63,8 @@ pub struct BufferInfo {
     pub in_use: u32,
     /// See `blocks`.
     pub high_water: u32,
+    /// Runs of received bytes in the hands of other threads ([`base::Pool::lend`]), each of which keeps a block.
+    pub lent: u32,
     /// Segments in use: references to blocks, of which several may name one block.
     pub segments: u32,
     /// Those of them in the queues of TCP.
@@ -80,6 +82,7 @@ impl BufferInfo {
             blocks: self.blocks + other.blocks,
             in_use: self.in_use + other.in_use,
             high_water: self.high_water + other.high_water,
+            lent: self.lent + other.lent,
             segments: self.segments + other.segments,
             tcp_segments: self.tcp_segments + other.tcp_segments,
             reassembly_blocks: self.reassembly_blocks + other.reassembly_blocks,
@@ -98,6 +101,7 @@ impl Host {
             blocks: pool.capacity(),
             in_use: pool.in_use(),
             high_water: pool.high_water(),
+            lent: pool.lent(),
             segments: pool.segments_in_use(),
             tcp_segments: u32::try_from(tcp).unwrap_or(u32::MAX),
             reassembly_blocks: self.net.occupancy().reassembly_blocks,

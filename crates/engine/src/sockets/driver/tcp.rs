@@ -12,7 +12,7 @@ use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::Door;
 use crate::sockets::chunk::{ByteQueue, Chunk, LARGE, SMALL};
-use crate::sockets::lent::Lender;
+use crate::sockets::lent::{Lender, admit};
 use crate::sockets::moving::MoveOrder;
 use crate::sockets::tcp::{Close, Phase, TcpShared};
 
@@ -526,7 +526,7 @@ impl TcpEntry {
             if lender.lent() >= tools.door.limits.receive {
                 return false;
             }
-            if tools.door.returns.admit(cx.host.pool()) {
+            if admit(cx.host.pool()) {
                 let chain = cx.host.tcp_recv_chain(cx.now, self.id, want);
                 // Without a segment for a cut bytes can still be copied.
                 if chain.as_ref().err() != Some(&SocketError::NoBuffers) {

@@ -13,6 +13,7 @@ use wire::Addr;
 use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::error::io_error;
+use crate::sockets::lent::admit;
 use crate::sockets::udp::{Arrivals, OVERHEAD, Order, Parcels, UdpShared, Via};
 
 /// Orders carried out, and datagrams sent, in one look.
@@ -234,7 +235,7 @@ impl UdpEntry {
         if let Some(lender) = self.shared.lender.get()
             && len > FEW
             && lender.lent() < tools.door.limits.receive
-            && tools.door.returns.admit(cx.host.pool())
+            && admit(cx.host.pool())
         {
             match cx.host.udp_recv_chain(self.id) {
                 Ok((chain, received)) => {
