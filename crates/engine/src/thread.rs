@@ -61,7 +61,7 @@ impl<C: Send + 'static> ShardHandle<C> {
     }
 
     /// Does something with the host between two turns of the shard, which waits meanwhile: it must be short. The answer is `None`
-    /// when the shard has stopped.
+    /// when the shard has stopped. A panic in it is one of the shard, and ends it: nobody knows what of the host it has half changed.
     pub fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Host, Instant) -> T + Send + 'static,

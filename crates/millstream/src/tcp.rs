@@ -443,7 +443,8 @@ impl TcpStream {
 impl TcpStream {
     /// Hands a whole buffer over to be sent, of any kind and size, without a copy: waits while there is no room at all. The answer
     /// gives it back when the host has copied its bytes into packet memory, which is the one copy on their way, or when the
-    /// connection is over; it says nothing of whether they arrived.
+    /// connection is over; it says nothing of whether they arrived. If its `as_ref` gives less by then than it gives here, or panics, the
+    /// connection ends with `ConnectionAborted`.
     ///
     /// ```
     /// # use std::io::Read;

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use common::{B, hosts, pattern};
 use millstream::{Host, TcpStream};
@@ -64,6 +64,78 @@ fn buffers_of_a_connection_that_is_over_come_back() {
         error = client.send_owned(vec![9; 10]).unwrap_err().kind();
     }
     assert_eq!(error, ErrorKind::BrokenPipe);
+}
+
+/// What a type of the application's does when the shard asks it for its bytes, or drops it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trick {
+    Panic,
+    Shrink,
+    PanicInDrop,
+}
+
+struct Tricky {
+    trick: Trick,
+    bytes: Vec<u8>,
+    owner: ThreadId,
+}
+
+impl Tricky {
+    fn plays(&self, trick: Trick) -> bool {
+        self.trick == trick && thread::current().id() != self.owner
+    }
+}
+
+impl AsRef<[u8]> for Tricky {
+    fn as_ref(&self) -> &[u8] {
+        assert!(!self.plays(Trick::Panic), "as it was told");
+        let gone = if self.plays(Trick::Shrink) { 1 } else { 0 };
+        &self.bytes[gone..]
+    }
+}
+
+impl Drop for Tricky {
+    fn drop(&mut self) {
+        assert!(!self.plays(Trick::PanicInDrop), "as it was told");
+    }
+}
+
+/// It ends its connection at most, and no other of the host.
+#[test]
+fn a_buffer_that_breaks_its_promise_harms_its_connection_alone() {
+    let (a, b) = hosts();
+    let (mut other, other_near) = connection(&a, &b);
+    for trick in [Trick::Panic, Trick::Shrink, Trick::PanicInDrop] {
+        let (mut client, mut near) = connection(&a, &b);
+        client.write_all(b"before").unwrap();
+        near.read_exact(&mut [0; 6]).unwrap();
+        let tricky = Tricky {
+            trick,
+            bytes: pattern(0, 1_000),
+            owner: thread::current().id(),
+        };
+        let reply = client.send_owned(tricky).unwrap();
+        if trick == Trick::PanicInDrop {
+            drop(reply);
+            let mut got = [0; 1_000];
+            near.read_exact(&mut got).unwrap();
+            assert!(got[..] == pattern(0, 1_000));
+            client.write_all(b"behind").unwrap();
+            near.read_exact(&mut [0; 6]).unwrap();
+            continue;
+        }
+        let reset = near.read(&mut [0]).unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        let back = reply.wait().unwrap();
+        assert!(back.bytes == pattern(0, 1_000));
+        let ended = client.read(&mut [0]).unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::ConnectionAborted);
+        let over = client.write(b"behind").unwrap_err();
+        assert_eq!(over.kind(), ErrorKind::BrokenPipe);
+    }
+    other.write_all(b"still there").unwrap();
+    drop(other);
+    assert_eq!(read_all(other_near), b"still there");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 //! What does not live here: the queue they wait in (`chunk`), how the shard takes them (`driver/tcp.rs`).
 //!
 //! Invariant: a buffer comes back exactly once, whatever becomes of the connection: when it is dropped.
+//! Invariant: what a stranger's type does on the shard harms its connection at most.
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::MutexGuard;
 
 use stack::SocketError;
@@ -17,6 +19,7 @@ use crate::reply::{Reply, Sender, reply};
 
 /// A buffer on its way.
 pub(crate) trait Payload: Send + Sync {
+    /// Its bytes; none if its type panics over that.
     fn bytes(&self) -> &[u8];
 }
 
@@ -25,14 +28,18 @@ struct Given<T>(Option<(T, Sender<T>)>);
 
 impl<T: AsRef<[u8]> + Send + Sync> Payload for Given<T> {
     fn bytes(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |(bytes, _)| bytes.as_ref())
+        let bytes = self.0.as_ref().map(|(bytes, _)| bytes);
+        // Nothing of ours is half changed when it panics.
+        let bytes = bytes.and_then(|bytes| catch_unwind(AssertUnwindSafe(|| bytes.as_ref())).ok());
+        bytes.unwrap_or(&[])
     }
 }
 
 impl<T> Drop for Given<T> {
     fn drop(&mut self) {
         if let Some((bytes, sender)) = self.0.take() {
-            sender.send(bytes);
+            // When nobody waits for it any more it is dropped here.
+            let _ = catch_unwind(AssertUnwindSafe(|| sender.send(bytes)));
         }
     }
 }
@@ -45,7 +52,8 @@ impl fmt::Debug for dyn Payload {
 
 impl TcpSocket {
     /// Takes a whole buffer to be sent, without a copy, if there is any room at all. It comes back when the shard has copied its bytes
-    /// into packet memory, or when the connection is over.
+    /// into packet memory, or when the connection is over. One whose `as_ref` gives less by then than it gave here, or panics, ends the
+    /// connection with `ConnectionAborted`, and the peer is sent a reset.
     ///
     /// # Errors
     /// As [`TcpSocket::try_write`]; the buffer comes back.

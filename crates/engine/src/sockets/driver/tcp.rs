@@ -367,7 +367,14 @@ impl TcpEntry {
     fn send(&mut self, cx: &mut ShardCx<'_>, tools: &mut Tools<'_>, orders: &Orders) {
         let mut sent = 0;
         while self.over.is_none() && !self.tx.is_empty() {
-            match cx.host.tcp_send(cx.now, self.id, self.tx.first()) {
+            let bytes = self.tx.first();
+            if bytes.is_empty() {
+                // A buffer that was given does not hold what it promised: the stream cannot go on.
+                let _ = cx.host.abort(cx.now, self.id);
+                self.fail(SocketError::ConnectionAborted);
+                break;
+            }
+            match cx.host.tcp_send(cx.now, self.id, bytes) {
                 Ok(0) | Err(SocketError::WouldBlock) => break,
                 Err(SocketError::NoBuffers) => {
                     tools.stalled = true;
