@@ -67,6 +67,26 @@ fn a_request_and_its_answer() {
     }
 }
 
+/// A listener of both families shows peers of IPv4 v4-mapped, whichever shard has accepted them.
+#[test]
+fn addresses_are_of_the_sockets_family() {
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(64);
+        let listening = done(&server, Op::listen("[::]:0".parse().unwrap(), 64, 1));
+        let (listener, own) = (listening.socket.unwrap(), listening.address.unwrap());
+        for n in 0..9 {
+            let to = match n % 3 {
+                0 => format!("[::ffff:10.0.0.2]:{}", own.port()),
+                _ => format!("10.0.0.2:{}", own.port()),
+            };
+            let to = to.parse().unwrap();
+            assert_eq!(done(&client, Op::connect(to, 2)).address, Some(to));
+            let accepted = done(&server, Op::accept(listener, 3)).address.unwrap();
+            assert_eq!(accepted.ip().to_string(), "::ffff:10.0.0.1");
+        }
+    }
+}
+
 #[test]
 fn an_accept_brings_the_first_bytes() {
     for bench in Bench::each() {

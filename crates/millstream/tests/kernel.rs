@@ -65,7 +65,25 @@ macro_rules! tcp_program {
             let in_use = $listen(&format!("{own}:{port}"));
             log.push(("in use by both families", told(in_use.map(drop))));
         }
-        drop(wide);
+        // Sockets of IPv6 show IPv4 v4-mapped, those of IPv4 as it is.
+        let mapped = $listen("[::ffff:127.0.0.1]:0").unwrap();
+        for (listener, at) in [(&wide, "127.0.0.1"), (&wide, "[::ffff:127.0.0.1]")]
+            .into_iter()
+            .chain([(&mapped, "127.0.0.1")])
+        {
+            let own = listener.local_addr().unwrap();
+            let near = $connect(&format!("{at}:{}", own.port())).unwrap();
+            let (far, peer) = listener.accept().unwrap();
+            let ends = [
+                near.local_addr(),
+                near.peer_addr(),
+                far.local_addr(),
+                far.peer_addr(),
+            ];
+            let ips = ends.map(|end| end.unwrap().ip());
+            log.push(("shown", format!("{} {} {ips:?}", own.ip(), peer.ip())));
+        }
+        drop((wide, mapped));
         log.push(("not ours", told($listen("203.0.113.1:80").map(drop))));
         listener.set_nonblocking(true).unwrap();
         log.push(("accept", told(listener.accept().map(drop))));
@@ -285,6 +303,12 @@ macro_rules! udp_program {
         let here = format!("0.0.0.0:{}", own.port());
         log.push(("to this host", told(socket.send_to(b"here", &here))));
         log.push(("from this host", told(socket.recv(&mut [0; 4]))));
+        // Asks from which address it would send.
+        let nobody = $bind("0.0.0.0:0").unwrap();
+        log.push(("connect to no port", told(nobody.connect("127.0.0.1:0"))));
+        log.push(("sends from", told(nobody.local_addr().map(|own| own.ip()))));
+        log.push(("peer of no port", told(nobody.peer_addr())));
+        log.push(("to no port", told(nobody.send_to(b"x", "127.0.0.1:0"))));
         log.push(("connect here", told(any.connect(&here))));
         log.push(("who is here", told(any.peer_addr().map(|peer| peer == own))));
         log.push((

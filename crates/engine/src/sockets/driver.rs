@@ -297,7 +297,9 @@ impl Driver {
             }
             (Subject::Tcp(_), Ok(_))
             | (Subject::Queue(..) | Subject::Returns(_) | Subject::Arrival(_), _) => {}
-            (Subject::Listener(shared), _) => shared.opened(local),
+            (Subject::Listener(shared), _) => {
+                shared.opened(local.map(|local| super::shown(local, shared.bind())));
+            }
             (Subject::Udp(shared), _) => shared.opened(local),
         }
         if let Ok((_, token)) = inserted {

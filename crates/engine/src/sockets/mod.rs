@@ -507,6 +507,16 @@ pub(crate) fn meant(mut to: SocketAddr, bound: Option<SocketAddr>) -> SocketAddr
     to
 }
 
+/// An address as a socket shows it that was made with `like`: one of IPv6 shows IPv4 v4-mapped, as on Linux.
+pub(crate) fn shown(addr: SocketAddr, like: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(v4) if like.is_ipv6() => {
+            SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+        }
+        addr => addr,
+    }
+}
+
 /// What the shard says of a request.
 pub(crate) type Answer = Sender<io::Result<()>>;
 

@@ -270,6 +270,9 @@ impl UdpHandle {
     ) -> io::Result<Outgoing> {
         let address = to.or(state.peer).ok_or(Errno::DESTADDRREQ)?;
         let address = self.destination(address)?;
+        if address.port() == 0 {
+            return Err(io_error(SocketError::InvalidInput));
+        }
         let longest = if address.ip().to_canonical().is_ipv4() {
             PAYLOAD_MAX_V4
         } else {
@@ -296,9 +299,6 @@ impl UdpHandle {
     fn destination(&self, address: SocketAddr) -> io::Result<SocketAddr> {
         if address.is_ipv6() && self.shared.bind.is_ipv4() {
             return Err(Errno::AFNOSUPPORT.into());
-        }
-        if address.port() == 0 {
-            return Err(io_error(SocketError::InvalidInput));
         }
         Ok(meant(address, Some(self.shared.bind)))
     }
@@ -396,7 +396,8 @@ impl UdpHandle {
         )
     }
 
-    /// Sets the peer: where `send` goes and whose datagrams are received, once the answer is there.
+    /// Sets the peer: where `send` goes and whose datagrams are received, once the answer is there. With port 0 there is none, but
+    /// [`UdpHandle::local_addr`] tells from which address such a peer would be sent to.
     ///
     /// # Errors
     /// No route or no source address; EACCES for a broadcast without the option; EINVAL and EAFNOSUPPORT; `Unsupported` where those

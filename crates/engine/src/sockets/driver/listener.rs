@@ -8,9 +8,9 @@ use stack::{SocketError, SocketId, TcpOptions};
 
 use super::Fate;
 use crate::app::ShardCx;
-use crate::sockets::TcpSocket;
 use crate::sockets::error::io_error;
 use crate::sockets::listener::ListenerShared;
+use crate::sockets::{TcpSocket, shown};
 
 /// A connection the stack gave, and where it comes from.
 pub(super) type Accepted = (SocketId, SocketAddr);
@@ -99,7 +99,10 @@ impl ListenerEntry {
         }
         while found.accepted.len() < room {
             match cx.host.tcp_accept(cx.now, self.id) {
-                Ok(next) => found.accepted.push(next),
+                Ok((id, peer)) => {
+                    let peer = shown(peer, self.shared.bind());
+                    found.accepted.push((id, peer));
+                }
                 Err(_) => return Fate::Lives,
             }
         }

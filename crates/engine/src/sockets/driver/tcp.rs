@@ -10,11 +10,11 @@ use stack::{Ready, Shutdown, SocketError, SocketId, TcpOptions};
 use super::splice::Job;
 use super::{Fate, Tools};
 use crate::app::ShardCx;
-use crate::sockets::Door;
 use crate::sockets::chunk::{ByteQueue, Chunk, LARGE, SMALL};
 use crate::sockets::lent::{Lender, admit};
 use crate::sockets::moving::MoveOrder;
 use crate::sockets::tcp::{Close, Phase, TcpShared};
+use crate::sockets::{Door, shown};
 
 /// The driver's part of a TCP socket.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ impl TcpEntry {
         };
         let id = open(cx, remote, shared.bind, &options)?;
         if let Ok(local) = cx.host.local_addr(id) {
-            shared.state().local = Some(local);
+            shared.state().local = Some(shown(local, remote));
         }
         Ok(Self::new(shared.clone(), id, false))
     }
@@ -162,6 +162,7 @@ impl TcpEntry {
         options: TcpOptions,
     ) -> Self {
         let local = cx.host.local_addr(id).ok();
+        let local = local.map(|local| shown(local, remote));
         let shared = TcpShared::new(door.clone(), Phase::Open, remote, local);
         shared.state().options = options;
         Self::new(Arc::new(shared), id, true)
@@ -313,7 +314,8 @@ impl TcpEntry {
         let local = cx.host.local_addr(self.id).ok();
         let mut state = self.shared.state();
         state.phase = Phase::Open;
-        state.local = local.or(state.local);
+        let remote = state.remote;
+        state.local = local.map(|local| shown(local, remote)).or(state.local);
         let writers = state.writers.take();
         let raised = state.watches.raise(0);
         drop(state);

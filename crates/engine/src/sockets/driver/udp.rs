@@ -170,7 +170,7 @@ impl UdpEntry {
                 if connected.is_ok() {
                     let local = cx.host.local_addr(self.id).ok();
                     let mut state = self.shared.state();
-                    state.peer = Some(peer);
+                    state.peer = Some(peer).filter(|peer| peer.port() != 0);
                     state.local = local.or(state.local);
                 }
                 answer.send(connected.map_err(io_error));

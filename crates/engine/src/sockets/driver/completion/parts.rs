@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use stack::{Ready, SocketError, SocketId};
 
 use super::super::{Driver, Entry, key_of};
+use super::serve::accepted;
+use super::start::bound;
 use super::{Kind, Outcome, Which};
 use crate::app::ShardCx;
 use crate::completion::{Handle, Op, Opened, Passed, Tour, What};
@@ -243,7 +245,7 @@ impl Driver {
         let (id, key) = (socket.id, socket.key);
         let mut outcome = Outcome::new(key, Ok(0));
         outcome.socket = Some(first);
-        outcome.address = cx.host.local_addr(id).ok();
+        outcome.address = bound(cx, id, &op);
         self.finish(queue, op, outcome);
     }
 
@@ -299,7 +301,7 @@ impl Driver {
     /// A part that is not the first accepts what it may, and passes it on.
     pub(super) fn accept_ahead(&mut self, cx: &mut ShardCx<'_>, token: u64) {
         while let Some((id, queue, first)) = self.may_accept(token) {
-            let Ok((id, peer)) = cx.host.tcp_accept(cx.now, id) else {
+            let Ok((id, peer)) = accepted(cx, id) else {
                 return;
             };
             // A full table refuses the connection, and the next one may fit.

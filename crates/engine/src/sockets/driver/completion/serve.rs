@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 
 use base::epoll::{EPOLLERR, EPOLLHUP};
 use rustix::io::Errno;
-use stack::{Ready, Shutdown, SocketError, SpliceError};
+use stack::{Ready, Shutdown, SocketError, SocketId, SpliceError};
 
 use super::super::Driver;
 use super::{Kind, OpSocket, Outcome, Which};
 use crate::app::ShardCx;
 use crate::completion::{Buffer, Handle, Op, Target, What};
-use crate::sockets::Arrival;
 use crate::sockets::error::io_error;
+use crate::sockets::{Arrival, shown};
 
 /// Bytes moved by one step of a splice.
 const SPLICE: usize = 256 * 1024;
@@ -38,6 +38,16 @@ struct Received {
     buffer: Option<Buffer>,
     from: Option<SocketAddr>,
     arrival: Option<Arrival>,
+}
+
+/// The next connection of a listener, and its peer as the listener shows it.
+pub(super) fn accepted(
+    cx: &mut ShardCx<'_>,
+    listener: SocketId,
+) -> Result<(SocketId, SocketAddr), SocketError> {
+    let (id, peer) = cx.host.tcp_accept(cx.now, listener)?;
+    let own = cx.host.local_addr(listener);
+    Ok((id, own.map_or(peer, |own| shown(peer, own))))
 }
 
 impl Driver {
@@ -485,7 +495,7 @@ impl Driver {
     ) -> Result<Option<(Handle, SocketAddr)>, SocketError> {
         let own = match self.takes_turns(which.token) {
             true => Err(SocketError::WouldBlock),
-            false => cx.host.tcp_accept(cx.now, which.id),
+            false => accepted(cx, which.id),
         };
         if own.is_err()
             && let Some(accepted) = self.next_waiting(which, key)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 
 use base::{Instant, Key};
 use rustix::io::Errno;
@@ -12,7 +13,16 @@ use super::{Kind, Named, OpSocket, Outcome, cancelled};
 use crate::app::ShardCx;
 use crate::completion::{Handle, Op, Target, What};
 use crate::sockets::error::io_error;
-use crate::sockets::meant;
+use crate::sockets::{meant, shown};
+
+/// The address of a socket that an operation has made.
+pub(super) fn bound(cx: &ShardCx<'_>, id: SocketId, op: &Op) -> Option<SocketAddr> {
+    let own = cx.host.local_addr(id).ok()?;
+    match &op.what {
+        What::Listen { local, .. } => Some(shown(own, *local)),
+        _ => Some(own),
+    }
+}
 
 impl Driver {
     /// Begins an operation.
@@ -201,7 +211,10 @@ impl Driver {
         }
         let mut outcome = Outcome::new(key, Ok(0));
         outcome.socket = Some(Handle { token, host });
-        outcome.address = cx.host.peer_addr(id).ok();
+        outcome.address = match (cx.host.peer_addr(id), &op.what) {
+            (Ok(peer), What::Connect { remote, .. }) => Some(shown(peer, *remote)),
+            (peer, _) => peer.ok(),
+        };
         self.finish(queue, op, outcome);
         true
     }
@@ -257,7 +270,7 @@ impl Driver {
                 let host = self.door.host();
                 let mut outcome = Outcome::new(key, Ok(0));
                 outcome.socket = Some(Handle { token, host });
-                outcome.address = cx.host.local_addr(id).ok();
+                outcome.address = bound(cx, id, &op);
                 self.finish(queue, op, outcome);
             }
             Err(error) => self.give_up(queue, key, op, io_error(error)),
