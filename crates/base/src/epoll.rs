@@ -23,6 +23,7 @@ mod nest;
 mod tests;
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 use crate::flow::FlowTable;
 use crate::siphash::SipKey;
@@ -73,8 +74,12 @@ const PRIVATE: u32 = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
 const EXCLUSIVE_OK: u32 =
     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
 /// Told whether or not it was asked for.
-const ALWAYS: u32 = EPOLLERR | EPOLLHUP;
+const ALWAYS: NonZeroU32 = NonZeroU32::new(EPOLLERR | EPOLLHUP).expect("bits are set");
+/// What was told once still says so.
+const ONE_SHOT: NonZeroU32 = NonZeroU32::new(EPOLLONESHOT).expect("a bit is set");
 
+/// In place of a source's word: the source knows.
+const ASK: u64 = u64::MAX;
 const NONE: u32 = u32::MAX;
 /// In a link of the ready list: not on it.
 const UNLISTED: u32 = u32::MAX - 1;
@@ -201,11 +206,14 @@ struct Set {
 
 #[derive(Debug)]
 struct Item {
+    /// Of a leaf, so that a wait need not look at the source; [`ASK`] of all else.
+    word: u64,
+    data: u64,
     set: u32,
     source: u32,
+    /// Never nought.
+    events: NonZeroU32,
     tag: u32,
-    events: u32,
-    data: u64,
     /// In the set's ready list, the set's list of items, the source's.
     ready: Link,
     sibling: Link,
@@ -422,11 +430,15 @@ impl Epoll {
             return Err(Refused::Exists);
         }
         let item = Item {
+            word: match what {
+                What::Leaf(word) => word,
+                What::Set(_) => ASK,
+            },
+            data: wanted.data,
             set: place,
             source: source.0.index,
+            events: ALWAYS | wanted.events,
             tag,
-            events: wanted.events | ALWAYS,
-            data: wanted.data,
             ready: Link::UNLISTED,
             sibling: Link::UNLISTED,
             watcher: Link::UNLISTED,
@@ -476,10 +488,10 @@ impl Epoll {
         }
         let at = self.known(set, source, tag)?;
         let item = self.items.at_mut(at).ok_or(Refused::NotFound)?;
-        if item.events & EPOLLEXCLUSIVE != 0 {
+        if item.events.get() & EPOLLEXCLUSIVE != 0 {
             return Err(Refused::Invalid);
         }
-        item.events = wanted.events | ALWAYS;
+        item.events = ALWAYS | wanted.events;
         item.data = wanted.data;
         self.look(at, poll);
         Ok(())
@@ -553,9 +565,10 @@ impl Epoll {
                 data: item.data,
             });
             given += 1;
-            if item.events & EPOLLONESHOT != 0 {
-                item.events &= PRIVATE;
-            } else if item.events & EPOLLET == 0 {
+            let how = item.events.get();
+            if how & EPOLLONESHOT != 0 {
+                item.events = ONE_SHOT | (how & PRIVATE);
+            } else if how & EPOLLET == 0 {
                 self.list(at);
             }
         }
@@ -613,11 +626,15 @@ impl Epoll {
         let Some(item) = self.items.at(at) else {
             return 0;
         };
-        let (source, wanted) = (item.source, item.events);
-        let ready = match self.sources.at(source).map(|source| source.what) {
-            Some(What::Leaf(word)) => poll(word),
-            Some(What::Set(inner)) => self.level_of_set(inner, poll),
-            None => 0,
+        let (word, source, wanted) = (item.word, item.source, item.events.get());
+        let what = || self.sources.at(source).map(|source| source.what);
+        let ready = match word {
+            ASK => match what() {
+                Some(What::Leaf(word)) => poll(word),
+                Some(What::Set(inner)) => self.level_of_set(inner, poll),
+                None => 0,
+            },
+            word => poll(word),
         };
         ready & wanted & !PRIVATE
     }
@@ -711,7 +728,7 @@ impl Epoll {
         let Some(item) = self.items.at(at) else {
             return false;
         };
-        let (set, events) = (item.set, item.events);
+        let (set, events) = (item.set, item.events.get());
         let disabled = events & !PRIVATE == 0;
         if disabled || (key != 0 && key & events == 0) {
             return false;

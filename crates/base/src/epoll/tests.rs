@@ -284,6 +284,28 @@ fn waiting_does_not_look_at_what_is_idle() {
     const { assert!(Epoll::ITEM_BYTES <= 104) };
 }
 
+#[test]
+fn a_source_may_have_any_word() {
+    let mut epoll = Epoll::with_capacity(2, 4, KEY);
+    let [inner, outer] = [(); 2].map(|()| epoll.create().unwrap());
+    let words = [0, 7, ASK - 1, ASK];
+    let mut ready = |word| u32::from(word != 7) * EPOLLIN;
+    for word in &words[1..] {
+        let source = epoll.source(None, *word).unwrap();
+        let how = wanted(EPOLLIN | EPOLLONESHOT, *word);
+        epoll.add(inner, (source, 0), how, &mut ready).unwrap();
+    }
+    let nested = epoll.source_of(inner).unwrap();
+    let how = wanted(EPOLLIN, words[0]);
+    epoll.add(outer, (nested, 0), how, &mut ready).unwrap();
+    for (set, all) in [(outer, &words[..1]), (inner, &words[2..]), (outer, &[])] {
+        let mut told = Vec::new();
+        let give = &mut |event: EpollEvent| told.push(event.data);
+        epoll.take(set, 8, &mut ready, give).unwrap();
+        assert_eq!(told, all);
+    }
+}
+
 /// Who holds a lock meanwhile looks at what is not ready any more in parts, and finds the rest the next time.
 #[test]
 fn what_is_not_ready_any_more_is_looked_at_in_parts() {
@@ -428,7 +450,7 @@ impl Model {
         if self.item(set, of, tag).is_some() {
             return Err(Refused::Exists);
         }
-        let events = how.events | ALWAYS;
+        let events = how.events | ALWAYS.get();
         let how = EpollEvent { events, ..how };
         self.added += 1;
         let number = self.added;
@@ -567,7 +589,7 @@ impl Pair {
             _ if of == Of::Set(set) => Err(Refused::Invalid),
             None => Err(Refused::NotFound),
             Some(item) => {
-                item.how.events = how.events | ALWAYS;
+                item.how.events = how.events | ALWAYS.get();
                 item.how.data = how.data;
                 self.model.look(set, (of, tag), &now);
                 Ok(())
