@@ -2,8 +2,9 @@
 //!
 //! Each example serves on a TAP device. Without arguments it makes itself a private network namespace (no root needed) with
 //! a new device in it, the kernel at 10.77.0.1 and Millstream at 10.77.0.2, pays itself one visit from the kernel's side,
-//! and serves until it is interrupted. `--once` ends after the visit; `--tap NAME` uses a device that is there already; `--shards N`
-//! runs the host in N threads, each with a queue of the device.
+//! and serves until it is interrupted. A user who may not open TAP devices gets a packet socket on a veth pair instead. `--once` ends
+//! after the visit; `--tap NAME` uses a device that is there already; `--shards N` runs the host in N threads, each with a queue of the
+//! TAP.
 //!
 //! What does not live here: anything a program of your own would need; that is all in `src/bin`.
 #![forbid(unsafe_code)]
@@ -13,8 +14,10 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::ExitCode;
 
+use millstream::port::packet::{PacketOptions, PacketSocket};
 use millstream::port::tap::{Tap, TapOptions};
 use millstream::{Builder, Config, Host};
+use netns::{Namespace, link};
 
 /// Where the kernel is in a namespace of the example's own, and where Millstream is.
 pub const KERNEL: &str = "10.77.0.1";
@@ -77,22 +80,42 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
         netns::enter_private()?;
         stage.own_user = user() != before;
     }
-    let taps = Tap::queues(&device, shards, &TapOptions::default())?;
+    let host = Host::builder().shards(usize::from(shards));
+    let host = match Tap::queues(&device, shards, &TapOptions::default()) {
+        Ok(taps) => host.queues(taps),
+        Err(error) if stage.own && error.is_unavailable() => {
+            eprintln!("a packet socket instead of a TAP device: {error}");
+            host.port(packet_socket(&device)?)
+        }
+        Err(error) => return Err(error.into()),
+    };
     if stage.own {
-        netns::link::add_addr(&device, KERNEL.parse()?, 24)?;
-        netns::link::set_up(&device)?;
+        link::add_addr(&device, KERNEL.parse()?, 24)?;
+        link::set_up(&device)?;
     }
     // Nobody else is on this cable: no need to ask it whether the address is free.
     let config = Config {
         duplicate_detection: false,
         ..Config::default()
     };
-    let host = Host::builder()
-        .queues(taps)
-        .shards(usize::from(shards))
-        .config(config)
-        .address(format!("{MILLSTREAM}/24"));
-    Ok((stage, host))
+    Ok((
+        stage,
+        host.config(config).address(format!("{MILLSTREAM}/24")),
+    ))
+}
+
+/// A packet socket at the far end of a new cable to the kernel's `device`. That end has a namespace of its own, where the kernel does not
+/// answer as well; the socket keeps it.
+fn packet_socket(device: &str) -> Result<PacketSocket, Box<dyn Error>> {
+    const FAR: &str = "mill1";
+    let far = Namespace::new()?;
+    link::Veth::new(device, FAR).far(&far).create()?;
+    let options = PacketOptions {
+        promiscuous: true,
+        ..PacketOptions::default()
+    };
+    far.run(|| link::set_up(FAR))??;
+    Ok(far.run(|| PacketSocket::new(FAR, &options))??)
 }
 
 /// Runs an example; what goes wrong is one line on standard error.
