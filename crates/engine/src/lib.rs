@@ -35,8 +35,8 @@ pub use shards::{ShardThreads, Shards, ShardsOptions};
 pub use snapshot::{Meters, PoolSnapshot, PortSnapshot, ShardSnapshot};
 pub use sockets::{
     Bell, Blocks, Driver, Ecn, Limits, Notice, Opening, Packet, RecvMeta, Selector, Sockets,
-    Splice, TcpListenerSocket, TcpSocket, Transmit, UdpHandle, Via, WatchedSocket, answered,
-    deadline, io_error,
+    Splice, TcpListenerSocket, TcpSocket, Transmit, UdpHandle, WatchedSocket, answered, deadline,
+    io_error,
 };
 pub use thread::{ShardHandle, ShardThread};
 

@@ -7,8 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Packet, RecvMeta, Transmit, UdpHandle, Via, answered};
+use engine::{Packet, RecvMeta, Transmit, UdpHandle, answered};
 use stack::UdpOptions;
+use stack::Via;
 
 use crate::host::{Host, each};
 use crate::waiting::{Waiting, blocking};

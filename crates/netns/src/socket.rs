@@ -135,14 +135,22 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
 /// # Errors
 /// Those of setsockopt(2).
 pub fn set_number(socket: impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    set(socket, level, name, &value.to_ne_bytes())
+}
+
+/// Sets an option to these bytes.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel only reads it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             level,
             name,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
+            value.as_ptr().cast(),
+            size_of_val(value) as libc::socklen_t,
         )
     };
     if result < 0 {

@@ -3,6 +3,7 @@
 //! What does not live here: TCP_INFO's layout (`tcp_info`), what options do (the stack). What the stack does not do is
 //! ENOPROTOOPT here; nothing is taken and forgotten.
 
+pub(crate) mod multicast;
 pub(crate) mod network;
 pub(crate) mod reuseport;
 
@@ -360,9 +361,14 @@ fn set_ip<W: World>(world: &mut W, fd: i32, level: i32, name: i32, value: &[u8])
     if level == libc::IPPROTO_IPV6 && !v6 {
         return Err(Errno::NOPROTOOPT);
     }
+    if let Some(result) = multicast::set(world, fd, (level, name), value) {
+        return result;
+    }
     // Options of level IP may be a byte long, as ever.
     let number = match (level, value) {
         (libc::IPPROTO_IP, [byte, ..]) if value.len() < 4 => i32::from(*byte),
+        // Nothing is 0, but where it is not.
+        (libc::IPPROTO_IP, []) if !matches!(name, libc::IP_TTL | libc::IP_FREEBIND) => 0,
         _ => integer(value)?,
     };
     match (level, name) {
@@ -390,13 +396,13 @@ fn set_ip<W: World>(world: &mut W, fd: i32, level: i32, name: i32, value: &[u8])
             if kind == Kind::Stream =>
         {
             let how = within(number, 0..=libc::IP_PMTUDISC_OMIT)?;
-            let socket = world.table().get_mut(fd)?;
+            let network = &mut world.table().get_mut(fd)?.network;
             if level == libc::IPPROTO_IPV6 {
                 // Routers never fragment IPv6.
-                socket.mtu_discover.1 = how;
+                network.discover_v6 = how;
                 return Ok(());
             }
-            socket.mtu_discover.0 = how;
+            network.discover = how;
             let fragment = !matches!(
                 how,
                 libc::IP_PMTUDISC_WANT | libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE
@@ -528,6 +534,9 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
                 None => tcp_number(world, &socket, name)?,
             },
         },
+        libc::IPPROTO_IP if name == libc::IP_MULTICAST_IF => {
+            return Ok(socket.network.groups.source.octets().to_vec());
+        }
         libc::IPPROTO_IPV6 if socket.v6 => ip_number(world, &socket, level, name)?,
         libc::IPPROTO_IP => ip_number(world, &socket, level, name)?,
         libc::SOL_UDP if socket.kind == Kind::Datagram => network::udp_number(&socket, name)?,
@@ -708,9 +717,8 @@ fn ip_number<W: World>(world: &mut W, socket: &Socket, level: i32, name: i32) ->
         (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
             i32::from(tos)
         }
-        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER) => socket.mtu_discover.0,
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER) => socket.mtu_discover.1,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => i32::from(socket.only_v6),
+        _ if let Some(number) = multicast::number(socket, level, name) => number,
         _ => return network::ip_number(world, socket, (level, name)),
     })
 }

@@ -69,8 +69,6 @@ pub(crate) struct Socket {
     pub(crate) fast_open_keys: Option<FastOpenKeys>,
     /// TCP_INQ.
     pub(crate) inq: bool,
-    /// IP_MTU_DISCOVER and IPV6_MTU_DISCOVER.
-    pub(crate) mtu_discover: (i32, i32),
     /// SO_OOBINLINE.
     pub(crate) oob_inline: bool,
     /// Number of the urgent byte that MSG_OOB took last.
@@ -116,7 +114,10 @@ impl Socket {
                 charge_frames: true, // and SO_SNDBUF means what it means there
                 ..tcp
             },
-            udp: UdpOptions::default(),
+            udp: UdpOptions {
+                multicast_all: !v6, // as Linux
+                ..UdpOptions::default()
+            },
             keepalive: Keepalive::default(),
             only_v6: false,
             reuse_addr: false,
@@ -125,7 +126,6 @@ impl Socket {
             cork: false,
             fast_open_keys: None,
             inq: false,
-            mtu_discover: (libc::IP_PMTUDISC_WANT, libc::IPV6_PMTUDISC_WANT),
             oob_inline: false,
             oob_taken: None,
             held: None,

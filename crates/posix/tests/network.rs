@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use posix::{
     Control, Errno, Message, PollFd, bind, close, connect, handed_over, listen, poll, receive,
 };
-use posix::{accept, getsockopt, send_message, socket, splice};
+use posix::{accept, getsockopt, send_message, setsockopt, socket, splice};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use interop::alone::{Alone, DATAGRAM, STREAM, V4, V6, get, number, pair, put, set, sockaddr};
@@ -136,6 +136,31 @@ fn what_is_too_long_for_the_path_is_told_with_its_mtu() {
     expected.extend(1500_u32.to_ne_bytes());
     expected.extend([0; 20]);
     assert_eq!(message.control[0].data, expected);
+}
+
+/// Its source is the address that IP_MULTICAST_IF named, unless the socket is bound to one.
+#[test]
+fn what_goes_to_a_group_leaves_as_was_said() {
+    let world = &mut Alone::new();
+    let (now, link) = (world.now, world.link);
+    let second = "10.0.0.5/24".parse().unwrap();
+    world.host.add_address(now, link, second).unwrap();
+    for (bound, way, source) in [
+        ("0.0.0.0:0", [0, 0, 0, 0], [10, 0, 0, 1]),
+        ("0.0.0.0:0", [10, 0, 0, 5], [10, 0, 0, 5]),
+        ("10.0.0.1:0", [10, 0, 0, 5], [10, 0, 0, 1]),
+    ] {
+        let fd = socket(world, V4, DATAGRAM, 0).unwrap();
+        bind(world, fd, &sockaddr(bound)).unwrap();
+        setsockopt(world, fd, IP, libc::IP_MULTICAST_IF, &way).unwrap();
+        set(world, fd, IP, libc::IP_MULTICAST_TTL, 7).unwrap();
+        let (data, to) = ([IoSlice::new(b"x")], sockaddr("239.1.2.3:9"));
+        send_message(world, fd, &data, 0, Some(&to), &[]).unwrap();
+        world.turn();
+        let packet = &world.sent.last().unwrap().1;
+        assert_eq!((packet[8], &packet[12..16]), (7, &source[..]), "{bound}");
+        close(world, fd).unwrap();
+    }
 }
 
 #[test]

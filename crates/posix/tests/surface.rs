@@ -143,6 +143,7 @@ const OPTIONS: &[(&str, i32, i32)] = &[
         libc::TCP_WINDOW_CLAMP,
     ),
     ("TCP_ZEROCOPY_RECEIVE", libc::IPPROTO_TCP, 35),
+    ("MCAST_JOIN_GROUP", libc::IPPROTO_IP, 42),
     ("UDP_CORK", libc::SOL_UDP, 1),
     ("UDP_ENCAP", libc::SOL_UDP, 100),
     ("UDP_GRO", libc::SOL_UDP, libc::UDP_GRO),
@@ -152,6 +153,7 @@ const OPTIONS: &[(&str, i32, i32)] = &[
         libc::IPPROTO_IP,
         libc::IP_ADD_MEMBERSHIP,
     ),
+    ("IP_ADD_SOURCE_MEMBERSHIP", libc::IPPROTO_IP, 39),
     ("IP_BIND_ADDRESS_NO_PORT", libc::IPPROTO_IP, 24),
     (
         "IP_DROP_MEMBERSHIP",
@@ -164,6 +166,7 @@ const OPTIONS: &[(&str, i32, i32)] = &[
     ("IP_MINTTL", libc::IPPROTO_IP, libc::IP_MINTTL),
     ("IP_MTU", libc::IPPROTO_IP, libc::IP_MTU),
     ("IP_MTU_DISCOVER", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    ("IP_MULTICAST_ALL", libc::IPPROTO_IP, 49),
     ("IP_MULTICAST_IF", libc::IPPROTO_IP, libc::IP_MULTICAST_IF),
     (
         "IP_MULTICAST_LOOP",
@@ -195,6 +198,7 @@ const OPTIONS: &[(&str, i32, i32)] = &[
         libc::IPPROTO_IPV6,
         libc::IPV6_MTU_DISCOVER,
     ),
+    ("IPV6_MULTICAST_ALL", libc::IPPROTO_IPV6, 29),
     (
         "IPV6_MULTICAST_HOPS",
         libc::IPPROTO_IPV6,

@@ -31,6 +31,7 @@ mod udp;
 
 pub use list::{ListPlace, SocketFilter, SocketPage, SocketRow, Transport};
 pub use tools::{AddressInfo, BufferInfo, InterfaceInfo, NetOccupancy};
+pub use udp::Via;
 
 /// How many segments before a segment's turn what its connection points at is fetched.
 const AHEAD: usize = 6;

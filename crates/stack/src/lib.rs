@@ -58,7 +58,7 @@ pub use config::Config;
 pub use error::{ConfigError, SocketError};
 pub use host::{
     AddressInfo, BufferInfo, Host, InterfaceInfo, ListPlace, NetOccupancy, Shutdown, SocketFilter,
-    SocketPage, SocketRow, TcpOccupancy, Transport,
+    SocketPage, SocketRow, TcpOccupancy, Transport, Via,
 };
 pub use net::{
     AddressState, GroupChange, InterfaceConfig, InterfaceId, NeighbourInfo, NeighbourState,

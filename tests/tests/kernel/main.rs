@@ -12,6 +12,7 @@ mod flood;
 mod lossy;
 mod negotiate;
 mod neighbour;
+mod options;
 mod ping;
 mod tcp;
 mod udp;

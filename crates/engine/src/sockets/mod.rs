@@ -44,7 +44,7 @@ pub use listener::TcpListenerSocket;
 pub use splice::Splice;
 pub use tcp::TcpSocket;
 pub(crate) use udp::Arrival;
-pub use udp::{Ecn, Packet, RecvMeta, Transmit, UdpHandle, Via};
+pub use udp::{Ecn, Packet, RecvMeta, Transmit, UdpHandle};
 pub use waiters::deadline;
 pub use watch::{Bell, Selector, WatchedSocket};
 

@@ -20,7 +20,7 @@ mod packet;
 mod parcels;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use base::epoll::RAISED_OUT;
 use rustix::io::Errno;
-use stack::{Outgoing, ReusePort, SocketError, UdpOptions};
+use stack::{Outgoing, ReusePort, SocketError, UdpOptions, Via};
 
 use super::error::{io_error, stopped};
 use super::lent::Lender;
@@ -53,15 +53,6 @@ pub(crate) const OVERHEAD: usize = 128;
 /// The largest UDP payload over IPv4 (RFC 768, RFC 791) and, without jumbograms, over IPv6.
 const PAYLOAD_MAX_V4: usize = 65_507;
 const PAYLOAD_MAX_V6: usize = 65_527;
-
-/// Which interface a group is joined on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// The one with this address; of 0.0.0.0, the one multicasts to the group leave by.
-    Address(Ipv4Addr),
-    /// The one with this number, from 1; of 0, the one multicasts to the group leave by.
-    Index(u32),
-}
 
 /// Something the shard is to do with the socket.
 #[derive(Debug)]

@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use engine::{UdpHandle, Via, answered};
+use engine::{UdpHandle, answered};
 use stack::UdpOptions;
+use stack::Via;
 
 use super::{addresses, attempt};
 use crate::Host;

@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use ::tokio::io::ReadBuf;
 use ::tokio::net::ToSocketAddrs;
 use bytes::BufMut;
-use engine::{UdpHandle, Via, answered};
+use engine::{UdpHandle, answered};
 use stack::UdpOptions;
+use stack::Via;
 
 use super::ready::readiness;
 use super::socket::byte;

@@ -11,7 +11,7 @@ use stack::{Ready, SocketError, SocketId, TcpOptions};
 use super::{Patience, persist};
 use crate::address::{Destination, family, lacks_scope, parse, plain, shortest, v4_of};
 use crate::errno::{Errno, Result};
-use crate::option::reuseport;
+use crate::option::{multicast, reuseport};
 use crate::socket::{Kind, Socket, State};
 use crate::table::Table;
 use crate::world::World;
@@ -164,6 +164,10 @@ pub(super) fn bind_datagram<W: World>(
     options.freebind = socket.network.freebind;
     options.only_v6 = socket.v6 && socket.only_v6;
     let id = world.host().udp_bind(now, local, &options)?;
+    if let Err(error) = multicast::bound(world, &socket, id) {
+        let _ = world.host().close(now, id);
+        return Err(error);
+    }
     own(world, fd, id)?;
     world.table().get_mut(fd)?.state = State::Datagram(id);
     reuseport::bound(world, fd, id)?;

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: waiting itself (`call`).
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::io::IoSlice;
 
 use base::Instant;
@@ -338,6 +338,17 @@ fn named(to: Option<SocketAddr>) -> Result<Option<SocketAddr>> {
 }
 
 /// Sends a datagram, or with MSG_MORE keeps its beginning until the rest comes; where it goes was said first.
+/// From where what goes to a group leaves if nobody says otherwise (IP_MULTICAST_IF); a socket that is bound to an address sends from there.
+fn source_to<W: World>(
+    world: &mut W,
+    (fd, id): (i32, SocketId),
+    to: Option<SocketAddr>,
+) -> Result<Option<IpAddr>> {
+    let source = world.table().get(fd)?.network.groups.source_to(to);
+    let bound = |local: SocketAddr| !local.ip().is_unspecified();
+    Ok(source.filter(|_| !world.host().local_addr(id).is_ok_and(bound)))
+}
+
 fn send_datagram<W: World>(
     world: &mut W,
     fd: i32,
@@ -383,7 +394,10 @@ fn send_datagram<W: World>(
     let usual = world.table().get(fd)?.network.segment;
     let how = Outgoing {
         to: whole.to,
-        from: ancillary.from,
+        from: match ancillary.from {
+            None => source_to(world, (fd, id), whole.to)?,
+            from => from,
+        },
         ttl: ancillary.ttl,
         tos: ancillary.tos,
         segment: Some(ancillary.segment.unwrap_or(usual)).filter(|size| *size > 0),

@@ -4,6 +4,7 @@
 
 use stack::Received;
 
+use super::multicast::Groups;
 use super::{change_tcp, change_udp, within};
 use crate::control::Control;
 use crate::errno::{Errno, Result};
@@ -49,8 +50,8 @@ pub(crate) struct Network {
     class: bool,
     arrival: Arrival,
     /// IP_MTU_DISCOVER and IPV6_MTU_DISCOVER.
-    discover: i32,
-    discover_v6: i32,
+    pub(super) discover: i32,
+    pub(super) discover_v6: i32,
     /// SO_MARK and SO_PRIORITY: kept for who asks, nothing here is steered by them.
     mark: i32,
     priority: i32,
@@ -60,6 +61,8 @@ pub(crate) struct Network {
     pub(crate) segment: u16,
     /// UDP_GRO: datagrams may be read as one, which is told.
     gro: bool,
+    /// Groups, and where what is sent to them goes out.
+    pub(crate) groups: Groups,
 }
 
 impl Default for Network {
@@ -82,6 +85,7 @@ impl Default for Network {
             select_errors: false,
             segment: 0,
             gro: false,
+            groups: Groups::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! UDP sockets, multicast groups and neighbours, as applications ask for them. They themselves are in `udp` and `net`.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use base::{Chain, Instant};
 use wire::{Addr, Mac};
@@ -10,6 +10,15 @@ use crate::error::{ConfigError, SocketError};
 use crate::net::{InterfaceId, NeighbourInfo};
 use crate::socket::SocketId;
 use crate::udp::{Outgoing, Received, UdpInfo, UdpOptions};
+
+/// Which interface a group is joined on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The one with this address; of 0.0.0.0, the one multicasts to the group leave by.
+    Address(Ipv4Addr),
+    /// The one with this number, from 1; of 0, the one multicasts to the group leave by.
+    Index(u32),
+}
 
 impl Host {
     /// Makes a UDP socket bound to `local`; port 0 means any free one. A wildcard IPv6 address takes IPv4 too, unless
@@ -148,6 +157,32 @@ impl Host {
         let mut options = self.udp.options(socket)?;
         change(&mut options);
         self.udp.set_options(socket, &options)
+    }
+
+    /// The interface a group is joined on (Linux's `ip_mc_find_dev`): the one named, else that of the route to the group, else the
+    /// first, by which it would be sent to. Visits addresses and routes: groups are not joined for each packet.
+    pub fn group_interface(&self, group: IpAddr, via: Via) -> Option<InterfaceId> {
+        match via {
+            Via::Address(own) if !own.is_unspecified() => {
+                let own = Addr::from(IpAddr::V4(own));
+                let mut addresses = self.addresses();
+                return addresses
+                    .find(|address| address.cidr.addr() == own)
+                    .map(|address| address.interface);
+            }
+            Via::Index(index @ 1..) => {
+                let id = InterfaceId(u8::try_from(index - 1).ok()?);
+                return self.interfaces().any(|known| known.id == id).then_some(id);
+            }
+            Via::Address(_) | Via::Index(_) => {}
+        }
+        let group = Addr::from(group);
+        self.routes()
+            .map(|(route, _)| route)
+            .filter(|route| route.dst.contains(group))
+            .max_by_key(|route| (route.dst.prefix(), core::cmp::Reverse(route.metric)))
+            .map(|route| route.interface)
+            .or_else(|| self.interfaces().next().map(|first| first.id))
     }
 
     /// Receives what is sent to a multicast group on an interface.

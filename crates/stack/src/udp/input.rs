@@ -66,7 +66,15 @@ impl Udp {
         let (len, size) = (chain.len(), usize::from(datagram.gso_size));
         // Collected first because delivery changes them; the scratch has room for every socket there can be.
         let mut targets = core::mem::take(&mut self.targets);
-        self.ports.each(&self.sockets, tuple, |at| targets.push(at));
+        let wants = |at| {
+            let socket = self.sockets.at(at);
+            socket.is_some_and(|socket| socket.wants(note.interface, &tuple.local))
+        };
+        self.ports.each(&self.sockets, tuple, |at| {
+            if wants(at) {
+                targets.push(at);
+            }
+        });
         let last = targets.pop();
         for at in targets.drain(..) {
             match core.pool.share(&chain, 0, len) {

@@ -61,6 +61,10 @@ pub struct UdpOptions {
     pub multicast_loop: bool,
     /// Where multicasts go out; by route when `None` (IP_MULTICAST_IF).
     pub multicast_interface: Option<InterfaceId>,
+    /// Hear what is sent to a group that any socket of this host has joined; else only to those it is in itself (IP_MULTICAST_ALL).
+    pub multicast_all: bool,
+    /// The same of groups of IPv6 (IPV6_MULTICAST_ALL).
+    pub multicast_all_v6: bool,
     /// Never fragment: what exceeds the path MTU is refused (IP_PMTUDISC_DO, IPV6_DONTFRAG).
     pub dont_fragment: bool,
     /// Report every ICMP error, on unconnected sockets too (as IP_RECVERR does).
@@ -84,6 +88,8 @@ impl Default for UdpOptions {
             multicast_ttl: 1,
             multicast_loop: true,
             multicast_interface: None,
+            multicast_all: true,
+            multicast_all_v6: true,
             dont_fragment: false,
             receive_errors: false,
             receive_buffer: None,
@@ -181,6 +187,18 @@ struct Socket {
 impl Socket {
     fn connected(&self) -> bool {
         self.remote_port != 0
+    }
+
+    /// Whether what is sent to `dst` on `interface` is for it, as far as groups are concerned (Linux's `ip_mc_sf_allow`).
+    fn wants(&self, interface: InterfaceId, dst: &Addr) -> bool {
+        let all = match dst.is_v4() {
+            true => self.options.multicast_all,
+            false => self.options.multicast_all_v6,
+        };
+        // What this host says itself comes by no link.
+        let here = |on: InterfaceId| on == interface || interface == InterfaceId::LOOPBACK;
+        let mut memberships = self.memberships.iter();
+        all || !dst.is_multicast() || memberships.any(|(on, group)| group == dst && here(*on))
     }
 
     /// Readiness now (level).

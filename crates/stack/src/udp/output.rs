@@ -203,6 +203,11 @@ impl Leaving<'_> {
         {
             net.send_to_self(core, &self.meta, copy, facts);
         }
+        if self.meta.ttl == 0 && self.meta.dst.is_multicast() {
+            // RFC 1112 section 6.1: it is for this host alone.
+            core.pool.free(chain);
+            return true;
+        }
         net.send(core, self.path, &self.meta, chain, facts);
         true
     }

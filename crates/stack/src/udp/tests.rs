@@ -105,6 +105,8 @@ const PLAIN: UdpOptions = UdpOptions {
     multicast_ttl: 1,
     multicast_loop: true,
     multicast_interface: None,
+    multicast_all: true,
+    multicast_all_v6: true,
     dont_fragment: false,
     receive_errors: false,
     receive_buffer: None,

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use base::Instant;
 use base::epoll::{EPOLLERR, RAISED_IN};
 use rustix::io::Errno;
-use stack::{Host, InterfaceId, Ready, SocketError, SocketId};
-use wire::Addr;
+use stack::{Host, Ready, SocketError, SocketId, Via};
 
 use super::{Fate, Tools};
 use crate::app::ShardCx;
 use crate::sockets::error::io_error;
 use crate::sockets::lent::admit;
-use crate::sockets::udp::{Arrivals, OVERHEAD, Order, Parcels, UdpShared, Via};
+use crate::sockets::udp::{Arrivals, OVERHEAD, Order, Parcels, UdpShared};
 
 /// Orders carried out, and datagrams sent, in one look.
 const ORDERS_A_LOOK: usize = 256;
@@ -265,7 +264,7 @@ fn membership(
     if !group.is_multicast() {
         return Err(io_error(SocketError::InvalidInput));
     }
-    let interface = match interface(host, group, via) {
+    let interface = match host.group_interface(group, via) {
         Some(interface) => interface,
         // Linux looks among what was joined, whatever interfaces there are.
         None if !join => return Err(io_error(SocketError::AddrNotAvailable)),
@@ -277,30 +276,4 @@ fn membership(
         host.udp_leave(now, socket, interface, group)
     };
     done.map_err(io_error)
-}
-
-/// The interface a group is joined on (Linux's `ip_mc_find_dev`): the one named, else that of the route to the group, else
-/// the first. Visits addresses and routes: groups are not joined for each packet.
-fn interface(host: &Host, group: IpAddr, via: Via) -> Option<InterfaceId> {
-    match via {
-        Via::Address(own) if !own.is_unspecified() => {
-            let own = Addr::from(IpAddr::V4(own));
-            let mut addresses = host.addresses();
-            return addresses
-                .find(|address| address.cidr.addr() == own)
-                .map(|address| address.interface);
-        }
-        Via::Index(index @ 1..) => {
-            let id = InterfaceId(u8::try_from(index - 1).ok()?);
-            return host.interfaces().any(|known| known.id == id).then_some(id);
-        }
-        Via::Address(_) | Via::Index(_) => {}
-    }
-    let group = Addr::from(group);
-    host.routes()
-        .map(|(route, _)| route)
-        .filter(|route| route.dst.contains(group))
-        .max_by_key(|route| (route.dst.prefix(), std::cmp::Reverse(route.metric)))
-        .map(|route| route.interface)
-        .or_else(|| host.interfaces().next().map(|first| first.id))
 }

@@ -72,6 +72,47 @@ fn multicast() {
     }
 }
 
+/// With IP_MULTICAST_ALL off a socket hears the groups it is in alone; nothing of TTL 0 leaves.
+#[test]
+fn groups_of_others() {
+    for (group, other, any) in [
+        ("239.1.2.3", "239.1.2.4", "0.0.0.0"),
+        ("[ff15::5]", "[ff15::6]", "[::]"),
+    ] {
+        let mut p = Pair::new();
+        let alone = UdpOptions {
+            multicast_all: false,
+            multicast_all_v6: false,
+            reuse_addr: true,
+            ..UdpOptions::default()
+        };
+        let all = UdpOptions {
+            reuse_addr: true,
+            ..UdpOptions::default()
+        };
+        let sender = p.plain(0, &format!("{any}:0"));
+        let to = [group, other].map(|group| format!("{group}:7"));
+        let mine = [
+            p.bind(1, &format!("{any}:7"), alone),
+            p.bind(1, &format!("{any}:7"), all),
+        ];
+        for (socket, to) in mine.iter().zip(&to) {
+            let ip = at(to).ip();
+            p.hosts[1].udp_join(p.now, *socket, IF, ip).unwrap();
+        }
+        for (to, first) in to.iter().zip([true, false]) {
+            p.send(0, sender, b"x", to).unwrap();
+            assert_eq!(p.recv(1, mine[0]).is_ok(), first, "{to}");
+            p.recv(1, mine[1]).unwrap();
+        }
+        let quiet = |o: &mut UdpOptions| o.multicast_ttl = 0;
+        p.hosts[0].udp_set_options(sender, quiet).unwrap();
+        p.send(0, sender, b"x", &to[0]).unwrap();
+        assert_eq!(p.recv(1, mine[0]), Err(SocketError::WouldBlock));
+        p.pass(5_000);
+    }
+}
+
 /// As on Linux a host hears its own multicasts, if it is in the group and does not say otherwise, and its own broadcasts.
 #[test]
 fn own_groups_are_heard() {
