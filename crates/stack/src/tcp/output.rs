@@ -278,7 +278,7 @@ impl Conn<'_> {
         let mss = u32::from(self.tcb.mss);
         let window = self.window_left();
         let congestion = self.congestion_room();
-        let allowed = window.min(congestion);
+        let allowed = window.min(congestion).min(self.probe_room());
         if congestion < window.min(unsent) {
             self.tcb.flags |= flag::CWND_LIMITED;
         }

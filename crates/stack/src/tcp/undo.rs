@@ -210,6 +210,16 @@ impl Conn<'_> {
         }
     }
 
+    /// RFC 5682 2.1 step 2 (b): two new segments ask whether a timeout was needless. More of them could fill the window until the next
+    /// timeout, with what is missing left behind.
+    pub(crate) fn probe_room(&mut self) -> u32 {
+        if self.act.repair != Repair::Loss || !self.episode().is_some_and(|e| e.undo.probes()) {
+            return u32::MAX;
+        }
+        let asked = self.tcb.snd_nxt.dist(self.act.recover);
+        (2 * u32::from(self.tcb.mss)).saturating_sub(asked)
+    }
+
     /// RFC 5682 2.1 step 2 (b): if no new data could leave, after all, what is missing is sent again.
     pub(crate) fn waits_in_vain(&mut self) -> bool {
         let sent = self.tcb.snd_nxt != self.act.recover;

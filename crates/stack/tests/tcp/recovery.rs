@@ -472,6 +472,37 @@ fn a_real_timeout_stays_one() {
     assert_eq!(count(&rig, Count::TcpUndone), 0);
 }
 
+/// RFC 5682 2.1 step 2 (b): two new segments at most, whatever the window is. As many as it lets leave no room for the rest, which a
+/// window held to its least (BBR) would send one of after each timeout.
+#[test]
+fn after_a_timeout_two_new_segments_ask() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
+    let options = TcpOptions {
+        congestion: Some(Congestion::Bbr),
+        ..nodelay()
+    };
+    let open = rig.accepted_with(&options, plain());
+    burst(&mut rig, &open, 10);
+    rig.write(&open, &[2; 6 * MSS as usize]);
+    rig.ms(1100);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    ack(&mut rig, &open, 1, &[]);
+    let window = info(&rig, &open).cwnd;
+    assert!(window >= 4 * MSS, "{window}");
+    let paced = |rig: &mut Rig| {
+        let mut tick = || {
+            rig.ms(50);
+            sent(rig)
+        };
+        let all: Vec<_> = (0..6).flat_map(|_| tick()).collect();
+        numbers(&open, &all)
+    };
+    assert_eq!(paced(&mut rig), [10, 11]);
+    ack(&mut rig, &open, 1, &[]);
+    assert_eq!(paced(&mut rig), [1, 2]);
+}
+
 /// The one ACK of both new segments may open the window, too: nobody waits for another.
 #[test]
 fn an_ack_that_opens_the_window_says_that_a_timeout_was_real() {
