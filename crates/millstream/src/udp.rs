@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Packet, RecvMeta, Transmit, UdpHandle, answered};
-use stack::UdpOptions;
-use stack::Via;
+use stack::{UdpOptions, Via};
 
 use crate::host::{Host, each};
 use crate::waiting::{Waiting, blocking};

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use engine::{UdpHandle, answered};
-use stack::UdpOptions;
-use stack::Via;
+use stack::{UdpOptions, Via};
 
 use super::{addresses, attempt};
 use crate::Host;

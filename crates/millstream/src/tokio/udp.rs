@@ -10,8 +10,7 @@ use ::tokio::io::ReadBuf;
 use ::tokio::net::ToSocketAddrs;
 use bytes::BufMut;
 use engine::{UdpHandle, answered};
-use stack::UdpOptions;
-use stack::Via;
+use stack::{UdpOptions, Via};
 
 use super::ready::readiness;
 use super::socket::byte;

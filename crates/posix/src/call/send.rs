@@ -337,7 +337,6 @@ fn named(to: Option<SocketAddr>) -> Result<Option<SocketAddr>> {
     }
 }
 
-/// Sends a datagram, or with MSG_MORE keeps its beginning until the rest comes; where it goes was said first.
 /// From where what goes to a group leaves if nobody says otherwise (IP_MULTICAST_IF); a socket that is bound to an address sends from there.
 fn source_to<W: World>(
     world: &mut W,
@@ -349,6 +348,7 @@ fn source_to<W: World>(
     Ok(source.filter(|_| !world.host().local_addr(id).is_ok_and(bound)))
 }
 
+/// Sends a datagram, or with MSG_MORE keeps its beginning until the rest comes; where it goes was said first.
 fn send_datagram<W: World>(
     world: &mut W,
     fd: i32,
