@@ -73,7 +73,7 @@ fn timeout(value: &[u8]) -> Result<Option<Duration>> {
 /// Sets an option.
 ///
 /// # Errors
-/// EBADF; ENOPROTOOPT for what there is not; EINVAL for a value that is too short or out of range; EDOM; ENOENT for an
+/// EBADF; ENOTSOCK; ENOPROTOOPT for what there is not; EINVAL for a value that is too short or out of range; EDOM; ENOENT for an
 /// unknown congestion control.
 pub fn setsockopt<W: World>(
     world: &mut W,
@@ -492,7 +492,7 @@ fn change_keepalive<W: World>(
 /// Reads an option: all bytes of its value, of which the caller's buffer may hold fewer.
 ///
 /// # Errors
-/// EBADF; ENOPROTOOPT for what there is not; EOPNOTSUPP for what is of another protocol, asked of a socket of IPv4.
+/// EBADF; ENOTSOCK; ENOPROTOOPT for what there is not; EOPNOTSUPP for what is of another protocol, asked of a socket of IPv4.
 pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
     let socket = world.table().get(fd)?.clone();
     let number = match level {

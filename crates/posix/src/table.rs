@@ -221,18 +221,26 @@ impl Table {
     }
 
     pub(crate) fn get_mut(&mut self, fd: i32) -> Result<&mut Socket> {
-        let (none, whole) = (self.no_socket(fd), self.whole());
-        match self.sockets.get_mut(&fd) {
-            Some((_, socket)) => whole.map(|()| socket),
-            None => Err(none),
-        }
+        self.get(fd)?;
+        let entry = self.sockets.get_mut(&fd).ok_or(Errno::BADF)?;
+        Ok(&mut entry.1)
     }
 
+    /// As Linux: what is open is no socket, be it a set or the kernel's own.
+    #[cold]
     fn no_socket(&self, fd: i32) -> Errno {
-        match self.set_of.contains_key(&fd) {
+        match self.set_of.contains_key(&fd) || is_open(fd) {
             true => Errno::NOTSOCK,
             false => Errno::BADF,
         }
+    }
+
+    /// Refuses what is none of ours, and whose own calls the program has: nobody but its owner closes or changes it.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub(crate) fn own(&self, fd: i32) -> Result<()> {
+        self.contains(fd).then_some(()).ok_or(Errno::BADF)
     }
 
     /// The socket the host knows by this handle, and by this word: its descriptor.

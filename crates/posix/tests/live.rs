@@ -749,6 +749,6 @@ fn after_a_panic_of_the_shard_all_calls_fail() {
         for fd in [client, server, listener, watched] {
             assert_eq!(close(&mut live.call(), fd), Ok(()));
         }
-        assert_eq!(put(live, client, b"x"), Err(BADF));
+        assert_eq!(close(&mut live.call(), client), Err(BADF));
     }
 }

@@ -2,10 +2,13 @@
 //! Linux.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::File;
 use std::io::IoSlice;
+use std::os::fd::AsRawFd;
 
-use posix::{Errno, bind, connect, getpeername, getsockname, getsockopt, ioctl, listen};
-use posix::{receive, send, shutdown, socket};
+use posix::{Errno, accept, bind, close, connect, fcntl, getpeername, getsockname, getsockopt};
+use posix::{epoll_create1, ioctl, listen, receive, send, setsockopt, shutdown, socket};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use interop::alone::{Alone, DATAGRAM, STREAM, V4, V6, get, put, sockaddr};
 
@@ -28,6 +31,52 @@ fn of_family(family: i32, addr: &str) -> Vec<u8> {
     let mut bytes = sockaddr(addr);
     bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
     bytes
+}
+
+/// What each call of sockets says of a descriptor.
+fn refusals(world: &mut Alone, fd: i32) -> [Result<(), Errno>; 14] {
+    let at = sockaddr("127.0.0.1:80");
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
+    [
+        bind(world, fd, &at),
+        listen(world, fd, 1),
+        accept(world, fd, 0).map(drop),
+        connect(world, fd, &at),
+        shutdown(world, fd, libc::SHUT_WR),
+        getsockname(world, fd).map(drop),
+        getpeername(world, fd).map(drop),
+        getsockopt(world, fd, level, name).map(drop),
+        setsockopt(world, fd, level, name, &1_i32.to_ne_bytes()),
+        send(world, fd, &[IoSlice::new(b"x")], 0, None).map(drop),
+        send_to(world, fd, 1, 0, &at).map(drop),
+        get(world, fd, 9, 0).map(drop),
+        get(world, fd, 9, libc::MSG_OOB).map(drop),
+        get(world, fd, 9, libc::MSG_ERRQUEUE).map(drop),
+    ]
+}
+
+#[test]
+fn what_is_open_and_no_socket_is_none() {
+    let world = &mut Alone::new();
+    let file = File::open("/proc/self/exe").unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let sets = epoll_create1(world, 0).unwrap();
+    for fd in [file.as_raw_fd(), reader.as_raw_fd(), writer.as_raw_fd()] {
+        assert_eq!(refusals(world, fd), [Err(Errno::NOTSOCK); 14]);
+        // Nobody but its owner closes or changes it.
+        let flags = libc::O_NONBLOCK.into();
+        assert_eq!(close(world, fd), Err(Errno::BADF));
+        assert_eq!(fcntl(world, fd, libc::F_SETFL, flags), Err(Errno::BADF));
+        assert_eq!(ioctl(world, fd, libc::FIONBIO, 1), Err(Errno::BADF));
+    }
+    for open in [reader, writer] {
+        let flags = rustix::fs::fcntl_getfl(open).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+    }
+    assert_eq!(refusals(world, sets), [Err(Errno::NOTSOCK); 14]);
+    for closed in [-1, i32::MAX] {
+        assert_eq!(refusals(world, closed), [Err(Errno::BADF); 14]);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ const SIOCOUTQNSD: u64 = 0x894b;
 /// Shuts a direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR). On a listener reading stops the listening, as on Linux.
 ///
 /// # Errors
-/// EBADF, EINVAL, ENOTCONN.
+/// EBADF, ENOTSOCK, EINVAL, ENOTCONN.
 pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
     let state = world.table().get(fd)?.state;
     let direction = match how {
@@ -80,7 +80,7 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
 /// Closes a set, or a socket: a connection goes on in the background until what was written has arrived, at once or after SO_LINGER.
 ///
 /// # Errors
-/// EBADF.
+/// EBADF, also of an open descriptor of the kernel's, which is for its owner to close.
 pub fn close<W: World>(world: &mut W, fd: i32) -> Result<()> {
     if world.table().remove_set(fd) {
         return Ok(());
@@ -132,8 +132,9 @@ fn linger<W: World>(world: &mut W, fd: i32, id: SocketId, time: Duration) -> Res
 /// F_GETFL and F_SETFL, of which O_NONBLOCK counts.
 ///
 /// # Errors
-/// EBADF; EINVAL for other commands.
+/// EBADF, also of the kernel's own descriptors; EINVAL for other commands.
 pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> Result<i32> {
+    world.table().own(fd)?;
     if let Place::Set(_) = world.table().place(fd)? {
         return match command {
             libc::F_GETFL => Ok(libc::O_RDWR),
@@ -164,8 +165,9 @@ pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> R
 /// FIONREAD (SIOCINQ), SIOCOUTQ (TIOCOUTQ), and of streams SIOCATMARK and SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`.
 ///
 /// # Errors
-/// EBADF; EINVAL on a listener, but of SIOCATMARK; ENOTTY for other requests.
+/// EBADF, also of the kernel's own descriptors; EINVAL on a listener, but of SIOCATMARK; ENOTTY for other requests.
 pub fn ioctl<W: World>(world: &mut W, fd: i32, request: u64, argument: i32) -> Result<i32> {
+    world.table().own(fd)?;
     if let Place::Set(_) = world.table().place(fd)? {
         return Err(Errno::NOTTY);
     }

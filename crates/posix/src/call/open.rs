@@ -84,7 +84,7 @@ fn wildcard(v6: bool) -> IpAddr {
 /// Binds a socket to a `sockaddr`.
 ///
 /// # Errors
-/// EBADF, EINVAL (too short, bound already), EAFNOSUPPORT, EADDRNOTAVAIL, EADDRINUSE.
+/// EBADF, ENOTSOCK, EINVAL (too short, bound already), EAFNOSUPPORT, EADDRNOTAVAIL, EADDRINUSE.
 pub fn bind<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
     let socket = world.table().get(fd)?.clone();
     if addr.len() < shortest(socket.v6) {
@@ -189,7 +189,7 @@ pub(super) fn datagram<W: World>(world: &mut W, fd: i32) -> Result<SocketId> {
 /// Listens for connections. A negative backlog is the most there may be, as on Linux.
 ///
 /// # Errors
-/// EBADF, EOPNOTSUPP (no stream), EINVAL (connected), EADDRINUSE.
+/// EBADF, ENOTSOCK, EOPNOTSUPP (no stream), EINVAL (connected), EADDRINUSE.
 pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
     /// Linux's somaxconn.
     const MOST: u32 = 4096;
@@ -227,7 +227,7 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
 /// `flags` are SOCK_NONBLOCK and SOCK_CLOEXEC.
 ///
 /// # Errors
-/// EBADF, EINVAL (not listening, unknown flags), EOPNOTSUPP (no stream), EAGAIN, EMFILE.
+/// EBADF, ENOTSOCK, EINVAL (not listening, unknown flags), EOPNOTSUPP (no stream), EAGAIN, EMFILE.
 pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, SocketAddr)> {
     if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
         return Err(Errno::INVAL);
@@ -266,7 +266,7 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
 /// Connects to a `sockaddr`, waiting for the end of it unless the socket does not block.
 ///
 /// # Errors
-/// EBADF, EINVAL, EAFNOSUPPORT, EISCONN, EALREADY, EINPROGRESS, what the attempt came to, and routing errors.
+/// EBADF, ENOTSOCK, EINVAL, EAFNOSUPPORT, EISCONN, EALREADY, EINPROGRESS, what the attempt came to, and routing errors.
 pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
     let socket = world.table().get(fd)?.clone();
     if family(addr)? == libc::AF_UNSPEC {
@@ -436,7 +436,7 @@ fn disconnect<W: World>(world: &mut W, fd: i32) -> Result<()> {
 /// The local address.
 ///
 /// # Errors
-/// EBADF.
+/// EBADF, ENOTSOCK.
 pub fn getsockname<W: World>(world: &mut W, fd: i32) -> Result<SocketAddr> {
     let socket = world.table().get(fd)?;
     let unbound = SocketAddr::new(wildcard(socket.v6), 0);
@@ -450,7 +450,7 @@ pub fn getsockname<W: World>(world: &mut W, fd: i32) -> Result<SocketAddr> {
 /// The peer's address.
 ///
 /// # Errors
-/// EBADF, ENOTCONN.
+/// EBADF, ENOTSOCK, ENOTCONN.
 pub fn getpeername<W: World>(world: &mut W, fd: i32) -> Result<SocketAddr> {
     match world.table().get(fd)?.state {
         State::Stream(id) | State::Datagram(id) => Ok(world.host().peer_addr(id)?),

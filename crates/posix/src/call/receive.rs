@@ -35,7 +35,7 @@ pub struct Message {
 /// Linux.
 ///
 /// # Errors
-/// EBADF, ENOTCONN, EAGAIN, EINVAL for MSG_OOB when there is nothing urgent, EOPNOTSUPP for other flags, the pending error.
+/// EBADF, ENOTSOCK, ENOTCONN, EAGAIN, EINVAL for MSG_OOB when there is nothing urgent, EOPNOTSUPP for other flags, the pending error.
 pub fn receive<W: World>(
     world: &mut W,
     fd: i32,

@@ -31,7 +31,7 @@ const DATAGRAM_MOST: usize = 65_535;
 /// may not wait, or something happened. A caller without MSG_NOSIGNAL owes a SIGPIPE on EPIPE of a stream.
 ///
 /// # Errors
-/// EBADF, EPIPE, EAGAIN, ENOTCONN and EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP for flags that are not done, the pending
+/// EBADF, ENOTSOCK, EPIPE, EAGAIN, ENOTCONN and EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP for flags that are not done, the pending
 /// error; with MSG_FASTOPEN also what `connect` says, and EINPROGRESS when nothing could go with the SYN.
 pub fn send<W: World>(
     world: &mut W,
