@@ -76,7 +76,10 @@ fn what_is_open_and_no_socket_is_none() {
     assert_eq!(refusals(world, sets), [Err(Errno::NOTSOCK); 14]);
     for closed in [-1, i32::MAX] {
         assert_eq!(refusals(world, closed), [Err(Errno::BADF); 14]);
+        assert_eq!(accept(world, closed, 1 << 20).err(), Some(Errno::BADF));
     }
+    let flags = accept(world, sets, 1 << 20);
+    assert_eq!(flags.err(), Some(Errno::INVAL));
 }
 
 #[test]

@@ -223,15 +223,18 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
     Ok(())
 }
 
-/// Takes a connection out of a listener's queue, waiting for one unless it may not: the new descriptor and the peer.
+/// Takes a connection out of a listener's queue, waiting for one unless it may not: the new descriptor and the peer. The descriptor
+/// is taken first, as by Linux: where there is none left nobody waits.
 /// `flags` are SOCK_NONBLOCK and SOCK_CLOEXEC.
 ///
 /// # Errors
-/// EBADF, ENOTSOCK, EINVAL (not listening, unknown flags), EOPNOTSUPP (no stream), EAGAIN, EMFILE.
+/// In this order: EBADF, EINVAL (unknown flags), EMFILE, ENOTSOCK, EOPNOTSUPP (no stream), EINVAL (not listening), EAGAIN.
 pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, SocketAddr)> {
+    world.table().place(fd)?;
     if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
         return Err(Errno::INVAL);
     }
+    let mut place = Some(Table::reserve(flags & libc::SOCK_CLOEXEC != 0)?);
     let socket = world.table().get(fd)?;
     if socket.kind != Kind::Stream {
         return Err(Errno::OPNOTSUPP);
@@ -243,16 +246,11 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
         let State::Listening(id) = listener.state else {
             return Err(Errno::INVAL);
         };
-        if !world.host().ready(id).contains(Ready::READABLE) {
-            return Err(Errno::AGAIN);
-        }
-        // A connection for which there is no descriptor stays where it is, as on Linux.
-        let place = Table::reserve(flags & libc::SOCK_CLOEXEC != 0)?;
         let now = world.now();
         let (id, peer) = world.host().tcp_accept(now, id)?;
         let accepted = listener.accepted(id, flags & libc::SOCK_NONBLOCK != 0);
         let cork = accepted.cork;
-        let fd = insert(world, accepted, place);
+        let fd = insert(world, accepted, place.take().ok_or(Errno::MFILE)?);
         own(world, fd, id)?;
         if cork {
             world.host().tcp_set_cork(now, id, true)?;
