@@ -3,9 +3,9 @@
 
 use std::io::IoSliceMut;
 
-use posix::{Errno, PollFd, bind, connect, ioctl, poll, receive, shutdown, socket};
+use posix::{Errno, PollFd, accept, bind, connect, ioctl, listen, poll, receive, shutdown, socket};
 
-use interop::alone::{Alone, DATAGRAM, V4, get, number, pair, put, set, sockaddr};
+use interop::alone::{Alone, DATAGRAM, STREAM, V4, get, number, pair, put, set, sockaddr};
 
 const SIOCATMARK: u64 = 0x8905;
 const TCP_NOTSENT_LOWAT: i32 = 25;
@@ -51,6 +51,28 @@ fn the_urgent_byte_is_read_beside_the_stream() {
     assert_eq!(ioctl(world, server, SIOCATMARK, 0), Ok(1));
     assert_eq!(get(world, server, 100, 0).unwrap(), b"more");
     assert_eq!(ioctl(world, server, SIOCATMARK, 0), Ok(0));
+}
+
+/// To a stream that nobody was told is connected, and behind which comes the end.
+#[test]
+fn the_urgent_byte_is_there_before_connect_says_so_and_after_the_end() {
+    let world = &mut Alone::new();
+    let kind = STREAM | libc::SOCK_NONBLOCK;
+    let listener = socket(world, V4, kind, 0).unwrap();
+    let at = sockaddr("127.0.0.1:80");
+    bind(world, listener, &at).unwrap();
+    listen(world, listener, 4).unwrap();
+    let client = socket(world, V4, kind, 0).unwrap();
+    assert_eq!(connect(world, client, &at), Err(Errno::INPROGRESS));
+    let (server, _) = accept(world, listener, 0).unwrap();
+    put(world, server, b"now!", libc::MSG_OOB).unwrap();
+    let peek = libc::MSG_OOB | libc::MSG_PEEK;
+    assert_eq!(get(world, client, 1, peek).unwrap(), b"!");
+    shutdown(world, server, libc::SHUT_WR).unwrap();
+    assert_ne!(polled(world, client) & libc::POLLPRI, 0);
+    assert_eq!(get(world, client, 9, 0).unwrap(), b"now");
+    assert_eq!(get(world, client, 1, libc::MSG_OOB).unwrap(), b"!");
+    assert_eq!(get(world, client, 9, 0).unwrap(), b"", "the end");
 }
 
 #[test]

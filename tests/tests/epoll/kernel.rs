@@ -1,7 +1,7 @@
 //! A program on the kernel's sockets, over its loopback.
 
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ const NOW: Timespec = Timespec {
 const FIN_UNDER_WAY: [u8; 3] = [4, 9, 11];
 
 pub(crate) struct Kernel {
-    port: u16,
+    /// Where its programs begin to count ports.
+    first: SocketAddr,
     sockets: [Option<OwnedFd>; SOCKETS as usize],
     sets: [Option<OwnedFd>; SETS as usize],
     counts: Counts,
@@ -48,17 +49,17 @@ fn control(set: &OwnedFd, how: i32, fd: &OwnedFd, word: u64, events: u32) -> Out
 }
 
 impl Kernel {
-    pub(crate) fn new(port: u16) -> Self {
+    pub(crate) fn new(first: SocketAddr) -> Self {
         Self {
-            port,
+            first,
             sockets: Default::default(),
             sets: Default::default(),
             counts: Counts::default(),
         }
     }
 
-    fn address(&self, port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port + port)
+    fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.first.ip(), self.first.port() + port)
     }
 
     pub(crate) fn play(&mut self, step: Step) -> Outcome {
@@ -106,7 +107,11 @@ impl Kernel {
                     SocketType::DGRAM
                 };
                 let flags = SocketFlags::NONBLOCK;
-                let fd = net::socket_with(AddressFamily::INET, kind, flags, None).unwrap();
+                let family = match self.first.is_ipv4() {
+                    true => AddressFamily::INET,
+                    false => AddressFamily::INET6,
+                };
+                let fd = net::socket_with(family, kind, flags, None).unwrap();
                 if stream {
                     sockopt::set_socket_reuseaddr(&fd, true).unwrap();
                     sockopt::set_tcp_nodelay(&fd, true).unwrap();
@@ -182,16 +187,18 @@ impl Kernel {
                 }
                 Err(error) => Outcome::Failed(error.raw_os_error()),
             },
-            Step::Send { len, .. } => {
-                outcome(net::send(&fd, &vec![0; len], SendFlags::NOSIGNAL), |n| n)
+            Step::Send { len, urgent, .. } => {
+                let mut flags = SendFlags::NOSIGNAL;
+                flags.set(SendFlags::OOB, urgent);
+                outcome(net::send(&fd, &vec![0; len], flags), |n| n)
             }
-            Step::Receive { len, .. } => {
+            Step::Receive { len, urgent, .. } => {
+                let mut flags = RecvFlags::empty();
+                flags.set(RecvFlags::OOB, urgent);
                 let mut data = vec![0; len];
-                outcome(
-                    net::recv(&fd, &mut data[..], RecvFlags::empty()),
-                    |(n, _)| n,
-                )
+                outcome(net::recv(&fd, &mut data[..], flags), |(n, _)| n)
             }
+            Step::InLine { on, .. } => outcome(sockopt::set_socket_oobinline(&fd, on), |()| 0),
             Step::Shutdown { how, .. } => {
                 let how = [Shutdown::Read, Shutdown::Write, Shutdown::Both][how as usize];
                 outcome(net::shutdown(&fd, how), |()| 0)

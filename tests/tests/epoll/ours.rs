@@ -1,6 +1,6 @@
 //! A program on a Millstream host that talks to itself, on virtual time.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::program::{Outcome, SETS, SOCKETS, Step};
 
 pub(crate) struct Ours {
     world: Alone,
-    port: u16,
+    /// Where its programs begin to count ports.
+    first: SocketAddr,
     sockets: [Option<i32>; SOCKETS as usize],
     sets: [Option<i32>; SETS as usize],
     counts: Counts,
@@ -28,14 +29,14 @@ fn outcome<T>(result: Result<T, Errno>, number: impl FnOnce(T) -> usize) -> Outc
 }
 
 impl Ours {
-    pub(crate) fn new(port: u16) -> Self {
+    pub(crate) fn new(first: SocketAddr) -> Self {
         let config = Config {
             pool_blocks: 1024,
             ..Config::default()
         };
         Self {
             world: Alone::of(config, Instant::from_secs(100)),
-            port,
+            first,
             sockets: [None; SOCKETS as usize],
             sets: [None; SETS as usize],
             counts: Counts::default(),
@@ -48,10 +49,7 @@ impl Ours {
     }
 
     fn address(&self, port: u16) -> Vec<u8> {
-        address(SocketAddr::new(
-            Ipv4Addr::LOCALHOST.into(),
-            self.port + port,
-        ))
+        address(SocketAddr::new(self.first.ip(), self.first.port() + port))
     }
 
     pub(crate) fn play(&mut self, step: Step) -> Outcome {
@@ -131,7 +129,11 @@ impl Ours {
             libc::SOCK_DGRAM
         };
         let kind = kind | libc::SOCK_NONBLOCK;
-        let fd = posix::socket(&mut self.world, libc::AF_INET, kind, 0).unwrap();
+        let family = match self.first.is_ipv4() {
+            true => libc::AF_INET,
+            false => libc::AF_INET6,
+        };
+        let fd = posix::socket(&mut self.world, family, kind, 0).unwrap();
         if stream {
             let world = &mut self.world;
             alone::set(world, fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).unwrap();
@@ -164,12 +166,18 @@ impl Ours {
                 }
                 Err(error) => Outcome::Failed(error.0),
             },
-            Step::Send { len, .. } => {
-                let sent = alone::put(world, fd, &vec![0; len], libc::MSG_NOSIGNAL);
+            Step::Send { len, urgent, .. } => {
+                let flags = if urgent { libc::MSG_OOB } else { 0 };
+                let sent = alone::put(world, fd, &vec![0; len], flags | libc::MSG_NOSIGNAL);
                 outcome(sent, |n| n)
             }
-            Step::Receive { len, .. } => {
-                outcome(alone::get(world, fd, len, 0), |bytes| bytes.len())
+            Step::Receive { len, urgent, .. } => {
+                let flags = if urgent { libc::MSG_OOB } else { 0 };
+                outcome(alone::get(world, fd, len, flags), |bytes| bytes.len())
+            }
+            Step::InLine { on, .. } => {
+                let (level, name) = (libc::SOL_SOCKET, libc::SO_OOBINLINE);
+                outcome(alone::set(world, fd, level, name, on.into()), |()| 0)
             }
             Step::Shutdown { how, .. } => outcome(posix::shutdown(world, fd, how), |()| 0),
             Step::Close { at } => {

@@ -30,13 +30,22 @@ pub(crate) enum Step {
         at: u32,
         into: u32,
     },
+    /// With MSG_OOB the last byte is urgent.
     Send {
         at: u32,
         len: usize,
+        urgent: bool,
     },
+    /// With MSG_OOB the urgent byte alone.
     Receive {
         at: u32,
         len: usize,
+        urgent: bool,
+    },
+    /// SO_OOBINLINE: urgent bytes stay in the stream.
+    InLine {
+        at: u32,
+        on: bool,
     },
     Shutdown {
         at: u32,
@@ -103,6 +112,7 @@ impl Step {
             | Self::Accept { at, .. }
             | Self::Send { at, .. }
             | Self::Receive { at, .. }
+            | Self::InLine { at, .. }
             | Self::Shutdown { at, .. }
             | Self::Close { at }
             | Self::Abort { at }
@@ -154,7 +164,28 @@ pub(crate) fn write(seed: u64) -> Vec<Step> {
     for _ in 0..STEPS {
         step(&mut rng, &mut program);
     }
+    leave_out(&mut program, seed % 2 == 1);
     program
+}
+
+/// What docs/linux-differences.md tells of urgent data: a socket sends them once, none says where they are while connections may wait
+/// in it, and where any are sent reading is not shut.
+fn leave_out(program: &mut [Step], urgent_data: bool) {
+    let (mut spoke, mut listens) = ([false; SOCKETS as usize], [false; SOCKETS as usize]);
+    for step in program {
+        match step {
+            Step::Socket { at, .. } => {
+                (spoke[*at as usize], listens[*at as usize]) = (false, false)
+            }
+            Step::Bind { at, .. } => listens[*at as usize] = true,
+            Step::InLine { at, .. } if listens[*at as usize] => *step = Step::Poll { at: *at },
+            Step::Send { at, urgent, .. } if *urgent => {
+                *urgent = urgent_data && !core::mem::replace(&mut spoke[*at as usize], true);
+            }
+            Step::Shutdown { how, .. } if urgent_data => *how = libc::SHUT_WR,
+            _ => {}
+        }
+    }
 }
 
 /// A program with eventfds besides. What is ready is always told as a whole, for the order of both kinds is not the same.
@@ -169,7 +200,7 @@ pub(crate) fn write_mixed(seed: u64) -> Vec<Step> {
                 nests: true,
                 events,
                 ..
-            } => *events &= !(libc::EPOLLET as u32),
+            } => *events = *events & !(libc::EPOLLET as u32) | libc::EPOLLIN as u32,
             _ => {}
         }
         program.push(step);
@@ -200,7 +231,7 @@ pub(crate) fn write_mixed(seed: u64) -> Vec<Step> {
 fn step(rng: &mut Rng, program: &mut Vec<Step>) {
     let (at, set) = (rng.below(SOCKETS), rng.below(SETS));
     let port = rng.below(2) as u16;
-    let step = match rng.below(34) {
+    let step = match rng.below(40) {
         0 | 1 => Step::Socket {
             at,
             stream: rng.below(4) > 0,
@@ -230,10 +261,12 @@ fn step(rng: &mut Rng, program: &mut Vec<Step>) {
         9..=12 => Step::Send {
             at,
             len: 1 + rng.below(500) as usize,
+            urgent: false,
         },
         13 | 14 => Step::Receive {
             at,
             len: 1 + rng.below(1000) as usize,
+            urgent: false,
         },
         15 => Step::Shutdown {
             at,
@@ -246,12 +279,38 @@ fn step(rng: &mut Rng, program: &mut Vec<Step>) {
         21 if rng.below(6) == 0 => Step::CloseSet { set },
         22..=26 => control(rng, set, at),
         27 => Step::Poll { at },
+        which @ 28..=31 => urgent(rng, which, at),
+        32 if rng.below(3) == 0 => Step::InLine {
+            at,
+            on: rng.below(2) == 0,
+        },
         _ => Step::Wait {
             set,
             most: 1 + rng.below(8) as usize,
         },
     };
     program.push(step);
+}
+
+/// Urgent data are sent, and received; what is read besides is little, so that the urgent byte is met.
+fn urgent(rng: &mut Rng, which: u32, at: u32) -> Step {
+    match which {
+        28 | 29 => Step::Send {
+            at,
+            len: 1 + rng.below(3) as usize,
+            urgent: true,
+        },
+        30 => Step::Receive {
+            at,
+            len: 1,
+            urgent: true,
+        },
+        _ => Step::Receive {
+            at,
+            len: 1 + rng.below(4) as usize,
+            urgent: false,
+        },
+    }
 }
 
 fn control(rng: &mut Rng, set: u32, at: u32) -> Step {

@@ -45,13 +45,14 @@ pub(super) fn readiness<W: World>(world: &mut W, fd: i32, id: SocketId, ready: R
 /// MSG_OOB: the urgent byte, which stays with MSG_PEEK. 0 when there will be none.
 ///
 /// # Errors
-/// ENOTCONN of a listener; EINVAL when there is no urgent byte, it was taken, or it is in the stream; EAGAIN while it is on its way, which nobody waits
+/// ENOTCONN of a listener, and after a reset; EINVAL when there is no urgent byte, it was taken, or it is in the stream; EAGAIN while it is on its way, which nobody waits
 /// for.
 pub(super) fn take<W: World>(world: &mut W, fd: i32, peek: bool) -> Result<Option<u8>> {
     let socket = world.table().get(fd)?;
     let (inline, taken) = (socket.oob_inline, socket.oob_taken);
     let id = match socket.state {
-        State::Stream(id) => id,
+        // There may be a connection by now, of which nobody was told yet.
+        State::Stream(id) | State::Connecting(id) => id,
         State::Listening(_) => return Err(Errno::NOTCONN),
         _ => return Err(Errno::INVAL),
     };
@@ -59,6 +60,9 @@ pub(super) fn take<W: World>(world: &mut W, fd: i32, peek: bool) -> Result<Optio
     let Some(urgent) = urgent.filter(|u| !inline && taken != Some(u.number)) else {
         return Err(Errno::INVAL);
     };
+    if urgent.cut_off {
+        return Err(Errno::NOTCONN);
+    }
     let mut byte = [0];
     let there = world
         .host()

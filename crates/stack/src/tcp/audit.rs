@@ -133,7 +133,8 @@ impl Tcp {
         let idle = act.is_none_or(|act| {
             act.sent.is_null()
                 && act.unsent.is_null()
-                && (act.ooo, act.episode, act.edges) == (NONE, NONE, NONE)
+                && (act.ooo, act.episode) == (NONE, NONE)
+                && (act.edges == NONE || self.edges.urgent(tcb, act).is_some())
                 && act.flight.is_empty()
                 && act.deadline() == Instant::FAR
         });

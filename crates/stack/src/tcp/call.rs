@@ -393,9 +393,6 @@ impl Tcp {
         }
         if read {
             tcb.flags |= flag::READ_SHUT;
-            if let Some(act) = self.actives.at_mut(tcb.active) {
-                self.edges.set_urgent(act, None);
-            }
             self.raise(index, Ready::READABLE);
         }
         if write {
@@ -497,6 +494,7 @@ impl Tcp {
             core.pool.free(act.recv.take());
             free_ranges(core, &mut self.ranges, act);
             core.end_account();
+            self.edges.release(&mut act.edges);
             self.actives.remove_at(active);
         }
     }

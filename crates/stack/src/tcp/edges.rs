@@ -13,9 +13,9 @@ use base::{Seq, Slab};
 use crate::error::SocketError;
 use crate::socket::SocketId;
 
-use super::Tcp;
 use super::conn::Conn;
-use super::record::{Active, NONE, Tcb};
+use super::record::{Active, NONE, Tcb, flag};
+use super::{State, Tcp};
 
 /// Ends of records that may wait for each active connection, on average.
 const ENDS_EACH: u32 = 4;
@@ -41,6 +41,8 @@ pub struct Urgent {
     pub left: u32,
     /// Its number in the stream, as the peer counts: another one means other urgent data.
     pub number: u32,
+    /// The connection is over, and not by the peer's end.
+    pub cut_off: bool,
 }
 
 #[derive(Debug)]
@@ -148,6 +150,14 @@ impl EdgeTable {
         while let Some(end) = self.ends.remove_at(node) {
             node = end.next;
         }
+    }
+
+    /// A connection is over: the urgent byte keeps its place while it can be read, everything else is given back.
+    pub(crate) fn end(&mut self, tcb: &Tcb, act: &mut Active) {
+        let last = act.read_edge(tcb) + act.recv.len() as u32;
+        let up = self.urgent(tcb, act).filter(|up| up.le(last));
+        self.release(&mut act.edges);
+        self.set_urgent(act, up);
     }
 
     /// Takes all out that is remembered.
@@ -341,6 +351,7 @@ impl Tcp {
             Some(Urgent {
                 left: up.dist(act.read_edge(tcb)),
                 number: up.0.wrapping_sub(1),
+                cut_off: tcb.state == State::Closed && !tcb.has(flag::FIN_RECEIVED),
             })
         }))
     }

@@ -617,7 +617,7 @@ impl Tcp {
                 conn::release_queues(core, &mut self.ranges, act, orphan);
                 core.end_account();
                 conn::release_flight(&mut self.nodes, &mut self.episodes, act);
-                self.edges.release(&mut act.edges);
+                self.edges.end(tcb, act);
             }
             if self.actives.at(active).is_some_and(|a| a.recv.is_empty()) {
                 self.actives.remove(key);

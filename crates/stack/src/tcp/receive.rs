@@ -210,7 +210,7 @@ impl Conn<'_> {
         let advances =
             |mark: &Seq| mark.gt(self.read_edge()) && known.is_none_or(|known| mark.gt(known));
         match seg.urgent.filter(advances) {
-            Some(mark) if self.tcb.state.receives() && !self.tcb.has(flag::READ_SHUT) => {
+            Some(mark) if self.tcb.state.receives() => {
                 self.edges.set_urgent(self.act, Some(mark));
                 Ready::PRIORITY
             }

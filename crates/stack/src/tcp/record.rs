@@ -527,7 +527,8 @@ impl Active {
 
     /// The next octet the application will read.
     pub(crate) fn read_edge(&self, tcb: &Tcb) -> Seq {
-        Seq(tcb.rcv_nxt.0.wrapping_sub(self.recv.len() as u32))
+        let fin = u32::from(tcb.has(flag::FIN_RECEIVED)); // it has a number, and is no byte
+        Seq(tcb.rcv_nxt.0.wrapping_sub(self.recv.len() as u32 + fin))
     }
 
     /// Whether the peer is to hear of a duplicate.

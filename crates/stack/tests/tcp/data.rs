@@ -1,10 +1,9 @@
 //! Data in both directions: order, windows, acknowledgments, Nagle, silly windows, fast retransmit.
 
 use stack::{Drop, Ready, SocketError, State, TcpOptions};
-use wire::Addr;
-use wire::tcp::{Options, Repr, Sack};
+use wire::tcp::{Options, Sack};
 
-use crate::rig::{ACK, FIN, Flags, PSH, Rig, SECOND, nodelay, packet};
+use crate::rig::{ACK, FIN, Flags, PSH, Rig, SECOND, nodelay};
 
 const SACK_SYN: Options = Options {
     mss: Some(1460),
@@ -641,22 +640,6 @@ fn a_fin_that_overtakes_the_data_counts_when_they_come() {
     assert_eq!(rig.host.tcp_state(open.socket), Ok(State::CloseWait));
 }
 
-/// The peer announces urgent data: `mark` bytes behind `seq`.
-fn urgent(rig: &mut Rig, (seq, ack): (u32, u32), mark: u16, data: &[u8]) {
-    let repr = Repr {
-        src_port: rig.peer_port,
-        dst_port: 80,
-        seq,
-        ack: Some(ack),
-        flags: Flags::URG,
-        window: rig.window,
-        urgent: mark,
-        options: Options::default(),
-    };
-    let frame = packet(&repr, data, Addr::v4(10, 0, 0, 2), Addr::v4(10, 0, 0, 1));
-    rig.raw(&frame);
-}
-
 /// What a peer sends beyond its own FIN is not kept for ever.
 #[test]
 fn nothing_is_kept_behind_the_fin() {
@@ -669,66 +652,6 @@ fn nothing_is_kept_behind_the_fin() {
     assert_eq!(rig.host.tcp_state(open.socket), Ok(State::CloseWait));
     assert_eq!(rig.host.tcp_occupancy().ranges, 0);
     assert_eq!(rig.host.pool().in_use(), 0);
-}
-
-#[test]
-fn urgent_data_is_announced_and_counted_down() {
-    // RFC 9293 MUST-31, MUST-32, MUST-33; RFC 6093 6: it stays in the stream
-    let mut rig = Rig::new();
-    let open = rig.accepted(&TcpOptions::default());
-    let left = |rig: &Rig| rig.host.tcp_info(open.socket).unwrap().urgent;
-    let told = |rig: &mut Rig| {
-        let told = rig.events.iter().any(|e| e.ready.contains(Ready::PRIORITY));
-        rig.events.clear();
-        told
-    };
-    rig.send(open.peer, open.host, ACK, b"calm");
-    assert!(!told(&mut rig));
-    urgent(&mut rig, (open.peer + 4, open.host), 3, b"now!");
-    assert!(told(&mut rig));
-    assert_eq!(left(&rig), 7, "read this much to be past it");
-    urgent(&mut rig, (open.peer + 8, open.host), 10_000, b"more");
-    assert!(told(&mut rig), "it advanced");
-    assert_eq!(left(&rig), 10_008);
-    urgent(&mut rig, (open.peer + 12, open.host), 1, b".");
-    assert_eq!(left(&rig), 10_008, "never back");
-    assert_eq!(rig.read(open.socket), Ok(b"calmnow!more.".to_vec()));
-    assert_eq!(left(&rig), 9995);
-    for at in (13..10_013).step_by(1000) {
-        rig.send(open.peer + at, open.host, ACK, &[1; 1000]);
-    }
-    assert_eq!(rig.read(open.socket).map(|bytes| bytes.len()), Ok(10_000));
-    assert_eq!(left(&rig), 0);
-    rig.events.clear();
-    rig.send(open.peer + 10_013, open.host, ACK, b"calm");
-    assert!(!told(&mut rig));
-    // What never came does not outlive the stream, and keeps no memory.
-    urgent(&mut rig, (open.peer + 10_017, open.host), 50, b"");
-    assert!(told(&mut rig));
-    rig.send(open.peer + 10_017, open.host, ACK | FIN, b"");
-    assert_eq!(rig.read(open.socket), Ok(b"calm".to_vec()));
-    assert_eq!(rig.read(open.socket), Ok(vec![]));
-    rig.ms(50); // the ACK of the FIN
-    assert_eq!((left(&rig), rig.host.tcp_occupancy().active), (0, 0));
-}
-
-#[test]
-fn a_closed_window_lets_urgent_pointers_in() {
-    // RFC 9293 MUST-66
-    let mut rig = Rig::new();
-    let options = TcpOptions {
-        receive_buffer: Some(2920),
-        ..TcpOptions::default()
-    };
-    let open = rig.accepted(&options);
-    rig.send(open.peer, open.host, ACK, &[1; 1460]);
-    rig.send(open.peer + 1460, open.host, ACK, &[1; 1460]);
-    assert_eq!(rig.host.tcp_info(open.socket).unwrap().receive_window, 0);
-    rig.events.clear();
-    urgent(&mut rig, (open.peer + 2920, open.host), 5, b"");
-    let event = rig.events.pop_back().expect("an event");
-    assert!(event.ready.contains(Ready::PRIORITY));
-    assert_eq!(rig.host.tcp_info(open.socket).unwrap().urgent, 2925);
 }
 
 /// Linux's rule: what was in flight a round trip ago opens the window, not what is left of it when the last ACKs come.

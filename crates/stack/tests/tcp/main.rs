@@ -39,3 +39,4 @@ mod stamps;
 mod timers;
 mod tunables;
 mod tuning;
+mod urgent;
