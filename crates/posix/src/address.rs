@@ -17,6 +17,17 @@ const V6_LEN_MIN: usize = 24;
 const V6_LEN: usize = 28;
 
 /// Where a call points at.
+///
+/// ```
+/// use posix::Destination;
+///
+/// let mut bytes = [0; 28];
+/// let len = posix::write(&"[::1]:80".parse().unwrap(), true, &mut bytes);
+/// let to = posix::parse(&bytes[..len], true)?;
+/// assert_eq!(to, Destination::Peer("[::1]:80".parse().unwrap()));
+/// assert_eq!(posix::parse(&[0; 16], true)?, Destination::Nowhere); // AF_UNSPEC
+/// # Ok::<(), posix::Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
     /// AF_UNSPEC: nowhere, which dissolves an association.
@@ -55,7 +66,7 @@ pub(crate) fn lacks_scope(addr: &SocketAddr) -> bool {
     matches!(addr, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
 }
 
-/// Reads a `sockaddr` for a socket of a family, with Linux's errors and their order.
+/// Reads a `sockaddr` for a socket of a family, with Linux's errors and their order. For an example see [`Destination`].
 ///
 /// # Errors
 /// EINVAL for one that is too short, EAFNOSUPPORT for one of another family.
@@ -84,7 +95,7 @@ pub fn parse(bytes: &[u8], v6: bool) -> Result<Destination> {
 }
 
 /// Writes an address as the `sockaddr` of a socket of a family, which shows IPv4 v4-mapped if it is AF_INET6. What does not
-/// fit is cut off; returns the whole length, as calls report it.
+/// fit is cut off; returns the whole length, as calls report it. For an example see [`Destination`].
 pub fn write(addr: &SocketAddr, v6: bool, out: &mut [u8]) -> usize {
     let mut bytes = [0; V6_LEN];
     let (family, len) = if v6 {

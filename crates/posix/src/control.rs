@@ -4,7 +4,7 @@
 
 use crate::errno::{Errno, Result};
 
-/// One control message.
+/// One control message; see [`send_message`](crate::send_message) and [`receive`](crate::receive()).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
     /// SOL_SOCKET or a protocol.
@@ -36,6 +36,18 @@ impl Control {
 
 /// Reads the control messages of a `msghdr`.
 ///
+/// ```
+/// use posix::{Control, parse_control, write_control};
+///
+/// let data = 7_i32.to_ne_bytes().to_vec();
+/// let all = [Control { level: libc::SOL_IP, kind: libc::IP_TTL, data }];
+/// let mut buffer = [0; 64]; // `msg_control` of a `msghdr`
+/// let (len, all_fit) = write_control(&all, &mut buffer);
+/// assert!(all_fit);
+/// assert_eq!(parse_control(&buffer[..len])?, all);
+/// # Ok::<(), posix::Errno>(())
+/// ```
+///
 /// # Errors
 /// EINVAL for a length that makes no sense.
 pub fn parse_control(mut bytes: &[u8]) -> Result<Vec<Control>> {
@@ -56,7 +68,7 @@ pub fn parse_control(mut bytes: &[u8]) -> Result<Vec<Control>> {
 }
 
 /// Writes control messages into the buffer of a `msghdr`: how much of it is used, and whether all of them fit (else
-/// MSG_CTRUNC). As on Linux the first that does not fit is cut off, and the last.
+/// MSG_CTRUNC). As on Linux the first that does not fit is cut off, and the last. For an example see [`parse_control`].
 pub fn write_control(messages: &[Control], out: &mut [u8]) -> (usize, bool) {
     let mut at = 0;
     for message in messages {

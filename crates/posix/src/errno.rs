@@ -5,6 +5,13 @@ use core::fmt;
 use stack::SocketError;
 
 /// Why a call failed: a number of `errno.h`.
+///
+/// ```
+/// use posix::Errno;
+///
+/// assert_eq!(Errno::AGAIN, Errno(libc::EAGAIN));
+/// assert_eq!(Errno(libc::EACCES).to_string(), "permission denied");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 

@@ -37,7 +37,7 @@ use crate::table::Table;
 use crate::waiters::Alarm;
 use crate::world::{Awaited, Wait, World};
 
-/// The application of the shard: the table, which hears of events.
+/// The application of the shard: the table, which hears of events. For who sets up a host: see [`Live`].
 #[derive(Debug, Default)]
 pub struct Sockets {
     table: Table,
@@ -265,7 +265,7 @@ impl Drop for Live {
     }
 }
 
-/// One call into a host that runs.
+/// One call into a host that runs, made by [`Live::call`].
 pub struct Call<'a> {
     shared: &'a Shared,
     /// Always there, but while the call waits.

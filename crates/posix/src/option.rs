@@ -72,6 +72,21 @@ fn timeout(value: &[u8]) -> Result<Option<Duration>> {
 
 /// Sets an option.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// use posix::{getsockopt, setsockopt, socket};
+///
+/// let mut world = live.call();
+/// let fd = socket(&mut world, libc::AF_INET, libc::SOCK_STREAM, 0)?;
+/// let (level, name) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
+/// setsockopt(&mut world, fd, level, name, &1_i32.to_ne_bytes())?;
+/// assert_eq!(getsockopt(&mut world, fd, level, name)?, 1_i32.to_ne_bytes());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// EBADF; ENOTSOCK; ENOPROTOOPT for what there is not; EINVAL for a value that is too short or out of range; EDOM; ENOENT for an
 /// unknown congestion control.
@@ -489,7 +504,7 @@ fn change_keepalive<W: World>(
     Ok(())
 }
 
-/// Reads an option: all bytes of its value, of which the caller's buffer may hold fewer.
+/// Reads an option: all bytes of its value, of which the caller's buffer may hold fewer. See [`setsockopt`].
 ///
 /// # Errors
 /// EBADF; ENOTSOCK; ENOPROTOOPT for what there is not; EOPNOTSUPP for what is of another protocol, asked of a socket of IPv4.
@@ -554,6 +569,8 @@ fn saved_syn<W: World>(world: &mut W, socket: &Socket) -> Result<Vec<u8>> {
     }
 }
 
+/// For who read a value by [`getsockopt`] (see [`setsockopt`]) into a buffer of its own.
+///
 /// Whether an option's value, of `len` bytes, may be handed to who has `room` for it. It mostly may, cut short. A saved SYN must
 /// fit, and is forgotten once it was read.
 ///

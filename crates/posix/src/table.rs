@@ -54,7 +54,7 @@ struct Watcher {
     alternate: bool,
 }
 
-/// The sockets of a process by descriptor.
+/// The sockets of a process by descriptor. Worlds hold one: see [`World`](crate::World).
 #[derive(Debug, Default)]
 pub struct Table {
     sockets: HashMap<i32, (OwnedFd, Socket)>,
@@ -107,12 +107,26 @@ impl Table {
         }
     }
 
-    /// Whether a descriptor is ours.
+    /// Whether a descriptor is ours, and not the kernel's: whose calls to make.
+    ///
+    /// ```
+    /// use posix::World;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let seed = engine::random_seed()?;
+    /// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+    /// let mut world = live.call();
+    /// let fd = posix::socket(&mut world, libc::AF_INET6, libc::SOCK_STREAM, 0)?;
+    /// assert!(world.table().contains(fd) && !world.table().contains(0));
+    /// assert_eq!((world.table().is_v6(fd), world.table().is_v6(0)), (Some(true), None));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn contains(&self, fd: i32) -> bool {
         self.sockets.contains_key(&fd) || self.set_of.contains_key(&fd)
     }
 
-    /// Whether a descriptor of ours is AF_INET6; `None` when it is not ours.
+    /// Whether a descriptor of ours is AF_INET6; `None` when it is not ours, see [`Table::contains`].
     pub fn is_v6(&self, fd: i32) -> Option<bool> {
         self.sockets.get(&fd).map(|(_, socket)| socket.v6)
     }
@@ -123,7 +137,7 @@ impl Table {
     }
 
     /// Tells the sets that watch a socket what the host has to say of it. A world does so with every event of its host, at once:
-    /// what becomes ready first is told first.
+    /// what becomes ready first is told first. For one that does see [`World`](crate::World).
     pub fn hear(&mut self, event: &Event) {
         let Ok(fd) = i32::try_from(event.token) else {
             return;

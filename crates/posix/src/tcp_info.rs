@@ -120,6 +120,11 @@ fn micros(time: Duration) -> u32 {
 }
 
 /// The structure for a connection, or for a socket that has none.
+///
+/// ```
+/// const TCP_LISTEN: u8 = 10;
+/// assert_eq!(posix::tcp_info(None, true)[0], TCP_LISTEN); // tcpi_state
+/// ```
 pub fn tcp_info(info: Option<&TcpInfo>, listens: bool) -> [u8; LEN] {
     let mut out = [0; LEN];
     let Some(info) = info else {

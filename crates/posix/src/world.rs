@@ -13,7 +13,56 @@ use crate::foreign::SignalMask;
 use crate::joined::Joined;
 use crate::table::Table;
 
-/// A host one may call into, and a way to wait.
+/// A host one may call into, and a way to wait. [`Live`](crate::Live) is one; another, on virtual time and in one thread:
+///
+/// ```
+/// use base::Instant;
+/// use posix::{Table, World};
+/// use stack::Host;
+///
+/// struct Alone {
+///     host: Host,
+///     table: Table,
+///     now: Instant,
+/// }
+///
+/// impl World for Alone {
+///     fn now(&mut self) -> Instant {
+///         self.now
+///     }
+///     fn host(&mut self) -> &mut Host {
+///         &mut self.host
+///     }
+///     fn table(&mut self) -> &mut Table {
+///         &mut self.table
+///     }
+///     fn changed(&mut self) -> bool {
+///         // With a link: what is to be sent leaves here, by `Host::poll_transmit`.
+///         let mut heard = false;
+///         while let Some(event) = self.host.poll_event() {
+///             self.table.hear(&event);
+///             heard = true;
+///         }
+///         heard
+///     }
+///     fn wait(&mut self, deadline: Instant) {
+///         let due = self.host.next_deadline().unwrap_or(Instant::FAR);
+///         self.now = self.now.max(due.min(deadline));
+///         self.host.handle_timers(self.now);
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let now = Instant::from_secs(100);
+/// let host = Host::new(Default::default(), 7, now)?;
+/// let mut world = Alone { host, table: Table::new(), now };
+/// let set = posix::epoll_create1(&mut world, 0)?;
+/// // An hour, which takes no time.
+/// assert_eq!(posix::epoll_wait(&mut world, set, &mut [Default::default()], 3_600_000)?, 0);
+/// assert_eq!(world.now, Instant::from_secs(3700));
+/// # Ok(())
+/// # }
+/// ```
 pub trait World {
     /// The time of the host's clock.
     fn now(&mut self) -> Instant;
@@ -51,7 +100,7 @@ pub trait World {
     }
 }
 
-/// What a call waits for.
+/// What a call waits for: see [`World::wait_on`]. A world whose threads do not sleep needs not look into it.
 #[derive(Debug)]
 pub struct Wait(pub(crate) Awaited);
 

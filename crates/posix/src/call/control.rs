@@ -18,6 +18,36 @@ const SIOCOUTQNSD: u64 = 0x894b;
 
 /// Shuts a direction or both (SHUT_RD, SHUT_WR, SHUT_RDWR). On a listener reading stops the listening, as on Linux.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// # let at = |addr: &str| {
+/// #     let mut bytes = [0; 16]; // a sockaddr_in
+/// #     posix::write(&addr.parse().expect("an address"), false, &mut bytes);
+/// #     bytes
+/// # };
+/// use std::io::{IoSlice, IoSliceMut};
+///
+/// use posix::{accept, bind, connect, listen, receive, send, shutdown, socket};
+///
+/// let stream = || socket(&mut live.call(), libc::AF_INET, libc::SOCK_STREAM, 0);
+/// let (listener, client) = (stream()?, stream()?);
+/// bind(&mut live.call(), listener, &at("127.0.0.1:80"))?;
+/// listen(&mut live.call(), listener, 1)?;
+/// connect(&mut live.call(), client, &at("127.0.0.1:80"))?;
+/// let (server, _) = accept(&mut live.call(), listener, 0)?;
+/// send(&mut live.call(), client, &[IoSlice::new(b"that is all")], 0, None)?;
+/// shutdown(&mut live.call(), client, libc::SHUT_WR)?;
+/// let mut buffer = [0; 64];
+/// for len in [11, 0] {
+///     let got = receive(&mut live.call(), server, &mut [IoSliceMut::new(&mut buffer)], 0)?;
+///     assert_eq!(got.len, len);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// EBADF, ENOTSOCK, EINVAL, ENOTCONN.
 pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
@@ -77,7 +107,8 @@ pub fn shutdown<W: World>(world: &mut W, fd: i32, how: i32) -> Result<()> {
     Ok(())
 }
 
-/// Closes a set, or a socket: a connection goes on in the background until what was written has arrived, at once or after SO_LINGER.
+/// Closes a set, or a socket: a connection goes on in the background until what was written has arrived, at once or after SO_LINGER. For an
+/// example see [`Live`](crate::Live).
 ///
 /// # Errors
 /// EBADF, also of an open descriptor of the kernel's, which is for its owner to close.
@@ -131,6 +162,22 @@ fn linger<W: World>(world: &mut W, fd: i32, id: SocketId, time: Duration) -> Res
 
 /// F_GETFL and F_SETFL, of which O_NONBLOCK counts.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// use posix::{fcntl, ioctl, socket};
+///
+/// let mut world = live.call();
+/// let fd = socket(&mut world, libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+/// fcntl(&mut world, fd, libc::F_SETFL, libc::O_NONBLOCK.into())?;
+/// assert_ne!(fcntl(&mut world, fd, libc::F_GETFL, 0)? & libc::O_NONBLOCK, 0);
+/// let waiting = ioctl(&mut world, fd, libc::FIONREAD, 0)?; // bytes of the next datagram
+/// assert_eq!(waiting, 0);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// EBADF, also of the kernel's own descriptors; EINVAL for other commands.
 pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> Result<i32> {
@@ -162,7 +209,8 @@ pub fn fcntl<W: World>(world: &mut W, fd: i32, command: i32, argument: i64) -> R
     }
 }
 
-/// FIONREAD (SIOCINQ), SIOCOUTQ (TIOCOUTQ), and of streams SIOCATMARK and SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`.
+/// FIONREAD (SIOCINQ), SIOCOUTQ (TIOCOUTQ), and of streams SIOCATMARK and SIOCOUTQNSD: the number asked for. FIONBIO takes `argument`. For
+/// an example see [`fcntl`].
 ///
 /// # Errors
 /// EBADF, also of the kernel's own descriptors; EINVAL on a listener, but of SIOCATMARK; ENOTTY for other requests.

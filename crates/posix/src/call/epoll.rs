@@ -37,7 +37,7 @@ impl From<Refused> for Errno {
     }
 }
 
-/// Makes a set; `size` says nothing, but must be positive.
+/// Makes a set; `size` says nothing, but must be positive. See [`epoll_create1`].
 ///
 /// # Errors
 /// EINVAL; EMFILE; ENFILE when there is no room for more.
@@ -54,7 +54,7 @@ fn insert_set<W: World>(world: &mut W, cloexec: bool) -> Result<i32> {
     inserted
 }
 
-/// Makes a set; `flags` is 0 or EPOLL_CLOEXEC.
+/// Makes a set; `flags` is 0 or EPOLL_CLOEXEC. For what it is good for see [`epoll_ctl`].
 ///
 /// # Errors
 /// As [`epoll_create`].
@@ -66,6 +66,32 @@ pub fn epoll_create1<W: World>(world: &mut W, flags: i32) -> Result<i32> {
 }
 
 /// Adds a descriptor to a set, changes what is wanted of it, or takes it out, which needs no `event`.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// use std::io::Write;
+/// use std::os::fd::AsRawFd;
+///
+/// use posix::{EpollEvent, epoll_create1, epoll_ctl, epoll_wait, socket};
+///
+/// let set = epoll_create1(&mut live.call(), libc::EPOLL_CLOEXEC)?;
+/// let fd = socket(&mut live.call(), libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+/// let (reader, mut writer) = std::io::pipe()?;
+/// for (fd, events) in [(fd, libc::EPOLLIN), (reader.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET)] {
+///     let event = EpollEvent { events: events as u32, data: fd as u64 };
+///     epoll_ctl(&mut live.call(), set, libc::EPOLL_CTL_ADD, fd, Some(event))?;
+/// }
+/// writer.write_all(b"wake up")?;
+/// let mut events = [EpollEvent::default(); 8];
+/// let told = epoll_wait(&mut live.call(), set, &mut events, -1)?;
+/// assert_eq!((told, events[0].data), (1, reader.as_raw_fd() as u64));
+/// // Until there is a datagram, or for a millisecond.
+/// assert_eq!(epoll_wait(&mut live.call(), set, &mut events, 1)?, 0);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// In this order: EFAULT (no event), EBADF, EPERM (a file, which is always ready), EINVAL (`set` is none of ours, or is `fd`; unknown
@@ -166,7 +192,7 @@ fn level_of<W: World>(world: &mut W, word: u64) -> u32 {
 }
 
 /// Waits until something in a set is ready, for `timeout_ms` at most, for ever if that is negative. How many of `events` were
-/// filled, with what has been ready for longest first.
+/// filled, with what has been ready for longest first. For an example see [`epoll_ctl`].
 ///
 /// # Errors
 /// EBADF; EINVAL (no set, no room for events, or too much).

@@ -22,6 +22,18 @@ const PROTOCOLS: core::ops::Range<i32> = 0..263;
 
 /// Makes a socket; `kind` may carry SOCK_NONBLOCK and SOCK_CLOEXEC.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// let mut world = live.call();
+/// let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK;
+/// let fd = posix::socket(&mut world, libc::AF_INET6, kind, 0)?;
+/// posix::close(&mut world, fd)?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// EINVAL, EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT as Linux; EMFILE.
 pub fn socket<W: World>(world: &mut W, domain: i32, kind: i32, protocol: i32) -> Result<i32> {
@@ -81,7 +93,7 @@ fn wildcard(v6: bool) -> IpAddr {
     }
 }
 
-/// Binds a socket to a `sockaddr`.
+/// Binds a socket to a `sockaddr`; see [`Live`](crate::Live).
 ///
 /// # Errors
 /// EBADF, ENOTSOCK, EINVAL (too short, bound already), EAFNOSUPPORT, EADDRNOTAVAIL, EADDRINUSE.
@@ -186,7 +198,7 @@ pub(super) fn datagram<W: World>(world: &mut W, fd: i32) -> Result<SocketId> {
     }
 }
 
-/// Listens for connections. A negative backlog is the most there may be, as on Linux.
+/// Listens for connections. A negative backlog is the most there may be, as on Linux. For an example see [`Live`](crate::Live).
 ///
 /// # Errors
 /// EBADF, ENOTSOCK, EOPNOTSUPP (no stream), EINVAL (connected), EADDRINUSE.
@@ -225,7 +237,7 @@ pub fn listen<W: World>(world: &mut W, fd: i32, backlog: i32) -> Result<()> {
 
 /// Takes a connection out of a listener's queue, waiting for one unless it may not: the new descriptor and the peer. The descriptor
 /// is taken first, as by Linux: where there is none left nobody waits.
-/// `flags` are SOCK_NONBLOCK and SOCK_CLOEXEC.
+/// `flags` are SOCK_NONBLOCK and SOCK_CLOEXEC. For an example see [`Live`](crate::Live).
 ///
 /// # Errors
 /// In this order: EBADF, EINVAL (unknown flags), EMFILE, ENOTSOCK, EOPNOTSUPP (no stream), EINVAL (not listening), EAGAIN.
@@ -261,7 +273,7 @@ pub fn accept<W: World>(world: &mut W, fd: i32, flags: i32) -> Result<(i32, Sock
     })
 }
 
-/// Connects to a `sockaddr`, waiting for the end of it unless the socket does not block.
+/// Connects to a `sockaddr`, waiting for the end of it unless the socket does not block. For an example see [`Live`](crate::Live).
 ///
 /// # Errors
 /// EBADF, ENOTSOCK, EINVAL, EAFNOSUPPORT, EISCONN, EALREADY, EINPROGRESS, what the attempt came to, and routing errors.
@@ -433,6 +445,27 @@ fn disconnect<W: World>(world: &mut W, fd: i32) -> Result<()> {
 
 /// The local address.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// use posix::{Errno, bind, getpeername, getsockname};
+///
+/// let at = |addr: &str| {
+///     let mut bytes = [0; 16]; // a sockaddr_in
+///     posix::write(&addr.parse().expect("an address"), false, &mut bytes);
+///     bytes
+/// };
+///
+/// let mut world = live.call();
+/// let fd = posix::socket(&mut world, libc::AF_INET, libc::SOCK_STREAM, 0)?;
+/// bind(&mut world, fd, &at("127.0.0.1:0"))?;
+/// assert_ne!(getsockname(&mut world, fd)?.port(), 0);
+/// assert_eq!(getpeername(&mut world, fd), Err(Errno::NOTCONN));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// EBADF, ENOTSOCK.
 pub fn getsockname<W: World>(world: &mut W, fd: i32) -> Result<SocketAddr> {
@@ -445,7 +478,7 @@ pub fn getsockname<W: World>(world: &mut W, fd: i32) -> Result<SocketAddr> {
     })
 }
 
-/// The peer's address.
+/// The peer's address; see [`getsockname`].
 ///
 /// # Errors
 /// EBADF, ENOTSOCK, ENOTCONN.

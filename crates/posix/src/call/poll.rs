@@ -13,7 +13,7 @@ use crate::foreign::{self, SignalMask};
 use crate::joined::Joined;
 use crate::world::{Awaited, Wait, World};
 
-/// One descriptor to look after: `struct pollfd`.
+/// One descriptor to look after: `struct pollfd`; see [`poll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PollFd {
     /// The descriptor; a negative one is passed over.
@@ -30,6 +30,27 @@ const ALWAYS: i16 = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
 /// Waits until one of `fds` has one of its bits, for `timeout_ms` at most, for ever if that is negative; returns how many have.
 /// A descriptor that nobody knows has POLLNVAL, and so has one of ours once it is
 /// closed.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// use std::io::Write;
+/// use std::os::fd::AsRawFd;
+///
+/// use posix::{PollFd, poll, socket};
+///
+/// let fd = socket(&mut live.call(), libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let wanted = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
+/// let mut fds = [wanted(fd), wanted(reader.as_raw_fd())];
+/// assert_eq!(poll(&mut live.call(), &mut fds, 1)?, 0, "a millisecond later");
+/// writer.write_all(b"wake up")?;
+/// assert_eq!(poll(&mut live.call(), &mut fds, -1)?, 1);
+/// assert_eq!((fds[0].revents, fds[1].revents), (0, libc::POLLIN));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// As [`ppoll`].

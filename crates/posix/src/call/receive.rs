@@ -18,7 +18,7 @@ use crate::world::World;
 /// `TCP_CM_INQ`, which libc does not name.
 const TCP_CM_INQ: i32 = 36;
 
-/// What was received.
+/// What was received; see [`receive`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Message {
     /// What the call returns: bytes copied, or with MSG_TRUNC those there were.
@@ -33,6 +33,37 @@ pub struct Message {
 
 /// Receives bytes, or one datagram. MSG_PEEK, MSG_WAITALL, MSG_TRUNC, MSG_DONTWAIT and MSG_ERRQUEUE do as on
 /// Linux.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// # let at = |addr: &str| {
+/// #     let mut bytes = [0; 16]; // a sockaddr_in
+/// #     posix::write(&addr.parse().expect("an address"), false, &mut bytes);
+/// #     bytes
+/// # };
+/// use std::io::{IoSlice, IoSliceMut};
+///
+/// use posix::{bind, getsockname, receive, send, setsockopt, socket};
+///
+/// let datagrams = || socket(&mut live.call(), libc::AF_INET, libc::SOCK_DGRAM, 0);
+/// let (server, client) = (datagrams()?, datagrams()?);
+/// bind(&mut live.call(), server, &at("127.0.0.1:53"))?;
+/// let on = 1_i32.to_ne_bytes();
+/// setsockopt(&mut live.call(), server, libc::SOL_IP, libc::IP_RECVTTL, &on)?;
+/// send(&mut live.call(), client, &[IoSlice::new(b"who am I?")], 0, Some(&at("127.0.0.1:53")))?;
+///
+/// let mut buffer = [0; 1500];
+/// let got = receive(&mut live.call(), server, &mut [IoSliceMut::new(&mut buffer)], 0)?;
+/// assert_eq!(&buffer[..got.len], b"who am I?");
+/// let port = getsockname(&mut live.call(), client)?.port();
+/// assert_eq!(got.from.map(|from| from.port()), Some(port));
+/// let [ttl] = &got.control[..] else { panic!("a control message was asked for") };
+/// assert_eq!((ttl.kind, &ttl.data[..]), (libc::IP_TTL, &64_i32.to_ne_bytes()[..]));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// EBADF, ENOTSOCK, ENOTCONN, EAGAIN, EINVAL for MSG_OOB when there is nothing urgent, EOPNOTSUPP for other flags, the pending error.

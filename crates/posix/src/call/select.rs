@@ -32,6 +32,24 @@ fn holds(set: &Option<&mut FdSet>, fd: usize) -> bool {
 /// Waits until one of the descriptors below `count` is ready: in the sets for reading, for writing, and for what is exceptional,
 /// in this order. They then hold those that are, which are counted in each. Without a timeout it waits for ever.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// use std::time::Duration;
+///
+/// let fd = posix::socket(&mut live.call(), libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+/// let bit = |fd: i32| [1 << (fd % 64)];
+/// assert!(fd < 64, "else the sets are of more words");
+/// let (mut reads, mut writes) = (bit(fd), bit(fd));
+/// let sets = [Some(&mut reads[..]), Some(&mut writes[..]), None];
+/// let second = Some(Duration::from_secs(1));
+/// assert_eq!(posix::pselect(&mut live.call(), fd + 1, sets, second, None)?, 1);
+/// assert_eq!((reads, writes), ([0], bit(fd)), "there is room to write, and nothing to read");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// EINVAL (a negative count), EBADF, and as [`super::ppoll`]; the sets are as they were.
 pub fn pselect<W: World>(

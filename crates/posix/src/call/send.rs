@@ -28,7 +28,8 @@ const HARMLESS: i32 = libc::MSG_NOSIGNAL | libc::MSG_CONFIRM;
 const DATAGRAM_MOST: usize = 65_535;
 
 /// Sends bytes, or one datagram to `to` (a `sockaddr`) or the peer; returns how many. A stream takes part of them only if it
-/// may not wait, or something happened. A caller without MSG_NOSIGNAL owes a SIGPIPE on EPIPE of a stream.
+/// may not wait, or something happened. A caller without MSG_NOSIGNAL owes a SIGPIPE on EPIPE of a stream. For
+/// examples see [`Live`](crate::Live), and of datagrams [`receive`](super::receive()).
 ///
 /// # Errors
 /// EBADF, ENOTSOCK, EPIPE, EAGAIN, ENOTCONN and EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP for flags that are not done, the pending
@@ -44,6 +45,30 @@ pub fn send<W: World>(
 }
 
 /// As [`send`], with control messages: SO_TIMESTAMPING, and of datagrams from where, TTL and type of service.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// # let at = |addr: &str| {
+/// #     let mut bytes = [0; 16]; // a sockaddr_in
+/// #     posix::write(&addr.parse().expect("an address"), false, &mut bytes);
+/// #     bytes
+/// # };
+/// use std::io::IoSlice;
+///
+/// use posix::{Control, send_message, socket};
+///
+/// let fd = socket(&mut live.call(), libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+/// // One hop, whatever the socket says.
+/// let data = 1_i32.to_ne_bytes().to_vec();
+/// let near = [Control { level: libc::SOL_IP, kind: libc::IP_TTL, data }];
+/// let parts = [IoSlice::new(b"hello, "), IoSlice::new(b"neighbour")];
+/// let sent = send_message(&mut live.call(), fd, &parts, 0, Some(&at("127.0.0.1:53")), &near)?;
+/// assert_eq!(sent, 16);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// As [`send`]; EINVAL for a control message that is not known.

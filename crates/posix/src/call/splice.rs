@@ -26,6 +26,37 @@ const PART: usize = 64 << 10;
 /// Moves up to `len` bytes from a stream to a pipe or the other way; 0 is the end of either. The stream waits as its flags say;
 /// the pipe is never waited for.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let seed = engine::random_seed()?;
+/// # let live = posix::Live::start(Default::default(), seed, Default::default(), |_| Ok(()))?;
+/// # let at = |addr: &str| {
+/// #     let mut bytes = [0; 16]; // a sockaddr_in
+/// #     posix::write(&addr.parse().expect("an address"), false, &mut bytes);
+/// #     bytes
+/// # };
+/// use std::io::Read;
+/// use std::os::fd::AsRawFd;
+///
+/// # use std::io::IoSlice;
+/// # use posix::{accept, bind, connect, listen, send, socket};
+/// # let stream = || socket(&mut live.call(), libc::AF_INET, libc::SOCK_STREAM, 0);
+/// # let (listener, client) = (stream()?, stream()?);
+/// # bind(&mut live.call(), listener, &at("127.0.0.1:80"))?;
+/// # listen(&mut live.call(), listener, 1)?;
+/// # connect(&mut live.call(), client, &at("127.0.0.1:80"))?;
+/// # let (server, _) = accept(&mut live.call(), listener, 0)?;
+/// # send(&mut live.call(), client, &[IoSlice::new(b"through the mill")], 0, None)?;
+/// // Of a connection, `server`, whose peer has sent something.
+/// let (mut reader, writer) = std::io::pipe()?;
+/// let moved = posix::splice(&mut live.call(), server, writer.as_raw_fd(), 4096, 0)?;
+/// let mut bytes = vec![0; moved];
+/// reader.read_exact(&mut bytes)?;
+/// assert_eq!(bytes, b"through the mill");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// EBADF; EINVAL for what is no stream and pipe, and for unknown flags; EAGAIN when the pipe is empty or full; those of
 /// [`receive`](super::receive()) and [`send`](super::send()).
