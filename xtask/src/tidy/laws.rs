@@ -273,4 +273,8 @@ pub(super) const PACKAGE_HOSTS: &[&str] = &[
 pub(super) const CONFORMANCE_STATES: &[&str] = &["met", "partial", "planned", "unmet", "waived"];
 
 /// Folders of what users import: each public type and function there is shown in an example.
-pub(super) const FACES: &[&str] = &["crates/millstream/src/", "crates/engine/src/completion"];
+pub(super) const FACES: &[&str] = &[
+    "crates/millstream/src/",
+    "crates/engine/src/completion",
+    "crates/posix/src/",
+];
