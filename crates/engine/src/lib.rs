@@ -15,6 +15,7 @@ mod app;
 mod clock;
 pub mod completion;
 pub mod diagnosis;
+mod inspect;
 mod mailbox;
 mod reply;
 mod shard;
@@ -28,6 +29,7 @@ mod wake;
 
 pub use app::{App, ShardCx};
 pub use clock::Clock;
+pub use inspect::Inspector;
 pub use mailbox::PostError;
 pub use reply::Reply;
 pub use shard::{Bed, BusyPoll, Shard, ShardError, ShardOptions, random_seed};

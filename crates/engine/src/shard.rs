@@ -12,6 +12,7 @@
 
 mod lent;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,6 +185,8 @@ pub struct Shard<A: App> {
     /// The last turn had work.
     worked: bool,
     stop: bool,
+    /// What goes when the shard does.
+    kept: Vec<Box<dyn Any + Send>>,
 }
 
 impl<A: App> fmt::Debug for Shard<A> {
@@ -262,6 +265,7 @@ impl<A: App> Shard<A> {
             within: None,
             worked: false,
             stop: false,
+            kept: Vec::new(),
         })
     }
 
@@ -323,6 +327,11 @@ impl<A: App> Shard<A> {
     /// A handle for other threads.
     pub fn handle(&self) -> ShardHandle<A::Command> {
         ShardHandle::new(self.inbox.mailbox().clone())
+    }
+
+    /// Keeps something that is to last as long as the shard answers its handles: it is dropped when that ends.
+    pub fn keep(&mut self, thing: impl Send + 'static) {
+        self.kept.push(Box::new(thing));
     }
 
     /// How it runs.
@@ -703,8 +712,7 @@ fn port_snapshot(slot: &PortSlot) -> PortSnapshot {
 
 impl<A: App> Drop for Shard<A> {
     fn drop(&mut self) {
-        // Nobody will read: senders learn it, and what they sent is dropped.
-        self.inbox.close();
+        self.deafen();
         let pool = self.host.pool_mut();
         if let Some(steering) = &mut self.steering {
             steering.release(pool);

@@ -206,6 +206,11 @@ impl<A: App> Shards<A> {
         Ok(())
     }
 
+    /// A handle of each shard, the leading one's first.
+    pub fn handles(&self) -> Vec<ShardHandle<A::Command>> {
+        self.shards.iter().map(Shard::handle).collect()
+    }
+
     fn fellows(&self) -> Vec<Arc<dyn Fellow>> {
         let shards = self.shards.iter();
         shards

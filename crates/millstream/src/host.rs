@@ -3,11 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::Tally;
 use engine::diagnosis::QueueRow;
-use engine::{Notice, ShardHandle, ShardSnapshot, ShardThreads, Sockets};
+use engine::{Inspector, Notice, ShardHandle, ShardSnapshot, ShardThreads, Sockets};
 use stack::{
     BufferInfo, Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpOptions, TcpTables,
     TcpTunables, UdpOptions,
@@ -27,9 +27,7 @@ const BACKLOG: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Inner {
     sockets: Sockets,
-    /// The leading one first.
-    shards: Vec<ShardHandle<Notice>>,
-    started: Instant,
+    inspector: Inspector<Notice>,
     threads: Mutex<Option<ShardThreads>>,
     #[cfg(feature = "tokio")]
     reservations: Reservations,
@@ -70,12 +68,11 @@ impl Host {
     }
 
     pub(crate) fn new(sockets: Sockets, threads: ShardThreads) -> Self {
-        let shards = threads.handles();
+        let inspector = Inspector::new(threads.handles());
         Self {
             inner: Arc::new(Inner {
                 sockets,
-                shards,
-                started: Instant::now(),
+                inspector,
                 threads: Mutex::new(Some(threads)),
                 #[cfg(feature = "tokio")]
                 reservations: Reservations::default(),
@@ -92,30 +89,22 @@ impl Host {
     }
 
     /// Does something with the stack of the leading shard between two turns of it.
+    #[cfg(feature = "tokio")]
     pub(crate) fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut stack::Host, base::Instant) -> T + Send + 'static,
     ) -> engine::Reply<T> {
-        self.inner.shards[0].call(call)
+        self.each_shard()[0].call(call)
     }
 
-    /// Does something with the stack of every shard; what came of it, the leading one's first.
-    async fn call_all<T: Send + 'static>(
-        &self,
-        call: impl Fn(&mut stack::Host, base::Instant) -> T + Clone + Send + 'static,
-    ) -> io::Result<Vec<T>> {
-        let shards = self.inner.shards.iter();
-        let replies: Vec<_> = shards.map(|shard| shard.call(call.clone())).collect();
-        let mut all = Vec::with_capacity(replies.len());
-        for reply in replies {
-            all.push(reply.await.ok_or_else(stopped)?);
-        }
-        Ok(all)
+    /// The leading one first.
+    fn each_shard(&self) -> &[ShardHandle<Notice>] {
+        self.inner.inspector.shards()
     }
 
     /// Whether all shards have this address.
     pub(crate) fn has_address(&self, address: std::net::IpAddr) -> bool {
-        let shards = self.inner.shards.iter();
+        let shards = self.each_shard().iter();
         let replies: Vec<_> = shards
             .map(|shard| shard.call(move |host, _| host.is_local(address)))
             .collect();
@@ -124,7 +113,7 @@ impl Host {
 
     /// How many shards the host has: see [`Builder::shards`].
     pub fn shards(&self) -> usize {
-        self.inner.shards.len()
+        self.each_shard().len()
     }
 
     /// As [`Host::tcp_tunables`], for who may wait.
@@ -391,7 +380,7 @@ impl Host {
     }
 
     fn ask_snapshots(&self, connections: usize) -> Vec<engine::Reply<ShardSnapshot>> {
-        let shards = self.inner.shards.iter();
+        let shards = self.each_shard().iter();
         shards.map(|shard| shard.snapshot(connections)).collect()
     }
 
@@ -437,20 +426,8 @@ impl Host {
         place: ListPlace,
         look_at: u32,
     ) -> io::Result<SocketPage> {
-        let shards = &self.inner.shards;
-        let Some(shard) = shards.get(place.shard()) else {
-            return Ok(SocketPage::default()); // no place of this list
-        };
-        let page = move |host: &mut stack::Host, now| host.list(now, &filter, place, look_at);
-        let mut page = shard.call(page).await.ok_or_else(stopped)?;
-        if shards.len() > 1 {
-            let all = self.call_all(|host, _| host.sockets()).await?;
-            page.total = all.iter().sum();
-            let next = place.shard() + 1;
-            let more = (next < shards.len()).then(|| ListPlace::beginning(next));
-            page.next = page.next.or(more);
-        }
-        Ok(page)
+        let page = self.inner.inspector.list(filter, place, look_at).await;
+        page.ok_or_else(stopped)
     }
 
     /// For how long the host has run, what it dropped and what else happened, for tools.
@@ -470,17 +447,8 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     pub async fn counters(&self) -> io::Result<(Duration, Tally<Drop>, Tally<Count>)> {
-        let started = self.inner.started;
-        let counters = |host: &mut stack::Host, _| {
-            let stats = host.stats();
-            (stats.drops.clone(), stats.counts.clone())
-        };
-        let (mut drops, mut counts) = (Tally::new(), Tally::new());
-        for (some, others) in self.call_all(counters).await? {
-            drops.merge(&some);
-            counts.merge(&others);
-        }
-        Ok((started.elapsed(), drops, counts))
+        let counters = self.inner.inspector.counters().await;
+        counters.ok_or_else(stopped)
     }
 
     /// The packet memory that TCP holds, and may (`tcp_mem`), in bytes.
@@ -499,8 +467,7 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     pub async fn tcp_memory(&self) -> io::Result<TcpMemory> {
-        let all = self.call_all(|host, _| host.tcp_memory()).await?;
-        let sum = all.into_iter().reduce(|sum, more| sum.plus(&more));
+        let sum = self.inner.inspector.tcp_memory().await;
         sum.ok_or_else(stopped)
     }
 
@@ -519,8 +486,7 @@ impl Host {
     /// # }
     /// ```
     pub async fn buffers(&self) -> io::Result<BufferInfo> {
-        let all = self.call_all(|host, _| host.buffers()).await?;
-        let sum = all.into_iter().reduce(|sum, more| sum.plus(&more));
+        let sum = self.inner.inspector.buffers().await;
         sum.ok_or_else(stopped)
     }
 
@@ -539,8 +505,7 @@ impl Host {
     /// # }
     /// ```
     pub async fn tcp_tables(&self) -> io::Result<TcpTables> {
-        let all = self.call_all(|host, _| host.tcp_tables()).await?;
-        let sum = all.into_iter().reduce(|sum, more| sum.plus(&more));
+        let sum = self.inner.inspector.tcp_tables().await;
         sum.ok_or_else(stopped)
     }
 
@@ -562,8 +527,8 @@ impl Host {
     /// # Errors
     /// The host has stopped.
     pub async fn tcp_tunables(&self) -> io::Result<TcpTunables> {
-        let tunables = |host: &mut stack::Host, _| host.tcp_tunables();
-        self.call(tunables).await.ok_or_else(stopped)
+        let tunables = self.inner.inspector.tcp_tunables().await;
+        tunables.ok_or_else(stopped)
     }
 
     /// Tunes TCP while the host runs, for what begins from now on, by the names of Linux's `net.ipv4.tcp_*`.
@@ -583,18 +548,9 @@ impl Host {
     /// # Errors
     /// `InvalidInput` with the reason, and nothing has changed; the host has stopped.
     pub async fn tune_tcp(&self, name: &str, value: impl ToString) -> io::Result<()> {
-        let (name, value) = (name.to_owned(), value.to_string());
-        let tune = move |host: &mut stack::Host, _| {
-            let mut tunables = host.tcp_tunables();
-            let set = tunables.set_text(&name, &value);
-            let set = set.map_err(|error| error.to_string());
-            set.and_then(|()| {
-                let taken = host.set_tcp_tunables(tunables);
-                taken.map_err(|error| error.to_string())
-            })
-        };
-        // They are tuned alike, so one says what all do.
-        let tuned: Result<(), String> = self.call_all(tune).await?.into_iter().collect();
+        let value = value.to_string();
+        let tuned = self.inner.inspector.tune_tcp(name, &value).await;
+        let tuned = tuned.ok_or_else(stopped)?;
         tuned.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 

@@ -105,6 +105,13 @@ impl<A: App> Shard<A> {
         self.drain();
     }
 
+    /// No turn will follow: what it keeps is let go, and who asks by a handle is told so, instead of waiting until the shard is dropped.
+    pub fn deafen(&mut self) {
+        self.kept.clear();
+        // Senders learn that nobody will read, and what they sent is dropped.
+        self.inbox.close();
+    }
+
     /// Reads the clock, between two turns: the time of commands until it is read again.
     pub fn clock(&mut self) -> Instant {
         self.read_clock();
