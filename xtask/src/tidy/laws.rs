@@ -20,6 +20,7 @@ pub(super) struct Room {
 
 const EVERY_ROOM: &[&str] = &[
     "base",
+    "control",
     "engine",
     "interop",
     "lab",
@@ -108,13 +109,23 @@ pub(super) const ROOMS: &[Room] = &[
         pure: false,
         unsafe_in: &[],
     },
+    // What tools ask a host, and who answers: for those who run one. JSON is what crosses.
+    Room {
+        name: "control",
+        folder: "crates/control",
+        uses: &["base", "engine", "stack"],
+        tests_use: &[],
+        borrows: Some(&["rustix", "serde", "serde_json"]),
+        pure: false,
+        unsafe_in: &[],
+    },
     // What the shared objects are made of. Descriptors are real ones of the kernel's, so that numbers cannot collide.
     Room {
         name: "posix",
         folder: "crates/posix",
         // The engine for the world of a host that runs. Descriptors of the program's are numbers, which the kernel is given as such.
         uses: &["base", "engine", "stack"],
-        tests_use: &["interop", "wire"],
+        tests_use: &["control", "interop", "wire"],
         borrows: Some(&["libc", "rustix"]),
         pure: false,
         unsafe_in: &["foreign", "tests/signals"],
@@ -140,7 +151,7 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "millstream",
         folder: "crates/millstream",
-        uses: &["base", "engine", "stack", "wire"],
+        uses: &["base", "control", "engine", "stack", "wire"],
         tests_use: &["netns", "port", "sim"],
         borrows: Some(&["axum", "bytes", "futures-core", "futures-io", "tokio"]),
         pure: false,
@@ -274,7 +285,8 @@ pub(super) const CONFORMANCE_STATES: &[&str] = &["met", "partial", "planned", "u
 
 /// Folders of what users import: each public type and function there is shown in an example.
 pub(super) const FACES: &[&str] = &[
-    "crates/millstream/src/",
+    "crates/control/src/open",
     "crates/engine/src/completion",
+    "crates/millstream/src/",
     "crates/posix/src/",
 ];
