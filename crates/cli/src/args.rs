@@ -92,8 +92,9 @@ pub(crate) enum Command {
     Up(Up),
     /// List the sockets of a running host, as ss(8) does those of the kernel
     #[command(
-        long_about = "Lists the sockets of a host that runs now, as ss(8) lists those of the kernel. A running `millstream \
-            demo` or `up` of the same user answers; it works on meanwhile, however many sockets it has.\n\n\
+        long_about = "Lists the sockets of a host that runs now, as ss(8) lists those of the kernel. Any `millstream demo` \
+            or `up` of the same user answers, and any program on the library that says so (`Builder::control`); it works on meanwhile, \
+            however many sockets it has.\n\n\
             Without options all but what listens, half-open connections and TIME-WAIT. What -i tells has the names \
             of ss(8): times in milliseconds, cwnd in segments, windows and buffers in bytes. Of what listens Recv-Q are \
             the connections that wait to be accepted and Send-Q the backlog; -i adds the half-open ones (syn_queue), and what was \
@@ -116,7 +117,7 @@ pub(crate) enum Command {
     #[command(
         long_about = "Reads or changes settings of TCP of a host that runs now, by the names of Linux's net.ipv4.tcp_* \
             settings, with or without that in front. A change holds from then on and until the host ends; the table \
-            [tcp] of a configuration file makes it last.",
+            [tcp] of a configuration file makes it last, and Config::tcp of a program on the library.",
         after_help = "Examples:\n  \
             millstream sysctl                        every setting\n  \
             millstream sysctl syncookies             net.ipv4.tcp_syncookies = 1\n  \
@@ -409,7 +410,7 @@ pub(crate) struct Ss {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which host, when several run: its name, or the number of its process
+    /// Which host, when several run: its name, the number of its process, or both: NAME.PROCESS
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
 }
@@ -420,14 +421,14 @@ pub(crate) struct Sysctl {
     /// NAME to read a setting, NAME=VALUE to change it; all are read when none is named
     #[arg(value_name = "NAME[=VALUE]")]
     pub(crate) settings: Vec<String>,
-    /// Which host, when several run: its name, or the number of its process
+    /// Which host, when several run: its name, the number of its process, or both: NAME.PROCESS
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
 }
 
 /// A set of states by the names of ss(8).
 fn state(text: &str) -> Result<u16, String> {
-    crate::serve::desk::states(text).ok_or_else(|| {
+    control::states(text).ok_or_else(|| {
         "give a state such as established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, close-wait, \
             last-ack, closing, listening or closed, or a set: connected, synchronized, bucket, big, all"
             .into()

@@ -17,10 +17,10 @@ use serde::Serialize;
 use wire::{Addr, Cidr};
 
 use crate::args;
+use crate::ask;
 use crate::check::board::{Board, Progress, Row, Standing, standing};
 use crate::check::report::{self, Style};
 use crate::check::{Check, Sizes, Target};
-use crate::control::Control;
 use crate::failure::Failure;
 use crate::http::{self, live::Live};
 use crate::network::{self, HOST, Link};
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
         .local_addr()
         .map_err(|error| Failure::told(format_args!("no address: {error}")))?;
     // Before the process becomes somebody else.
-    let control = Control::open_or_tell("demo");
+    let control = ask::open_or_tell("demo");
     let enter = enter_private()?;
     raise_descriptor_limit();
     let link = network::demo(args.port)?;
@@ -66,6 +66,7 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let stack = Stack::start(Plan {
         name: "demo".into(),
         alone: true,
+        control,
         tcp: millstream::TcpTunables::default(),
         shards: 1,
         ports: vec![PlannedPort {
@@ -101,9 +102,6 @@ pub(crate) fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let stop = runtime.block_on(async {
         let live = Live::new(stack.source(), Some(Arc::clone(&board)));
         serve(&stack, &live)?;
-        if let Some(control) = &control {
-            control.answer(stack.desk())?;
-        }
         tokio::spawn(live.run());
         tokio::spawn(publish::relay_all(
             listener,

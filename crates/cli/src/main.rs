@@ -8,9 +8,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod ask;
 mod check;
 mod config;
-mod control;
 mod demo;
 mod failure;
 mod http;

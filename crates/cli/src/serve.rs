@@ -4,8 +4,6 @@
 //!
 //! Invariant: no other module of this room names a type of the stack's sockets or snapshots.
 
-pub(crate) mod desk;
-
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -16,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use base::Offloads;
+use millstream::control::Control;
 use millstream::tokio::{TcpListener, TcpStream, UdpSocket};
 use millstream::{Config, ConnectionInfo, Host, PortSnapshot, ShardSnapshot, State, TcpTunables};
 use port::Port;
@@ -50,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) tcp: TcpTunables,
     /// In how many threads it runs.
     pub(crate) shards: usize,
+    /// By which `ss` and `sysctl` ask it.
+    pub(crate) control: Option<Control>,
     /// Nobody else can have its addresses, so they are used without asking (RFC 4862 5.4, RFC 5227 2.1).
     pub(crate) alone: bool,
 }
@@ -113,6 +114,9 @@ impl Stack {
         };
         let builder = Host::builder().name("stack").config(config);
         let mut builder = builder.shards(plan.shards);
+        if let Some(control) = plan.control {
+            builder = builder.control_with(control);
+        }
         for planned in plan.ports {
             let first = std::iter::once(planned.port);
             builder = builder.queues(first.chain(planned.queues));

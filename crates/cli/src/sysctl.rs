@@ -5,9 +5,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use control::words::{Answer, Question, Setting};
+
 use crate::args;
-use crate::control::ask::Asked;
-use crate::control::{Answer, Question, Setting};
+use crate::ask::Asked;
 use crate::failure::Failure;
 
 /// Prints or changes what was asked for, in this order.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::args;
+use crate::ask;
 use crate::config::{self, Config, PortKind, Serve, ServeKind};
-use crate::control::Control;
 use crate::failure::Failure;
 use crate::http::{self, files, live::Live};
 use crate::network;
@@ -55,9 +55,10 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
     print!("{}", describe(&args.config, &config));
     println!("Looking whether the addresses are free on the link, some seconds.");
     let services = config.serves.iter().map(service_line).collect();
-    let control = Control::open_or_tell(&config.name);
+    let control = ask::open_or_tell(&config.name);
     let stack = Stack::start(Plan {
         name: config.name.clone(),
+        control,
         alone: false,
         tcp: config.tcp,
         shards: config.shards,
@@ -72,9 +73,6 @@ pub(crate) fn run(args: &args::Up) -> Result<ExitCode, Failure> {
         runtime.map_err(|error| Failure::told(format_args!("cannot start threads: {error}")))?;
     let stop = runtime.block_on(async {
         serve_all(&stack, &config, routers)?;
-        if let Some(control) = &control {
-            control.answer(stack.desk())?;
-        }
         Stop::listen()
             .map_err(|error| Failure::told(format_args!("cannot listen for signals: {error}")))
     })?;

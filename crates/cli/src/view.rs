@@ -4,9 +4,6 @@
 //!
 //! Invariant: counters only grow while the program runs, so a reader may take differences.
 
-pub(crate) mod census;
-pub(crate) mod socket;
-
 use serde::Serialize;
 
 /// One look at a host.

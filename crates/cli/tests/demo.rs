@@ -207,7 +207,7 @@ fn a_running_host_tells_of_its_sockets_and_is_tuned() {
         let status = output.status.code().expect("a status");
         (status, text(output.stdout), text(output.stderr))
     };
-    let none = "millstream: no Millstream host of this user runs; start one with";
+    let none = "millstream: no Millstream host of this user runs that can be asked; start one with";
     let (status, _, said) = ask(&["ss"]);
     assert!(status == 2 && said.starts_with(none), "{said}");
 

@@ -11,6 +11,7 @@ use engine::{
 use stack::{Config, ConfigError, InterfaceId, Route, RouteMetrics};
 use wire::{Addr, Cidr};
 
+use crate::asked::Asked;
 use crate::error::Error;
 use crate::host::Host;
 
@@ -108,6 +109,7 @@ pub struct Builder {
     shards: usize,
     cpus: Vec<usize>,
     ring: Option<usize>,
+    pub(crate) asked: Asked,
     /// The first thing that was wrong; told by the last call, so that calls can be chained.
     error: Option<Error>,
 }
@@ -133,6 +135,7 @@ impl Builder {
             shards: 1,
             cpus: Vec::new(),
             ring: None,
+            asked: Asked::default(),
             error: None,
         }
     }
@@ -258,6 +261,13 @@ impl Builder {
             plan.routes.last_mut()?.metrics = metrics;
             Some(())
         })
+    }
+
+    /// Has the last call say so.
+    #[cfg(feature = "control")]
+    pub(crate) fn fail(mut self, error: Error) -> Self {
+        self.error = self.error.or(Some(error));
+        self
     }
 
     fn with_port(
@@ -436,7 +446,7 @@ impl Builder {
         let seed = self.check()?;
         let (config, options) = (self.config.clone(), self.shards_options());
         let (mut shards, sockets) = Shards::new(&config, seed, self.limits, options)?;
-        self.furnish_all(&mut shards)?;
+        self.furnish_all(&mut shards, Some(&sockets))?;
         Ok((shards, sockets))
     }
 
@@ -535,17 +545,21 @@ impl Builder {
         let seed = self.check()?;
         let (config, options) = (self.config.clone(), self.shards_options());
         let mut shards = Shards::with_apps(&config, seed, options, app)?;
-        self.furnish_all(&mut shards)?;
+        self.furnish_all(&mut shards, None)?;
         Ok(shards)
     }
 
-    fn furnish_all<A: App>(self, shards: &mut Shards<A>) -> Result<(), Error> {
+    fn furnish_all<A: App>(
+        self,
+        shards: &mut Shards<A>,
+        sockets: Option<&Sockets>,
+    ) -> Result<(), Error> {
         for plan in self.ports {
             let name = plan.name();
             let interface = shards.add_port(plan.queues)?;
             furnish_port(shards.lead(), &name, interface, plan.addresses, plan.routes)?;
         }
-        Ok(())
+        self.asked.answer_all(shards, sockets)
     }
 
     fn check(&mut self) -> Result<u64, Error> {
@@ -567,7 +581,7 @@ impl Builder {
             let interface = shard.add_port(port)?;
             furnish_port(shard, &name, interface, plan.addresses, plan.routes)?;
         }
-        Ok(())
+        self.asked.answer(shard)
     }
 }
 

@@ -33,6 +33,9 @@ pub enum Error {
     },
     /// The shard could not be set up, or has failed.
     Shard(ShardError),
+    /// The host cannot be asked ([`Builder::control`](crate::Builder::control)).
+    #[cfg(feature = "control")]
+    Control(::control::Error),
 }
 
 impl fmt::Display for Error {
@@ -42,6 +45,8 @@ impl fmt::Display for Error {
             Self::NoPort(what) => write!(f, "{what} needs a port: call `.port(..)` first"),
             Self::Refused { what, why } => write!(f, "{what}: {why}"),
             Self::Shard(error) => error.fmt(f),
+            #[cfg(feature = "control")]
+            Self::Control(error) => error.fmt(f),
         }
     }
 }
@@ -51,6 +56,13 @@ impl std::error::Error for Error {}
 impl From<ShardError> for Error {
     fn from(error: ShardError) -> Self {
         Self::Shard(error)
+    }
+}
+
+#[cfg(feature = "control")]
+impl From<::control::Error> for Error {
+    fn from(error: ::control::Error) -> Self {
+        Self::Control(error)
     }
 }
 

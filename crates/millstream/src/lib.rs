@@ -41,14 +41,19 @@
 //!
 //! With [`completion`], operations are handed in with their buffers and come back done: the model of IOCP and io_uring.
 //!
+//! With the feature `control`, `Builder::control` lets `millstream ss` and `millstream sysctl` look into the host while it runs.
+//!
 //! What does not live here: threads, turns and queues (`engine`), protocols (`stack`), devices (`port`).
 //!
 //! Invariant: every type here is `Send` and `Sync`.
 //! Invariant: errors of sockets are the `io::Error`s, with their errno, that kernel sockets give.
 #![forbid(unsafe_code)]
 
+mod asked;
 mod builder;
 pub mod completion;
+#[cfg(feature = "control")]
+pub mod control;
 mod current;
 pub mod datagram;
 mod error;

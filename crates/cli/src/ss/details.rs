@@ -4,7 +4,7 @@
 //!
 //! Invariant: what is nought and says nothing by it is left out, as ss(8) does.
 
-use crate::view::socket::{Account, PathModel, Socket, Tcp};
+use control::words::socket::{Account, PathModel, Socket, Tcp};
 
 /// The words of a socket: `info` as `ss -i`, `memory` as `ss -m`.
 pub(super) fn words(socket: &Socket, info: bool, memory: bool) -> Vec<String> {

@@ -10,11 +10,11 @@ mod tests;
 
 use std::io::{self, Write};
 
+use control::words::census::Census;
 use serde::Serialize;
 
 use crate::check::report::Style;
 use crate::units;
-use crate::view::census::Census;
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,6 +1,6 @@
 //! `millstream ss`: the sockets of a running host, as ss(8) shows the kernel's.
 //!
-//! What does not live here: where they come from (`control`, `serve::desk`).
+//! What does not live here: where they come from (`ask`, the crate `control`).
 //!
 //! Invariant: the list is read in pages; the host works on in between.
 
@@ -12,16 +12,16 @@ mod table;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use control::states;
+use control::words::socket::{Filter, Page, Socket, Summary};
+use control::words::{Answer, Question};
 use serde::Serialize;
 
 use crate::args;
+use crate::ask::Asked;
 use crate::check::report::Style;
-use crate::control::ask::Asked;
-use crate::control::{Answer, Question};
 use crate::failure::Failure;
-use crate::serve::desk::states;
 use crate::units;
-use crate::view::socket::{Filter, Page, Socket, Summary};
 
 /// Prints what was asked for.
 ///

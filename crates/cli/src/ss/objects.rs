@@ -1,13 +1,14 @@
 //! What else than sockets there is: packet memory and who holds it, sets of sockets, completion queues.
 //!
-//! What does not live here: where it comes from (`serve::desk`).
+//! What does not live here: where it comes from (the crate `control`).
 
 use std::io::{self, Write};
+
+use control::words::census::{BufferGroup, Buffers, Objects, Queue, Set};
 
 use crate::args;
 use crate::check::report::Style;
 use crate::units;
-use crate::view::census::{Buffers, Objects};
 
 /// Writes what was asked for.
 pub(super) fn write(
@@ -131,7 +132,7 @@ fn buffers(objects: &Objects) -> Part {
 }
 
 fn sets(objects: &Objects) -> Part {
-    let row = |set: &crate::view::census::Set| {
+    let row = |set: &Set| {
         vec![
             format!("{} {}", set.kind, set.number),
             count(set.watched),
@@ -148,7 +149,7 @@ fn sets(objects: &Objects) -> Part {
 }
 
 fn queues(objects: &Objects) -> Part {
-    let row = |(at, queue): (usize, &crate::view::census::Queue)| {
+    let row = |(at, queue): (usize, &Queue)| {
         vec![
             format!("queue {}", at + 1),
             count(queue.outstanding),
@@ -174,7 +175,7 @@ fn queues(objects: &Objects) -> Part {
 }
 
 fn groups(objects: &Objects) -> Part {
-    let row = |(at, group): (usize, &crate::view::census::BufferGroup)| {
+    let row = |(at, group): (usize, &BufferGroup)| {
         vec![
             format!("group {}", at + 1),
             count(group.buffers),

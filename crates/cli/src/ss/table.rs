@@ -5,11 +5,12 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
+use control::words::socket::Socket;
+
 use super::{List, details};
 use crate::args;
 use crate::check::report::Style;
 use crate::units;
-use crate::view::socket::Socket;
 
 /// How far the line below a connection is indented.
 const INDENT: &str = "    ";

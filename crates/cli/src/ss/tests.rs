@@ -1,8 +1,8 @@
 //! The table as it is printed: without a terminal plain, one line for what is below a connection.
 
 use super::*;
-use crate::view::socket::{Account, PathModel, Tcp, TcpMemory};
 use clap::Parser;
+use control::words::socket::{Account, PathModel, Tcp, TcpMemory};
 
 fn args(options: &[&str]) -> args::Ss {
     let line = ["millstream", "ss"].iter().chain(options);

@@ -12,9 +12,10 @@ mod host;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use control::words::census::{Census, Group, Listener, PEERS};
+
 use super::{Finding, Level};
 use crate::units;
-use crate::view::census::{Census, Group, Listener, PEERS};
 
 /// Connections in a state that ends by itself that are worth a word, at least; and the share of the table.
 const FEW: u64 = 64;

@@ -1,9 +1,10 @@
 //! What is said of which host, and how it looks.
 
+use control::words::Setting;
+use control::words::census::{Buffers, Group, Listener, Queues, Tables};
+use control::words::socket::TcpMemory;
+
 use super::*;
-use crate::control::Setting;
-use crate::view::census::{Buffers, Group, Listener, Queues, Tables};
-use crate::view::socket::TcpMemory;
 
 /// A host that is well, with Linux's settings.
 fn host() -> Census {

@@ -2,13 +2,14 @@
 //!
 //! What does not live here: what is said of one application (`rules`).
 
+use control::words::census::Group;
+
 use super::{
     FEW, Facts, LOSSY_PERCENT, SEGMENTS, VERY_LOSSY_PERCENT, orphan_retries, percent, place,
     retransmissions,
 };
 use crate::ss::explain::{Finding, Level};
 use crate::units;
-use crate::view::census::Group;
 
 /// Something about the host as a whole.
 fn of_host(level: Level, what: &'static str, count: u64, amount: String) -> Finding {

@@ -2,6 +2,8 @@
 //!
 //! What does not live here: the sockets.
 //!
+//! A socket is published under its name when it listens, so that one which refuses a connection is of a process that has died.
+//!
 //! Invariant: the folder is one, not a link to one, belongs to this user, and nobody else may enter it.
 
 use std::fs::{self, DirBuilder};
@@ -9,15 +11,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::Error;
 
 /// The variable that names the folder.
-pub(super) const VARIABLE: &str = "MILLSTREAM_RUNTIME_DIR";
+pub const VARIABLE: &str = "MILLSTREAM_RUNTIME_DIR";
 
 const ENDING: &str = ".sock";
 
 /// The folder this user's hosts have their sockets in.
-pub(super) fn path() -> PathBuf {
+pub fn path() -> PathBuf {
     let named = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(own) = named(VARIABLE) {
         return own.into();
@@ -32,44 +34,36 @@ pub(super) fn path() -> PathBuf {
     }
 }
 
-/// The folder, made if need be.
+/// Makes sure that the folder is there, and safe.
 ///
 /// # Errors
 /// It cannot be made, or is not safe.
-pub(super) fn open() -> Result<PathBuf, Failure> {
-    let path = path();
-    match DirBuilder::new().mode(0o700).create(&path) {
+pub(crate) fn make(path: &Path) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            let what = format_args!("cannot make the folder {}: {error}", path.display());
-            let remedy = format_args!("set {VARIABLE} to a folder of your own");
-            return Err(Failure::new(what, remedy));
+            return Err(Error::Folder(path.to_owned(), error));
         }
         _ => {}
     }
-    check(&path, rustix::process::geteuid().as_raw())?;
-    Ok(path)
+    check(path, rustix::process::geteuid().as_raw())
 }
 
 /// Whether nobody but this user can have put anything there.
-fn check(path: &Path, user: u32) -> Result<(), Failure> {
-    let unsafe_because = |why: &str| {
-        let what = format_args!("{} is not safe: {why}", path.display());
-        let remedy = format_args!("remove it, or set {VARIABLE} to a folder of your own");
-        Err(Failure::new(what, remedy))
-    };
-    match fs::symlink_metadata(path) {
-        Err(error) => unsafe_because(&error.to_string()),
-        Ok(found) if !found.is_dir() => unsafe_because("it is no folder"),
-        Ok(found) if found.uid() != user => unsafe_because("it belongs to somebody else"),
+fn check(path: &Path, user: u32) -> Result<(), Error> {
+    let why = match fs::symlink_metadata(path) {
+        Err(error) => error.to_string(),
+        Ok(found) if !found.is_dir() => "it is no folder".to_owned(),
+        Ok(found) if found.uid() != user => "it belongs to somebody else".to_owned(),
         Ok(found) if found.mode() & 0o077 != 0 => {
-            unsafe_because("others may enter it; `chmod 700` closes it")
+            "others may enter it; `chmod 700` closes it".to_owned()
         }
-        Ok(_) => Ok(()),
-    }
+        Ok(_) => return Ok(()),
+    };
+    Err(Error::Unsafe(path.to_owned(), why))
 }
 
 /// The name of a host's socket: what of its own name is fit for one, and the process.
-pub(super) fn file_name(name: &str, process: u32) -> String {
+pub(crate) fn file_name(name: &str, process: u32) -> String {
     let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let name: String = name
         .chars()
@@ -86,7 +80,7 @@ fn parse(file: &str) -> Option<(String, u32)> {
 }
 
 /// The sockets there are: name, process, path.
-pub(super) fn sockets(folder: &Path) -> Vec<(String, u32, PathBuf)> {
+pub fn sockets(folder: &Path) -> Vec<(String, u32, PathBuf)> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
@@ -100,7 +94,10 @@ pub(super) fn sockets(folder: &Path) -> Vec<(String, u32, PathBuf)> {
 }
 
 /// Whether the folder may be believed: it is there, and safe.
-pub(super) fn is_safe(folder: &Path) -> Result<bool, Failure> {
+///
+/// # Errors
+/// It is there, and not safe.
+pub fn is_safe(folder: &Path) -> Result<bool, Error> {
     if fs::symlink_metadata(folder).is_err() {
         return Ok(false);
     }
@@ -108,7 +105,7 @@ pub(super) fn is_safe(folder: &Path) -> Result<bool, Failure> {
 }
 
 /// Connects to a socket; one whose process has died is removed.
-pub(super) fn connect(path: &Path) -> Option<UnixStream> {
+pub fn connect(path: &Path) -> Option<UnixStream> {
     match UnixStream::connect(path) {
         Ok(stream) => Some(stream),
         Err(error) => {
@@ -121,7 +118,7 @@ pub(super) fn connect(path: &Path) -> Option<UnixStream> {
 }
 
 /// Removes what processes that died have left.
-pub(super) fn sweep(folder: &Path) {
+pub(crate) fn sweep(folder: &Path) {
     for (_, _, path) in sockets(folder) {
         drop(connect(&path));
     }

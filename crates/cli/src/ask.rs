@@ -1,13 +1,15 @@
-//! Asking a running host.
+//! Asking a running host, and letting one of this program be asked.
 //!
-//! What does not live here: what to ask.
+//! What does not live here: the socket, the protocol and the answers (`control`), what to ask.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Answer, Question, folder};
+use control::words::{Answer, Question};
+use control::{Control, folder};
+
 use crate::failure::Failure;
 
 /// How long an answer may take.
@@ -15,6 +17,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer: a page of sockets is a thousandth of it.
 const ANSWER_MAX: u64 = 64 << 20;
+
+/// The socket of a host of this program; without one it runs all the same, which is told.
+pub(crate) fn open_or_tell(name: &str) -> Option<Control> {
+    let told = |error| {
+        let failure = Failure::told(error);
+        eprintln!("millstream: ss and sysctl cannot ask: {failure}");
+    };
+    Control::open(name).map_err(told).ok()
+}
+
+/// `demo (4711), lan (4712)`.
+fn names(running: &[(String, u32, UnixStream)]) -> String {
+    let name = |(name, process, _): &(String, u32, UnixStream)| format!("{name} ({process})");
+    running.iter().map(name).collect::<Vec<_>>().join(", ")
+}
 
 /// A running host that answers.
 #[derive(Debug)]
@@ -33,41 +50,44 @@ impl Asked {
         Self::find_in(&folder::path(), wanted)
     }
 
-    pub(super) fn find_in(folder: &Path, wanted: Option<&str>) -> Result<Self, Failure> {
+    fn find_in(folder: &Path, wanted: Option<&str>) -> Result<Self, Failure> {
         let mut running = Vec::new();
-        if folder::is_safe(folder)? {
+        if folder::is_safe(folder).map_err(Failure::told)? {
             for (name, process, path) in folder::sockets(folder) {
                 if let Some(stream) = folder::connect(&path) {
                     running.push((name, process, stream));
                 }
             }
         }
-        let names: Vec<String> = running
-            .iter()
-            .map(|(name, process, _)| format!("{name} ({process})"))
-            .collect();
-        let names = names.join(", ");
+        let all = names(&running);
         if let Some(wanted) = wanted {
-            running.retain(|(name, process, _)| *name == wanted || process.to_string() == wanted);
+            running.retain(|(name, process, _)| {
+                *name == wanted
+                    || process.to_string() == wanted
+                    || format!("{name}.{process}") == wanted
+            });
         }
         let several = running.len() > 1;
+        let these = names(&running);
         match (running.pop(), wanted) {
             (Some((name, _, stream)), _) if !several => Self::over(name, stream),
             (Some(_), None) => Err(Failure::new(
-                format_args!("several hosts run: {names}"),
+                format_args!("several hosts run: {these}"),
                 "choose one with --host NAME or --host PROCESS",
             )),
-            (Some(_), Some(wanted)) => Err(Failure::new(
-                format_args!("several hosts are called {wanted}: {names}"),
-                "choose one by its process, as in --host 4711",
+            (Some((name, process, _)), Some(wanted)) => Err(Failure::new(
+                format_args!("several hosts are called {wanted}: {these}"),
+                format_args!(
+                    "choose one by its name and its process, as in --host {name}.{process}"
+                ),
             )),
-            (None, Some(wanted)) if !names.is_empty() => Err(Failure::new(
+            (None, Some(wanted)) if !all.is_empty() => Err(Failure::new(
                 format_args!("no host called {wanted} runs"),
-                format_args!("there are {names}"),
+                format_args!("there are {all}"),
             )),
             (None, _) => Err(Failure::new(
-                "no Millstream host of this user runs",
-                "start one with `millstream demo` or `millstream up -c FILE`",
+                "no Millstream host of this user runs that can be asked",
+                "start one with `millstream demo` or `millstream up -c FILE`, or let a program's own be asked (`Builder::control`)",
             )),
         }
     }
@@ -119,3 +139,6 @@ impl Asked {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,16 @@
 //! Connections counted by state and application, from a list of them that is read in pages.
 //!
-//! What does not live here: reading the list (`desk`), what is made of the counts (`ss::explain`).
+//! What does not live here: reading the list (`desk`), what is made of the counts (`millstream ss --explain`).
 //!
 //! Invariant: bounded, however many connections, peers and applications there are.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use millstream::diagnosis::ListenerInfo;
-use millstream::{SocketRow, State, Transport};
+use stack::{ListenerInfo, SocketRow, State, Transport};
 
 use super::{ms, name};
-use crate::view::census::{Group, Listener, PEERS, Queues};
+use crate::words::census::{Group, Listener, PEERS, Queues};
 
 /// Groups that are kept; the connections of more are counted in none.
 const GROUPS: usize = 4_096;
@@ -41,7 +40,7 @@ pub(super) struct Fold {
     listeners: Vec<Listener>,
     by_port: HashMap<u16, Vec<IpAddr>>,
     groups: HashMap<Key, (Group, HashMap<IpAddr, u64>)>,
-    /// As of [`Census`](crate::view::census::Census).
+    /// As of [`Census`](crate::words::census::Census).
     pub(super) sockets: u64,
     pub(super) orphans: (u64, u64),
     pub(super) udp_bytes: u64,

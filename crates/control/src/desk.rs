@@ -1,49 +1,79 @@
 //! What a running host answers to tools: its sockets, its counters, its settings.
 //!
-//! What does not live here: how a question gets here (`control`).
+//! What does not live here: how a question gets here (`serve`).
 //!
 //! Invariant: no question holds the stack up: long lists are read in pages of [`LOOK_AT`] records, with turns in between.
 
 mod census;
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
-use millstream::diagnosis::{buffer_groups, sets};
-use millstream::{
-    CongestionInfo, Host, ListPlace, SocketFilter, SocketPage, SocketRow, State, TcpAccount,
-    TcpInfo, TcpTunables, Transport,
+use engine::diagnosis::{GroupRow, QueueRow, SetRow, buffer_groups, sets};
+use engine::{Inspector, Sockets};
+use stack::{
+    CongestionInfo, ListPlace, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo,
+    TcpTunables, Transport,
 };
 
-use super::Stack;
-use crate::control::{Answer, Question, Setting};
-use crate::view::census::{BufferGroup, Buffers, Census, Objects, Queue, Set, Tables};
-use crate::view::socket::{Account, Filter, Page, PathModel, Socket, Summary, Tcp, TcpMemory};
+use crate::words::census::{BufferGroup, Buffers, Census, Objects, Queue, Set, Tables};
+use crate::words::socket::{Account, Filter, Page, PathModel, Socket, Summary, Tcp, TcpMemory};
+use crate::words::{Answer, Question, Setting};
 
 /// Records looked at in one go: some hundred microseconds of the stack's time.
 const LOOK_AT: u32 = 512;
 
 /// Who answers.
-#[derive(Clone)]
-pub(crate) struct Desk {
-    host: Host,
+pub(crate) struct Desk<C> {
+    host: Inspector<C>,
+    /// Who has the host's completion queues.
+    sockets: Option<Sockets>,
 }
 
-impl Stack {
-    /// Who answers questions about this host.
-    pub(crate) fn desk(&self) -> Desk {
-        Desk {
-            host: self.host.clone(),
+/// Wakes a thread that waits for an answer of the shard's.
+struct Bell(Thread);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for it in this thread.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Bell(thread::current())));
+    let (mut future, mut cx) = (pin!(future), Context::from_waker(&waker));
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => thread::park(),
         }
     }
 }
 
-impl Desk {
-    /// The answer to a question.
+fn stopped() -> String {
+    "the host has stopped".to_owned()
+}
+
+impl<C: Send + 'static> Desk<C> {
+    pub(crate) fn new(host: Inspector<C>, sockets: Option<Sockets>) -> Self {
+        Self { host, sockets }
+    }
+
+    /// The answer to a question. Waits for the host's next turns.
     ///
     /// # Errors
     /// Why there is none, for people.
-    pub(crate) async fn answer(&self, question: Question) -> Result<Answer, String> {
+    pub(crate) fn answer(&self, question: Question) -> Result<Answer, String> {
+        block_on(self.find_out(question))
+    }
+
+    async fn find_out(&self, question: Question) -> Result<Answer, String> {
         match question {
             Question::Sockets { filter, place } => {
                 let place = place.map_or(ListPlace::default(), ListPlace::of);
@@ -61,6 +91,7 @@ impl Desk {
             Question::Settings => self.settings().await.map(Answer::Settings),
             Question::Set { name, value } => {
                 let tuned = self.host.tune_tcp(&name, &value).await;
+                let tuned = tuned.ok_or_else(stopped)?;
                 tuned.map_err(|why| format!("{name} = {value}: {why}"))?;
                 Ok(Answer::Done)
             }
@@ -68,10 +99,8 @@ impl Desk {
     }
 
     async fn settings(&self) -> Result<Vec<Setting>, String> {
-        let tunables = self.host.tcp_tunables().await;
-        tunables
-            .map(|tunables| settings(&tunables))
-            .map_err(|error| error.to_string())
+        let tunables = self.host.tcp_tunables().await.ok_or_else(stopped)?;
+        Ok(settings(&tunables))
     }
 
     /// Every socket, counted.
@@ -87,7 +116,7 @@ impl Desk {
     }
 
     async fn tcp_memory(&self) -> Result<TcpMemory, String> {
-        let memory = self.host.tcp_memory().await.map_err(|e| e.to_string())?;
+        let memory = self.host.tcp_memory().await.ok_or_else(stopped)?;
         Ok(TcpMemory {
             bytes: memory.bytes,
             pressure: memory.pressure,
@@ -96,7 +125,7 @@ impl Desk {
     }
 
     async fn buffers(&self, udp_bytes: u64) -> Result<Buffers, String> {
-        let info = self.host.buffers().await.map_err(|e| e.to_string())?;
+        let info = self.host.buffers().await.ok_or_else(stopped)?;
         Ok(Buffers {
             block_bytes: base::BLOCK as u32,
             blocks: info.blocks,
@@ -113,8 +142,8 @@ impl Desk {
 
     async fn census(&self) -> Result<Census, String> {
         let fold = self.count(SocketFilter::ALL).await?;
-        let tables = self.host.tcp_tables().await.map_err(|e| e.to_string())?;
-        let (uptime, drops, counts) = self.host.counters().await.map_err(|e| e.to_string())?;
+        let tables = self.host.tcp_tables().await.ok_or_else(stopped)?;
+        let (uptime, drops, counts) = self.host.counters().await.ok_or_else(stopped)?;
         let buffers = self.buffers(fold.udp_bytes).await?;
         let (sockets, orphans) = (fold.sockets, fold.orphans);
         let (groups, listeners) = fold.finish();
@@ -147,14 +176,14 @@ impl Desk {
             ..SocketFilter::ALL
         };
         let fold = self.count(udp).await?;
-        let set = |row: millstream::diagnosis::SetRow| Set {
+        let set = |row: SetRow| Set {
             kind: row.kind.into(),
             number: row.number,
             watched: row.watched,
             ready: row.ready,
             waiters: row.waiters,
         };
-        let queue = |row: millstream::diagnosis::QueueRow| Queue {
+        let queue = |row: QueueRow| Queue {
             capacity: row.capacity,
             outstanding: row.outstanding,
             completions: row.completions,
@@ -162,12 +191,13 @@ impl Desk {
             working: row.working,
             concurrency: row.concurrency,
         };
-        let group = |row: millstream::diagnosis::GroupRow| BufferGroup {
+        let group = |row: GroupRow| BufferGroup {
             buffers: row.buffers,
             available: row.available,
             size_bytes: row.size,
         };
-        let queues = self.host.completion_queues();
+        let queues = self.sockets.as_ref();
+        let queues = queues.map_or(Vec::new(), Sockets::completion_queues);
         Ok(Objects {
             buffers: self.buffers(fold.udp_bytes).await?,
             tcp_memory: self.tcp_memory().await?,
@@ -179,7 +209,7 @@ impl Desk {
 
     async fn page(&self, filter: &SocketFilter, place: ListPlace) -> Result<SocketPage, String> {
         let page = self.host.list(*filter, place, LOOK_AT).await;
-        page.map_err(|error| error.to_string())
+        page.ok_or_else(stopped)
     }
 
     async fn summary(&self) -> Result<Summary, String> {
@@ -212,7 +242,7 @@ impl Desk {
         let named = |(state, count)| (name(state).to_owned(), count);
         summary.states = states.into_iter().map(named).collect();
         summary.tcp_memory = self.tcp_memory().await?;
-        let (uptime, drops, counts) = self.host.counters().await.map_err(|e| e.to_string())?;
+        let (uptime, drops, counts) = self.host.counters().await.ok_or_else(stopped)?;
         summary.uptime_ms = uptime.as_millis() as u64;
         let happened = |row: &(String, String, u64)| row.2 > 0;
         let events = counts
@@ -255,8 +285,8 @@ fn name(state: State) -> &'static str {
     found.map_or("?", |(name, _)| name)
 }
 
-/// The set of states of this name, as `ss` understands it.
-pub(crate) fn states(name: &str) -> Option<u16> {
+/// The set of states of this name, as `ss` understands it: of [`Filter::states`].
+pub fn states(name: &str) -> Option<u16> {
     let bit = SocketFilter::bit;
     let all = NAMES.iter().fold(0, |set, (_, state)| set | bit(*state));
     let connected = all & !(bit(State::Listen) | bit(State::Closed));
