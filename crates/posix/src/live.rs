@@ -144,14 +144,16 @@ impl Sets for Shared {
     }
 }
 
-/// If the shard's thread panics nobody waits for it.
+/// When the shard's thread has ended nobody waits for it: no call if it panicked, and no tool.
 struct Alive<'a>(&'a Shared);
 
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
+        let mut inner = self.0.lock();
         if thread::panicking() {
-            self.0.lock().shard.app().table.fail();
+            inner.shard.app().table.fail();
         }
+        inner.shard.deafen();
     }
 }
 
@@ -182,6 +184,21 @@ impl Drop for Alive<'_> {
 /// let got = receive(&mut live.call(), server, &mut [IoSliceMut::new(&mut buffer)], 0)?;
 /// assert_eq!(&buffer[..got.len], b"hello");
 /// close(&mut live.call(), client)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Tools may ask it (`millstream ss`, `--epoll`, `--explain`, `millstream sysctl`) if its shard is given a socket of the crate
+/// `control`, which goes with the host:
+///
+/// ```no_run
+/// use control::Control;
+/// use posix::Live;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let control = Control::open("proxy")?;
+/// let seed = engine::random_seed()?;
+/// let live = Live::start(Default::default(), seed, Default::default(), |shard| control.answer(shard))?;
 /// # Ok(())
 /// # }
 /// ```
