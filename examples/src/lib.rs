@@ -4,7 +4,7 @@
 //! a new device in it, the kernel at 10.77.0.1 and Millstream at 10.77.0.2, pays itself one visit from the kernel's side,
 //! and serves until it is interrupted. A user who may not open TAP devices gets a packet socket on a veth pair instead. `--once` ends
 //! after the visit; `--tap NAME` uses a device that is there already; `--shards N` runs the host in N threads, each with a queue of the
-//! TAP.
+//! TAP; with `--ask NAME` `millstream ss --host NAME` and `millstream sysctl` look into it meanwhile.
 //!
 //! What does not live here: anything a program of your own would need; that is all in `src/bin`.
 #![forbid(unsafe_code)]
@@ -31,6 +31,8 @@ pub struct Stage {
     own: bool,
     /// The namespace came with a user namespace of its own.
     own_user: bool,
+    /// By which name tools may ask the host.
+    asked: Option<String>,
     /// Which of the example's own flags were given.
     flags: Vec<String>,
 }
@@ -49,6 +51,7 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
         once: false,
         own: true,
         own_user: false,
+        asked: None,
         flags: Vec::new(),
     };
     let mut device = "mill0".to_owned();
@@ -65,14 +68,23 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
                 let number = arguments.next().and_then(|n| n.parse().ok());
                 shards = number.ok_or("--shards needs a number")?;
             }
+            "--ask" => {
+                let name = arguments.next().ok_or("--ask needs a name for the host")?;
+                stage.asked = Some(name);
+            }
             other if flags.contains(&other) => stage.flags.push(argument),
             other => {
                 return Err(format!(
-                    "'{other}' is not an argument: there are --once, --tap NAME and --shards N"
+                    "'{other}' is not an argument: there are --once, --tap NAME, --shards N and --ask NAME"
                 )
                 .into());
             }
         }
+    }
+    let mut host = Host::builder().shards(usize::from(shards));
+    if let Some(name) = &stage.asked {
+        // Before the process enters a namespace, where it may be somebody else.
+        host = host.control(name);
     }
     if stage.own {
         let user = || std::fs::read_link("/proc/self/ns/user").ok();
@@ -80,7 +92,6 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
         netns::enter_private()?;
         stage.own_user = user() != before;
     }
-    let host = Host::builder().shards(usize::from(shards));
     let host = match Tap::queues(&device, shards, &TapOptions::default()) {
         Ok(taps) => host.queues(taps),
         Err(error) if stage.own && error.is_unavailable() => {
@@ -96,6 +107,8 @@ fn stage_with(flags: &[&str]) -> Result<(Stage, Builder), Box<dyn Error>> {
     // Nobody else is on this cable: no need to ask it whether the address is free.
     let config = Config {
         duplicate_detection: false,
+        // What each connection has done, for who asks: 132 bytes of it.
+        tcp_account: stage.asked.is_some(),
         ..Config::default()
     };
     Ok((
@@ -185,6 +198,9 @@ impl Stage {
     /// As [`Stage::visit`], by any protocol.
     pub fn call(self, port: u16, call: impl FnOnce() -> io::Result<String> + Send + 'static) {
         println!("serving on {MILLSTREAM}:{port}; Ctrl-C ends it");
+        if let Some(name) = &self.asked {
+            println!("look into it with: millstream ss --host {name} -tia (or --explain)");
+        }
         if !self.own {
             return;
         }

@@ -137,6 +137,48 @@ fn on_several_shards() {
     assert!(no_stage(&refused) || why.contains("build_shards"), "{why}");
 }
 
+/// While the visitor is there: he reads what was opened, of an example of each way to write one.
+#[test]
+fn tools_may_ask() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (program, answer) in [
+        (env!("CARGO_BIN_EXE_chat"), ": hello, Bob"),
+        (env!("CARGO_BIN_EXE_echo_shard"), "was told: hello"),
+        (env!("CARGO_BIN_EXE_echo_completion"), "was told: hello"),
+    ] {
+        let run = folder.path().join("run");
+        let mut command = Command::new(program);
+        command
+            .args(["--once", "--ask", "own"])
+            .env("MILLSTREAM_RUNTIME_DIR", &run);
+        let output = command.output().expect("the example was built");
+        if !output.status.success() && no_stage(&output) {
+            eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains(answer),
+            "{output:?}"
+        );
+        assert!(said.contains("millstream ss --host own"), "{said}");
+    }
+    // One that cannot open it does not begin.
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echo_std"));
+    command
+        .args(["--once", "--ask", "own"])
+        .env("MILLSTREAM_RUNTIME_DIR", &file);
+    let output = command.output().expect("the example was built");
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        no_stage(&output) || why.contains("is not safe: it is no folder"),
+        "{why}"
+    );
+}
+
 #[test]
 fn a_wrong_argument_is_told_in_one_line() {
     let output = Command::new(env!("CARGO_BIN_EXE_echo_std"))
