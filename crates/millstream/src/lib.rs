@@ -91,9 +91,9 @@ pub use poll::{Events, Interest, Poll, Registry, Token, Waker, event};
 #[doc(inline)]
 pub use stack::{
     BbrInfo, Config, Congestion, CongestionInfo, ConnectionInfo, DctcpInfo, EcnCounters,
-    FastOpenFail, InterfaceId, Keepalive, ListPlace, Recovery, RouteMetrics, SettingError,
-    SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpMemory, TcpOptions,
-    TcpTunables, Transport, UdpOptions,
+    FastOpenFail, InterfaceId, Keepalive, ListPlace, MtuDiscover, Recovery, RouteMetrics,
+    SettingError, SocketFilter, SocketPage, SocketRow, State, TcpAccount, TcpInfo, TcpMemory,
+    TcpOptions, TcpTunables, Transport, UdpOptions,
 };
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

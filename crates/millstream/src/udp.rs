@@ -43,7 +43,7 @@ struct Inner {
 /// use std::net::Ipv4Addr;
 ///
 /// # use millstream::port::ring::{RingOptions, pair};
-/// # use millstream::Mac;
+/// # use millstream::{Mac, MtuDiscover};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let (port, _nobody) = pair([Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])], &RingOptions::default())?;
 /// # let config = millstream::Config { duplicate_detection: false, ..Default::default() };
@@ -60,7 +60,7 @@ struct Inner {
 /// socket.leave_multicast_v4(&group, &any)?;
 ///
 /// socket.set_ttl(32)?;
-/// socket.set_options(|options| options.dont_fragment = true)?;
+/// socket.set_options(|options| options.mtu_discover = MtuDiscover::Do)?;
 /// # Ok(())
 /// # }
 /// ```

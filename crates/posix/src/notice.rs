@@ -276,7 +276,7 @@ pub(crate) fn too_long<W: World>(world: &mut W, fd: i32, to: Option<SocketAddr>)
     let wanted = socket.network.errors || socket.network.errors_v6;
     if let (true, Some(id)) = (wanted, socket.id()) {
         let now = world.now();
-        let mtu = world.host().path_mtu(now, id).map_or(0, u32::from);
+        let mtu = world.host().udp_mtu(now, id, to).map_or(0, u32::from);
         let peer = world.host().peer_addr(id).ok();
         let to = to.or(peer);
         let queue = &mut world.table().get_mut(fd)?.notices.queue;

@@ -138,6 +138,34 @@ fn what_is_too_long_for_the_path_is_told_with_its_mtu() {
     assert_eq!(message.control[0].data, expected);
 }
 
+/// What is known of the path, and what leaves of a datagram that is longer: pieces, and whether routers may make more of them. `interop` plays
+/// it all beside the kernel.
+#[test]
+fn routers_are_believed_and_obeyed_as_was_said() {
+    for (how, known, pieces, whole) in [
+        (libc::IP_PMTUDISC_DONT, 1200, 2, false),
+        (libc::IP_PMTUDISC_WANT, 1200, 2, false),
+        (libc::IP_PMTUDISC_PROBE, 1200, 1, true),
+        (libc::IP_PMTUDISC_INTERFACE, 1500, 1, false),
+        (libc::IP_PMTUDISC_OMIT, 1500, 1, false),
+    ] {
+        let world = &mut Alone::new();
+        let fd = socket(world, V4, DATAGRAM, 0).unwrap();
+        bind(world, fd, &sockaddr("10.0.0.1:7000")).unwrap();
+        connect(world, fd, &sockaddr("10.0.0.2:9")).unwrap();
+        set(world, fd, IP, libc::IP_MTU_DISCOVER, how).unwrap();
+        complain(world, &datagram(7000, 9), [3, 4, 0, 0, 0, 0, 4, 176]);
+        number(world, fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
+        assert_eq!(number(world, fd, IP, libc::IP_MTU), Ok(known), "{how}");
+        world.sent.clear();
+        assert_eq!(put(world, fd, &[0; 1400], 0), Ok(1400), "{how}");
+        world.turn();
+        let left = world.sent.iter();
+        let left: Vec<bool> = left.map(|(_, packet)| packet[6] & 0x40 != 0).collect();
+        assert_eq!(left, vec![whole; pieces], "{how}");
+    }
+}
+
 /// Its source is the address that IP_MULTICAST_IF named, unless the socket is bound to one.
 #[test]
 fn what_goes_to_a_group_leaves_as_was_said() {

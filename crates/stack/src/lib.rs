@@ -75,4 +75,4 @@ pub use tcp::{
     SpliceError, State, TcpAccount, TcpInfo, TcpMemory, TcpOptions, TcpParcel, TcpTables,
     TcpTunables, Urgent, Write,
 };
-pub use udp::{Outgoing, Received, UdpInfo, UdpOptions};
+pub use udp::{MtuDiscover, Outgoing, Received, UdpInfo, UdpOptions};

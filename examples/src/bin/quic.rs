@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use millstream::MtuDiscover;
 use millstream::datagram::{Ecn, RecvMeta, Transmit};
 use millstream::tokio::UdpSocket;
 use quinn::udp::{self, BATCH_SIZE, EcnCodepoint};
@@ -31,7 +32,10 @@ struct Datagrams(UdpSocket);
 impl Datagrams {
     fn new(socket: UdpSocket) -> io::Result<Self> {
         // quinn finds the path's MTU itself, by datagrams that must not be fragmented.
-        socket.set_options(|options| options.dont_fragment = true)?;
+        socket.set_options(|options| {
+            options.mtu_discover = MtuDiscover::Probe;
+            options.mtu_discover_v6 = MtuDiscover::Probe;
+        })?;
         Ok(Self(socket))
     }
 }

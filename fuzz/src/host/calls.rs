@@ -2,10 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use stack::{Shutdown, SocketId, UdpOptions};
+use stack::{MtuDiscover, Shutdown, SocketId, UdpOptions};
 use wire::{Addr, Cidr};
 
 use super::{SOCKETS_MAX, Script, Socket, World, addresses};
+
+const MTU_DISCOVER: [MtuDiscover; 6] = [
+    MtuDiscover::Dont,
+    MtuDiscover::Want,
+    MtuDiscover::Do,
+    MtuDiscover::Probe,
+    MtuDiscover::Interface,
+    MtuDiscover::Omit,
+];
 
 impl World {
     /// The application does something.
@@ -110,7 +119,8 @@ impl World {
                 reuse_port: bits & 2 != 0,
                 only_v6: bits & 4 != 0,
                 broadcast: bits & 8 != 0,
-                dont_fragment: bits & 16 != 0,
+                mtu_discover: MTU_DISCOVER[usize::from(which >> 2) % 6],
+                mtu_discover_v6: MTU_DISCOVER[usize::from(which >> 3) % 6],
                 receive_errors: bits & 32 != 0,
                 ..UdpOptions::default()
             };

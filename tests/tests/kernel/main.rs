@@ -10,6 +10,7 @@ mod account;
 mod backlog;
 mod flood;
 mod lossy;
+mod mtu;
 mod negotiate;
 mod neighbour;
 mod options;

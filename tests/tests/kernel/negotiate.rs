@@ -13,7 +13,7 @@ use interop::{
 };
 use netns::socket::tcp_info;
 use netns::{in_private, link, sysctl};
-use stack::{SocketError, UdpOptions};
+use stack::{MtuDiscover, SocketError, UdpOptions};
 use wire::tcp::Flags;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -258,7 +258,8 @@ fn datagrams_learn_the_paths_mtu() {
             let peer = kernel::udp(family);
             let to = peer.local_addr().unwrap();
             let options = UdpOptions {
-                dont_fragment: true,
+                mtu_discover: MtuDiscover::Do,
+                mtu_discover_v6: MtuDiscover::Do,
                 ..UdpOptions::default()
             };
             let socket = machine.call(move |turn| {
@@ -282,7 +283,10 @@ fn datagrams_learn_the_paths_mtu() {
             let copy = data.clone();
             machine.call(move |turn| {
                 turn.host
-                    .udp_set_options(socket, |o| o.dont_fragment = false)
+                    .udp_set_options(socket, |o| {
+                        (o.mtu_discover, o.mtu_discover_v6) =
+                            (MtuDiscover::Want, MtuDiscover::Want);
+                    })
                     .unwrap();
                 turn.host
                     .udp_send_to(turn.now, socket, &copy, Some(to))

@@ -256,8 +256,7 @@ fn play_hearers<S: Side>(side: &mut S) -> Log {
 /// What is longer than the link takes.
 fn play_lengths<S: Side>(side: &mut S) -> Log {
     let mut log = Log::new();
-    // INTERFACE is as DONT here.
-    for how in [0, 1, 2, 3, 5_i32] {
+    for how in 0..=5_i32 {
         let socket = side.open(false, false);
         let option = (IP, libc::IP_MTU_DISCOVER);
         side.set(&socket, option, &how.to_ne_bytes()).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! What does not live here: TTL and type of service (`option`), the error queue itself (`notice`).
 
-use stack::Received;
+use stack::{MtuDiscover, Received};
 
 use super::multicast::Groups;
 use super::{change_tcp, change_udp, within};
@@ -18,8 +18,6 @@ const SO_SELECT_ERR_QUEUE: i32 = 45;
 /// IP_PMTUDISC_DONT to IP_PMTUDISC_OMIT.
 const DISCOVERY: core::ops::RangeInclusive<i32> = 0..=5;
 const DISCOVERY_WANT: i32 = 1;
-const DISCOVERY_DO: i32 = 2;
-const DISCOVERY_PROBE: i32 = 3;
 /// Linux's priorities that need no right.
 const PRIORITIES: core::ops::RangeInclusive<i32> = 0..=6;
 
@@ -231,6 +229,17 @@ pub(super) fn socket_number(socket: &Socket, name: i32) -> Option<i32> {
     })
 }
 
+fn discover(how: i32) -> MtuDiscover {
+    match how {
+        libc::IP_PMTUDISC_DONT => MtuDiscover::Dont,
+        libc::IP_PMTUDISC_DO => MtuDiscover::Do,
+        libc::IP_PMTUDISC_PROBE => MtuDiscover::Probe,
+        libc::IP_PMTUDISC_INTERFACE => MtuDiscover::Interface,
+        libc::IP_PMTUDISC_OMIT => MtuDiscover::Omit,
+        _ => MtuDiscover::Want,
+    }
+}
+
 /// Options of IPPROTO_IP and IPPROTO_IPV6.
 ///
 /// # Errors
@@ -261,13 +270,12 @@ pub(super) fn set_ip<W: World>(
         _ => return Err(Errno::NOPROTOOPT),
     }
     let errors = network.errors || network.errors_v6;
-    let whole = |discover: i32| matches!(discover, DISCOVERY_DO | DISCOVERY_PROBE);
-    let whole = whole(network.discover) || whole(network.discover_v6);
+    let discover = [network.discover, network.discover_v6].map(discover);
     match kind {
         Kind::Stream => change_tcp(world, fd, |o| o.receive_errors = errors),
         Kind::Datagram => change_udp(world, fd, |o| {
             o.receive_errors = errors;
-            o.dont_fragment = whole;
+            [o.mtu_discover, o.mtu_discover_v6] = discover;
         }),
     }
 }

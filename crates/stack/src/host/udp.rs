@@ -81,7 +81,7 @@ impl Host {
     /// Sends a datagram, or with [`Outgoing::segment`] several: cut by the device if it can, else here. Returns the payload's length.
     ///
     /// # Errors
-    /// `MessageTooLong` for what a datagram, or with `dont_fragment` or a segment size the path, cannot carry; `InvalidInput` for no
+    /// `MessageTooLong` for what a datagram, or as [`MtuDiscover`] says or with a segment size the path, cannot carry; `InvalidInput` for no
     /// bytes a segment or more than 128 segments; `AddrNotAvailable` for a source that is not this host's; `NotConnected`;
     /// `NoBuffers`; those of [`Host::udp_connect`]; a pending error once.
     pub fn udp_send(
@@ -98,6 +98,22 @@ impl Host {
         // It may have been for this host itself.
         self.drain_internal();
         sent
+    }
+
+    /// How long a datagram to there, or to the peer, may be with its IP header to leave in one piece: as much as the path is known to carry, or
+    /// the link where [`MtuDiscover`] says so.
+    ///
+    /// # Errors
+    /// `NotConnected`, those of [`Host::udp_connect`], `BadSocket`.
+    pub fn udp_mtu(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        to: Option<SocketAddr>,
+    ) -> Result<u16, SocketError> {
+        self.core.now = now;
+        let (core, net) = (&mut self.core, &mut self.net);
+        self.udp.mtu(core, net, socket, to.as_ref())
     }
 
     /// Reads the oldest datagram: bytes copied and who sent it. What does not fit is lost; see [`Host::udp_recv`].

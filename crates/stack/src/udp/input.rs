@@ -134,8 +134,14 @@ impl Udp {
             return;
         };
         if let ReportKind::TooBig { mtu } = report.kind {
-            net.pmtu_update(core, report.remote, mtu);
-            socket.path = None;
+            let discover = socket.options.discover(&report.remote);
+            if discover.learns() {
+                net.pmtu_update(core, report.remote, mtu);
+                socket.path = None;
+            }
+            if !discover.hears(report.remote.is_v4(), socket.options.receive_errors) {
+                return core.count(Count::UdpReportIgnored);
+            }
         }
         let (error, hard) = verdict(report);
         if !(socket.options.receive_errors || (hard && socket.connected())) {

@@ -6,6 +6,7 @@
 //! Invariant: what a socket's queue holds of the packet pool never exceeds what it is charged, and the charge is bounded.
 //! Invariant: a socket is on the ready list at most once; only what changed is visited.
 
+mod discover;
 mod input;
 mod output;
 mod ports;
@@ -26,6 +27,7 @@ use crate::config::Config;
 use crate::net::{InterfaceId, Path};
 use crate::socket::{Ready, SocketId, SocketKind};
 use crate::{SocketError, context::Core};
+pub use discover::MtuDiscover;
 use ports::Ports;
 use queue::{Nodes, Queue};
 use ready::ReadyList;
@@ -65,8 +67,10 @@ pub struct UdpOptions {
     pub multicast_all: bool,
     /// The same of groups of IPv6 (IPV6_MULTICAST_ALL).
     pub multicast_all_v6: bool,
-    /// Never fragment: what exceeds the path MTU is refused (IP_PMTUDISC_DO, IPV6_DONTFRAG).
-    pub dont_fragment: bool,
+    /// What is done about the MTU of paths over IPv4 (IP_MTU_DISCOVER).
+    pub mtu_discover: MtuDiscover,
+    /// The same over IPv6 (IPV6_MTU_DISCOVER).
+    pub mtu_discover_v6: MtuDiscover,
     /// Report every ICMP error, on unconnected sockets too (as IP_RECVERR does).
     pub receive_errors: bool,
     /// Bytes the socket may hold to be read, overhead included; the host's default when `None` (SO_RCVBUF).
@@ -90,7 +94,8 @@ impl Default for UdpOptions {
             multicast_interface: None,
             multicast_all: true,
             multicast_all_v6: true,
-            dont_fragment: false,
+            mtu_discover: MtuDiscover::Want,
+            mtu_discover_v6: MtuDiscover::Want,
             receive_errors: false,
             receive_buffer: None,
             gro: false,

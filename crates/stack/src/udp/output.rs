@@ -47,9 +47,13 @@ impl Udp {
         }
         let (dst, port, interface) = self.target(net, at, how.to.as_ref())?;
         let from = how.from.and_then(|from| source(net, &Addr::from(from)));
-        let path = self.path(core, net, at, from, dst, interface)?;
+        let mut path = self.path(core, net, at, from, dst, interface)?;
         let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
         let options = &socket.options;
+        let discover = options.discover(&dst);
+        if discover.by_link() {
+            path.mtu = path.link_mtu;
+        }
         let size = how.cut(payload.len())?;
         let (ip_header, longest) = if dst.is_v4() {
             (20, 65_535 - 20)
@@ -59,7 +63,7 @@ impl Udp {
         let (whole, each) = (payload.len() + HEADER_LEN, size + HEADER_LEN);
         let fits = each + ip_header <= usize::from(path.mtu);
         // What was to be cut is not fragmented on top of it.
-        let whatever = !options.dont_fragment && how.segment.is_none();
+        let whatever = discover.cuts() && how.segment.is_none();
         if whole > longest || !(fits || whatever) {
             return Err(SocketError::MessageTooLong);
         }
@@ -79,8 +83,8 @@ impl Udp {
                 protocol: PROTOCOL,
                 ttl,
                 tos: how.tos.unwrap_or(options.tos),
-                // As Linux's IP_PMTUDISC_WANT: whole datagrams probe the path, too large ones are fragmented here.
-                dont_fragment: fits && (options.dont_fragment || !path.locked),
+                // Whole datagrams probe the path, too large ones are fragmented here.
+                dont_fragment: fits && discover.whole(path.locked),
                 ident: None,
             },
             // As on Linux this host hears what it says to a group it is in, and its own broadcasts.
@@ -93,6 +97,24 @@ impl Udp {
             leaving.send_train(core, net, payload, size)
         };
         sent.then_some(payload.len()).ok_or(SocketError::NoBuffers)
+    }
+
+    /// See [`crate::Host::udp_mtu`].
+    pub(crate) fn mtu(
+        &mut self,
+        core: &mut Core,
+        net: &mut Net,
+        id: SocketId,
+        to: Option<&SocketAddr>,
+    ) -> Result<u16, SocketError> {
+        let at = self.at(id)?;
+        let (dst, _, interface) = self.target(net, at, to)?;
+        let path = self.path(core, net, at, None, dst, interface)?;
+        let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
+        Ok(match socket.options.discover(&dst).by_link() {
+            true => path.link_mtu,
+            false => path.mtu,
+        })
     }
 
     /// Where a datagram goes: address, port, and the link if the address names one.

@@ -1,6 +1,7 @@
 //! What an application asks of a socket, and what it is told.
 
 use super::*;
+use crate::MtuDiscover;
 
 /// RFC 768: there and back, with addresses, events, tokens and readiness.
 #[test]
@@ -54,7 +55,9 @@ fn large_datagrams() {
             Err(SocketError::MessageTooLong)
         );
         p.hosts[0]
-            .udp_set_options(client, |o| o.dont_fragment = true)
+            .udp_set_options(client, |o| {
+                (o.mtu_discover, o.mtu_discover_v6) = (MtuDiscover::Do, MtuDiscover::Do);
+            })
             .unwrap();
         let fits = if any == "0.0.0.0" { 1472 } else { 1452 };
         assert_eq!(p.send(0, client, &vec![0; fits], &to), Ok(fits));
