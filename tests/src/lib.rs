@@ -23,6 +23,7 @@ pub mod http;
 pub mod kernel;
 mod machine;
 mod middle;
+pub mod program;
 mod relay;
 mod streams;
 

@@ -1,93 +1,25 @@
 //! A Millstream host and programs everybody knows, which use the kernel's stack: ping, curl, iperf3, wrk, and tcpdump
 //! on what was captured.
-//!
-//! A program that is not installed is named on standard error and its test passes; with `MILLSTREAM_REQUIRE_PROGRAMS`
-//! in the environment it fails.
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use interop::http::{BODY, Http};
+use interop::program::{self, Scratch, program, succeed};
 use interop::{Cable, Family, Machine, PATIENCE, Plan, Relay, Setup, Streams, all_ended, kernel};
-use netns::{harness, in_private};
+use netns::in_private;
 
-/// Makes a missing program a failure.
-const REQUIRE: &str = "MILLSTREAM_REQUIRE_PROGRAMS";
 const LIMIT: Duration = Duration::from_secs(180);
-
-/// Where a program is; ends the test as skipped if it is nowhere.
-fn program(name: &str, package: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/sbin", "/usr/local/bin"].map(PathBuf::from);
-    let found = std::env::split_paths(&path)
-        .chain(more)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file());
-    found.unwrap_or_else(|| {
-        let line = format!("{name} is not installed: apt-get install {package}");
-        assert!(std::env::var_os(REQUIRE).is_none(), "{line}");
-        harness::skip(line)
-    })
-}
-
-/// Runs a program to its end, within a time.
-fn run(program: &Path, arguments: &[&str]) -> Output {
-    let started = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = started.wait_with_output().unwrap();
-    println!("{} {}", program.display(), arguments.join(" "));
-    for stream in [&output.stdout, &output.stderr] {
-        println!(
-            "{}",
-            String::from_utf8_lossy(&stream[..stream.len().min(4000)])
-        );
-    }
-    output
-}
-
-/// Runs a program that must succeed; gives what it printed.
-fn succeed(program: &Path, arguments: &[&str]) -> String {
-    let output = run(program, arguments);
-    assert!(output.status.success(), "{}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// `http://10.77.0.2/path`, or the same for IPv6.
 fn url(family: Family, path: &str) -> String {
     match family {
         Family::V4 => format!("http://{}/{path}", family.host()),
         Family::V6 => format!("http://[{}]/{path}", family.host()),
-    }
-}
-
-/// A folder of this test's own, gone with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let folder = format!("millstream-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -191,18 +123,7 @@ fn wrk_meets_no_errors() {
         serve_http(&machine);
         for family in Family::BOTH {
             for path in ["", "bytes/100000"] {
-                let text = succeed(
-                    &wrk,
-                    &["-t", "1", "-c", "50", "-d", "1s", &url(family, path)],
-                );
-                assert!(!text.contains("Socket errors"), "{text}");
-                assert!(!text.contains("Non-2xx"), "{text}");
-                let requests: u64 = text
-                    .lines()
-                    .find_map(|line| line.trim().split_once(" requests in"))
-                    .map(|(n, _)| n.parse().unwrap())
-                    .unwrap();
-                assert!(requests > 100, "{text}");
+                program::wrk(&wrk, "50", &url(family, path));
             }
         }
     });
@@ -318,8 +239,8 @@ fn tcpdump_reads_what_was_captured() {
         let outside = rustix::process::getppid().unwrap().as_raw_nonzero();
         capture(&folder(outside.get() as u32));
     });
-    let scratch = Scratch(folder(std::process::id()));
-    let Ok(files) = std::fs::read_dir(&scratch.0) else {
+    let scratch = Scratch::of(folder(std::process::id()));
+    let Ok(files) = std::fs::read_dir(scratch.folder()) else {
         return; // Skipped.
     };
     let tcpdump = program("tcpdump", "tcpdump");
