@@ -179,7 +179,8 @@ pub(super) const ROOMS: &[Room] = &[
         name: "examples",
         folder: "examples",
         uses: &["millstream", "netns"],
-        tests_use: &[],
+        // Programs everybody knows, and bytes to send by them.
+        tests_use: &["interop"],
         borrows: None,
         pure: false,
         unsafe_in: &[],
