@@ -1,0 +1,164 @@
+//! Examples as their users meet them: asked by curl, wrk and openssl over the kernel's stack.
+//!
+//! The first visit to each example, its own, does not live here: that is `once`.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use interop::program::{self, Scratch, program, succeed};
+use interop::Pattern;
+use netns::{Namespace, harness, in_private};
+use sha2::{Digest, Sha256};
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// An example that serves, in a namespace of its own, until it is dropped.
+struct Example {
+    process: Child,
+    says: Lines<BufReader<ChildStdout>>,
+    /// The kernel's side.
+    kernel: Namespace,
+}
+
+impl Example {
+    /// Starts it and waits until its own visitor was there. Where it gets no namespace or no device the test is skipped.
+    fn start(program: &str, flags: &[&str]) -> Self {
+        println!("{program} {}", flags.join(" "));
+        let mut process = Command::new(program)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut says = BufReader::new(process.stdout.take().unwrap()).lines();
+        let Some(serving) = says.next() else {
+            harness::skip("the example found no namespace or no device; why is above");
+        };
+        assert!(serving.unwrap().starts_with("serving on"));
+        let mut example = Self {
+            kernel: Namespace::open(&process.id().to_string()).unwrap(),
+            process,
+            says,
+        };
+        example.says("was told: ");
+        example
+    }
+
+    /// Waits for a line with these words.
+    fn says(&mut self, words: &str) -> String {
+        let mut lines = self.says.by_ref().map(Result::unwrap);
+        let found = lines.find(|line| line.contains(words));
+        found.unwrap_or_else(|| panic!("it ended without saying {words:?}"))
+    }
+
+    /// Does something on the kernel's side.
+    fn visit<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> T {
+        self.kernel.run(visit).unwrap()
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// `/bytes/{len}` of the example.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|n| ((n / 7) ^ n) as u8).collect()
+}
+
+fn url(path: &str) -> String {
+    format!("http://{}/{path}", examples::MILLSTREAM)
+}
+
+/// Whole bodies both ways: long ones, many at once, several on one connection.
+fn curl_asks(curl: &Path, scratch: &Scratch) {
+    let curl = |more: &[&str]| succeed(curl, &[&["-sS", "--fail"], more].concat());
+    let (up, down) = (scratch.file("up"), scratch.file("down"));
+    assert_eq!(curl(&[&url("")]), "hello from user space\n");
+    for len in [0, 1, 100_000, 100_000_000] {
+        curl(&["-o", &down, &url(&format!("bytes/{len}"))]);
+        assert!(
+            std::fs::read(&down).unwrap() == bytes(len),
+            "{len} bytes are others"
+        );
+    }
+    let body = Pattern(80).bytes(20_000_000);
+    std::fs::write(&up, &body).unwrap();
+    let digest = Sha256::digest(&body);
+    let file = format!("@{up}");
+    // Without asking first: what comes back does so before all is sent.
+    let post = ["-H", "Expect:", "--data-binary", &file];
+    curl(&[&post[..], &["-o", &down, &url("echo")]].concat());
+    assert!(Sha256::digest(std::fs::read(&down).unwrap()) == digest);
+    let each = scratch.file("part-#1");
+    let many = ["-Z", "--parallel-max", "50", "-o", &each];
+    curl(&[&many[..], &[&url("bytes/[10000-10049]")]].concat());
+    for n in 10_000..10_050 {
+        let got = std::fs::read(scratch.file(&format!("part-{n}"))).unwrap();
+        assert!(got == bytes(n), "part {n} is wrong");
+    }
+    std::fs::write(&up, &body[..200_000]).unwrap();
+    curl(&[&many[..], &post, &[&url("echo?[1-50]")]].concat());
+    for n in 1..=50 {
+        let got = std::fs::read(scratch.file(&format!("part-{n}"))).unwrap();
+        assert!(got == body[..200_000], "echo {n} is wrong");
+    }
+    let one = url("bytes/10000");
+    let connects = ["-o", &down, "-o", &down, "-w", "%{num_connects} "];
+    assert_eq!(curl(&[&connects[..], &[&one, &one]].concat()), "1 0 ");
+}
+
+#[test]
+fn axum_serves_curl_and_wrk() {
+    in_private!(LIMIT, || {
+        let (curl, wrk) = (program("curl", "curl"), program("wrk", "wrk"));
+        let scratch = Scratch::new("axum");
+        for flags in [&[][..], &["--shards", "2"]] {
+            let axum = Example::start(env!("CARGO_BIN_EXE_hello_axum"), flags);
+            axum.visit(|| {
+                curl_asks(&curl, &scratch);
+                for path in ["", "bytes/100000"] {
+                    program::wrk(&wrk, "100", &url(path));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn rustls_serves_openssl() {
+    in_private!(LIMIT, || {
+        let openssl = program("openssl", "openssl");
+        let said = b"hello from the other library\n".repeat(100_000);
+        let server = Example::start(env!("CARGO_BIN_EXE_tls_server"), &[]);
+        let to = format!("{}:443", examples::MILLSTREAM);
+        for version in ["-tls1_2", "-tls1_3"] {
+            let arguments = ["s_client", "-quiet", version, "-connect", &to];
+            let start = || {
+                Command::new(&openssl)
+                    .args(arguments)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+            };
+            let mut client = server.visit(start).unwrap();
+            let mut input = client.stdin.take().unwrap();
+            let mut heard = vec![0; said.len()];
+            thread::scope(|s| {
+                s.spawn(|| input.write_all(&said).unwrap());
+                let mut output = client.stdout.take().unwrap();
+                output.read_exact(&mut heard).unwrap();
+            });
+            assert!(heard == said.to_ascii_uppercase(), "{version}");
+            client.kill().unwrap();
+            client.wait().unwrap();
+        }
+    });
+}
