@@ -130,6 +130,22 @@ fn on_several_shards() {
     serves_with(shards, env!("CARGO_BIN_EXE_hello_axum"), page);
     let completion = env!("CARGO_BIN_EXE_echo_completion");
     serves_with(shards, completion, "was told: hello");
+    for (program, answer) in [
+        (env!("CARGO_BIN_EXE_echo_futures"), "hello"),
+        (env!("CARGO_BIN_EXE_echo_poll"), "hello"),
+        (env!("CARGO_BIN_EXE_static_files"), "HTTP/1.1 200 OK"),
+        (env!("CARGO_BIN_EXE_chat"), "10.77.0.1:"),
+        (env!("CARGO_BIN_EXE_framed"), "olleh ih"),
+        (env!("CARGO_BIN_EXE_tls_server"), "HELLO OVER TLS"),
+        (env!("CARGO_BIN_EXE_quic"), "4194304 bytes there and back"),
+    ] {
+        serves_with(shards, program, &format!("was told: {answer}"));
+    }
+    let asked = "was asked: 200 OK, connection 1";
+    serves_with(shards, env!("CARGO_BIN_EXE_hyper_client"), asked);
+    let splice = &["--shards", "3", "--splice"];
+    let proxy = env!("CARGO_BIN_EXE_proxy");
+    serves_with(splice, proxy, "was told: hello, through the proxy");
     // Its application is on the shard, and there is one of it.
     let refused = once(env!("CARGO_BIN_EXE_echo_shard"), shards);
     let why = String::from_utf8_lossy(&refused.stderr);

@@ -1,16 +1,17 @@
-//! Examples as their users meet them: asked by curl, wrk and openssl over the kernel's stack.
+//! Examples as their users meet them: asked by curl, wrk and openssl over the kernel's stack, and by streams longer than any buffer.
 //!
 //! The first visit to each example, its own, does not live here: that is `once`.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use interop::program::{self, Scratch, program, succeed};
-use interop::Pattern;
+use interop::{Pattern, kernel};
 use netns::{Namespace, harness, in_private};
 use sha2::{Digest, Sha256};
 
@@ -58,6 +59,12 @@ impl Example {
     /// Does something on the kernel's side.
     fn visit<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> T {
         self.kernel.run(visit).unwrap()
+    }
+
+    /// A connection of the kernel's to it.
+    fn connect(&self, port: u16) -> TcpStream {
+        let to = SocketAddr::new(examples::MILLSTREAM.parse().unwrap(), port);
+        self.visit(|| kernel::connect(to))
     }
 }
 
@@ -159,6 +166,92 @@ fn rustls_serves_openssl() {
             assert!(heard == said.to_ascii_uppercase(), "{version}");
             client.kill().unwrap();
             client.wait().unwrap();
+        }
+    });
+}
+
+/// Sends so many bytes, which come back: their digests.
+fn there_and_back(stream: &TcpStream, len: u64) {
+    const PART: usize = 1 << 16;
+    let mut sent = Sha256::new();
+    let mut came = Sha256::new();
+    thread::scope(|s| {
+        s.spawn(|| {
+            let mut part = vec![0; PART];
+            let mut at = 0;
+            while at < len {
+                let n = PART.min((len - at) as usize);
+                Pattern(7).fill(at, &mut part[..n]);
+                (&*stream).write_all(&part[..n]).unwrap();
+                sent.update(&part[..n]);
+                at += n as u64;
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut part = vec![0; PART];
+        let mut n = 0;
+        loop {
+            match (&*stream).read(&mut part).unwrap() {
+                0 => break,
+                got => {
+                    came.update(&part[..got]);
+                    n += got as u64;
+                }
+            }
+        }
+        assert_eq!(n, len);
+    });
+    let digests = [sent, came].map(Sha256::finalize);
+    assert!(digests[0] == digests[1]);
+}
+
+/// The number in front of these words.
+fn number(line: &str, words: &str) -> u64 {
+    let before = line.split(words).next().unwrap();
+    before.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// A line of /proc/PID/status, KiB.
+fn status(example: &Example, name: &str) -> u64 {
+    let status = format!("/proc/{}/status", example.process.id());
+    let text = std::fs::read_to_string(status).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let mut words = line.unwrap().split_whitespace().skip(1);
+    words.next().unwrap().parse().unwrap()
+}
+
+/// 64 MiB in every run; as many as wanted by `SPLICE_MIB`.
+#[test]
+fn a_long_stream_goes_through_the_proxy_and_back() {
+    let wanted = std::env::var("SPLICE_MIB").ok();
+    let mib: u64 = wanted.map_or(64, |n| n.parse().expect("SPLICE_MIB is a number"));
+    in_private!(LIMIT + Duration::from_secs(mib), || {
+        for flags in [&["--splice"][..], &["--splice", "--shards", "2"]] {
+            let mut proxy = Example::start(env!("CARGO_BIN_EXE_proxy"), flags);
+            for mib in [64, mib] {
+                let stream = proxy.connect(8000);
+                there_and_back(&stream, mib << 20);
+                let line = proxy.says(&format!(" {} bytes there, {0} back", mib << 20));
+                let program = ["VmHWM", "VmRSS"].map(|name| status(&proxy, name));
+                println!("{mib} MiB: {line}; all of the program, KiB: {program:?}");
+                // What the connections' windows and buffers hold at most, whatever goes through.
+                assert!(number(&line, " KiB of packet memory in use") < 4 << 10);
+                assert!(number(&line, " KiB at most") < 48 << 10);
+                assert!(program[0] < 96 << 10);
+            }
+        }
+    });
+}
+
+/// Of connections of several shards, most have to be moved before they can be joined.
+#[test]
+fn a_proxy_of_several_shards_joins_all_who_come() {
+    in_private!(LIMIT, || {
+        let flags = ["--splice", "--shards", "3"];
+        let proxy = Example::start(env!("CARGO_BIN_EXE_proxy"), &flags);
+        let streams: Vec<_> = (0..32).map(|_| proxy.connect(8000)).collect();
+        for stream in &streams {
+            there_and_back(stream, 100_000);
         }
     });
 }
