@@ -278,7 +278,8 @@ impl Conn<'_> {
         }
         let was = self.act.repair;
         let window = self.tcb.window();
-        if self.act.timeouts == 0 {
+        let answered = self.act.timeouts == 0;
+        if answered {
             // RFC 5681 (4): once per loss, not for each backed-off timeout. A fast recovery has reduced it for this window, and
             // shrunk cwnd to what it knew in flight since, which says nothing of the path; Linux keeps it then, too.
             let (flight, spare) = (self.tcb.outstanding(), &mut Reno::default());
@@ -296,7 +297,7 @@ impl Conn<'_> {
         self.act.timeouts = self.act.timeouts.saturating_add(1);
         self.lose_all(core.now);
         if let Some(episode) = self.episode() {
-            episode.undo.expect_originals(was);
+            episode.undo.expect_originals(was, answered);
         }
     }
 

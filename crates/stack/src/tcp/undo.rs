@@ -61,9 +61,11 @@ impl Undo {
     }
 
     /// After a timeout: whether originals are listened for. Not if it ended a recovery, where they are expected, nor if there is
-    /// nothing to be taken back.
-    pub(crate) fn expect_originals(&mut self, was: Repair) {
-        self.frto = if was == Repair::Recovery || !self.valid {
+    /// nothing to be taken back, nor after a timeout of the same repair that showed to be right since (RFC 5682 2.1 step 1; as on
+    /// Linux, one that nothing answered yet may still be needless, however often the timer goes off).
+    pub(crate) fn expect_originals(&mut self, was: Repair, answered: bool) {
+        let again = was == Repair::Loss && answered;
+        self.frto = if was == Repair::Recovery || again || !self.valid {
             Frto::Off
         } else {
             Frto::First

@@ -503,6 +503,27 @@ fn after_a_timeout_two_new_segments_ask() {
     assert_eq!(paced(&mut rig), [1, 2]);
 }
 
+/// RFC 5682 2.1 step 1: a timeout of a repair that moved on asks nothing again, for its retransmissions are what is missing.
+#[test]
+fn a_second_timeout_of_a_repair_asks_nothing() {
+    let mut rig = Rig::new();
+    rig.handshake_ms = SECOND;
+    let open = rig.accepted_with(&nodelay(), plain());
+    burst(&mut rig, &open, 10);
+    rig.write(&open, &[2; 6 * MSS as usize]);
+    rig.ms(1100);
+    assert_eq!(numbers(&open, &sent(&mut rig)), [0]);
+    ack(&mut rig, &open, 1, &[]);
+    ack(&mut rig, &open, 1, &[]);
+    assert!(numbers(&open, &sent(&mut rig)).contains(&1));
+    while count(&rig, Count::TcpTimeouts) < 2 {
+        rig.ms(100);
+    }
+    assert_eq!(numbers(&open, &sent(&mut rig)), [1]);
+    ack(&mut rig, &open, 2, &[]);
+    assert_eq!(numbers(&open, &sent(&mut rig))[0], 2);
+}
+
 /// The one ACK of both new segments may open the window, too: nobody waits for another.
 #[test]
 fn an_ack_that_opens_the_window_says_that_a_timeout_was_real() {
