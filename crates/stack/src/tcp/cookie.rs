@@ -132,7 +132,7 @@ impl Change {
 }
 
 /// The last changes of a listener, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Earlier(Vec<Change>);
 
 impl Earlier {
@@ -301,6 +301,8 @@ impl Tcp {
         let flow = flow_bytes(&seg.src, seg.src_port, &seg.dst, seg.dst_port);
         let stamp = seg.timestamps;
         let stamp = stamp.map(|(_, echo)| echo.wrapping_sub(self.timestamp_offset(&flow)));
+        // Near a change a stamp may be of either side: a cookie that says no shift then holds to the most that was offered.
+        let stamp = stamp.filter(|_| h.scales != 0xff);
         let earlier = l.earlier.said(core.now, stamp);
         let options = &l.options;
         let mut granted = earlier.map_or(0, |(_, window)| window);

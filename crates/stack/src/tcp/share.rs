@@ -189,22 +189,21 @@ impl Tcp {
         self.weigh_terms(core, share);
     }
 
-    /// A listener has joined those that share the address of `found`.
+    /// A listener has joined those that share the address of `found`: it may get the ACKs of cookies that say what these said, now
+    /// and before.
     pub(super) fn terms_joined(&mut self, core: &Core, listener: u32, found: Option<u32>) {
-        let terms = |at| {
-            self.listeners
-                .at(at)
-                .map(|l| l.options.window_terms(&core.tcp))
-        };
-        let said = found.and_then(terms);
-        if said != terms(listener)
-            && let Some(said) = said
-            && let Some(l) = self.listeners.at(listener)
+        let of = |at| self.listeners.at(at);
+        if let Some(l) = found.and_then(of)
             && let until = self.cookies_until(l)
             && core.now < until
-            && let Some(l) = self.listeners.at_mut(listener)
         {
-            l.earlier.changed(core.now, until, said);
+            let (said, mut earlier) = (l.options.window_terms(&core.tcp), l.earlier.clone());
+            if let Some(l) = self.listeners.at_mut(listener) {
+                if said != l.options.window_terms(&core.tcp) {
+                    earlier.changed(core.now, until, said);
+                }
+                l.earlier = earlier;
+            }
         }
         self.terms_changed(core, listener);
     }

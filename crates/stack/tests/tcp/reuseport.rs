@@ -341,3 +341,41 @@ fn the_ack_of_a_cookie_may_be_for_another() {
     assert_eq!(options.ttl, Some((8_192 + 77) as u8), "those of the second");
     rig.host.audit().unwrap();
 }
+
+/// Who joins later may get the ACK of a cookie that was sent before the others' last change.
+#[test]
+fn a_listener_that_joins_knows_what_cookies_said_before() {
+    let mut config = config();
+    config.tcp.syncookies = 2;
+    let mut rig = Rig::with(config);
+    let with_buffer = |buffer: u32| TcpOptions {
+        receive_buffer: Some(buffer),
+        ..sharing()
+    };
+    let first = rig.listen(8, &with_buffer(4 << 20));
+    rig.peer_port = 7;
+    let syn = Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        timestamps: Some((1, 0)),
+        ..Options::default()
+    };
+    rig.send_with(999, 0, SYN, &[], syn);
+    let answer = rig.expect();
+    let shift = answer.options.window_scale.unwrap();
+    assert!(shift > 0);
+    rig.ms(1000);
+    let less = |options: &mut TcpOptions| options.receive_buffer = Some(8_192);
+    rig.host.tcp_set_options(rig.now, first, less).unwrap();
+    let second = rig.listen(8, &with_buffer(8_192));
+    let to_second = ReusePort::Program(Box::new(|_, _| 1));
+    rig.host.reuseport_select(first, to_second).unwrap();
+    let echo = Options {
+        timestamps: Some((2, answer.options.timestamps.unwrap().0)),
+        ..Options::default()
+    };
+    rig.send_with(1000, answer.seq + 1, ACK, &[], echo);
+    rig.silence();
+    let (socket, _) = rig.host.tcp_accept(rig.now, second).unwrap();
+    assert_eq!(rig.host.tcp_info(socket).unwrap().window_scales.1, shift);
+}

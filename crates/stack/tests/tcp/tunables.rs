@@ -261,6 +261,45 @@ fn holds_with_a_cookie((stamps, holds): (bool, bool), change: &dyn Fn(&mut Rig, 
     assert_eq!(later.options.window_scale, stamps.then_some(0));
 }
 
+/// Between two changes, too: the stamp of a cookie from then may be of before the first.
+#[test]
+fn a_window_offered_between_changes_holds() {
+    let mut rig = Rig::new();
+    let change = |rig: &mut Rig, room: u32| {
+        let tunables = TcpTunables {
+            rmem_default: room,
+            rmem_max: room,
+            syncookies: 2,
+            ..TcpTunables::default()
+        };
+        rig.host.set_tcp_tunables(tunables).unwrap();
+    };
+    change(&mut rig, 8_192);
+    rig.listen(8, &TcpOptions::default());
+    rig.send_with(999, 0, SYN, &[], everything());
+    rig.expect();
+    change(&mut rig, 65_536);
+    rig.peer_port = 5001;
+    rig.send_with(999, 0, SYN, &[], everything());
+    let answer = rig.expect();
+    assert_eq!(answer.options.window_scale, None);
+    let edge = 1000 + u32::from(answer.window);
+    change(&mut rig, 4_096);
+    let stamp = Options {
+        timestamps: answer.options.timestamps.map(|(value, _)| (79, value)),
+        ..Options::default()
+    };
+    let mut at = 1000;
+    while at < edge {
+        rig.send_with(at, answer.seq + 1, ACK, &[7; 1440], stamp);
+        at += 1440;
+        while let Some(ack) = rig.next() {
+            let said = ack.ack + u32::from(ack.window);
+            assert!(said + 1 > edge, "{said} {edge}");
+        }
+    }
+}
+
 /// A first buffer that becomes smaller within a handshake takes nothing back of what the SYN-ACK offered (RFC 9293 SHLD-14).
 #[test]
 fn a_window_offered_by_a_syn_ack_holds() {
