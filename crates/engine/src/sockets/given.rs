@@ -26,11 +26,19 @@ pub(crate) trait Payload: Send + Sync {
 /// A buffer, and who wants it back.
 struct Given<T>(Option<(T, Sender<T>)>);
 
+/// What a foreign type answers, if it does not panic.
+fn unharmed<R>(ask: impl FnOnce() -> R) -> Option<R> {
+    // What it panics with may do so in turn when it is dropped.
+    catch_unwind(AssertUnwindSafe(ask))
+        .map_err(std::mem::forget)
+        .ok()
+}
+
 impl<T: AsRef<[u8]> + Send + Sync> Payload for Given<T> {
     fn bytes(&self) -> &[u8] {
         let bytes = self.0.as_ref().map(|(bytes, _)| bytes);
         // Nothing of ours is half changed when it panics.
-        let bytes = bytes.and_then(|bytes| catch_unwind(AssertUnwindSafe(|| bytes.as_ref())).ok());
+        let bytes = bytes.and_then(|bytes| unharmed(|| bytes.as_ref()));
         bytes.unwrap_or(&[])
     }
 }
@@ -39,7 +47,7 @@ impl<T> Drop for Given<T> {
     fn drop(&mut self) {
         if let Some((bytes, sender)) = self.0.take() {
             // When nobody waits for it any more it is dropped here.
-            let _ = catch_unwind(AssertUnwindSafe(|| sender.send(bytes)));
+            let _ = unharmed(|| sender.send(bytes));
         }
     }
 }

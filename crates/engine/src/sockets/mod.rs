@@ -63,7 +63,7 @@ use udp::UdpShared;
 
 /// The token of a socket the driver has not seen yet.
 pub(crate) const TOKEN_NONE: u64 = u64::MAX;
-/// That of one that came to nothing before it had a place: no socket's.
+/// That of one that came to nothing before it had a place, or was moved and has none on its new shard yet: no socket's.
 pub(crate) const TOKEN_GONE: u64 = u64::MAX - 1;
 
 /// Says that the shard should look at a socket. Opaque: made by handles, understood by [`Driver`].
