@@ -61,9 +61,14 @@ pub(crate) fn v4_of(bytes: &[u8]) -> SocketAddr {
     SocketAddrV4::new(ip, port).into()
 }
 
-/// Whether an address of one link does not say of which.
+/// Whether an address of one link, or a group of one link or host, does not say of which.
 pub(crate) fn lacks_scope(addr: &SocketAddr) -> bool {
-    matches!(addr, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+    let SocketAddr::V6(v6) = addr else {
+        return false;
+    };
+    let [first, scope, ..] = v6.ip().octets();
+    let near_group = first == 0xff && matches!(scope & 0xf, 1 | 2); // RFC 4291 2.7
+    (near_group || v6.ip().is_unicast_link_local()) && v6.scope_id() == 0
 }
 
 /// Reads a `sockaddr` for a socket of a family, with Linux's errors and their order. For an example see [`Destination`].

@@ -196,6 +196,15 @@ fn addresses_are_refused_as_by_linux() {
         let fd = stream(world, V4);
         let connected = connect(world, fd, &sockaddr(group));
         assert_eq!(connected, Err(Errno::NETUNREACH), "{group}");
+        let fd = stream(world, V4);
+        bind(world, fd, &sockaddr("127.0.0.1:0")).unwrap();
+        let connected = connect(world, fd, &sockaddr(group));
+        assert_eq!(connected, Err(Errno::NETUNREACH), "bound, {group}");
+    }
+    for group in ["[ff01::1]:80", "[ff02::1]:80", "[ff32::1]:80"] {
+        let fd = datagrams(world, V6);
+        assert_eq!(bind(world, fd, &sockaddr(group)), Err(Errno::INVAL));
+        assert_eq!(connect(world, fd, &sockaddr(group)), Err(Errno::INVAL));
     }
     let fd = stream(world, V6);
     assert_eq!(
@@ -236,6 +245,10 @@ fn datagrams_are_refused_as_by_linux() {
         put(world, six, b"x", libc::MSG_OOB),
         Err(Errno::DESTADDRREQ)
     );
+    let mixed = datagrams(world, V6);
+    connect(world, mixed, &sockaddr("[::ffff:127.0.0.1]:53")).unwrap();
+    let urgent = put(world, mixed, b"x", libc::MSG_OOB);
+    assert_eq!(urgent, Err(Errno::OPNOTSUPP));
     let unspec = of_family(libc::AF_UNSPEC, "127.0.0.1:53");
     assert_eq!(send_to(world, four, 1, 0, &unspec), Ok(1));
     assert_eq!(send_to(world, six, 1, 0, &unspec), Err(Errno::DESTADDRREQ));

@@ -423,7 +423,8 @@ impl Host {
     /// Starts to connect. An event tells how it ended: `WRITABLE` when connected, `ERROR` when not.
     ///
     /// # Errors
-    /// No route, no usable source address, no free port, a full table.
+    /// No route (groups and everybody have none), no usable source address, no free port, a full table; `ConnectionRefused` at once
+    /// for port 0.
     pub fn tcp_connect(
         &mut self,
         now: Instant,

@@ -337,7 +337,10 @@ fn peer(socket: &Socket, addr: &[u8]) -> Result<SocketAddr> {
     if socket.v6 && socket.only_v6 && remote.is_ipv4() {
         return Err(Errno::NETUNREACH);
     }
-    match lacks_scope(&remote) {
+    // No stream goes to a group, of whichever link; a datagram goes by the link that IPV6_MULTICAST_IF named.
+    let group = remote.ip().is_multicast();
+    let named = group && (socket.kind == Kind::Stream || socket.udp.multicast_interface.is_some());
+    match lacks_scope(&remote) && !named {
         true => Err(Errno::INVAL),
         false => Ok(remote),
     }
@@ -360,13 +363,7 @@ pub(super) fn begin<W: World>(
     let socket = world.table().get(fd)?;
     let (bound, cork) = (socket.bound, socket.cork);
     let now = world.now();
-    let connecting = world.host().tcp_connect(now, to, bound, options);
-    let id = connecting.map_err(|error| match error {
-        // What Linux finds out by trying: nobody listens on port 0, no route leads to a group or everybody.
-        SocketError::InvalidInput if to.port() == 0 => Errno::CONNREFUSED,
-        SocketError::InvalidInput if bound.is_none() => Errno::NETUNREACH,
-        error => error.into(),
-    })?;
+    let id = world.host().tcp_connect(now, to, bound, options)?;
     own(world, fd, id)?;
     let deferred = options.fast_open && world.host().ready(id).contains(Ready::WRITABLE);
     world.table().get_mut(fd)?.state = if deferred {

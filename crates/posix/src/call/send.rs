@@ -315,10 +315,10 @@ impl Writer<'_, '_> {
     }
 }
 
-/// Where a datagram is to go, with what Linux's two families say of it, in their order.
+/// Where a datagram is to go, if not to the peer, with what Linux's two families say of it, in their order.
 fn target(
     socket: &Socket,
-    to: Option<&[u8]>,
+    (peer, to): (Option<SocketAddr>, Option<&[u8]>),
     (len, flags): (usize, i32),
 ) -> Result<Option<SocketAddr>> {
     let v4 = |to: Option<&[u8]>| match to {
@@ -336,7 +336,11 @@ fn target(
         return v4(to);
     }
     let Some(to) = to else {
-        return Ok(None);
+        // Connected to one of IPv4, it sends as a socket of IPv4 does.
+        return match peer.is_some_and(|peer| plain(peer).is_ipv4()) {
+            true => v4(None),
+            false => Ok(None),
+        };
     };
     match family(to)? {
         libc::AF_UNSPEC => Ok(None),
@@ -383,9 +387,10 @@ fn send_datagram<W: World>(
 ) -> Result<usize> {
     let id = datagram(world, fd)?;
     let len = pieces.iter().map(|piece| piece.len()).sum();
+    let peer = world.host().peer_addr(id).ok();
     let socket = world.table().get(fd)?;
-    let (held, to) = (socket.held.is_some(), target(socket, to, (len, flags))?);
-    if to.is_none() && !held && world.host().peer_addr(id).is_err() {
+    let to = target(socket, (peer, to), (len, flags))?;
+    if to.is_none() && socket.held.is_none() && peer.is_none() {
         return Err(Errno::DESTADDRREQ);
     }
     if world.table().get(fd)?.shut_write {

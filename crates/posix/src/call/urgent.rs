@@ -52,7 +52,7 @@ pub(super) fn take<W: World>(world: &mut W, fd: i32, peek: bool) -> Result<Optio
     let (inline, taken) = (socket.oob_inline, socket.oob_taken);
     let id = match socket.state {
         // There may be a connection by now, of which nobody was told yet.
-        State::Stream(id) | State::Connecting(id) => id,
+        State::Stream(id) | State::Connecting(id) | State::Deferred(id) => id,
         State::Listening(_) => return Err(Errno::NOTCONN),
         _ => return Err(Errno::INVAL),
     };

@@ -2,7 +2,8 @@
 //!
 //! What does not live here: who hears what is sent to a group, and who is told that this host is in it (the stack).
 //!
-//! Invariant: groups are kept here only until the host has the socket, which is when it is bound: nothing can come before.
+//! Invariant: groups are noted here until the host has the socket, which is when it is bound: nothing can come before. From then on
+//! the host knows them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

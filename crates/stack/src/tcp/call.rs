@@ -27,7 +27,7 @@ impl Tcp {
     ///
     /// # Errors
     /// `AddrInUse` when the 4-tuple is taken, `AddrNotAvailable` when every ephemeral port is, `NoBuffers` when a table is full,
-    /// routing errors.
+    /// `NetworkUnreachable` for groups and everybody, `ConnectionRefused` for port 0, routing errors.
     pub(crate) fn connect(
         &mut self,
         core: &mut Core,
@@ -36,13 +36,16 @@ impl Tcp {
         (local, local_port): (Option<Addr>, u16),
         options: &TcpOptions,
     ) -> Result<SocketId, SocketError> {
-        // RFC 9293 MUST-46: no connections to broadcast or multicast addresses.
-        if remote_port == 0
-            || remote.is_multicast()
-            || net.is_broadcast(&remote)
-            || remote.is_unspecified()
-        {
+        // RFC 9293 MUST-46: no connections to broadcast or multicast addresses. In Linux's words: no route leads to them, and nobody
+        // listens on port 0.
+        if remote.is_multicast() || net.is_broadcast(&remote) {
+            return Err(SocketError::NetworkUnreachable);
+        }
+        if remote.is_unspecified() {
             return Err(SocketError::InvalidInput);
+        }
+        if remote_port == 0 {
+            return Err(SocketError::ConnectionRefused);
         }
         let path = net.route(core, remote, local, None)?;
         let local = path.src;

@@ -79,22 +79,6 @@ enum End {
     Over(Option<SocketError>),
 }
 
-/// Begins a connection, with Linux's errors.
-pub(super) fn open(
-    cx: &mut ShardCx<'_>,
-    remote: SocketAddr,
-    local: Option<SocketAddr>,
-    options: &TcpOptions,
-) -> Result<SocketId, SocketError> {
-    let connecting = cx.host.tcp_connect(cx.now, remote, local, options);
-    connecting.map_err(|error| match error {
-        // What Linux finds out by trying: nobody listens on port 0, no route leads to a group or everybody.
-        SocketError::InvalidInput if remote.port() == 0 => SocketError::ConnectionRefused,
-        SocketError::InvalidInput if local.is_none() => SocketError::NetworkUnreachable,
-        other => other,
-    })
-}
-
 impl End {
     /// What it means that nothing was read.
     fn of(read: Result<(), SocketError>) -> Self {
@@ -146,7 +130,7 @@ impl TcpEntry {
             state.options_changed = false;
             (state.remote, state.options.clone())
         };
-        let id = open(cx, remote, shared.bind, &options)?;
+        let id = cx.host.tcp_connect(cx.now, remote, shared.bind, &options)?;
         if let Ok(local) = cx.host.local_addr(id) {
             shared.state().local = Some(shown(local, remote));
         }

@@ -8,7 +8,7 @@ use base::{Instant, Key};
 use rustix::io::Errno;
 use stack::{Ready, Shutdown, SocketError, SocketId};
 
-use super::super::{Driver, Entry, key_of, tcp};
+use super::super::{Driver, Entry, key_of};
 use super::{Kind, Named, OpSocket, Outcome, cancelled};
 use crate::app::ShardCx;
 use crate::completion::{Handle, Op, Target, What};
@@ -43,7 +43,8 @@ impl Driver {
             } => {
                 let options = options.as_deref().unwrap_or(&self.door.tcp_options);
                 let remote = meant(*remote, *local);
-                let (key, opened) = (*key, tcp::open(cx, remote, *local, options));
+                let opened = cx.host.tcp_connect(cx.now, remote, *local, options);
+                let key = *key;
                 self.connect(cx, queue, op, key, opened);
             }
             What::Accept { .. } => self.accept(cx, queue, op),
