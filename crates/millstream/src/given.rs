@@ -64,8 +64,8 @@ pub(crate) fn read_part(
 macro_rules! stream_gives {
     ($stream:ty) => {
         impl $stream {
-            /// As [`crate::TcpStream::send_owned`]: hands a whole buffer over to be sent, without a copy, and waits while there is no
-            /// room at all. The answer, which can be awaited, gives it back when the host has taken its bytes.
+            /// As [`crate::TcpStream::send_owned`]: hands a whole buffer over to be sent, whose bytes are copied once, by the shard
+            /// into packet memory, and waits while there is no room at all. The answer, which can be awaited, gives it back then.
             ///
             /// # Errors
             /// As writing; the buffer is dropped.

@@ -441,10 +441,10 @@ impl TcpStream {
 }
 
 impl TcpStream {
-    /// Hands a whole buffer over to be sent, of any kind and size, without a copy: waits while there is no room at all. The answer
-    /// gives it back when the host has copied its bytes into packet memory, which is the one copy on their way, or when the
-    /// connection is over; it says nothing of whether they arrived. If its `as_ref` gives less by then than it gives here, or panics, the
-    /// connection ends with `ConnectionAborted`.
+    /// Hands a whole buffer over to be sent, of any kind and size: its bytes are copied once, by the shard into packet memory. Waits
+    /// while there is no room at all. The answer gives the buffer back when that is done, or when the connection is over; it says
+    /// nothing of whether they arrived. If its `as_ref` gives less by then than it gives here, or panics, the connection ends with
+    /// `ConnectionAborted`.
     ///
     /// ```
     /// # use std::io::Read;

@@ -59,9 +59,9 @@ impl fmt::Debug for dyn Payload {
 }
 
 impl TcpSocket {
-    /// Takes a whole buffer to be sent, without a copy, if there is any room at all. It comes back when the shard has copied its bytes
-    /// into packet memory, or when the connection is over. One whose `as_ref` gives less by then than it gave here, or panics, ends the
-    /// connection with `ConnectionAborted`, and the peer is sent a reset.
+    /// Takes a whole buffer to be sent, if there is any room at all: its bytes are copied once, by the shard into packet memory. It
+    /// comes back when that is done, or when the connection is over. One whose `as_ref` gives less by then than it gave here, or panics,
+    /// ends the connection with `ConnectionAborted`, and the peer is sent a reset.
     ///
     /// # Errors
     /// As [`TcpSocket::try_write`]; the buffer comes back.
