@@ -8,7 +8,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use engine::port::ring::{RingOptions, RingPort, pair};
-use engine::{App, BusyPoll, PostError, Shard, ShardCx, ShardError, ShardOptions};
+use engine::{
+    App, BusyPoll, Limits, PostError, Shard, ShardCx, ShardError, ShardOptions, Shards,
+    ShardsOptions,
+};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use stack::{Config, Event, Ready, SocketError, SocketId, TcpOptions};
 use wire::{Cidr, Mac};
 
@@ -311,6 +315,68 @@ fn a_panic_is_told() {
     }
     assert!(thread.handle().snapshot(0).wait().is_none());
     assert!(thread.stop().unwrap_err().to_string().contains("panicked"));
+}
+
+/// The CPUs the calling thread may run on.
+fn cpus() -> Vec<usize> {
+    let set = sched_getaffinity(None).unwrap();
+    (0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect()
+}
+
+/// An application that tells where it runs.
+struct Whereabouts(Sender<Vec<usize>>);
+
+impl App for Whereabouts {
+    type Command = ();
+
+    fn on_start(&mut self, _cx: &mut ShardCx<'_>) {
+        self.0.send(cpus()).unwrap();
+    }
+
+    fn on_event(&mut self, _cx: &mut ShardCx<'_>, _event: Event) {}
+
+    fn on_turn(&mut self, cx: &mut ShardCx<'_>) {
+        self.0.send(cpus()).unwrap();
+        cx.stop();
+    }
+}
+
+/// In its own thread and in the caller's, one shard or several; and one that asks for nothing runs where it may.
+#[test]
+fn a_pinned_shard_runs_on_its_cpu_alone() {
+    let all = cpus();
+    // Of those that this machine lets the test have: mostly CPU 0, and another.
+    for cpu in [all[0], all[all.len() - 1]] {
+        let pinned = || ShardOptions {
+            cpu: Some(cpu),
+            ..ShardOptions::default()
+        };
+        let (a, b) = ports();
+        let (sender, told) = channel();
+        let app = Whereabouts(sender.clone());
+        let mut spawned = shard(a, "10.0.0.1/24", app, pinned()).spawn().unwrap();
+        let mut own = shard(b, "10.0.0.2/24", Whereabouts(sender), pinned());
+        std::thread::spawn(move || own.run().unwrap())
+            .join()
+            .unwrap();
+        spawned.stop().unwrap();
+        let told: Vec<_> = told.iter().collect();
+        assert!(told.len() >= 4 && told.iter().all(|cpus| *cpus == [cpu]));
+
+        let options = ShardsOptions {
+            shards: vec![pinned(), ShardOptions::default(), pinned()],
+            ..ShardsOptions::default()
+        };
+        let made = Shards::new(&Config::default(), 1, Limits::default(), options);
+        let threads = made.unwrap().0.spawn().unwrap();
+        let shards = threads.handles().into_iter();
+        let told = shards.map(|shard| shard.call(|_, _| cpus()).wait().unwrap());
+        let told: Vec<_> = told.collect();
+        assert_eq!(told, [vec![cpu], all.clone(), vec![cpu]]);
+    }
+    assert_eq!(cpus(), all, "who started them is where it was");
 }
 
 #[test]
