@@ -1,6 +1,7 @@
 //! Completion queues of two hosts joined by memory: every operation ends once, with what it was about.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)] // what others need of it
 mod bench;
 
 use std::collections::HashMap;

@@ -7,14 +7,15 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, IoSliceMut};
 use std::net::Shutdown;
 use std::thread;
+use std::time::Duration;
 
-use common::{A, B, hosts, pattern};
+use common::{A, B, config, hosts, hosts_with, pattern};
 use futures_util::future::{join, select};
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
 use futures_util::{FutureExt, StreamExt};
-use millstream::State;
 use millstream::datagram::{RecvMeta, Transmit};
 use millstream::futures::{TcpListener, TcpStream, UdpSocket};
+use millstream::{Limits, State};
 use tokio::runtime::Builder;
 
 /// Any executor would do: this one is given neither clock nor sockets.
@@ -179,5 +180,50 @@ fn buffers_and_files_are_handed_over_spliced_and_lent() {
         assert!(buffer == pattern(0, 100_000));
         assert!(all[..100_000] == buffer && all[100_000..] == data);
         assert_eq!(splice.await.unwrap(), all.len() as u64);
+    });
+}
+
+/// As the same with tokio's face.
+#[test]
+fn back_pressure_is_pending_not_memory() {
+    let limits = Limits {
+        receive: Limits::MIN,
+        send: Limits::MIN,
+    };
+    let mut sizes = config();
+    sizes.tcp_receive_buffer = Some(128 * 1024);
+    sizes.tcp_send_buffer = Some(128 * 1024);
+    let (a, b) = hosts_with(sizes, limits);
+    block_on(async {
+        let listener = TcpListener::bind_on(&b, (B, 0)).await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect_on(&a, target).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        // Everything between the two: two records, two stacks.
+        let bound = 2 * (Limits::MIN + 128 * 1024) + 64 * 1024;
+        let data = pattern(0, 3 * bound);
+        let (mut written, mut waits) = (0, 0);
+        while waits < 50 {
+            match server.write(&data[written..]).now_or_never() {
+                Some(n) => {
+                    (written, waits) = (written + n.unwrap(), 0);
+                    assert!(written <= bound, "{written} of {bound}");
+                }
+                None => {
+                    waits += 1;
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+        let blocks = a.snapshot().unwrap().pool.in_use + b.snapshot().unwrap().pool.in_use;
+        assert!(blocks as usize * 2048 <= 4 * bound, "{blocks} blocks");
+        let sending = async {
+            server.write_all(&data[written..]).await.unwrap();
+            server.close().await.unwrap();
+        };
+        let mut got = Vec::new();
+        let (read, ()) = join(client.read_to_end(&mut got), sending).await;
+        assert_eq!(read.unwrap(), data.len());
+        assert!(got == data);
     });
 }

@@ -605,3 +605,47 @@ fn talk(a: &Host, address: std::net::SocketAddr, how: Interest, rounds: usize) {
         }
     }
 }
+
+/// Who is told that there is room, and writes until there is none, holds no more than the buffers; and hears when there is again.
+#[test]
+fn a_peer_that_never_reads_is_never_writable_again() {
+    let limits = Limits {
+        receive: Limits::MIN,
+        send: Limits::MIN,
+    };
+    let mut sizes = config();
+    sizes.tcp_receive_buffer = Some(128 * 1024);
+    sizes.tcp_send_buffer = Some(128 * 1024);
+    let (a, b) = hosts_with(sizes, limits);
+    let (mut client, mut server) = connection(&a, &b);
+    let mut poll = Poll::new().unwrap();
+    poll.registry()
+        .register(&server, ONE, Interest::WRITABLE)
+        .unwrap();
+    let bound = 2 * (Limits::MIN + 128 * 1024) + 64 * 1024;
+    let data = pattern(0, 4 * bound);
+    let (mut written, mut waits) = (0, 0);
+    let mut events = Events::with_capacity(8);
+    while waits < 10 {
+        poll.poll(&mut events, Some(Duration::from_millis(10)))
+            .unwrap();
+        waits += 1;
+        while !events.is_empty()
+            && let Ok(n) = server.write(&data[written..])
+        {
+            (written, waits) = (written + n, 0);
+            assert!(written <= bound, "{written} of {bound}");
+        }
+    }
+    let full = server.write(&data[written..]).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    let blocks = a.snapshot().unwrap().pool.in_use + b.snapshot().unwrap().pool.in_use;
+    assert!(blocks as usize * 2048 <= 4 * bound, "{blocks} blocks");
+
+    client.set_nonblocking(false).unwrap();
+    let mut got = vec![0; written];
+    client.read_exact(&mut got).unwrap();
+    assert!(got == data[..written]);
+    assert!(until(&mut poll, |event| event.token() == ONE).is_writable());
+    assert!(server.write(b"more").is_ok());
+}

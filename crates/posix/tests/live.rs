@@ -11,7 +11,8 @@ use engine::ShardOptions;
 use engine::port::ring;
 use interop::alone::sockaddr;
 use interop::epoll::{ADD, DEL, ET, EXCLUSIVE, HUP, IN, MOD, ONESHOT, OUT};
-use posix::{EpollEvent, Errno, Live, PollFd, accept, bind, close, connect, listen, socket};
+use posix::{EpollEvent, Errno, Live, PollFd, World};
+use posix::{accept, bind, close, connect, listen, socket};
 use posix::{epoll_create1, epoll_ctl, epoll_pwait2, epoll_wait, fcntl, poll, select, setsockopt};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -203,6 +204,64 @@ fn timeouts_end_calls() {
     let words = &mut [1_u64 << client][..];
     let none = [Some(words), None, None];
     assert_eq!(select(world, client + 1, none, nanos), Ok(0));
+}
+
+/// What is sent to who never reads stays within the buffers that were asked for; who must not wait hears EAGAIN, who may, too, when
+/// his time is up.
+#[test]
+fn what_nobody_reads_is_held_in_bounded_memory() {
+    const BUFFER: i32 = 64 * 1024;
+    let (a, b) = hosts();
+    let listener = listener(&b, "10.0.0.2:80");
+    let client = socket(&mut a.call(), libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    let size = BUFFER.to_ne_bytes();
+    for (live, fd) in [(&a, client), (&b, listener)] {
+        for name in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
+            setsockopt(&mut live.call(), fd, libc::SOL_SOCKET, name, &size).unwrap();
+        }
+    }
+    connect(&mut a.call(), client, &sockaddr("10.0.0.2:80")).unwrap();
+    let (server, _) = accept(&mut b.call(), listener, 0).unwrap();
+    let blocks = |live: &Live| live.call().host().pool().in_use() as usize;
+    let idle = blocks(&a) + blocks(&b);
+    // What is asked for is doubled; both hold that.
+    let bound = 2 * 2 * BUFFER as usize;
+    let data = vec![7; 2 * bound];
+    let send = |flags| {
+        let flags = flags | libc::MSG_NOSIGNAL;
+        posix::send(&mut a.call(), client, &[IoSlice::new(&data)], flags, None)
+    };
+    let (mut sent, mut waits) = (0, 0);
+    while waits < 50 {
+        match send(libc::MSG_DONTWAIT) {
+            Ok(n) => {
+                (sent, waits) = (sent + n, 0);
+                assert!(sent <= bound, "{sent} bytes were taken");
+            }
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN);
+                waits += 1;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+    let held = 2048 * (blocks(&a) + blocks(&b) - idle);
+    assert!(held <= 2 * bound, "{sent} bytes in {held}");
+    let time = [0_u64.to_ne_bytes(), 20_000_u64.to_ne_bytes()].concat();
+    setsockopt(
+        &mut a.call(),
+        client,
+        libc::SOL_SOCKET,
+        libc::SO_SNDTIMEO,
+        &time,
+    )
+    .unwrap();
+    assert_eq!(send(0), Err(Errno::AGAIN), "nobody reads");
+    let mut got = 0;
+    while got < sent {
+        got += get(&b, server, 1 << 16, 0).unwrap().len();
+    }
+    assert_eq!(get(&b, server, 9, libc::MSG_DONTWAIT), Err(Errno::AGAIN));
 }
 
 /// On Linux, too, it is the way to end a thread that waits for datagrams.

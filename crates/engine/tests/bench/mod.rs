@@ -22,7 +22,7 @@ pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
 pub(crate) struct Bench {
     pub(crate) a: Sockets,
     pub(crate) b: Sockets,
-    _a: ShardThreads,
+    a_threads: ShardThreads,
     b_threads: ShardThreads,
 }
 
@@ -44,7 +44,7 @@ impl Bench {
         Self {
             a,
             b,
-            _a: a_threads,
+            a_threads,
             b_threads,
         }
     }
@@ -57,6 +57,16 @@ impl Bench {
 
     pub(crate) fn stop_b(&mut self) {
         self.b_threads.stop().unwrap();
+    }
+
+    /// Blocks of packet memory that both hosts have in use.
+    pub(crate) fn blocks(&self) -> u32 {
+        let shards = [&self.a_threads, &self.b_threads].map(ShardThreads::handles);
+        let in_use = shards.iter().flatten().map(|shard| {
+            let in_use = shard.call(|host, _| host.pool().in_use());
+            in_use.wait().unwrap()
+        });
+        in_use.sum()
     }
 
     /// TCP sockets that host b has.
