@@ -224,7 +224,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// `NetworkUnreachable`; `AddrNotAvailable`; EAFNOSUPPORT for an address of the other family; `PermissionDenied` for a
-    /// broadcast address without [`UdpSocket::set_broadcast`]; the host has stopped.
+    /// broadcast address without [`UdpSocket::set_broadcast`]; `Unsupported` where others share its address on several shards; the host
+    /// has stopped.
     pub fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
         each(addr, |addr| answered(self.socket().connect(addr).wait()))
     }
@@ -412,7 +413,8 @@ macro_rules! udp_options {
             /// them, and for whatever comes once this has returned.
             ///
             /// # Errors
-            /// `InvalidInput` when it shares with nobody; the host has stopped.
+            /// `InvalidInput` when it shares with nobody; `Unsupported` on a host of several shards but for `ReusePort::Hash` and
+            /// `ReusePort::Core`; the host has stopped.
             pub fn share_by(&self, how: stack::ReusePort) -> io::Result<()> {
                 answered(self.socket().share_by(how).wait())
             }
