@@ -81,7 +81,7 @@ impl Host {
     /// Sends a datagram, or with [`Outgoing::segment`] several: cut by the device if it can, else here. Returns the payload's length.
     ///
     /// # Errors
-    /// `MessageTooLong` for what a datagram, or as [`MtuDiscover`] says or with a segment size the path, cannot carry; `InvalidInput` for no
+    /// `MessageTooLong` for what a datagram, or as [`MtuDiscover`](crate::MtuDiscover) says or with a segment size the path, cannot carry; `InvalidInput` for no
     /// bytes a segment or more than 128 segments; `AddrNotAvailable` for a source that is not this host's; `NotConnected`;
     /// `NoBuffers`; those of [`Host::udp_connect`]; a pending error once.
     pub fn udp_send(
@@ -101,7 +101,7 @@ impl Host {
     }
 
     /// How long a datagram to there, or to the peer, may be with its IP header to leave in one piece: as much as the path is known to carry, or
-    /// the link where [`MtuDiscover`] says so.
+    /// the link where [`MtuDiscover`](crate::MtuDiscover) says so.
     ///
     /// # Errors
     /// `NotConnected`, those of [`Host::udp_connect`], `BadSocket`.
