@@ -141,6 +141,30 @@ fn an_accept_brings_the_first_bytes() {
     }
 }
 
+/// However many connections it has brought whose first bytes have not come.
+#[test]
+fn an_accept_of_many_is_cancelled_as_one() {
+    for bench in Bench::each() {
+        let (client, server) = bench.queues(16);
+        let (listener, at) = listen(&server);
+        let group = BufferGroup::new(4, 32);
+        let accept = Op::accept_multishot(listener, 9).first_bytes_in(&group);
+        server.submit(accept.token(5)).unwrap();
+        let near = [(); 3].map(|()| done(&client, Op::connect(at, 0)).socket.unwrap());
+        quiet(&server);
+        server.submit(Op::cancel(listener, 5).token(6)).unwrap();
+        let over = [next(&server), next(&server)];
+        assert_eq!((over[0].token, errno(&over[0])), (5, Errno::CANCELED));
+        assert!(!over[0].more);
+        assert_eq!((over[1].token, *over[1].result.as_ref().unwrap()), (6, 1));
+        for near in near {
+            let reset = done(&client, Op::receive(near, vec![0; 4]));
+            assert_eq!(errno(&reset), Errno::CONNRESET);
+        }
+        quiet(&server);
+    }
+}
+
 #[test]
 fn an_accept_for_which_there_is_no_buffer_brings_the_connection() {
     for bench in Bench::each() {
@@ -590,6 +614,7 @@ fn datagrams_are_sent_and_received_with_all_that_is_said_of_them() {
         (to().segment(1), Errno::INVAL),
         (to().segment(0), Errno::INVAL),
         (to().source(address(2, 0).ip()), Errno::ADDRNOTAVAIL),
+        (Op::send(near, vec![7]), Errno::DESTADDRREQ),
     ] {
         assert_eq!(errno(&done(&client, op)), expected);
     }

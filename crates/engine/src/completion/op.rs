@@ -450,7 +450,7 @@ impl Op {
         self
     }
 
-    /// Sends a datagram.
+    /// Sends a datagram. Without an address, by [`Op::send`], there is nobody to send it to: EDESTADDRREQ.
     pub fn send_to(socket: Handle, buffer: impl Into<Buffer>, to: SocketAddr) -> Self {
         let mut op = Self::send(socket, buffer);
         if let What::Send { how, .. } = &mut op.what {
@@ -549,7 +549,8 @@ impl Op {
         })
     }
 
-    /// Cancels what is under way on `socket` under the word `token`; the result is how many operations that were, ENOENT if none.
+    /// Cancels what is under way on `socket` under the word `token`; the result is how many operations that were, ENOENT if none. An
+    /// accept of many is one, however many connections it waits to hear from.
     pub fn cancel(socket: Handle, token: u64) -> Self {
         Self::cancelling(Some(socket), Some(token))
     }

@@ -435,7 +435,7 @@ impl Driver {
         }
     }
 
-    /// Gives up what waits for the first bytes of a listener's connections, which nobody knows: they are reset. How many.
+    /// Gives up what waits for the first bytes of a listener's connections, which nobody knows: they are reset. How many operations end.
     fn reset_unheard(&mut self, cx: &mut ShardCx<'_>, unheard: BTreeSet<u64>) -> usize {
         let mut n = 0;
         for token in unheard {
@@ -444,13 +444,15 @@ impl Driver {
             };
             let _ = cx.host.abort(cx.now, socket.id);
             for op in socket.take_ops() {
-                n += 1;
                 match op.what {
-                    // The accept that brought it ends itself.
+                    // The accept that brought it ends itself, and is counted where it waits.
                     What::First {
                         multishot: true, ..
                     } => {}
-                    _ => self.give_up(socket.queue, socket.key, op, cancelled()),
+                    _ => {
+                        n += 1;
+                        self.give_up(socket.queue, socket.key, op, cancelled());
+                    }
                 }
             }
         }

@@ -326,7 +326,10 @@ impl Driver {
                 true => Step::Wait(op),
                 false => {
                     let left = self.left_error(which);
-                    let error = left.unwrap_or_else(|| Self::error_of(cx, id, error));
+                    let error = left.unwrap_or_else(|| match (which.kind, error) {
+                        (Kind::Datagram, SocketError::NotConnected) => Errno::DESTADDRREQ.into(),
+                        _ => Self::error_of(cx, id, error),
+                    });
                     self.fail(which, op, error);
                     Step::Over
                 }
