@@ -69,6 +69,19 @@ impl Bench {
         in_use.sum()
     }
 
+    /// Waits until host b, of one shard, has given the connection from there to who accepts.
+    pub(crate) fn until_accepted(&self, from: SocketAddr) {
+        let shards = self.b_threads.handles();
+        let accepted = || {
+            let known = shards[0].call(move |host, _| {
+                let mut known = host.connections();
+                known.any(|known| known.remote == from && known.socket.is_some())
+            });
+            known.wait().unwrap()
+        };
+        while !accepted() {}
+    }
+
     /// TCP sockets that host b has.
     pub(crate) fn sockets_of_b(&self) -> usize {
         let shards = self.b_threads.handles();
