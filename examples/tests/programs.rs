@@ -3,10 +3,10 @@
 //! The first visit to each example, its own, does not live here: that is `once`.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::io::{self, BufRead, BufReader, Lines, PipeReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// An example that serves, in a namespace of its own, until it is dropped.
 struct Example {
     process: Child,
-    says: Lines<BufReader<ChildStdout>>,
+    says: Lines<BufReader<PipeReader>>,
     /// The kernel's side.
     kernel: Namespace,
 }
@@ -29,17 +29,22 @@ impl Example {
     /// Starts it and waits until its own visitor was there. Where it gets no namespace or no device the test is skipped.
     fn start(program: &str, flags: &[&str]) -> Self {
         println!("{program} {}", flags.join(" "));
-        let mut process = Command::new(program)
+        let (reader, writer) = io::pipe().unwrap();
+        let process = Command::new(program)
             .args(flags)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(writer.try_clone().unwrap())
+            .stderr(writer)
             .spawn()
             .unwrap();
-        let mut says = BufReader::new(process.stdout.take().unwrap()).lines();
-        let Some(serving) = says.next() else {
+        let mut says = BufReader::new(reader).lines();
+        let mut first = says.by_ref().map(Result::unwrap);
+        if !first.any(|line| {
+            println!("{line}");
+            line.starts_with("serving on")
+        }) {
             harness::skip("the example found no namespace or no device; why is above");
-        };
-        assert!(serving.unwrap().starts_with("serving on"));
+        }
         let mut example = Self {
             kernel: Namespace::open(&process.id().to_string()).unwrap(),
             process,
@@ -49,11 +54,16 @@ impl Example {
         example
     }
 
-    /// Waits for a line with these words.
+    /// Waits for a line with these words; one that tells of an error comes before it only where something went wrong.
     fn says(&mut self, words: &str) -> String {
-        let mut lines = self.says.by_ref().map(Result::unwrap);
-        let found = lines.find(|line| line.contains(words));
-        found.unwrap_or_else(|| panic!("it ended without saying {words:?}"))
+        for line in self.says.by_ref().map(Result::unwrap) {
+            println!("{line}");
+            assert!(!line.contains("os error"), "instead of {words:?}: {line}");
+            if line.contains(words) {
+                return line;
+            }
+        }
+        panic!("it ended without saying {words:?}")
     }
 
     /// Does something on the kernel's side.
