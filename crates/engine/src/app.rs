@@ -96,6 +96,10 @@ pub trait App {
         let _ = cx;
     }
 
+    /// The last events of a turn, or of a [`Shard::settle`](crate::Shard::settle), were given: whoever sleeps on them must have been
+    /// told before the shard may sleep.
+    fn on_settled(&mut self) {}
+
     /// The shard is about to end: close what is open. Turns go on until [`App::is_drained`] or the time is up.
     fn on_stop(&mut self, cx: &mut ShardCx<'_>) {
         let _ = cx;
@@ -121,6 +125,9 @@ impl<A: App + ?Sized> App for Box<A> {
     }
     fn on_turn(&mut self, cx: &mut ShardCx<'_>) {
         (**self).on_turn(cx);
+    }
+    fn on_settled(&mut self) {
+        (**self).on_settled();
     }
     fn on_stop(&mut self, cx: &mut ShardCx<'_>) {
         (**self).on_stop(cx);

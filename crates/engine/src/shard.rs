@@ -420,6 +420,7 @@ impl<A: App> Shard<A> {
         work |= self.give_events();
         self.worked = work;
         if work {
+            self.app.on_settled();
             self.last_work = self.now;
         } else {
             self.meters.idle_turns += 1;

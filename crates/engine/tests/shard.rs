@@ -223,6 +223,56 @@ fn turns_by_hand() {
     assert_eq!(client.snapshot(0).ports[0].name, "ring-a");
 }
 
+/// How many events came since the application was last told that a turn's were all given.
+#[derive(Clone, Default)]
+struct Unsettled(Arc<AtomicUsize>);
+
+impl Unsettled {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl App for Unsettled {
+    type Command = ();
+
+    fn on_event(&mut self, _cx: &mut ShardCx<'_>, _event: Event) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_settled(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A connection to the host itself is refused as soon as it is sent: after what is a turn's most.
+#[test]
+fn no_event_comes_after_the_word_that_all_were_given() {
+    let (a, _b) = ports();
+    let unsettled = Unsettled::default();
+    let options = ShardOptions::default();
+    let mut shard = shard(a, "10.0.0.1/24", unsettled.clone(), options);
+    shard.begin();
+    let refused = |shard: &mut Shard<Unsettled>| {
+        let (now, remote) = (shard.now(), "10.0.0.1:9".parse().unwrap());
+        let options = TcpOptions::default();
+        let socket = shard.host().tcp_connect(now, remote, None, &options);
+        shard.host().set_token(socket.unwrap(), 0).unwrap();
+    };
+    let events = |shard: &Shard<Unsettled>| shard.snapshot(0).meters.events;
+
+    refused(&mut shard);
+    assert!(shard.turn());
+    let first = events(&shard);
+    assert!(first > 0);
+    assert_eq!(unsettled.count(), 0, "after a turn");
+
+    refused(&mut shard);
+    assert!(shard.settle().0);
+    assert!(events(&shard) > first);
+    assert_eq!(unsettled.count(), 0, "after settling");
+}
+
 /// An application that stops its own shard.
 struct Quitter;
 

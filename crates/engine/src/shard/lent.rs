@@ -130,6 +130,9 @@ impl<A: App> Shard<A> {
                 break;
             }
         }
+        if heard {
+            self.app.on_settled();
+        }
         (
             heard,
             more || self.ports.iter().any(|slot| !slot.tx.is_empty()),

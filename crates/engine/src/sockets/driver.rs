@@ -362,6 +362,10 @@ impl App for Driver {
         self.raises.tell();
     }
 
+    fn on_settled(&mut self) {
+        self.raises.tell();
+    }
+
     fn on_stop(&mut self, cx: &mut ShardCx<'_>) {
         self.stopping = true;
         // Listeners first: the connections nobody accepted are reset, not closed.

@@ -13,7 +13,7 @@
 //!
 //! Why no wake-up is lost: a record changes, then its sets are raised, which takes their locks. If that comes before a waiter
 //! takes the lock, the item is on the ready list, and the waiter asks the record after its change. Else the waiter sleeps
-//! already, or is not there. The shard raises what a turn brought at the turn's end ([`Raises`]), and so before it sleeps.
+//! already, or is not there. The shard raises what a turn brought once all of it is known ([`Raises`]), and so before it sleeps.
 
 #[cfg(test)]
 mod tests;
