@@ -29,6 +29,10 @@ pub struct Alone {
     pub link: InterfaceId,
     /// The packets that left by the link, and when.
     pub sent: Vec<(Instant, Vec<u8>)>,
+    /// More such links: see [`Alone::attach`].
+    others: Vec<InterfaceId>,
+    /// The packets that left by those.
+    pub sent_by_others: Vec<(InterfaceId, Vec<u8>)>,
 }
 
 impl Default for Alone {
@@ -64,35 +68,56 @@ impl Alone {
     #[must_use]
     pub fn of(config: Config, now: Instant) -> Self {
         let mut host = Host::new(config, 7, now).unwrap();
-        let interface = InterfaceConfig {
-            name: "none".into(),
-            mac: None,
-            mtu: 1500,
-            offloads: Offloads::NONE,
-        };
-        let link = host.add_interface(now, interface).unwrap();
+        let link = host.add_interface(now, interface("none")).unwrap();
         Self {
             host,
             table: Table::new(),
             now,
             link,
             sent: Vec::new(),
+            others: Vec::new(),
+            sent_by_others: Vec::new(),
         }
+    }
+
+    /// One more link like the first.
+    ///
+    /// # Panics
+    /// If there are too many.
+    pub fn attach(&mut self, name: &str) -> InterfaceId {
+        let added = self.host.add_interface(self.now, interface(name));
+        let link = added.expect("room for one more");
+        self.others.push(link);
+        link
     }
 
     /// Lets the host do all it has to do now. Whether sockets heard of it.
     pub fn turn(&mut self) -> bool {
-        let (mut batch, mut heard) = (Batch::new(), self.hear());
-        while self.host.poll_transmit(self.now, self.link, &mut batch) || !batch.is_empty() {
+        let mut heard = self.hear();
+        for at in 0..=self.others.len() {
+            let link = self.others.get(at).copied().unwrap_or(self.link);
+            heard |= self.transmit(link);
+        }
+        self.hear() || heard
+    }
+
+    /// Keeps what leaves by a link. Whether sockets heard of it.
+    fn transmit(&mut self, link: InterfaceId) -> bool {
+        let (mut batch, mut heard) = (Batch::new(), false);
+        while self.host.poll_transmit(self.now, link, &mut batch) || !batch.is_empty() {
             while let Some(packet) = batch.pop_front() {
                 let pool = self.host.pool_mut();
                 let bytes = pool.slices(&packet.chain).flatten().copied().collect();
                 pool.free(packet.chain);
-                self.sent.push((self.now, bytes));
+                if link == self.link {
+                    self.sent.push((self.now, bytes));
+                } else {
+                    self.sent_by_others.push((link, bytes));
+                }
             }
             heard |= self.hear();
         }
-        self.hear() || heard
+        heard
     }
 
     fn hear(&mut self) -> bool {
@@ -132,13 +157,31 @@ impl Alone {
     /// # Panics
     /// If the pool has no room for it.
     pub fn arrive(&mut self, packet: &[u8]) {
+        self.arrive_by(self.link, packet);
+    }
+
+    /// A packet comes in by this link.
+    ///
+    /// # Panics
+    /// If the pool has no room for it.
+    pub fn arrive_by(&mut self, link: InterfaceId, packet: &[u8]) {
         let mut chain = Chain::default();
         let taken = self.host.pool_mut().append_bytes(&mut chain, packet);
         assert_eq!(taken, packet.len(), "the pool is empty");
         let mut batch = Batch::new();
         batch.push(Packet::new(chain)).unwrap();
-        self.host.handle_batch(self.now, self.link, &mut batch);
+        self.host.handle_batch(self.now, link, &mut batch);
         self.turn();
+    }
+}
+
+/// A link without MAC addresses.
+fn interface(name: &str) -> InterfaceConfig {
+    InterfaceConfig {
+        name: name.into(),
+        mac: None,
+        mtu: 1500,
+        offloads: Offloads::NONE,
     }
 }
 

@@ -22,8 +22,6 @@ use crate::middle::{Middle, Policy};
 const HOST_MAC: Mac = Mac([2, 0x77, 0, 0, 0, 2]);
 /// The kernel's end of every cable.
 const KERNEL_END: &str = "kern0";
-/// The end of a veth pair on which the host has its packet socket.
-const HOST_END: &str = "mill0";
 
 /// One of the two families, and the addresses it has on the cable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,10 +149,22 @@ impl Cable {
     /// Makes it, with the kernel's end (`kern0`) configured and switched on. `prepare` is called when it is there but off.
     #[must_use]
     pub fn lay(self, mtu: u32, prepare: &dyn Fn(&str)) -> Box<dyn Port + Send> {
+        self.lay_as(KERNEL_END, mtu, &|name| {
+            for family in Family::BOTH {
+                link::add_addr(name, family.kernel(), family.prefix()).unwrap();
+            }
+            prepare(name);
+        })
+    }
+
+    /// As [`Cable::lay`], with another name for the kernel's end (15 letters at most), and without addresses but those that `prepare` gives
+    /// it.
+    #[must_use]
+    pub fn lay_as(self, name: &str, mtu: u32, prepare: &dyn Fn(&str)) -> Box<dyn Port + Send> {
         match self {
             Cable::Tap { offloads } => {
                 let tap = or_skip(Tap::new(
-                    KERNEL_END,
+                    name,
                     &TapOptions {
                         mac: Some(HOST_MAC),
                         mtu: Some(mtu as usize),
@@ -162,60 +172,63 @@ impl Cable {
                         ..TapOptions::default()
                     },
                 ));
-                link::set_txqueuelen(KERNEL_END, 1000).unwrap();
-                kernel_end(prepare);
+                link::set_txqueuelen(name, 1000).unwrap();
+                kernel_end(name, prepare);
                 Box::new(tap)
             }
             Cable::Veth { offloads } => {
-                link::create_veth(KERNEL_END, HOST_END).unwrap_or_else(|e| {
+                let far = &host_end(name);
+                link::create_veth(name, far).unwrap_or_else(|e| {
                     if e.is_unavailable() {
                         harness::skip(e)
                     } else {
                         panic!("{e}")
                     }
                 });
-                let _ = link::disable_ipv6(HOST_END);
-                link::set_link_local(HOST_END, false).unwrap();
-                for end in [KERNEL_END, HOST_END] {
+                let _ = link::disable_ipv6(far);
+                link::set_link_local(far, false).unwrap();
+                for end in [name, far] {
                     link::set_mtu(end, mtu).unwrap();
                 }
                 if !offloads {
-                    link::set_offload(KERNEL_END, link::Offload::TxChecksum, false).unwrap();
-                    let _ = link::set_offload(KERNEL_END, link::Offload::Tso, false);
-                    let _ = link::set_offload(KERNEL_END, link::Offload::Gso, false);
+                    link::set_offload(name, link::Offload::TxChecksum, false).unwrap();
+                    let _ = link::set_offload(name, link::Offload::Tso, false);
+                    let _ = link::set_offload(name, link::Offload::Gso, false);
                 }
-                link::set_up(HOST_END).unwrap();
+                link::set_up(far).unwrap();
                 let socket = or_skip(PacketSocket::new(
-                    HOST_END,
+                    far,
                     &PacketOptions {
                         mac: Some(HOST_MAC),
                         offloads,
                         ..PacketOptions::default()
                     },
                 ));
-                kernel_end(prepare);
-                link::wait_running(HOST_END).unwrap();
+                kernel_end(name, prepare);
+                link::wait_running(far).unwrap();
                 Box::new(socket)
             }
         }
     }
 }
 
-/// Addresses for the kernel's end; it is up and usable afterwards. `prepare` is called when it is there but still off.
-fn kernel_end(prepare: &dyn Fn(&str)) {
-    let _ = link::disable_ipv6_autoconf(KERNEL_END);
-    let _ = link::disable_ipv6_dad(KERNEL_END);
-    for family in Family::BOTH {
-        link::add_addr(KERNEL_END, family.kernel(), family.prefix()).unwrap();
-    }
-    prepare(KERNEL_END);
-    link::set_up(KERNEL_END).unwrap();
-    link::wait_running(KERNEL_END).unwrap();
-    wait_ipv6(KERNEL_END);
+/// The end of a veth pair on which the host has its packet socket.
+fn host_end(kernel_end: &str) -> String {
+    format!("m{kernel_end:.14}")
 }
 
-/// Waits until IPv6 has taken notice of the link: it gives it a link-local address then, and no address is tentative.
-/// Before, the kernel asks questions whose answers it ignores.
+/// The kernel's end is up and usable afterwards. `prepare` is called when it is there but still off.
+fn kernel_end(name: &str, prepare: &dyn Fn(&str)) {
+    let _ = link::disable_ipv6_autoconf(name);
+    let _ = link::disable_ipv6_dad(name);
+    prepare(name);
+    link::set_up(name).unwrap();
+    link::wait_running(name).unwrap();
+    wait_ipv6(name);
+}
+
+/// Waits until IPv6 has taken notice of the link: it has a link-local address then, no address is tentative, and what is for them is the
+/// kernel's own. Before, the kernel asks questions whose answers it ignores.
 fn wait_ipv6(name: &str) {
     /// linux/if_addr.h
     const IFA_F_TENTATIVE: u8 = 0x40;
@@ -229,8 +242,14 @@ fn wait_ipv6(name: &str) {
             .filter(|words: &Vec<&str>| words.len() == 6 && words[5] == name)
             .collect();
         let usable = |flags| u8::from_str_radix(flags, 16).is_ok_and(|f| f & IFA_F_TENTATIVE == 0);
+        // Destination, length of its prefix, ...
+        let routes = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+        let routed = |address| {
+            let route = format!("{address} 80 ");
+            routes.lines().any(|line| line.starts_with(&route))
+        };
         own.iter().any(|words| words[0].starts_with("fe80"))
-            && own.iter().all(|words| usable(words[4]))
+            && own.iter().all(|words| usable(words[4]) && routed(words[0]))
     };
     while !ready() {
         assert!(Instant::now() < deadline, "IPv6 does not come up on {name}");

@@ -29,7 +29,7 @@ pub(crate) use branch::Branch;
 pub(crate) use moved::{Ends, Luggage, Moved};
 pub(crate) use pieces::{PLACES_MIN, PieceRx};
 use pieces::{PieceTx, pieces};
-pub(crate) use udp_ports::{PortClaim, UdpPorts};
+pub(crate) use udp_ports::{PortClaim, UdpPorts, spreads};
 use whose::Table;
 
 /// A frame that was received.

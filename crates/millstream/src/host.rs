@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use base::Tally;
 use engine::diagnosis::QueueRow;
-use engine::{Inspector, Notice, ShardHandle, ShardSnapshot, ShardThreads, Sockets};
+use engine::{Inspector, Notice, ShardHandle, ShardSnapshot, ShardThreads, Sockets, io_error};
 use stack::{
-    BufferInfo, Count, Drop, ListPlace, SocketFilter, SocketPage, TcpMemory, TcpOptions, TcpTables,
-    TcpTunables, UdpOptions,
+    BufferInfo, Count, Drop, InterfaceId, ListPlace, SocketError, SocketFilter, SocketPage,
+    TcpMemory, TcpOptions, TcpTables, TcpTunables, UdpOptions,
 };
 
 use crate::builder::Builder;
@@ -89,7 +89,6 @@ impl Host {
     }
 
     /// Does something with the stack of the leading shard between two turns of it.
-    #[cfg(feature = "tokio")]
     pub(crate) fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut stack::Host, base::Instant) -> T + Send + 'static,
@@ -114,6 +113,36 @@ impl Host {
     /// How many shards the host has: see [`Builder::shards`].
     pub fn shards(&self) -> usize {
         self.each_shard().len()
+    }
+
+    /// The interface with this name, as the port says it; `lo` is the loopback: for [`TcpOptions::device`](crate::TcpOptions). Waits for the
+    /// shard's next turn.
+    ///
+    /// # Errors
+    /// ENODEV; the host has stopped.
+    ///
+    /// ```
+    /// use std::net::Ipv4Addr;
+    ///
+    /// # let host = millstream::Host::builder().start()?;
+    /// let lo = host.interface("lo")?;
+    /// let socket = host.udp_bind((Ipv4Addr::UNSPECIFIED, 53))?;
+    /// socket.set_options(|options| options.device = Some(lo))?;
+    /// assert_eq!(socket.device()?.as_deref(), Some(&b"lo"[..]));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn interface(&self, name: &str) -> io::Result<InterfaceId> {
+        let name = name.to_owned();
+        let found = self.call(move |host, _| host.interface_named(&name)).wait();
+        let device = found.ok_or_else(stopped)?;
+        device.ok_or_else(|| io_error(SocketError::NoSuchDevice))
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn interface_name(&self, id: InterfaceId) -> io::Result<String> {
+        let name = self.call(move |host, _| host.interface_name(id).map(str::to_owned));
+        let name = name.wait().ok_or_else(stopped)?;
+        name.ok_or_else(|| io_error(SocketError::NoSuchDevice))
     }
 
     /// As [`Host::tcp_tunables`], for who may wait.
@@ -630,4 +659,15 @@ pub(crate) fn unresolved() -> io::Error {
         io::ErrorKind::InvalidInput,
         "could not resolve to any address",
     )
+}
+
+/// The name of an interface as SO_BINDTODEVICE takes it: up to the first NUL. `None`: bound to none.
+///
+/// # Errors
+/// ENODEV for what is no name.
+pub(crate) fn device_name(interface: Option<&[u8]>) -> io::Result<Option<&str>> {
+    let bytes = interface.unwrap_or_default();
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = std::str::from_utf8(name).map_err(|_| io_error(SocketError::NoSuchDevice))?;
+    Ok(Some(name).filter(|name| !name.is_empty()))
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use engine::io_error;
-use stack::{SocketError, TcpOptions};
+use stack::{InterfaceId, SocketError, TcpOptions};
 
 use crate::host::{Host, stopped};
 
@@ -41,6 +41,7 @@ struct Claim {
     only_v6: bool,
     reuse_addr: bool,
     reuse_port: bool,
+    device: Option<InterfaceId>,
 }
 
 impl Claim {
@@ -56,7 +57,9 @@ impl Claim {
         let one_family = (own.is_ipv6() && its.is_ipv6()) || (v4(self, own) && v4(other, its));
         let one_address = own == its || own.is_unspecified() || its.is_unspecified();
         let shared = (self.reuse_addr && other.reuse_addr) || (self.reuse_port && other.reuse_port);
-        self.addr.port() == other.addr.port() && one_family && one_address && !shared
+        let apart = matches!((self.device, other.device), (Some(a), Some(b)) if a != b);
+        let same = self.addr.port() == other.addr.port() && one_family && one_address;
+        same && !shared && !apart
     }
 }
 
@@ -102,6 +105,7 @@ impl Host {
                 only_v6: options.only_v6,
                 reuse_addr,
                 reuse_port: options.reuse_port,
+                device: options.device,
             };
             if self.reservations().take(claim) {
                 let host = self.clone();
@@ -136,6 +140,7 @@ mod tests {
             only_v6: false,
             reuse_addr: false,
             reuse_port: false,
+            device: None,
         }
     }
 
@@ -163,6 +168,18 @@ mod tests {
             assert_eq!(a.collides(&b), collide, "{a:?} {b:?}");
             assert_eq!(b.collides(&a), collide, "{b:?} {a:?}");
         }
+    }
+
+    #[test]
+    fn sockets_of_different_devices_are_in_nobodys_way() {
+        let on = |device: u8| Claim {
+            device: Some(InterfaceId(device)),
+            ..claim("0.0.0.0:80")
+        };
+        let of_all = claim("10.0.0.1:80");
+        assert!(!on(0).collides(&on(1)));
+        assert!(on(0).collides(&on(0)));
+        assert!(on(0).collides(&of_all) && of_all.collides(&on(0)));
     }
 
     #[test]

@@ -61,6 +61,9 @@ struct Inner {
 ///
 /// socket.set_ttl(32)?;
 /// socket.set_options(|options| options.mtu_discover = MtuDiscover::Do)?;
+///
+/// socket.bind_device(Some(b"lo"))?; // or a port's name; `None`: any interface
+/// assert_eq!(socket.device()?.as_deref(), Some(&b"lo"[..]));
 /// # Ok(())
 /// # }
 /// ```
@@ -407,6 +410,33 @@ macro_rules! udp_options {
                 crate::family::sets_v6(self.local_addr()?)?;
                 let via = Via::Index(interface);
                 answered(self.socket().membership(false, (*group).into(), via).wait())
+            }
+
+            /// Binds the socket to the interface with this name, as the port says it, or `lo`; `None` or an empty name: to none
+            /// (SO_BINDTODEVICE). What comes by other interfaces is not for it then, and what it sends goes out by this one. Waits for
+            /// the shard's next turn.
+            ///
+            /// # Errors
+            /// ENODEV for an interface that is not there; the host has stopped.
+            pub fn bind_device(&self, interface: Option<&[u8]>) -> io::Result<()> {
+                let device = match crate::host::device_name(interface)? {
+                    Some(name) => Some(answered(self.socket().interface_named(name).wait())?),
+                    None => None,
+                };
+                let bound = self.socket().bind_device(device)?;
+                answered(bound.wait().map(Ok))
+            }
+
+            /// The name of the interface the socket is bound to. Waits for the shard's next turn if it is bound to one.
+            ///
+            /// # Errors
+            /// The host has stopped.
+            pub fn device(&self) -> io::Result<Option<Vec<u8>>> {
+                let Some(device) = self.socket().options().device else {
+                    return Ok(None);
+                };
+                let name = answered(self.socket().interface_name(device).wait())?;
+                Ok(Some(name.into_bytes()))
             }
 
             /// Sets how this socket and those that share its address ([`UdpOptions::reuse_port`]) divide datagrams: for all of

@@ -164,8 +164,19 @@ pub fn set(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result
 /// # Errors
 /// Those of getsockopt(2).
 pub fn number(socket: impl AsFd, level: i32, name: i32) -> io::Result<i32> {
-    let mut value = 0i32;
-    let mut len = size_of_val(&value) as libc::socklen_t;
+    let value = get(socket, level, name, size_of::<i32>())?;
+    let mut number = [0; size_of::<i32>()];
+    number[..value.len()].copy_from_slice(&value);
+    Ok(i32::from_ne_bytes(number))
+}
+
+/// An option's bytes, as many as there are up to `room`.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn get(socket: impl AsFd, level: i32, name: i32, room: usize) -> io::Result<Vec<u8>> {
+    let mut value = vec![0; room];
+    let mut len = room as libc::socklen_t;
     // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel writes at most `len` bytes there, and to
     // `len`.
     let result = unsafe {
@@ -173,13 +184,14 @@ pub fn number(socket: impl AsFd, level: i32, name: i32) -> io::Result<i32> {
             socket.as_fd().as_raw_fd(),
             level,
             name,
-            (&raw mut value).cast(),
+            value.as_mut_ptr().cast(),
             &raw mut len,
         )
     };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
+    value.truncate(len as usize);
     Ok(value)
 }
 

@@ -61,14 +61,14 @@ pub(crate) fn v4_of(bytes: &[u8]) -> SocketAddr {
     SocketAddrV4::new(ip, port).into()
 }
 
-/// Whether an address of one link, or a group of one link or host, does not say of which.
-pub(crate) fn lacks_scope(addr: &SocketAddr) -> bool {
+/// The scope of an address of one link, or of a group of one link or host, 0 where it says none; `None` for any other.
+pub(crate) fn scope(addr: &SocketAddr) -> Option<u32> {
     let SocketAddr::V6(v6) = addr else {
-        return false;
+        return None;
     };
     let [first, scope, ..] = v6.ip().octets();
     let near_group = first == 0xff && matches!(scope & 0xf, 1 | 2); // RFC 4291 2.7
-    (near_group || v6.ip().is_unicast_link_local()) && v6.scope_id() == 0
+    (near_group || v6.ip().is_unicast_link_local()).then_some(v6.scope_id())
 }
 
 /// Reads a `sockaddr` for a socket of a family, with Linux's errors and their order. For an example see [`Destination`].

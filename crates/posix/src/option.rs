@@ -3,6 +3,7 @@
 //! What does not live here: TCP_INFO's layout (`tcp_info`), what options do (the stack). What the stack does not do is
 //! ENOPROTOOPT here; nothing is taken and forgotten.
 
+pub(crate) mod device;
 pub(crate) mod multicast;
 pub(crate) mod network;
 pub(crate) mod reuseport;
@@ -148,7 +149,8 @@ fn set_socket<W: World>(world: &mut W, fd: i32, name: i32, value: &[u8]) -> Resu
         }
         _ => {}
     }
-    if let Some(result) = reuseport::set(world, fd, name, value) {
+    let shared = reuseport::set(world, fd, name, value);
+    if let Some(result) = shared.or_else(|| device::set(world, fd, name, value)) {
         return result;
     }
     let number = integer(value)?;
@@ -529,7 +531,10 @@ pub fn getsockopt<W: World>(world: &mut W, fd: i32, level: i32, name: i32) -> Re
                 let bits = socket_number(world, &socket, name)?;
                 return Ok([bits, 0].map(i32::to_ne_bytes).concat());
             }
-            _ => socket_number(world, &socket, name)?,
+            _ => match device::get(world, &socket, name) {
+                Some(bytes) => return Ok(bytes),
+                None => socket_number(world, &socket, name)?,
+            },
         },
         libc::IPPROTO_TCP if socket.kind == Kind::Stream => match name {
             libc::TCP_INFO => return Ok(info_bytes(world, &socket)),

@@ -436,6 +436,11 @@ fn overlap(own: &Socket, local: &SocketAddr, other: &Socket) -> bool {
     let Some(theirs) = other.bound.or(other.occupied) else {
         return false;
     };
+    if let (Some(a), Some(b)) = (own.tcp.device, other.tcp.device)
+        && a != b
+    {
+        return false;
+    }
     // A wildcard of IPv6 takes IPv4 too, unless it is told not to.
     let takes = |socket: &Socket, ip: IpAddr, v4: bool| {
         ip.is_ipv4() == v4 || (ip.is_unspecified() && v4 && !socket.only_v6)

@@ -64,6 +64,7 @@ const OPTIONS: &[(&str, i32, i32)] = &[
     ("SO_ATTACH_REUSEPORT_CBPF", libc::SOL_SOCKET, 51),
     ("SO_ATTACH_REUSEPORT_EBPF", libc::SOL_SOCKET, 52),
     ("SO_BINDTODEVICE", libc::SOL_SOCKET, libc::SO_BINDTODEVICE),
+    ("SO_BINDTOIFINDEX", libc::SOL_SOCKET, 62),
     ("SO_BROADCAST", libc::SOL_SOCKET, libc::SO_BROADCAST),
     ("SO_BUSY_POLL", libc::SOL_SOCKET, libc::SO_BUSY_POLL),
     ("SO_COOKIE", libc::SOL_SOCKET, 57),

@@ -36,6 +36,8 @@ pub enum SocketError {
     NoBuffers,
     /// There is no memory for it (ENOMEM).
     NoMemory,
+    /// No interface has this number or name (ENODEV).
+    NoSuchDevice,
     /// The socket is not connected (ENOTCONN).
     NotConnected,
     /// There is no such thing (ENOENT).
@@ -68,6 +70,7 @@ impl fmt::Display for SocketError {
             Self::NetworkUnreachable => "network is unreachable",
             Self::NoBuffers => "no buffer space available",
             Self::NoMemory => "out of memory",
+            Self::NoSuchDevice => "no such device",
             Self::NotConnected => "socket is not connected",
             Self::NotFound => "there is no such thing",
             Self::NotSupported => "operation not supported",

@@ -19,6 +19,7 @@ use crate::stats::Stats;
 use crate::tcp::{ConnectionInfo, Memory, Segment, State, Tcp, TcpInfo, TcpOptions, Write};
 use crate::udp::Udp;
 
+mod device;
 mod list;
 mod moving;
 mod ports;
@@ -365,7 +366,8 @@ impl Host {
     /// unspecified IPv6 address serves IPv4 too, as on Linux, unless [`TcpOptions::only_v6`] says otherwise.
     ///
     /// # Errors
-    /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `NoBuffers`.
+    /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `NoSuchDevice`, `InvalidInput` for another device than
+    /// the link-local address names, `NoBuffers`.
     pub fn tcp_listen(
         &mut self,
         now: Instant,
@@ -378,11 +380,15 @@ impl Host {
         if !options.freebind && !addr.is_unspecified() && !self.net.is_local(&addr) {
             return Err(SocketError::AddrNotAvailable);
         }
+        let options = self.on_device([local].into_iter(), options)?;
+        if !options.freebind && !self.is_on(&local, options.device) {
+            return Err(SocketError::AddrNotAvailable);
+        }
         let dual = addr == Addr::UNSPECIFIED_V6 && !options.only_v6;
         let backlog = self.bounded(backlog);
         let local = (addr, local.port());
         self.tcp
-            .listen(&mut self.core, local, backlog, options.clone(), dual)
+            .listen(&mut self.core, local, backlog, options.into_owned(), dual)
     }
 
     /// A backlog as a listener keeps it.
@@ -424,7 +430,7 @@ impl Host {
     ///
     /// # Errors
     /// No route (groups and everybody have none), no usable source address, no free port, a full table; `ConnectionRefused` at once
-    /// for port 0.
+    /// for port 0; `NoSuchDevice`, and `InvalidInput` for another device than link-local addresses name.
     pub fn tcp_connect(
         &mut self,
         now: Instant,
@@ -437,12 +443,14 @@ impl Host {
             .map(|l| Addr::from(l.ip()))
             .filter(|a| !a.is_unspecified());
         let port = local.map_or(0, |l| l.port());
+        let named = [Some(remote), local];
+        let options = self.on_device(named.into_iter().flatten(), options)?;
         self.tcp.connect(
             &mut self.core,
             &mut self.net,
             (Addr::from(remote.ip()), remote.port()),
             (source, port),
-            options,
+            &options,
         )
     }
 

@@ -199,6 +199,14 @@ impl Addr {
         }
     }
 
+    /// Whether it is an IPv6 address that means something on one link only: link-local, or a group of one link or interface (RFC 4291
+    /// section 2.7).
+    #[inline]
+    pub fn is_near(&self) -> bool {
+        !self.is_v4()
+            && (self.is_link_local() || (self.0[0] == 0xff && matches!(self.0[1] & 0x0f, 1 | 2)))
+    }
+
     /// The solicited-node multicast address of an IPv6 address (RFC 4291 section 2.7.1).
     #[inline]
     pub const fn solicited_node(&self) -> Addr {

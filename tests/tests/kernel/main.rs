@@ -8,6 +8,7 @@
 
 mod account;
 mod backlog;
+mod device;
 mod flood;
 mod lossy;
 mod mtu;

@@ -24,6 +24,7 @@ pub fn io_error(error: SocketError) -> io::Error {
         SocketError::NetworkUnreachable => Errno::NETUNREACH,
         SocketError::NoBuffers => Errno::NOBUFS,
         SocketError::NoMemory => Errno::NOMEM,
+        SocketError::NoSuchDevice => Errno::NODEV,
         SocketError::NotConnected => Errno::NOTCONN,
         SocketError::NotFound => Errno::NOENT,
         SocketError::NotSupported => Errno::OPNOTSUPP,

@@ -385,7 +385,7 @@ impl TcpListenerSocket {
         self.shared.state().options.clone()
     }
 
-    /// Changes the options connections accepted from now on begin with.
+    /// Changes the options connections accepted from now on begin with, but for those that were settled when it was opened.
     ///
     /// # Errors
     /// `InvalidInput` for a time to live of nought; the host has stopped.
@@ -401,6 +401,7 @@ impl TcpListenerSocket {
         }
         options.reuse_port = state.options.reuse_port;
         options.only_v6 = state.options.only_v6;
+        options.device = state.options.device;
         state.options = options;
         Ok(())
     }

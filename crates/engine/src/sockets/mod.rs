@@ -53,7 +53,7 @@ use crate::diagnosis::{QueueRow, Register};
 use crate::mailbox::{Mailbox, PostError};
 use crate::reply::{Reply, Sender, reply};
 use crate::shard::Message;
-use crate::steer::{Moved, UdpPorts};
+use crate::steer::{Moved, UdpPorts, spreads};
 use chunk::ChunkPool;
 use driver::Newcomer;
 use lent::Returns;
@@ -469,9 +469,7 @@ impl Sockets {
         let (sender, answer) = reply();
         let claim = match &self.group {
             Some(group) => {
-                let claim = group
-                    .udp
-                    .claim(local.ip(), local.port(), options.reuse_port);
+                let claim = group.udp.claim(local.ip(), local.port(), spreads(&options));
                 Some(claim.map_err(io_error)?)
             }
             None => None,
@@ -550,7 +548,7 @@ impl<S> Opening<S> {
 ///
 /// # Errors
 /// That of the answer; `NotConnected` ("the host has stopped") of `None`.
-pub fn answered(answer: Option<io::Result<()>>) -> io::Result<()> {
+pub fn answered<T>(answer: Option<io::Result<T>>) -> io::Result<T> {
     answer.unwrap_or_else(|| Err(stopped()))
 }
 

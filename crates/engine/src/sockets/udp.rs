@@ -19,6 +19,7 @@ mod meta;
 mod packet;
 mod parcels;
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -28,7 +29,7 @@ use std::time::Instant;
 
 use base::epoll::RAISED_OUT;
 use rustix::io::Errno;
-use stack::{Outgoing, ReusePort, SocketError, UdpOptions, Via};
+use stack::{Host, InterfaceId, Outgoing, ReusePort, SocketError, UdpOptions, Via};
 
 use super::error::{io_error, stopped};
 use super::lent::Lender;
@@ -68,6 +69,22 @@ pub(crate) enum Order {
         via: Via,
         answer: Answer,
     },
+    Ask(Question),
+}
+
+/// What is asked of the host, and answered by what it does itself.
+pub(crate) struct Question(Box<dyn FnOnce(&Host) + Send>);
+
+impl Question {
+    pub(crate) fn put(self, host: &Host) {
+        (self.0)(host);
+    }
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Question")
+    }
 }
 
 /// What both sides see.
@@ -437,6 +454,51 @@ impl UdpHandle {
         })
     }
 
+    /// The interface with this name, for [`UdpOptions::device`].
+    ///
+    /// # Errors
+    /// ENODEV.
+    pub fn interface_named(&self, name: &str) -> Reply<io::Result<InterfaceId>> {
+        let name = name.to_owned();
+        self.question(move |host| {
+            let found = host.interface_named(&name);
+            found.ok_or_else(|| io_error(SocketError::NoSuchDevice))
+        })
+    }
+
+    /// Binds the socket to an interface ([`UdpOptions::device`]): what comes after the answer is for it or not by that.
+    ///
+    /// # Errors
+    /// As [`UdpHandle::set_options`].
+    pub fn bind_device(&self, device: Option<InterfaceId>) -> io::Result<Reply<()>> {
+        self.set_options(|options| options.device = device)?;
+        Ok(self.question(|_| ()))
+    }
+
+    /// The name of an interface.
+    ///
+    /// # Errors
+    /// ENODEV.
+    pub fn interface_name(&self, id: InterfaceId) -> Reply<io::Result<String>> {
+        self.question(move |host| {
+            let found = host.interface_name(id).map(str::to_owned);
+            found.ok_or_else(|| io_error(SocketError::NoSuchDevice))
+        })
+    }
+
+    fn question<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Host) -> T + Send + 'static,
+    ) -> Reply<T> {
+        let (sender, answer) = reply();
+        let state = self.shared.state();
+        if !state.dead {
+            let question = Question(Box::new(|host| sender.send(ask(host))));
+            self.order(state, Order::Ask(question));
+        }
+        answer
+    }
+
     /// The bound address; the port is the real one, also if 0 was asked for.
     ///
     /// # Errors
@@ -474,8 +536,10 @@ impl UdpHandle {
     /// Changes options for what is sent from now on. Those that share the address were settled when it was bound.
     ///
     /// # Errors
-    /// `InvalidInput` for a time to live of nought; the host has stopped.
+    /// `InvalidInput` for a time to live of nought; `Unsupported` for another device where those that share the address are on
+    /// several shards; the host has stopped.
     pub fn set_options(&self, change: impl FnOnce(&mut UdpOptions)) -> io::Result<()> {
+        let claim = lock(&self.shared.claim);
         let mut state = self.shared.state();
         if state.stopped {
             return Err(stopped());
@@ -484,6 +548,12 @@ impl UdpHandle {
         change(&mut options);
         if options.ttl == Some(0) {
             return Err(io_error(SocketError::InvalidInput));
+        }
+        let spread = |claim: &PortClaim| claim.spread && !claim.gather();
+        if options.device != state.options.device && claim.as_ref().is_some_and(spread) {
+            return Err(unsupported(
+                "sockets on several shards are bound to no device: flows are divided among them without a look at it",
+            ));
         }
         let UdpOptions {
             reuse_addr,

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use stack::SocketError;
+use stack::{SocketError, UdpOptions};
 
 use crate::mailbox::lock;
 
@@ -80,7 +80,7 @@ impl UdpPorts {
         self.owners[usize::from(port)].load(Ordering::Relaxed)
     }
 
-    /// Takes part in a port (0: one that nobody has): the shard where the socket belongs. `shares`: by SO_REUSEPORT.
+    /// Takes part in a port (0: one that nobody has): the shard where the socket belongs. `shares`: as [`spreads`].
     ///
     /// # Errors
     /// `AddrInUse` when the port's sockets are spread, and this one does not share, or has another address; or no port is free.
@@ -140,6 +140,12 @@ impl UdpPorts {
         let mut ports = (0..span).map(|n| self.range.0 + ((random % span + n) % span) as u16);
         ports.find(|port| !uses.by_port.contains_key(port))
     }
+}
+
+/// Whether a socket may be on another shard than those it shares its address with by SO_REUSEPORT. Flows are divided without a look
+/// at the interface, so not one that hears one interface only.
+pub(crate) fn spreads(options: &UdpOptions) -> bool {
+    options.reuse_port && options.device.is_none()
 }
 
 /// The shard with the fewest sockets; of several, the first from `from` on.

@@ -43,6 +43,8 @@ const ECN: u8 = 3;
 /// socket.set_keepalive(true)?;
 /// socket.set_tos_v4(0x28)?; // DSCP AF11
 /// socket.set_options(|options| options.user_timeout = Some(Duration::from_secs(20)));
+/// socket.bind_device(Some(b"lo"))?; // or a port's name; `None`: any interface
+/// assert_eq!(socket.device()?.as_deref(), Some(&b"lo"[..]));
 /// socket.bind("127.0.0.1:4000".parse().expect("an address"))?;
 /// let stream = socket.connect("127.0.0.1:80".parse().expect("an address")).await?;
 /// assert_eq!(stream.local_addr()?.port(), 4000);
@@ -392,6 +394,31 @@ impl TcpSocket {
     #[deprecated(note = "renamed `set_tos_v4`")]
     pub fn set_tos(&self, tos: u32) -> io::Result<()> {
         self.set_tos_v4(tos)
+    }
+
+    /// Binds the socket to the interface with this name, as the port says it, or `lo`; `None` or an empty name: to none
+    /// (SO_BINDTODEVICE). What comes by other interfaces is not for it then, nor for connections it accepts, and what these send goes
+    /// out by this one. Say it before [`TcpSocket::bind`]. Waits for the shard's next turn.
+    ///
+    /// # Errors
+    /// ENODEV for an interface that is not there; the host has stopped.
+    pub fn bind_device(&self, interface: Option<&[u8]>) -> io::Result<()> {
+        let device = match crate::host::device_name(interface)? {
+            Some(name) => Some(self.host.interface(name)?),
+            None => None,
+        };
+        self.set(|options| options.device = device)
+    }
+
+    /// The name of the interface the socket is bound to. Waits for the shard's next turn if it is bound to one.
+    ///
+    /// # Errors
+    /// The host has stopped.
+    pub fn device(&self) -> io::Result<Option<Vec<u8>>> {
+        let Some(device) = self.options().device else {
+            return Ok(None);
+        };
+        Ok(Some(self.host.interface_name(device)?.into_bytes()))
     }
 
     /// The traffic class (IPV6_TCLASS): the same option as [`TcpSocket::tos_v4`].

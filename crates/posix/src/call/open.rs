@@ -9,9 +9,9 @@ use base::epoll::EPOLLERR;
 use stack::{Ready, SocketError, SocketId, TcpOptions};
 
 use super::{Patience, persist};
-use crate::address::{Destination, family, lacks_scope, parse, plain, shortest, v4_of};
+use crate::address::{Destination, family, parse, plain, scope, shortest, v4_of};
 use crate::errno::{Errno, Result};
-use crate::option::{multicast, reuseport};
+use crate::option::{device, multicast, reuseport};
 use crate::socket::{Kind, Socket, State};
 use crate::table::Table;
 use crate::world::World;
@@ -111,20 +111,30 @@ pub fn bind<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
     let local = plain(local);
     let bound = socket.state != State::Fresh || socket.bound.is_some();
     // Of IPv6, Linux looks at the address last.
-    if socket.v6 && (bound || lacks_scope(&local) || socket.only_v6 && local.is_ipv4()) {
+    if socket.v6 && (bound || nowhere(&local, &socket) || socket.only_v6 && local.is_ipv4()) {
         return Err(Errno::INVAL);
     }
     let free = socket.network.freebind;
+    // The link that is named is the socket's from now on, whatever comes of it (as Linux).
+    device::follow(world, fd, &local)?;
     if !free && !assignable(world, &local) && socket.kind == Kind::Stream {
         return Err(Errno::ADDRNOTAVAIL);
     }
     if bound {
         return Err(Errno::INVAL);
     }
+    if !free && !device::is_there(world, fd, &local)? {
+        return Err(Errno::ADDRNOTAVAIL);
+    }
     match socket.kind {
         Kind::Stream => bind_stream(world, fd, local).map(|_| ()),
         Kind::Datagram => bind_datagram(world, fd, local).map(|_| ()),
     }
+}
+
+/// Whether neither an address that is only of some link nor the socket says of which.
+fn nowhere(addr: &SocketAddr, socket: &Socket) -> bool {
+    scope(addr) == Some(0) && device::of(socket).is_none()
 }
 
 fn assignable<W: World>(world: &mut W, local: &SocketAddr) -> bool {
@@ -286,6 +296,7 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         // Bound, as by Linux, before anybody looks at the address.
         let id = datagram(world, fd)?;
         let (now, remote) = (world.now(), peer(&socket, addr)?);
+        device::keep_to(world, fd, &remote)?;
         return Ok(world.host().udp_connect(now, id, remote)?);
     }
     match socket.state {
@@ -306,7 +317,9 @@ pub fn connect<W: World>(world: &mut W, fd: i32, addr: &[u8]) -> Result<()> {
         State::Connecting(_) => {}
         State::Fresh => {
             let remote = peer(&socket, addr)?;
-            if begin(world, fd, remote, &socket.tcp)? {
+            device::keep_to(world, fd, &remote)?;
+            let options = world.table().get(fd)?.tcp.clone();
+            if begin(world, fd, remote, &options)? {
                 return Ok(());
             }
             if socket.nonblocking {
@@ -340,7 +353,7 @@ fn peer(socket: &Socket, addr: &[u8]) -> Result<SocketAddr> {
     // No stream goes to a group, of whichever link; a datagram goes by the link that IPV6_MULTICAST_IF named.
     let group = remote.ip().is_multicast();
     let named = group && (socket.kind == Kind::Stream || socket.udp.multicast_interface.is_some());
-    match lacks_scope(&remote) && !named {
+    match nowhere(&remote, socket) && !named {
         true => Err(Errno::INVAL),
         false => Ok(remote),
     }

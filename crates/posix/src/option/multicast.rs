@@ -165,6 +165,7 @@ fn leave_by<W: World>(world: &mut W, fd: i32, value: &[u8]) -> Result<()> {
             Some(found.ok_or(Errno::ADDRNOTAVAIL)?)
         }
     };
+    elsewhere(world, fd, interface)?;
     world.table().get_mut(fd)?.network.groups.source = at;
     change_udp(world, fd, |o| o.multicast_interface = interface)
 }
@@ -180,7 +181,18 @@ fn leave_by_number<W: World>(world: &mut W, fd: i32, index: i32) -> Result<()> {
             Some(found.ok_or(Errno(libc::ENODEV))?)
         }
     };
+    elsewhere(world, fd, interface)?;
     change_udp(world, fd, |o| o.multicast_interface = interface)
+}
+
+/// # Errors
+/// EINVAL for another interface than the socket is bound to.
+fn elsewhere<W: World>(world: &mut W, fd: i32, interface: Option<InterfaceId>) -> Result<()> {
+    let device = world.table().get(fd)?.udp.device;
+    match (device, interface) {
+        (Some(device), Some(interface)) if device != interface => Err(Errno::INVAL),
+        _ => Ok(()),
+    }
 }
 
 fn v4(value: &[u8], at: usize) -> Result<Ipv4Addr> {

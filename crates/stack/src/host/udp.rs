@@ -25,7 +25,7 @@ impl Host {
     /// `only_v6`; the zone of a link-local address is the interface's number plus one.
     ///
     /// # Errors
-    /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `InvalidInput`, `NoBuffers`.
+    /// `AddrInUse`, `AddrNotAvailable` for an address that is not this host's, `NoSuchDevice`, `InvalidInput`, `NoBuffers`.
     pub fn udp_bind(
         &mut self,
         now: Instant,
@@ -33,6 +33,10 @@ impl Host {
         options: &UdpOptions,
     ) -> Result<SocketId, SocketError> {
         self.core.now = now;
+        self.device_there(options.device)?;
+        if !options.freebind && !self.is_on(&local, options.device) {
+            return Err(SocketError::AddrNotAvailable);
+        }
         self.udp.bind(&mut self.core, &self.net, local, options)
     }
 
@@ -164,7 +168,7 @@ impl Host {
     /// Changes a UDP socket's options; how it shares its address was settled when it was bound.
     ///
     /// # Errors
-    /// `BadSocket`.
+    /// `BadSocket`; `NoSuchDevice`.
     pub fn udp_set_options(
         &mut self,
         socket: SocketId,
@@ -172,6 +176,7 @@ impl Host {
     ) -> Result<(), SocketError> {
         let mut options = self.udp.options(socket)?;
         change(&mut options);
+        self.device_there(options.device)?;
         self.udp.set_options(socket, &options)
     }
 

@@ -344,6 +344,21 @@ impl Net {
         addr.is_broadcast() || self.addresses.classify(addr) == Class::Broadcast
     }
 
+    /// Whether there is such an interface; the loopback always is.
+    pub(crate) fn is_interface(&self, id: InterfaceId) -> bool {
+        usize::from(id.0) < self.interfaces.len() || id == InterfaceId::LOOPBACK
+    }
+
+    /// The interface that counts as the one by which something for `dst` came in by `interface`: what this host says to itself comes
+    /// by that which has the address.
+    pub(crate) fn came_by(&self, interface: InterfaceId, dst: &Addr) -> InterfaceId {
+        if interface != InterfaceId::LOOPBACK {
+            return interface;
+        }
+        let entry = self.addresses.usable(dst);
+        entry.map_or(interface, |entry| entry.interface)
+    }
+
     /// The MTU of the link that has this address of ours.
     pub(crate) fn link_mtu(&self, own: &Addr) -> u16 {
         let entry = self.addresses.usable(own);

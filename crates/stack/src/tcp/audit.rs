@@ -515,6 +515,20 @@ impl Tcp {
         must(
             self.profiles.references() == records,
             "references to profiles are miscounted",
+        )?;
+        self.audit_devices()
+    }
+
+    fn audit_devices(&self) -> Found {
+        let listeners = self.listeners.iter();
+        let bound = listeners.filter(|(_, l)| l.options.device.is_some());
+        must(
+            self.device_listeners as usize == bound.count(),
+            "listeners of one device are miscounted",
+        )?;
+        must(
+            self.profiles.counts_devices(),
+            "profiles of one device are miscounted",
         )
     }
 }

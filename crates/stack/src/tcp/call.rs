@@ -7,7 +7,7 @@ use wire::Addr;
 
 use crate::context::Core;
 use crate::error::SocketError;
-use crate::net::Net;
+use crate::net::{InterfaceId, Net};
 use crate::socket::{Ready, SocketId, SocketKind};
 
 use super::conn::free_ranges;
@@ -47,7 +47,14 @@ impl Tcp {
         if remote_port == 0 {
             return Err(SocketError::ConnectionRefused);
         }
-        let path = net.route(core, remote, local, None)?;
+        let path = net.route(core, remote, local, options.device)?;
+        // Whoever is bound to this host's other links does not hear it.
+        if let Some(device) = options.device
+            && path.interface == InterfaceId::LOOPBACK
+            && net.came_by(path.interface, &remote) != device
+        {
+            return Err(SocketError::NetworkUnreachable);
+        }
         let local = path.src;
         let (port, waits) = self.choose_port(core, (&remote, remote_port), (&local, local_port))?;
         let flow = flow_bytes(&remote, remote_port, &local, port);

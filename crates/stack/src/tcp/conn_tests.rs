@@ -4,6 +4,7 @@ use base::{Chain, Instant, Pool, Rng, Seq, SipKey, Slab, Wheel};
 use wire::tcp::Flags;
 use wire::{Addr, tcp::Options};
 
+use crate::InterfaceId;
 use crate::context::Core;
 use crate::stats::Stats;
 
@@ -98,6 +99,7 @@ impl Bench {
 pub(crate) fn segment(seq: Seq, len: u32) -> Segment {
     Segment {
         candidate: None,
+        interface: InterfaceId(0),
         hash: 0,
         src: Addr::v4(10, 0, 0, 1),
         dst: Addr::v4(10, 0, 0, 2),

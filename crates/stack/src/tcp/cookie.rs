@@ -354,15 +354,21 @@ impl Tcp {
                 _ => Known::TimeWait,
             });
         }
-        let listener = self.listener_for(&Caller {
-            remote: (remote, remote_port),
-            local: (local, local_port),
-            hash,
-            data: None,
-        })?;
-        self.listeners
-            .at(listener)
-            .filter(|l| now < self.cookies_until(l))?;
+        let expects = |came_by| {
+            let listener = self.listener_for(&Caller {
+                remote: (remote, remote_port),
+                local: (local, local_port),
+                hash,
+                data: None,
+                came_by,
+            });
+            let listener = listener.and_then(|listener| self.listeners.at(listener));
+            listener.is_some_and(|l| now < self.cookies_until(l))
+        };
+        let bound = self.devices_listened();
+        if !(expects(None) || bound.map(Some).any(expects)) {
+            return None;
+        }
         let (irs, iss) = (Seq(seq.0.wrapping_sub(1)), Seq(ack.0.wrapping_sub(1)));
         let cookie = self.cookies.check(&flow, irs, now, iss);
         cookie.map(|_| Known::Cookie)

@@ -212,7 +212,7 @@ impl Tcp {
         };
         let mtu = self
             .paths
-            .get(core, net, &remote, &local)
+            .get(core, net, &remote, &local, marks.device)
             .map_or(1280, |path| path.link_mtu);
         let options = &self.profiles.get(h.profile).options;
         repr.options.mss = Some(announced_mss(mtu, remote.is_v4(), options));

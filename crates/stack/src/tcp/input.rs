@@ -8,7 +8,7 @@ use wire::tcp::{Flags, Options, Repr};
 
 use crate::context::Core;
 use crate::error::SocketError;
-use crate::net::{Datagram, Net, Report, ReportKind};
+use crate::net::{Datagram, InterfaceId, Net, Report, ReportKind};
 use crate::socket::Ready;
 use crate::stats::{Count, Drop};
 
@@ -113,11 +113,28 @@ impl Tcp {
         let Some(entry) = self.find(seg) else {
             return self.at_listener(core, net, seg, data);
         };
+        if self.profiles.any_device() && self.is_elsewhere(entry, seg.interface) {
+            core.drop_packet(data, Drop::TcpNoSocket);
+            return self.send_reset(core, net, seg);
+        }
         match entry >> KIND_SHIFT {
             KIND_CONNECTION => self.at_connection(core, net, entry & INDEX_MASK, seg, data),
             KIND_HALF_OPEN => self.at_half_open(core, net, entry & INDEX_MASK, seg, data),
             _ => self.at_time_wait(core, net, entry & INDEX_MASK, seg, data),
         }
+    }
+
+    /// Whether the record of a segment is bound to another device than that it came in by.
+    #[cold]
+    fn is_elsewhere(&self, entry: u32, by: InterfaceId) -> bool {
+        let index = entry & INDEX_MASK;
+        let profile = match entry >> KIND_SHIFT {
+            KIND_CONNECTION => self.conns.at(index).map(|c| c.profile),
+            KIND_HALF_OPEN => self.halves.at(index).map(|h| h.profile),
+            _ => self.waits.at(index).map(|w| w.profile),
+        };
+        let device = profile.and_then(|profile| self.profiles.get(profile).options.device);
+        device.is_some_and(|device| device != by && by != InterfaceId::LOOPBACK)
     }
 
     pub(super) fn at_connection(
@@ -194,7 +211,7 @@ impl Tcp {
         (remote, local): (&Addr, &Addr),
         marks: Marks,
     ) {
-        let Some(path) = self.paths.get(core, net, remote, local) else {
+        let Some(path) = self.paths.get(core, net, remote, local, marks.device) else {
             return;
         };
         let Some((chain, facts)) = build(core, repr, &path, remote, u32::from(u16::MAX), None)

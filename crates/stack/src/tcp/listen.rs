@@ -16,7 +16,7 @@ use wire::tcp::Flags;
 
 use crate::context::Core;
 use crate::error::SocketError;
-use crate::net::Net;
+use crate::net::{INTERFACES, InterfaceId, Net};
 use crate::socket::{Event, Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
@@ -57,6 +57,17 @@ pub(crate) struct Listener {
     pub(super) share: u32,
 }
 
+impl Listener {
+    fn place(&self) -> Place {
+        Place {
+            local: self.local,
+            port: self.port,
+            dual: self.dual,
+            device: self.options.device,
+        }
+    }
+}
+
 pub(super) fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
     let mut bytes = [0; 18];
     bytes[..16].copy_from_slice(&local.0);
@@ -69,6 +80,15 @@ pub(super) fn port_bytes(local: &Addr, port: u16) -> [u8; 18] {
 fn collide((a, a_dual): (&Addr, bool), (b, b_dual): (&Addr, bool)) -> bool {
     let one_family = a.is_v4() == b.is_v4() || a_dual || b_dual;
     one_family && (a == b || a.is_unspecified() || b.is_unspecified())
+}
+
+/// Where a listener is: address and port, whether it serves both families, and by which device alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    local: Addr,
+    port: u16,
+    dual: bool,
+    device: Option<InterfaceId>,
 }
 
 impl Tcp {
@@ -91,15 +111,23 @@ impl Tcp {
             port => port,
         };
         // Only a port that somebody listens on is worth a look at who does.
-        let shares = options.reuse_port;
+        let (shares, device) = (options.reuse_port, options.device);
         let overlaps = |l: &Listener| {
             let shared = shares && l.options.reuse_port;
-            !shared && l.port == port && collide((&l.local, l.dual), (&local, dual))
+            let apart = device.is_some() && l.options.device.is_some_and(|d| Some(d) != device);
+            let same = l.port == port && collide((&l.local, l.dual), (&local, dual));
+            same && !shared && !apart
         };
         if self.local_ports.listens(port) && self.listeners.iter().any(|(_, l)| overlaps(l)) {
             return Err(SocketError::AddrInUse);
         }
-        let found = self.listener_at(&local, port, dual).map(|(index, _)| index);
+        let place = Place {
+            local,
+            port,
+            dual,
+            device,
+        };
+        let found = self.listener_at(&place).map(|(index, _)| index);
         let listener = Listener {
             local,
             port,
@@ -132,6 +160,7 @@ impl Tcp {
         }
         self.terms_joined(core, key.index, found);
         self.local_ports.add_listener(port);
+        self.device_listeners += u32::from(device.is_some());
         self.saved.listener(0, saves);
         Ok(SocketId::new(SocketKind::Listener, key))
     }
@@ -139,7 +168,7 @@ impl Tcp {
     /// Lets a listener be found: by itself, or with those that share its address, of whom one is `found`.
     fn enter_listener(&mut self, index: u32, found: Option<u32>) -> Result<(), SocketError> {
         let l = self.listeners.at(index).ok_or(SocketError::BadSocket)?;
-        let hash = self.listener_hash(&l.local, l.port, l.dual);
+        let hash = self.listener_hash(&l.place());
         if l.options.reuse_port {
             self.join_share(index, found)?;
         }
@@ -170,10 +199,12 @@ impl Tcp {
         let index = self.listener_index(id)?;
         let until = self.cookies_until(self.listener(id)?);
         let listener = self.listeners.at_mut(index).ok_or(SocketError::BadSocket)?;
-        let (before, reuse_port) = (listener.options.save_syn, listener.options.reuse_port);
+        let before = listener.options.save_syn;
+        let settled = (listener.options.reuse_port, listener.options.device);
         let said = listener.options.window_terms(&core.tcp);
         change(&mut listener.options, &mut listener.backlog);
-        listener.options.reuse_port = reuse_port; // settled when it was opened
+        // Settled when it was opened.
+        (listener.options.reuse_port, listener.options.device) = settled;
         listener.options.bound();
         let changed = said != listener.options.window_terms(&core.tcp);
         if core.now < until && changed {
@@ -221,47 +252,80 @@ impl Tcp {
         Ok(())
     }
 
-    /// Finds the listener for a destination: exact address first, then the wildcard of its family, then a dual one. Of those that
-    /// share the address it is one.
+    /// Finds the listener for a destination: exact address first, then the wildcard of its family, then a dual one; of each first
+    /// that of the device, then that of all. Of those that share the address it is one.
     pub(super) fn listener_for(&self, caller: &Caller<'_>) -> Option<u32> {
-        let (dst, port) = (&caller.local.0, caller.local.1);
-        self.listener_at(dst, port, false)
-            .or_else(|| self.wildcard_for(dst, port))
+        let (local, port) = caller.local;
+        let device = caller.came_by.filter(|_| self.device_listeners > 0);
+        let place = Place {
+            local,
+            port,
+            dual: false,
+            device,
+        };
+        self.listener_of(&place)
+            .or_else(|| self.wildcard_for(&place))
             .map(|(index, _)| self.one_of(index, caller))
     }
 
     /// The wildcard listener for a destination: that of its family, then one of both; over IPv6, where Linux holds those two to be
     /// alike, the one that was there first.
-    fn wildcard_for(&self, dst: &Addr, port: u16) -> Option<(u32, &Listener)> {
-        let own = if dst.is_v4() {
-            Addr::UNSPECIFIED_V4
-        } else {
-            Addr::UNSPECIFIED_V6
-        };
-        let own = self.listener_at(&own, port, false);
-        if own.is_some() && dst.is_v4() {
+    fn wildcard_for(&self, place: &Place) -> Option<(u32, &Listener)> {
+        let v4 = place.local.is_v4();
+        let own = self.listener_of(&Place {
+            local: Addr::unspecified(place.local.family()),
+            ..*place
+        });
+        if own.is_some() && v4 {
             return own;
         }
-        match (own, self.listener_at(&Addr::UNSPECIFIED_V6, port, true)) {
-            (Some(own), Some(both)) if self.since(both.1) < self.since(own.1) => Some(both),
+        let both = self.listener_of(&Place {
+            local: Addr::UNSPECIFIED_V6,
+            dual: true,
+            ..*place
+        });
+        let rank = |l: &Listener| (l.options.device.is_none(), self.since(l));
+        match (own, both) {
+            (Some(own), Some(both)) if rank(both.1) < rank(own.1) => Some(both),
             (own, both) => own.or(both),
         }
     }
 
-    fn listener_hash(&self, local: &Addr, port: u16, dual: bool) -> u64 {
-        let mut key = [u8::from(dual); 19];
-        key[..18].copy_from_slice(&port_bytes(local, port));
+    /// Interfaces to which a listener may be bound.
+    pub(super) fn devices_listened(&self) -> impl Iterator<Item = InterfaceId> + use<> {
+        let interfaces = if self.device_listeners > 0 {
+            INTERFACES
+        } else {
+            0
+        };
+        (0..interfaces).map(|n| InterfaceId(n as u8))
+    }
+
+    fn listener_hash(&self, place: &Place) -> u64 {
+        let mut key = [u8::from(place.dual); 20];
+        key[..18].copy_from_slice(&port_bytes(&place.local, place.port));
+        key[19] = place
+            .device
+            .map_or(InterfaceId::LOOPBACK.0, |device| device.0);
         self.ports.hash(&key)
     }
 
-    /// The listener bound to exactly this.
-    fn listener_at(&self, local: &Addr, port: u16, dual: bool) -> Option<(u32, &Listener)> {
-        let hash = self.listener_hash(local, port, dual);
-        let index = self.ports.find(hash, |i| {
-            self.listeners
-                .at(i)
-                .is_some_and(|l| l.local == *local && l.port == port && l.dual == dual)
-        })?;
+    /// The listener of a place, or, if there is none, that of all devices.
+    fn listener_of(&self, place: &Place) -> Option<(u32, &Listener)> {
+        let found = self.listener_at(place);
+        if found.is_some() || place.device.is_none() {
+            return found;
+        }
+        self.listener_at(&Place {
+            device: None,
+            ..*place
+        })
+    }
+
+    /// The listener of exactly this place.
+    fn listener_at(&self, place: &Place) -> Option<(u32, &Listener)> {
+        let is_it = |i| self.listeners.at(i).is_some_and(|l| l.place() == *place);
+        let index = self.ports.find(self.listener_hash(place), is_it)?;
         self.listeners.at(index).map(|l| (index, l))
     }
 
@@ -274,7 +338,7 @@ impl Tcp {
         seg: &Segment,
         data: Chain,
     ) {
-        let Some(index) = self.listener_for(&Caller::of(core, seg, &data)) else {
+        let Some(index) = self.listener_for(&Caller::of(core, net, seg, &data)) else {
             core.drop_packet(data, Drop::TcpNoSocket);
             return self.send_reset(core, net, seg);
         };
@@ -476,13 +540,14 @@ impl Tcp {
         self.unlink_ready_listener(listener);
         if let Some(l) = self.listeners.remove_at(listener) {
             self.close_pending(&l);
-            let hash = self.listener_hash(&l.local, l.port, l.dual);
+            let hash = self.listener_hash(&l.place());
             match heir {
                 // Whether it was the one by which they are found or not.
                 Some(heir) => _ = self.ports.replace(hash, listener, heir),
                 None => _ = self.ports.remove(hash, listener),
             }
             self.local_ports.remove_listener(l.port);
+            self.device_listeners -= u32::from(l.options.device.is_some());
             self.saved.listener(l.options.save_syn, 0);
         }
         Ok(())

@@ -181,8 +181,10 @@ pub(crate) struct Tcp {
     listeners: Slab<Listener>,
     shares: Slab<share::Share>,
     flows: FlowTable,
-    /// Listeners by local address and port, and by whether they are of both families.
+    /// Listeners by local address and port, by whether they are of both families, and by device.
     ports: FlowTable,
+    /// How many are bound to a device.
+    device_listeners: u32,
     /// Listeners that shared their address, so far.
     came: u64,
     profiles: Profiles,
@@ -257,6 +259,7 @@ impl Tcp {
             flows: FlowTable::with_capacity(flows, keys[0]),
             ports: FlowTable::with_capacity(config.tcp_listeners, keys[1]),
             came: 0,
+            device_listeners: 0,
             profiles: Profiles::default(),
             marks: marks::Marks::new(config.tcp_marks, config.tcp_connections),
             paths: path::Paths::new(),

@@ -99,8 +99,9 @@ impl Tcp {
             self.free_if_dead(index);
             return (0, false);
         }
-        let (remote, local) = (tcb.remote, self.profiles.get(tcb.profile).local);
-        let path = self.paths.get(core, net, &remote, &local);
+        let profile = self.profiles.get(tcb.profile);
+        let (remote, local, device) = (tcb.remote, profile.local, profile.options.device);
+        let path = self.paths.get(core, net, &remote, &local, device);
         let room = path.map_or(quota, |path| net.room(path.interface));
         if let Some(path) = path
             && room == 0
@@ -615,12 +616,14 @@ pub(crate) fn announced_mss(mtu: u16, v4: bool, options: &TcpOptions) -> u16 {
         .min(options.max_segment.unwrap_or(u16::MAX))
 }
 
-/// What the application may set in the IP header (RFC 9293 MUST-48, MUST-49).
+/// What the application may say of the way and the IP header (RFC 9293 MUST-48, MUST-49).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Marks {
     ttl: Option<u8>,
     pub(super) tos: u8,
     fragment: bool,
+    /// By which interface, if the application says.
+    pub(super) device: Option<InterfaceId>,
 }
 
 impl Marks {
@@ -629,6 +632,7 @@ impl Marks {
         ttl: None,
         tos: 0,
         fragment: false,
+        device: None,
     };
 
     pub(crate) fn of(options: &TcpOptions) -> Self {
@@ -636,6 +640,7 @@ impl Marks {
             ttl: options.ttl,
             tos: options.tos,
             fragment: options.fragment,
+            device: options.device,
         }
     }
 }

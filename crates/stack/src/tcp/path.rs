@@ -8,13 +8,14 @@
 use wire::Addr;
 
 use crate::context::Core;
-use crate::net::{Net, Path};
+use crate::net::{InterfaceId, Net, Path};
 
 const SLOTS: usize = 1024;
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     remote: Addr,
+    device: Option<InterfaceId>,
     path: Path,
 }
 
@@ -40,7 +41,7 @@ impl Paths {
         (mix.wrapping_mul(0x9e37_79b1) >> 22) as usize % SLOTS
     }
 
-    /// The path from `local` to `remote`; `None` when there is no route now.
+    /// The path from `local` to `remote`, by `device` if given; `None` when there is no route now.
     #[inline]
     pub(crate) fn get(
         &mut self,
@@ -48,19 +49,22 @@ impl Paths {
         net: &mut Net,
         remote: &Addr,
         local: &Addr,
+        device: Option<InterfaceId>,
     ) -> Option<Path> {
         let at = Self::slot(remote, local);
         if let Some(Some(slot)) = self.slots.get(at)
             && slot.remote == *remote
+            && slot.device == device
             && slot.path.src == *local
             && slot.path.epoch == net.epoch()
         {
             return Some(slot.path);
         }
-        let path = net.route(core, *remote, Some(*local), None).ok()?;
+        let path = net.route(core, *remote, Some(*local), device).ok()?;
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = Some(Slot {
                 remote: *remote,
+                device,
                 path,
             });
         }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use wire::Addr;
 
 use crate::config::Config;
-use crate::net::{Net, RouteMetrics};
+use crate::net::{InterfaceId, Net, RouteMetrics};
 
 use super::congestion::Congestion;
 use super::synchronise::initial_window;
@@ -80,6 +80,9 @@ pub struct TcpOptions {
     pub freebind: bool,
     /// On a listener: the unspecified IPv6 address serves no IPv4 (IPV6_V6ONLY).
     pub only_v6: bool,
+    /// Only by this interface: what comes by another is not for the socket, and what it sends goes out by it (SO_BINDTODEVICE). What
+    /// this host says to itself comes by the interface that has the address. Of a listener settled when it is opened.
+    pub device: Option<InterfaceId>,
     /// Every ICMP error is told, and at once, not only as the reason of a timeout (IP_RECVERR, IPV6_RECVERR).
     pub receive_errors: bool,
     /// Time to live or hop limit; the host's or the router's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
@@ -221,6 +224,7 @@ impl Default for TcpOptions {
             reuse_port: false,
             freebind: false,
             only_v6: false,
+            device: None,
             receive_errors: false,
             ttl: None,
             tos: 0,
@@ -257,6 +261,8 @@ pub(crate) struct Profile {
 pub(crate) struct Profiles {
     entries: Vec<Option<Profile>>,
     free: Vec<u16>,
+    /// How many are bound to a device.
+    devices: u16,
     index: BTreeMap<(Addr, TcpOptions), u16>,
     /// The profile found last: a burst of connections to one service finds it without a search.
     last: u16,
@@ -309,6 +315,7 @@ impl Profiles {
                 index
             }
         };
+        self.devices += u16::from(key.1.device.is_some());
         self.index.insert(key, index);
         Some(index)
     }
@@ -330,13 +337,27 @@ impl Profiles {
         if p.references == 0
             && let Some(p) = slot.take()
         {
+            self.devices -= u16::from(p.options.device.is_some());
             self.index.remove(&(p.local, p.options));
             self.free.push(index);
         }
     }
 
+    /// Whether some connection is bound to a device.
+    #[inline]
+    pub(crate) fn any_device(&self) -> bool {
+        self.devices > 0
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// Whether as many are bound to a device as were counted.
+    pub(crate) fn counts_devices(&self) -> bool {
+        let all = self.entries.iter().flatten();
+        let bound = all.filter(|p| p.options.device.is_some());
+        bound.count() == usize::from(self.devices)
     }
 
     /// References to all of them.

@@ -8,7 +8,7 @@ use base::{Chain, Pool, Seq};
 use wire::tcp::{Flags, Options, Packet, Repr};
 use wire::{Addr, checksum};
 
-use crate::net::Datagram;
+use crate::net::{Datagram, InterfaceId};
 use crate::stats::Drop;
 
 /// Header values of one segment, and the hash of its connection.
@@ -17,6 +17,8 @@ pub(crate) struct Segment {
     pub(crate) hash: u64,
     /// The table's index for the hash, once [`Tcp::prefetch`](super::Tcp::prefetch) has found one: a guess.
     pub(crate) candidate: Option<u32>,
+    /// Where it came in.
+    pub(crate) interface: InterfaceId,
     pub(crate) src: Addr,
     pub(crate) dst: Addr,
     pub(crate) src_port: u16,
@@ -169,6 +171,7 @@ pub(crate) fn parse(
     let kept = keep_syn && flags.contains(Flags::SYN) && !flags.contains(Flags::ACK);
     let segment = Segment {
         candidate: None,
+        interface: dg.interface,
         hash: hash(&flow_bytes(
             &dg.src,
             packet.src_port(),

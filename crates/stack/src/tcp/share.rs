@@ -12,7 +12,7 @@ use wire::Addr;
 
 use crate::context::Core;
 use crate::error::SocketError;
-use crate::net::Net;
+use crate::net::{InterfaceId, Net};
 use crate::reuseport::{Group, Tuple, View};
 use crate::socket::{SocketId, SocketKind};
 use crate::stats::Count;
@@ -53,15 +53,18 @@ pub(super) struct Caller<'a> {
     pub(super) hash: u64,
     /// What is at hand of the payload, in front of which no headers are left, and how much there is of it; `None` for what is no segment.
     pub(super) data: Option<(&'a [u8], usize)>,
+    /// The interface by which it counts as having come, if that is known.
+    pub(super) came_by: Option<InterfaceId>,
 }
 
 impl<'a> Caller<'a> {
-    pub(super) fn of(core: &'a Core, seg: &Segment, data: &Chain) -> Self {
+    pub(super) fn of(core: &'a Core, net: &Net, seg: &Segment, data: &Chain) -> Self {
         Self {
             remote: (seg.src, seg.src_port),
             local: (seg.dst, seg.dst_port),
             hash: seg.hash,
             data: Some((core.pool.first(data), seg.len as usize)),
+            came_by: Some(net.came_by(seg.interface, &seg.dst)),
         }
     }
 
@@ -332,6 +335,7 @@ impl Tcp {
             local,
             hash: self.flows.hash(&flow),
             data: None,
+            came_by: None,
         };
         let has_room = |at: &u32| self.listeners.at(*at).is_some_and(&room);
         let named = self.one_of(heir, &caller);

@@ -320,7 +320,7 @@ impl Tcp {
         let plain = seg.has(Flags::SYN) && !seg.has(Flags::ACK) && !seg.has(Flags::FIN);
         let opens = plain && !paws && (seg.seq.gt(w.rcv_nxt) || newer.is_some_and(|d| d > 0));
         let first = w.snd_nxt + MARGIN;
-        if opens && let Some(listener) = self.listener_for(&Caller::of(core, seg, &data)) {
+        if opens && let Some(listener) = self.listener_for(&Caller::of(core, net, seg, &data)) {
             if self.answer_syn(core, net, listener, (seg, data), Some(first)) {
                 self.retire_wait(now, index);
             }

@@ -8,7 +8,7 @@ use super::ports::Tuple;
 use super::queue::Note;
 use crate::SocketError;
 use crate::context::Core;
-use crate::net::{Datagram, ErrorKind, Net, Report, ReportKind, chain};
+use crate::net::{Datagram, ErrorKind, InterfaceId, Net, Report, ReportKind, chain};
 use crate::socket::{Ready, SocketId, SocketKind};
 use crate::stats::{Count, Drop};
 
@@ -37,7 +37,11 @@ impl Udp {
             first.get(header..).unwrap_or_default(),
             datagram.chain.len() - header,
         );
-        let Some(at) = self.ports.lookup(&self.sockets, &tuple, Some(data)) else {
+        let came_by = Some(net.came_by(datagram.interface, &datagram.dst));
+        let Some(at) = self
+            .ports
+            .lookup(&self.sockets, (&tuple, came_by), Some(data))
+        else {
             // RFC 1122 4.1.3.1; never for what came by broadcast (3.2.2).
             if !datagram.group {
                 net.send_error(core, ErrorKind::PortUnreachable, &datagram);
@@ -70,7 +74,9 @@ impl Udp {
             let socket = self.sockets.at(at);
             socket.is_some_and(|socket| socket.wants(note.interface, &tuple.local))
         };
-        self.ports.each(&self.sockets, tuple, |at| {
+        // What this host says itself comes by no link.
+        let came_by = Some(datagram.interface).filter(|by| *by != InterfaceId::LOOPBACK);
+        self.ports.each(&self.sockets, (tuple, came_by), |at| {
             if wants(at) {
                 targets.push(at);
             }
@@ -127,7 +133,7 @@ impl Udp {
             local_port: port(0),
             remote_port: port(2),
         };
-        let Some(at) = self.ports.lookup(&self.sockets, &tuple, None) else {
+        let Some(at) = self.ports.lookup(&self.sockets, (&tuple, None), None) else {
             return core.count(Count::UdpReportIgnored);
         };
         let Some(socket) = self.sockets.at_mut(at) else {

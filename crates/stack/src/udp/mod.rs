@@ -31,6 +31,7 @@ pub use discover::MtuDiscover;
 use ports::Ports;
 use queue::{Nodes, Queue};
 use ready::ReadyList;
+pub(crate) use socket::scope;
 
 const NONE: u32 = u32::MAX;
 
@@ -51,6 +52,9 @@ pub struct UdpOptions {
     pub only_v6: bool,
     /// The address need not be this host's (IP_FREEBIND).
     pub freebind: bool,
+    /// Only by this interface: what comes by another is not for the socket, and what it sends goes out by it (SO_BINDTODEVICE). What
+    /// this host says to itself comes by the interface that has the address, to groups by all.
+    pub device: Option<InterfaceId>,
     /// May send to broadcast addresses (SO_BROADCAST).
     pub broadcast: bool,
     /// Time to live or hop limit; the host's default when `None` (IP_TTL, IPV6_UNICAST_HOPS).
@@ -86,6 +90,7 @@ impl Default for UdpOptions {
             reuse_port: false,
             only_v6: false,
             freebind: false,
+            device: None,
             broadcast: false,
             ttl: None,
             tos: 0,
@@ -204,6 +209,16 @@ impl Socket {
         let here = |on: InterfaceId| on == interface || interface == InterfaceId::LOOPBACK;
         let mut memberships = self.memberships.iter();
         all || !dst.is_multicast() || memberships.any(|(on, group)| group == dst && here(*on))
+    }
+
+    /// By which link it sends to `dst`, if that is not the routes' choice; `named` is the one the address names. For what is only of a
+    /// link that counts, else the device the socket is bound to (as Linux).
+    fn link_to(&self, dst: &Addr, named: Option<InterfaceId>) -> Option<InterfaceId> {
+        let near = dst.is_near();
+        let link = named.filter(|_| near).or(self.options.device).or(named);
+        let group = self.options.multicast_interface;
+        link.or(self.scope.filter(|_| near))
+            .or(group.filter(|_| dst.is_multicast()))
     }
 
     /// Readiness now (level).

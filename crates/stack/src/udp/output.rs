@@ -144,6 +144,7 @@ impl Udp {
         interface: Option<InterfaceId>,
     ) -> Result<Path, SocketError> {
         let socket = self.sockets.at_mut(at).ok_or(SocketError::BadSocket)?;
+        let interface = socket.link_to(&dst, interface);
         if let Some((to, path)) = socket.path
             && to == dst
             && path.epoch == net.epoch()
@@ -151,10 +152,6 @@ impl Udp {
             && interface.is_none_or(|interface| interface == path.interface)
         {
             return Ok(path);
-        }
-        let mut interface = interface.or(socket.scope.filter(|_| dst.is_link_local()));
-        if dst.is_multicast() {
-            interface = interface.or(socket.options.multicast_interface);
         }
         let src = from.or(source(net, &socket.local));
         let path = net.route(core, dst, src, interface).map_err(route_error)?;

@@ -1,6 +1,6 @@
 //! Who has which port: Linux's bind conflict rule, ephemeral ports, and the lookup of a datagram's socket.
 //!
-//! Every port in use has a record found by one array read. Wildcard sockets hang there; sockets of one address and connected
+//! Every port in use has a record found by one array read, and one for each device that sockets of the port are bound to. Wildcard sockets hang there; sockets of one address and connected
 //! ones are in hash tables that are asked only if the port has any.
 //!
 //! Conflicts are decided by counts, not by visits: a group counts the sockets that have its address, a port those of either
@@ -9,11 +9,14 @@
 //! Invariant: a socket is counted by the group of its local address; it is found by way of the connected table, or as a
 //! member of that group, never both.
 
+use std::collections::BTreeMap;
+
 use base::{FlowTable, Rng, SipKey, Slab};
 use wire::Addr;
 
 use super::{NONE, Socket, UdpOptions};
 use crate::SocketError;
+use crate::net::InterfaceId;
 use crate::reuseport::{self, View};
 
 /// Sockets with the same local address and port: how many, and the unconnected ones in order of binding.
@@ -21,6 +24,7 @@ use crate::reuseport::{self, View};
 struct Group {
     addr: Addr,
     port: u16,
+    device: Option<InterfaceId>,
     tally: Tally,
     members: Vec<Member>,
     /// Those of them that share with SO_REUSEPORT, if any did.
@@ -69,7 +73,7 @@ impl Tally {
     }
 }
 
-/// What one local port is used for.
+/// What one local port is used for, by sockets of one device or by those of none.
 #[derive(Debug)]
 struct Use {
     sockets: u32,
@@ -84,10 +88,11 @@ struct Use {
     wild6: u32,
     dual: u32,
     port: u16,
+    device: Option<InterfaceId>,
 }
 
 impl Use {
-    fn new(port: u16) -> Self {
+    fn new(port: u16, device: Option<InterfaceId>) -> Self {
         Self {
             sockets: 0,
             connected: 0,
@@ -98,6 +103,7 @@ impl Use {
             wild6: NONE,
             dual: NONE,
             port,
+            device,
         }
     }
 
@@ -193,6 +199,8 @@ fn local_key(addr: &Addr, port: u16) -> [u8; 18] {
 #[derive(Debug)]
 pub(super) struct Ports {
     by_port: Vec<u32>,
+    /// The same of sockets that are bound to devices: few.
+    by_device: BTreeMap<(u16, InterfaceId), u32>,
     uses: Slab<Use>,
     groups: Slab<Group>,
     specific: FlowTable,
@@ -218,6 +226,7 @@ impl Ports {
     pub(super) fn new(sockets: u32, secret: SipKey) -> Self {
         Self {
             by_port: vec![NONE; 1 << 16],
+            by_device: BTreeMap::new(),
             uses: Slab::with_capacity(sockets),
             groups: Slab::with_capacity(sockets),
             specific: FlowTable::with_capacity(2 * sockets, secret),
@@ -239,7 +248,22 @@ impl Ports {
     /// A port that has got its first socket, or lost its last, and whether it has one now.
     pub(super) fn pop_changed(&mut self) -> Option<(u16, bool)> {
         let port = self.told.as_mut()?.changed.pop()?;
-        Some((port, self.by_port[usize::from(port)] != NONE))
+        let used = self.by_port[usize::from(port)] != NONE || self.bound(port).next().is_some();
+        Some((port, used))
+    }
+
+    /// The uses of a port by sockets that are bound to devices.
+    fn bound(&self, port: u16) -> impl Iterator<Item = u32> + Clone {
+        let devices = (port, InterfaceId(0))..=(port, InterfaceId::LOOPBACK);
+        self.by_device.range(devices).map(|(_, slot)| *slot)
+    }
+
+    /// The use of a port by the sockets of a device, or of none.
+    fn use_of(&self, port: u16, device: Option<InterfaceId>) -> u32 {
+        match device {
+            None => self.by_port[usize::from(port)],
+            Some(device) => self.by_device.get(&(port, device)).copied().unwrap_or(NONE),
+        }
     }
 
     fn changed(&mut self, port: u16) {
@@ -256,14 +280,22 @@ impl Ports {
 
     /// Whether a socket may not have this address (Linux's `udp_lib_lport_inuse`): an overlapping one (Linux's
     /// `inet_rcv_saddr_equal` with wildcards) has it and does not share it with one that says `sharing`.
+    /// Sockets of different devices are in nobody's way.
     fn conflicts(&self, new: &Socket, port: u16, sharing: usize) -> bool {
-        let Some(used) = self.uses.at(self.by_port[usize::from(port)]) else {
+        let refused = |slot| self.conflicts_in(slot, new, sharing);
+        refused(self.by_port[usize::from(port)])
+            || match new.options.device {
+                Some(_) => refused(self.use_of(port, new.options.device)),
+                None => self.bound(port).any(refused),
+            }
+    }
+
+    fn conflicts_in(&self, slot: u32, new: &Socket, sharing: usize) -> bool {
+        let Some(used) = self.uses.at(slot) else {
             return false;
         };
-        let refuses = |group| {
-            let group = self.groups.at(group);
-            group.is_some_and(|group| group.tally.refuses(sharing))
-        };
+        let has = |group: &Group| group.tally.refuses(sharing);
+        let refuses = |slot| self.groups.at(slot).is_some_and(has);
         let own = match Kind::of(new) {
             Kind::Wild4 => used.v4.refuses(sharing),
             Kind::Wild6 => used.v6.refuses(sharing),
@@ -271,7 +303,7 @@ impl Ports {
             Kind::Specific if new.local.is_v4() => refuses(used.wild4),
             Kind::Specific => refuses(used.wild6),
         };
-        own || refuses(used.dual) || self.specific_group(used, &new.local).is_some_and(refuses)
+        own || refuses(used.dual) || self.specific_group(used, &new.local).is_some_and(has)
     }
 
     /// Finds a port for `new`, whose `local` is set: the one it wants, or a random one of `range` that nobody has at this
@@ -306,14 +338,18 @@ impl Ports {
         sockets: &mut Slab<Socket>,
         at: u32,
     ) -> Result<(), SocketError> {
-        let port = sockets.at(at).ok_or(SocketError::BadSocket)?.local_port;
-        let slot = &mut self.by_port[usize::from(port)];
-        if *slot == NONE {
-            let fresh = self.uses.insert(Use::new(port));
-            *slot = fresh.ok_or(SocketError::NoBuffers)?.index;
+        let socket = sockets.at(at).ok_or(SocketError::BadSocket)?;
+        let (port, device) = (socket.local_port, socket.options.device);
+        let mut slot = self.use_of(port, device);
+        if slot == NONE {
+            let fresh = self.uses.insert(Use::new(port, device));
+            slot = fresh.ok_or(SocketError::NoBuffers)?.index;
+            match device {
+                None => self.by_port[usize::from(port)] = slot,
+                Some(device) => _ = self.by_device.insert((port, device), slot),
+            }
             self.changed(port);
         }
-        let slot = self.by_port[usize::from(port)];
         if let Some(used) = self.uses.at_mut(slot) {
             used.sockets += 1;
         }
@@ -328,14 +364,17 @@ impl Ports {
     pub(super) fn remove(&mut self, sockets: &mut Slab<Socket>, at: u32) {
         self.leave(sockets, at);
         let Some(socket) = sockets.at(at) else { return };
-        let slot = self.by_port[usize::from(socket.local_port)];
+        let slot = self.use_of(socket.local_port, socket.options.device);
         let Some(used) = self.uses.at_mut(slot) else {
             return;
         };
         used.sockets -= 1;
         if used.sockets == 0 {
-            let port = used.port;
-            self.by_port[usize::from(port)] = NONE;
+            let (port, device) = (used.port, used.device);
+            match device {
+                None => self.by_port[usize::from(port)] = NONE,
+                Some(device) => _ = self.by_device.remove(&(port, device)),
+            }
             self.uses.remove_at(slot);
             self.changed(port);
         }
@@ -347,10 +386,9 @@ impl Ports {
     /// A table has no place; the socket is then found by nobody until it joins again or is removed.
     pub(super) fn join(&mut self, sockets: &mut Slab<Socket>, at: u32) -> Result<(), SocketError> {
         let socket = sockets.at_mut(at).ok_or(SocketError::BadSocket)?;
-        let used = self
-            .uses
-            .at_mut(self.by_port[usize::from(socket.local_port)])
-            .ok_or(SocketError::BadSocket)?;
+        let device = socket.options.device;
+        let slot = self.use_of(socket.local_port, device);
+        let used = self.uses.at_mut(slot).ok_or(SocketError::BadSocket)?;
         let hash = self
             .specific
             .hash(&local_key(&socket.local, socket.local_port));
@@ -358,7 +396,8 @@ impl Ports {
             Some(slot) => Some(*slot).filter(|&slot| slot != NONE),
             None => self.specific.find(hash, |g| {
                 let group = self.groups.at(g);
-                group.is_some_and(|g| g.addr == socket.local && g.port == socket.local_port)
+                let is_it = |g: &Group| g.addr == socket.local && g.port == socket.local_port;
+                group.is_some_and(|g| is_it(g) && g.device == device)
             }),
         };
         let slot = match found {
@@ -367,6 +406,7 @@ impl Ports {
                 let fresh = self.groups.insert(Group {
                     addr: socket.local,
                     port: socket.local_port,
+                    device,
                     tally: Tally::default(),
                     members: Vec::new(),
                     share: None,
@@ -417,10 +457,8 @@ impl Ports {
         let Some(socket) = sockets.at_mut(at) else {
             return;
         };
-        let Some(used) = self
-            .uses
-            .at_mut(self.by_port[usize::from(socket.local_port)])
-        else {
+        let used = self.use_of(socket.local_port, socket.options.device);
+        let Some(used) = self.uses.at_mut(used) else {
             return;
         };
         let slot = core::mem::replace(&mut socket.group, NONE);
@@ -456,32 +494,79 @@ impl Ports {
         self.groups.remove_at(slot);
     }
 
-    /// The socket a unicast datagram is for: connected to its sender first, then of its address, then of any address. `data` is
-    /// what is at hand of its payload and how much there is of that; `None` for what only is about a datagram.
+    /// The uses of a port that something is about, the most particular first: what came by a device is for that one's sockets and for
+    /// those of none, what came by none that counts for all.
+    #[cold]
+    fn uses_for(
+        &self,
+        port: u16,
+        came_by: Option<InterfaceId>,
+    ) -> impl Iterator<Item = &Use> + Clone {
+        let one = came_by.map(|_| self.use_of(port, came_by));
+        let all = came_by.is_none().then(|| self.bound(port));
+        let slots = one.into_iter().chain(all.into_iter().flatten());
+        let slots = slots.chain([self.use_of(port, None)]);
+        slots.filter_map(|slot| self.uses.at(slot))
+    }
+
+    /// The use of a port by sockets of no device.
+    #[inline]
+    fn use_of_none(&self, port: u16) -> core::option::IntoIter<&Use> {
+        self.uses.at(self.by_port[usize::from(port)]).into_iter()
+    }
+
+    /// The socket a unicast datagram is for: connected to its sender first, then of its address, then of any address, of each first that of
+    /// the device it came by. `data` is what is at hand of its payload and how much there is of that; `None` for what only is about a
+    /// datagram.
     pub(super) fn lookup(
         &self,
+        sockets: &Slab<Socket>,
+        (tuple, came_by): (&Tuple, Option<InterfaceId>),
+        data: Option<(&[u8], usize)>,
+    ) -> Option<u32> {
+        let port = tuple.local_port;
+        if self.by_device.is_empty() {
+            return self.lookup_in(self.use_of_none(port), sockets, tuple, data);
+        }
+        self.lookup_in(self.uses_for(port, came_by), sockets, tuple, data)
+    }
+
+    #[inline]
+    fn lookup_in<'a>(
+        &'a self,
+        mut uses: impl Iterator<Item = &'a Use> + Clone,
         sockets: &Slab<Socket>,
         tuple: &Tuple,
         data: Option<(&[u8], usize)>,
     ) -> Option<u32> {
-        let used = self.uses.at(self.by_port[usize::from(tuple.local_port)])?;
-        if let Some(at) = self.connected_to(sockets, used, tuple) {
+        let connected = |used| self.connected_to(sockets, used, tuple);
+        if let Some(at) = uses.clone().find_map(connected) {
             return Some(at);
         }
-        self.groups_for(used, &tuple.local)
-            .find_map(|group| self.select(group, (tuple, data)))
+        let choose = |group| self.select(group, (tuple, data));
+        let specific = |used| self.specific_group(used, &tuple.local).and_then(choose);
+        if let Some(at) = uses.clone().find_map(specific) {
+            return Some(at);
+        }
+        uses.find_map(|used| self.wildcards_for(used, &tuple.local).find_map(choose))
     }
 
     /// Calls `f` with every socket that a broadcast or multicast datagram is for.
-    pub(super) fn each(&self, sockets: &Slab<Socket>, tuple: &Tuple, mut f: impl FnMut(u32)) {
-        let Some(used) = self.uses.at(self.by_port[usize::from(tuple.local_port)]) else {
-            return;
-        };
-        if let Some(at) = self.connected_to(sockets, used, tuple) {
-            f(at);
-        }
-        for group in self.groups_for(used, &tuple.local) {
-            group.members.iter().for_each(|member| f(member.at));
+    pub(super) fn each(
+        &self,
+        sockets: &Slab<Socket>,
+        (tuple, came_by): (&Tuple, Option<InterfaceId>),
+        mut f: impl FnMut(u32),
+    ) {
+        for used in self.uses_for(tuple.local_port, came_by) {
+            if let Some(at) = self.connected_to(sockets, used, tuple) {
+                f(at);
+            }
+            let specific = self.specific_group(used, &tuple.local);
+            let wildcards = self.wildcards_for(used, &tuple.local);
+            for group in specific.into_iter().chain(wildcards) {
+                group.members.iter().for_each(|member| f(member.at));
+            }
         }
     }
 
@@ -492,7 +577,8 @@ impl Ports {
         self.connected
             .find(self.connected.hash(&tuple.key()), |at| {
                 sockets.at(at).is_some_and(|s| {
-                    s.remote_port == tuple.remote_port
+                    s.options.device == used.device
+                        && s.remote_port == tuple.remote_port
                         && s.local_port == tuple.local_port
                         && s.remote == tuple.remote
                         && s.local == tuple.local
@@ -501,24 +587,26 @@ impl Ports {
     }
 
     /// The group of one address.
-    fn specific_group(&self, used: &Use, local: &Addr) -> Option<u32> {
+    fn specific_group(&self, used: &Use, local: &Addr) -> Option<&Group> {
         if used.specific == 0 {
             return None;
         }
-        let matches = |g: &Group| g.addr == *local && g.port == used.port;
+        let matches =
+            |g: &Group| g.addr == *local && g.port == used.port && g.device == used.device;
         let hash = self.specific.hash(&local_key(local, used.port));
-        self.specific
-            .find(hash, |g| self.groups.at(g).is_some_and(matches))
+        let found = self
+            .specific
+            .find(hash, |g| self.groups.at(g).is_some_and(matches));
+        self.groups.at(found?)
     }
 
-    /// The groups a datagram may be for, the most particular first; wildcards of IPv6, whether or not they take IPv4, are alike.
-    fn groups_for(&self, used: &Use, local: &Addr) -> impl Iterator<Item = &Group> {
+    /// The groups of wildcards a datagram may be for; those of IPv6, whether or not they take IPv4, are alike.
+    fn wildcards_for(&self, used: &Use, local: &Addr) -> impl Iterator<Item = &Group> {
         let wild = if local.is_v4() {
             used.wild4
         } else {
             used.wild6
         };
-        let specific = self.specific_group(used, local).unwrap_or(NONE);
         let mut wild = [wild, used.dual].map(|slot| self.groups.at(slot));
         if let [Some(own), Some(both)] = wild
             && !local.is_v4()
@@ -526,8 +614,7 @@ impl Ports {
         {
             wild.reverse();
         }
-        let specific = self.groups.at(specific);
-        specific.into_iter().chain(wild.into_iter().flatten())
+        wild.into_iter().flatten()
     }
 
     /// One of a group: as those choose that share with SO_REUSEPORT, else the one bound last, as Linux has it.

@@ -14,7 +14,7 @@ use crate::reuseport::Group;
 use crate::socket::{Ready, SocketId, SocketKind};
 
 /// The link a socket address speaks of: zone 0 is none, zone n the interface n - 1.
-pub(super) fn scope(addr: &SocketAddr) -> Option<InterfaceId> {
+pub(crate) fn scope(addr: &SocketAddr) -> Option<InterfaceId> {
     match addr {
         SocketAddr::V6(v6) => v6
             .scope_id()
@@ -118,13 +118,12 @@ impl Udp {
         let at = self.at(id)?;
         let socket = self.sockets.at(at).ok_or(SocketError::BadSocket)?;
         let dst = self.destination(net, socket, &remote)?;
-        let interface = scope(&remote).or(socket.scope);
+        let (named, device) = (scope(&remote), socket.options.device);
+        if dst.is_near() && named.is_some() && device.is_some() && named != device {
+            return Err(SocketError::InvalidInput);
+        }
+        let interface = socket.link_to(&dst, named.or(socket.scope));
         let src = super::output::source(net, &socket.bound);
-        let interface = if dst.is_multicast() {
-            interface.or(socket.options.multicast_interface)
-        } else {
-            interface
-        };
         let path = net
             .route(core, dst, src, interface)
             .map_err(super::output::route_error)?;
@@ -137,7 +136,7 @@ impl Udp {
         };
         socket.remote = dst;
         socket.remote_port = remote.port();
-        if dst.is_link_local() {
+        if dst.is_near() {
             socket.scope = Some(path.interface);
         }
         socket.path = Some((dst, path));
@@ -344,12 +343,18 @@ impl Udp {
     }
 
     /// Changes the options. Sharing and family are settled at `bind` and stay.
+    ///
+    /// # Errors
+    /// `NoBuffers` when the tables have no place for another device, and nothing has changed.
     pub(crate) fn set_options(
         &mut self,
         id: SocketId,
         options: &UdpOptions,
     ) -> Result<(), SocketError> {
         let default = self.receive_buffer;
+        if self.get(id)?.options.device != options.device {
+            self.rebind(id, options.device)?;
+        }
         let socket = self.get_mut(id)?;
         let UdpOptions {
             reuse_addr,
@@ -367,6 +372,20 @@ impl Udp {
         socket.queue.set(limit, options.gro);
         socket.path = None;
         Ok(())
+    }
+
+    /// Binds a socket to another device. Who else has the address there is not asked (as Linux).
+    fn rebind(&mut self, id: SocketId, device: Option<InterfaceId>) -> Result<(), SocketError> {
+        let at = self.at(id)?;
+        let before = self.get(id)?.options.device;
+        self.ports.remove(&mut self.sockets, at);
+        let mut enter = |device| {
+            if let Some(socket) = self.sockets.at_mut(at) {
+                socket.options.device = device;
+            }
+            self.ports.insert(&mut self.sockets, at)
+        };
+        enter(device).or_else(|error| enter(before).and(Err(error)))
     }
 
     /// The socket's own address.

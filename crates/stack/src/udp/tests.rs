@@ -88,6 +88,12 @@ impl Table {
         self.ports.join(&mut self.sockets, key.index).unwrap();
     }
 
+    fn rebind(&mut self, key: Key, device: Option<InterfaceId>) {
+        self.ports.remove(&mut self.sockets, key.index);
+        self.sockets.get_mut(key).unwrap().options.device = device;
+        self.ports.insert(&mut self.sockets, key.index).unwrap();
+    }
+
     fn close(&mut self, key: Key) {
         self.ports.remove(&mut self.sockets, key.index);
         self.sockets.remove(key);
@@ -99,6 +105,7 @@ const PLAIN: UdpOptions = UdpOptions {
     reuse_port: false,
     only_v6: false,
     freebind: false,
+    device: None,
     broadcast: false,
     ttl: None,
     tos: 0,
@@ -125,6 +132,9 @@ const ONLY6: UdpOptions = UdpOptions {
     only_v6: true,
     ..PLAIN
 };
+
+/// Where datagrams come in, unless a test has several.
+const LINK: InterfaceId = InterfaceId(0);
 
 /// Linux's bind conflicts for UDP, as observed on a kernel (both orders).
 #[test]
@@ -212,8 +222,14 @@ fn sharing() {
             local_port: 53,
             remote_port: 1000,
         };
-        let at = t.ports.lookup(&t.sockets, &tuple, None).unwrap();
-        assert_eq!(t.ports.lookup(&t.sockets, &tuple, None), Some(at));
+        let at = t
+            .ports
+            .lookup(&t.sockets, (&tuple, Some(LINK)), None)
+            .unwrap();
+        assert_eq!(
+            t.ports.lookup(&t.sockets, (&tuple, Some(LINK)), None),
+            Some(at)
+        );
         hits[keys.iter().position(|k| k.index == at).unwrap()] += 1;
     }
     assert!(hits.iter().all(|&n| (350..650).contains(&n)), "{hits:?}");
@@ -226,7 +242,10 @@ fn sharing() {
         local_port: 53,
         remote_port: 1,
     };
-    assert_eq!(t.ports.lookup(&t.sockets, &tuple, None), Some(last.index));
+    assert_eq!(
+        t.ports.lookup(&t.sockets, (&tuple, Some(LINK)), None),
+        Some(last.index)
+    );
 }
 
 /// Of two wildcards over IPv6 a datagram is for the one with the oldest socket that shares with SO_REUSEPORT, or with the latest that
@@ -255,13 +274,13 @@ fn wildcards_of_ipv6_are_alike() {
                         remote_port,
                         ..tuple(six)
                     };
-                    t.ports.lookup(&t.sockets, &tuple, None)
+                    t.ports.lookup(&t.sockets, (&tuple, Some(LINK)), None)
                 })
                 .collect();
             let group = |at: u32| t.sockets.at(at).unwrap().options.only_v6;
             assert!(takers.iter().all(|at| group(*at) == (expected == 1)));
             assert!(takers.contains(&bound[expected].index), "{closed}");
-            let taker = t.ports.lookup(&t.sockets, &tuple(four), None);
+            let taker = t.ports.lookup(&t.sockets, (&tuple(four), Some(LINK)), None);
             assert!(!group(taker.unwrap()));
             t.close(bound[closed]);
         }
@@ -279,27 +298,40 @@ const ADDRS: [&str; 6] = [
 
 #[derive(Debug, Clone)]
 enum Op {
-    Bind(usize, u16, bool, bool, bool),
+    /// Address, port, SO_REUSEADDR, SO_REUSEPORT, IPV6_V6ONLY, device.
+    Bind(usize, u16, bool, bool, bool, Option<u8>),
     Connect(usize, usize, u16),
     Disconnect(usize),
     Close(usize),
-    Lookup(usize, usize, u16, u16),
+    Rebind(usize, Option<u8>),
+    /// Local and remote address and port, and the interface it came by.
+    Lookup(usize, usize, u16, u16, u8),
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let flag = || proptest::bool::weighted(0.6);
+    let device = || proptest::option::weighted(0.4, 0..2u8);
     prop_oneof![
-        (0..6usize, 1..4u16, flag(), flag(), any::<bool>())
-            .prop_map(|(a, p, x, y, z)| Op::Bind(a, p, x, y, z)),
+        (0..6usize, 1..4u16, flag(), flag(), any::<bool>(), device())
+            .prop_map(|(a, p, x, y, z, d)| Op::Bind(a, p, x, y, z, d)),
         (0..32usize, 0..3usize, 1..3u16).prop_map(|(s, a, p)| Op::Connect(s, a, p)),
         (0..32usize).prop_map(Op::Disconnect),
         (0..32usize).prop_map(Op::Close),
-        (0..3usize, 0..3usize, 1..4u16, 1..3u16).prop_map(|(a, b, p, q)| Op::Lookup(a, b, p, q)),
+        (0..32usize, device()).prop_map(|(s, d)| Op::Rebind(s, d)),
+        (0..3usize, 0..3usize, 1..4u16, 1..3u16, 0..2u8)
+            .prop_map(|(a, b, p, q, by)| Op::Lookup(a, b, p, q, by)),
     ]
 }
 
+/// The score of a socket that is connected to the sender, at least.
+const CONNECTED: u32 = 20;
+
 /// The kernel's way: look at every socket, score it, take the best.
-fn score(s: &Socket, tuple: &Tuple) -> Option<u32> {
+fn score(s: &Socket, tuple: &Tuple, by: InterfaceId) -> Option<u32> {
+    if s.options.device.is_some_and(|device| device != by) {
+        return None;
+    }
+    let device = if s.options.device.is_some() { 4 } else { 0 };
     if s.local_port != tuple.local_port {
         return None;
     }
@@ -310,17 +342,23 @@ fn score(s: &Socket, tuple: &Tuple) -> Option<u32> {
         return None;
     }
     if s.connected() {
-        return (s.remote == tuple.remote && s.remote_port == tuple.remote_port).then_some(8);
+        return (s.remote == tuple.remote && s.remote_port == tuple.remote_port)
+            .then_some(CONNECTED + device);
     }
     // Over IPv6 its wildcards are alike, whether or not they take IPv4.
     Some(match (wild, s.local.is_v4() == tuple.local.is_v4()) {
-        (false, _) => 4,
-        (true, true) => 2,
-        (true, false) => 1,
+        (false, _) => 10 + device,
+        (true, true) => 2 + device,
+        (true, false) => 1 + device,
     })
 }
 
 fn overlaps(a: &Socket, b: &Socket) -> bool {
+    if let (Some(a), Some(b)) = (a.options.device, b.options.device)
+        && a != b
+    {
+        return false;
+    }
     let v6_takes_v4 = |s: &Socket| s.local == Addr::UNSPECIFIED_V6 && !s.options.only_v6;
     if a.local.is_v4() != b.local.is_v4() {
         return v6_takes_v4(a) || v6_takes_v4(b);
@@ -338,9 +376,10 @@ proptest! {
         let mut live: Vec<Key> = Vec::new();
         for op in ops {
             match op {
-                Op::Bind(a, port, reuse_addr, reuse_port, only_v6) => {
+                Op::Bind(a, port, reuse_addr, reuse_port, only_v6, device) => {
+                    let device = device.map(InterfaceId);
                     let only_v6 = only_v6 && ADDRS[a].contains("::") && !ADDRS[a].contains('.');
-                    let options = UdpOptions { reuse_addr, reuse_port, only_v6, ..PLAIN };
+                    let options = UdpOptions { reuse_addr, reuse_port, only_v6, device, ..PLAIN };
                     let new = socket(ADDRS[a], options);
                     let conflict = live.iter().any(|&key| {
                         let old = t.sockets.get(key).unwrap();
@@ -365,21 +404,23 @@ proptest! {
                     let key = live.swap_remove(s);
                     t.close(key);
                 }
-                Op::Lookup(a, b, local_port, remote_port) => {
+                Op::Rebind(s, device) if s < live.len() => t.rebind(live[s], device.map(InterfaceId)),
+                Op::Lookup(a, b, local_port, remote_port, by) => {
+                    let by = InterfaceId(by);
                     let tuple = Tuple { local: locals[a], remote: remotes[b], local_port, remote_port };
-                    let best = live.iter().filter_map(|&k| score(t.sockets.get(k).unwrap(), &tuple)).max();
-                    let found = t.ports.lookup(&t.sockets, &tuple, None);
-                    prop_assert_eq!(found.map(|at| score(t.sockets.at(at).unwrap(), &tuple).unwrap()), best);
+                    let best = live.iter().filter_map(|&k| score(t.sockets.get(k).unwrap(), &tuple, by)).max();
+                    let found = t.ports.lookup(&t.sockets, (&tuple, Some(by)), None);
+                    prop_assert_eq!(found.map(|at| score(t.sockets.at(at).unwrap(), &tuple, by).unwrap()), best);
                     let mut all = Vec::new();
-                    t.ports.each(&t.sockets, &tuple, |at| all.push(at));
+                    t.ports.each(&t.sockets, (&tuple, Some(by)), |at| all.push(at));
                     let mut expected: Vec<u32> = live.iter().map(|k| k.index)
-                        .filter(|&at| score(t.sockets.at(at).unwrap(), &tuple).is_some_and(|s| s < 8)).collect();
-                    let connected = live.iter().any(|&k| score(t.sockets.get(k).unwrap(), &tuple) == Some(8));
+                        .filter(|&at| score(t.sockets.at(at).unwrap(), &tuple, by).is_some_and(|s| s < CONNECTED)).collect();
+                    let connected = live.iter().any(|&k| score(t.sockets.get(k).unwrap(), &tuple, by) >= Some(CONNECTED));
                     all.retain(|&at| !t.sockets.at(at).unwrap().connected());
                     all.sort_unstable();
                     expected.sort_unstable();
                     prop_assert_eq!(all, expected);
-                    prop_assert!(!connected || best == Some(8));
+                    prop_assert!(!connected || best >= Some(CONNECTED));
                 }
                 _ => {}
             }

@@ -9,6 +9,7 @@ mod choice;
 mod close;
 mod data;
 mod delack;
+mod device;
 mod ecn;
 mod extensions;
 mod fast_open;

@@ -180,6 +180,7 @@ impl UdpEntry {
                 via,
                 answer,
             } => answer.send(membership(cx.host, cx.now, self.id, join, group, via)),
+            Order::Ask(question) => question.put(cx.host),
         }
     }
 

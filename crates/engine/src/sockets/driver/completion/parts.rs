@@ -19,6 +19,7 @@ use super::{Kind, Outcome, Which};
 use crate::app::ShardCx;
 use crate::completion::{Handle, Op, Opened, Passed, Tour, What};
 use crate::sockets::error::io_error;
+use crate::steer::spreads;
 
 /// Connections that a part accepts before somebody asks, at most.
 const ACCEPT_AHEAD: usize = 128;
@@ -136,9 +137,7 @@ impl Driver {
         if claim.is_some() {
             return Some(op);
         }
-        let made = group
-            .udp
-            .claim(local.ip(), local.port(), options.reuse_port);
+        let made = group.udp.claim(local.ip(), local.port(), spreads(options));
         let made = match made {
             Ok(made) => made,
             Err(error) => {
