@@ -334,6 +334,7 @@ fn socket(row: &SocketRow) -> Socket {
         recv_q: row.socket.receive_queue,
         send_q: row.socket.send_queue,
         local: plain(row.socket.local),
+        device: row.device.clone(),
         peer: plain(row.socket.remote),
         receive_buffer: row.buffers.0,
         send_buffer: row.buffers.1,

@@ -37,14 +37,15 @@ pub(super) fn painted(style: Style, state: &str, width: usize) -> String {
 }
 
 /// An address as ss(8) writes it: a port of nought is any, and so is an address of nought.
-fn address(addr: &SocketAddr) -> String {
+fn address(addr: &SocketAddr, device: Option<&str>) -> String {
     let port = match addr.port() {
         0 => "*".to_owned(),
         port => port.to_string(),
     };
+    let device = device.map_or(String::new(), |device| format!("%{device}"));
     match addr.ip() {
-        std::net::IpAddr::V4(ip) => format!("{ip}:{port}"),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+        std::net::IpAddr::V4(ip) => format!("{ip}{device}:{port}"),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]{device}:{port}"),
     }
 }
 
@@ -63,8 +64,8 @@ pub(super) fn write(
             s.state.clone(),
             s.recv_q.to_string(),
             s.send_q.to_string(),
-            address(&s.local),
-            address(&s.peer),
+            address(&s.local, s.device.as_deref()),
+            address(&s.peer, None),
         ]
     };
     let rows: Vec<[String; 6]> = list.sockets.iter().map(cells).collect();

@@ -27,6 +27,7 @@ fn socket(netid: &str, state: &str, local: &str, peer: &str) -> Socket {
         recv_q: 0,
         send_q: 0,
         local: local.parse().unwrap(),
+        device: None,
         peer: peer.parse().unwrap(),
         receive_buffer: 131_072,
         send_buffer: 65_536,
@@ -101,14 +102,17 @@ fn columns_are_as_wide_as_what_is_in_them() {
     let list = list(vec![
         socket("tcp", "LISTEN", "[::]:80", "[::]:0"),
         connection(),
-        socket("udp", "UNCONN", "0.0.0.0:7", "0.0.0.0:0"),
+        Socket {
+            device: Some("mill0".into()),
+            ..socket("udp", "UNCONN", "0.0.0.0:7", "0.0.0.0:0")
+        },
     ]);
     assert_eq!(
         printed(&list, &["-a"], plain()),
         "Netid  State   Recv-Q  Send-Q  Local Address:Port  Peer Address:Port\n\
          tcp    LISTEN       0       0  [::]:80             [::]:*\n\
          tcp    ESTAB        0   12345  10.77.0.2:80        10.77.0.1:53422\n\
-         udp    UNCONN       0       0  0.0.0.0:7           0.0.0.0:*\n"
+         udp    UNCONN       0       0  0.0.0.0%mill0:7     0.0.0.0:*\n"
     );
     let one = printed(&list, &["-taH"], plain());
     assert!(one.starts_with("LISTEN       0"), "{one}");

@@ -26,6 +26,7 @@ fn connections_that_are_in_no_group_are_counted() {
                 rtt: Duration::ZERO,
                 cwnd: 0,
             },
+            device: None,
             buffers: (0, 0),
             dropped: 0,
             tcp: None,

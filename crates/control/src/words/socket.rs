@@ -21,6 +21,9 @@ pub struct Socket {
     /// Bytes not acknowledged; of a listener, its backlog.
     pub send_q: u32,
     pub local: SocketAddr,
+    /// The interface it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     pub peer: SocketAddr,
     /// The limits of what may wait to be read and to be acknowledged; 0 where there are none.
     pub receive_buffer: u32,

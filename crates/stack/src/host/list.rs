@@ -7,6 +7,7 @@
 use base::Instant;
 
 use super::Host;
+use crate::net::InterfaceId;
 use crate::socket::SocketKind;
 use crate::tcp::{ConnectionInfo, ListenerInfo, State, Table, TcpInfo};
 
@@ -114,6 +115,8 @@ pub struct SocketRow {
     pub transport: Transport,
     /// Addresses, state and queues.
     pub socket: ConnectionInfo,
+    /// The name of the interface it is bound to.
+    pub device: Option<String>,
     /// The limits of what may wait to be read, and to be sent or acknowledged, bytes; 0: there are none.
     pub buffers: (u32, u32),
     /// Datagrams that found its queue full.
@@ -203,6 +206,7 @@ impl Host {
         Some(SocketRow {
             transport: Transport::Tcp,
             socket,
+            device: self.name_of(self.tcp.device(table, slot)),
             buffers: self
                 .tcp
                 .buffers(&self.core, table, slot)
@@ -217,6 +221,10 @@ impl Host {
                 _ => None,
             },
         })
+    }
+
+    fn name_of(&self, device: Option<InterfaceId>) -> Option<String> {
+        self.interface_name(device?).map(str::to_owned)
     }
 
     fn udp_row(&self, filter: &SocketFilter, slot: u32) -> Option<SocketRow> {
@@ -240,6 +248,7 @@ impl Host {
         filter.wants(&socket).then_some(SocketRow {
             transport: Transport::Udp,
             socket,
+            device: self.name_of(self.udp.device(slot)),
             buffers: (receive_buffer, 0),
             dropped: info.overflowed,
             tcp: None,

@@ -9,7 +9,7 @@ use base::{Instant, Key};
 use wire::Addr;
 
 use crate::context::Core;
-use crate::net::Net;
+use crate::net::{InterfaceId, Net};
 use crate::socket::{SocketId, SocketKind};
 
 use super::Tcp;
@@ -127,6 +127,17 @@ impl Tcp {
     pub(crate) fn details(&self, parts: (&Core, &Net), now: Instant, slot: u32) -> Option<TcpInfo> {
         let tcb = self.conns.at(slot)?;
         Some(self.info_of(parts, now, slot, tcb))
+    }
+
+    /// The device what is in a slot is bound to.
+    pub(crate) fn device(&self, table: Table, slot: u32) -> Option<InterfaceId> {
+        let profile = match table {
+            Table::Listeners => return self.listeners.at(slot)?.options.device,
+            Table::Connections => self.conns.at(slot)?.profile,
+            Table::HalfOpen => self.halves.at(slot)?.profile,
+            Table::TimeWait => self.waits.at(slot)?.profile,
+        };
+        self.profiles.get(profile).options.device
     }
 
     /// The limits of what may wait to be read and to be sent or acknowledged, bytes.

@@ -428,6 +428,11 @@ impl Udp {
         self.sockets.high_water()
     }
 
+    /// The device the socket in one slot is bound to.
+    pub(crate) fn device(&self, slot: u32) -> Option<InterfaceId> {
+        self.sockets.at(slot)?.options.device
+    }
+
     /// The socket in one slot, and how many bytes it may hold to be read.
     pub(crate) fn row(&self, slot: u32) -> Option<(UdpInfo, u32)> {
         let (key, socket) = (self.sockets.key_of(slot)?, self.sockets.at(slot)?);

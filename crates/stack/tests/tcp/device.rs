@@ -1,7 +1,10 @@
 //! Sockets bound to one interface of two (SO_BINDTODEVICE). `interop` plays the same beside the kernel.
 
 use base::Offloads;
-use stack::{InterfaceConfig, InterfaceId, Route, SocketError, SocketId, TcpOptions, TcpTunables};
+use stack::{
+    InterfaceConfig, InterfaceId, ListPlace, Route, SocketError, SocketFilter, SocketId,
+    TcpOptions, TcpTunables,
+};
 use wire::Mac;
 
 use crate::rig::{ACK, Flags, LOCAL, PSH, REMOTE, RST, Rig, SYN, Seg, config};
@@ -108,6 +111,15 @@ fn a_listener_of_one_link_hears_nothing_of_the_other() {
     assert_eq!(peer.port(), 5001);
     let options = rig.host.tcp_options(socket).unwrap();
     assert_eq!(options.device, Some(SECOND), "connections inherit the link");
+    let page = rig
+        .host
+        .list(rig.now, &SocketFilter::ALL, ListPlace::default(), 9);
+    let told: Vec<_> = page.rows.iter().map(|row| row.device.as_deref()).collect();
+    assert_eq!(
+        told,
+        [Some("second"); 2],
+        "of the listener and of the connection"
+    );
     rig.host
         .tcp_send(rig.now, socket, b"by the second")
         .unwrap();
