@@ -72,7 +72,9 @@ impl Model<'_> {
                 let waits = far.receives.front_mut();
                 let last = far.inbound.pop_back();
                 let last = last.or_else(|| waits.and_then(|first| first.got.pop()));
-                assert_eq!(last, Some(*byte), "it is there already");
+                // Who is alone was told the end before this, and has given up what did not come.
+                let given_up = last.is_none() && far.alone;
+                assert!(given_up || last == Some(*byte), "it is there already");
             }
         }
         if !self.ends[e].closed {

@@ -418,6 +418,8 @@ impl Model<'_> {
             (How::All(_), Ok(_)) => {
                 let all = n == first.got.len() || (lenient && n < first.got.len());
                 assert!(all && done.bytes() == &first.got[..n], "{done:?} {first:?}");
+                // A splice that seemed to have moved it may say that it has not.
+                end.put_back(&first.got[n..]);
             }
             (how, Ok(_)) => {
                 let most = match how {
