@@ -19,6 +19,7 @@
 mod call;
 mod info;
 mod nest;
+mod take;
 #[cfg(test)]
 mod tests;
 
@@ -533,46 +534,6 @@ impl Epoll {
     /// and woke somebody, so that no others need be.
     pub fn raise(&mut self, source: SourceId, key: u32) -> bool {
         self.sources.get(source.0).is_some() && self.wake(source.0.index, key)
-    }
-
-    /// Takes what is ready, oldest first, at most `room` of it, and hands it to `give`. How many there were. Looks at no more than
-    /// `looks` items that turn out not to be ready: where there are more, [`Epoll::may_be_ready`] says so.
-    ///
-    /// # Errors
-    /// `Stale`.
-    pub fn take_within(
-        &mut self,
-        set: SetId,
-        (room, mut looks): (usize, usize),
-        poll: &mut dyn FnMut(u64) -> u32,
-        give: &mut dyn FnMut(EpollEvent),
-    ) -> Result<usize, Refused> {
-        let end = self.sets.get(set.0).ok_or(Refused::Stale)?.ready.last;
-        let (mut given, mut past) = (0, end == NONE);
-        // What is linked again while this goes on comes behind `end`: nobody is told twice in one call.
-        while !past && given < room && looks > 0 {
-            let Some(at) = self.pop(set.0.index) else {
-                break;
-            };
-            past = at == end;
-            let events = self.level(at, poll);
-            let Some(item) = self.items.at_mut(at).filter(|_| events != 0) else {
-                looks -= 1;
-                continue;
-            };
-            give(EpollEvent {
-                events,
-                data: item.data,
-            });
-            given += 1;
-            let how = item.events.get();
-            if how & EPOLLONESHOT != 0 {
-                item.events = ONE_SHOT | (how & PRIVATE);
-            } else if how & EPOLLET == 0 {
-                self.list(at);
-            }
-        }
-        Ok(given)
     }
 
     /// Whether a set has something that may be ready: whoever waits need not look otherwise.

@@ -5,23 +5,9 @@
 //!
 //! Invariant: a set that reports is on the list of those that were told something at most once, and leaves it when it ends.
 
-use super::{Epoll, EpollEvent, NONE, Refused, SetId, SourceId};
+use super::{Epoll, NONE, SetId, SourceId};
 
 impl Epoll {
-    /// As [`Epoll::take_within`], however many turn out not to be ready.
-    ///
-    /// # Errors
-    /// `Stale`.
-    pub fn take(
-        &mut self,
-        set: SetId,
-        room: usize,
-        poll: &mut dyn FnMut(u64) -> u32,
-        give: &mut dyn FnMut(EpollEvent),
-    ) -> Result<usize, Refused> {
-        self.take_within(set, (room, usize::MAX), poll, give)
-    }
-
     /// From now on [`Epoll::next_called`] says when a set was told something.
     pub fn report(&mut self, set: SetId) {
         if let Some(set) = self.sets.get_mut(set.0) {

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use super::take::AHEAD;
 use super::*;
 use crate::rng::Rng;
 
@@ -325,6 +326,39 @@ fn what_is_not_ready_any_more_is_looked_at_in_parts() {
     }
     // The last is the level, which was over when it was asked for again.
     assert_eq!(parts, [(0, 256), (0, 256), (1, 257), (0, 232)]);
+}
+
+/// Every source is announced before it is asked, in the order in which they are, and once; none that is not asked in this call but the
+/// few behind the last.
+#[test]
+fn those_that_are_asked_soon_are_announced() {
+    for room in [1, 7, 100, 1000] {
+        let (mut epoll, set, sources, levels) = watching(100, EPOLLIN);
+        for (at, &source) in sources.iter().enumerate() {
+            epoll.raise(source, RAISED_IN);
+            levels.set(at, EPOLLIN);
+        }
+        let announced = core::cell::RefCell::new(Vec::new());
+        let mut asked = 0;
+        let mut soon = |word: u64| announced.borrow_mut().push(word);
+        let mut poll = |word: u64| {
+            assert_eq!(announced.borrow()[asked], word);
+            asked += 1;
+            EPOLLIN
+        };
+        let given = epoll.take_ahead(
+            set,
+            (room, usize::MAX),
+            Some(&mut soon),
+            &mut poll,
+            &mut |_| {},
+        );
+        assert_eq!(given, Ok(room.min(100)));
+        let announced = announced.into_inner();
+        let expected: Vec<u64> = (0..announced.len() as u64).collect();
+        assert_eq!(announced, expected, "once, and in order");
+        assert!(announced.len() < asked + AHEAD);
+    }
 }
 
 /// The same, without thought: everything is searched for, lists are copied.

@@ -174,6 +174,11 @@ impl ListenerShared {
         SocketAddr::new(self.bind.ip(), self.port.load(Ordering::Relaxed))
     }
 
+    /// Whether somebody panicked with the state in hand: read without its lock.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.state.is_poisoned()
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, ListenerState> {
         lock(&self.state)
     }

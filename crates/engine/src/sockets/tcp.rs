@@ -207,6 +207,11 @@ impl TcpShared {
         }
     }
 
+    /// Whether somebody panicked with the state in hand: read without its lock.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.state.is_poisoned()
+    }
+
     /// The shared state. Held for a few instructions only.
     pub(crate) fn state(&self) -> MutexGuard<'_, TcpState> {
         lock(&self.state)

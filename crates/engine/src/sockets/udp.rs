@@ -198,6 +198,11 @@ impl UdpShared {
         }
     }
 
+    /// Whether somebody panicked with the state in hand: read without its lock.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.state.is_poisoned()
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, UdpState> {
         lock(&self.state)
     }

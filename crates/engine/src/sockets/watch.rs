@@ -45,6 +45,9 @@ pub(super) trait Watched: Send + Sync {
     fn level(&self) -> u32;
     /// Calls `f` with the sets that watch it. Locks the record.
     fn with_watches(&self, f: &mut dyn FnMut(&mut Watches));
+    /// Reads of the record what needs no lock, so that the rest of it is on its way when it is asked. A lock waits for all that was read
+    /// before: one after the other, records that lie far apart would each be waited for.
+    fn glance(&self) {}
     /// Its host has stopped.
     fn is_stopped(&self) -> bool;
 }
@@ -283,6 +286,23 @@ impl Sets for Core {
 }
 
 impl Set {
+    /// Takes what is ready, at most `room` of it.
+    fn take(&mut self, room: usize, give: &mut dyn FnMut(EpollEvent)) -> usize {
+        let Self {
+            epoll, id, records, ..
+        } = self;
+        let mut glance = |slot: u64| {
+            let record = u32::try_from(slot).ok().and_then(|slot| records.at(slot));
+            if let Some(record) = record {
+                record.glance();
+            }
+        };
+        let within = (room, LOOKS);
+        let taken = epoll.take_ahead(*id, within, Some(&mut glance), &mut level(records), give);
+        // The set lives as long as its `Selector`.
+        taken.unwrap_or(0)
+    }
+
     fn add(
         &mut self,
         core: &Arc<Core>,
@@ -425,13 +445,8 @@ impl Selector {
         let room = room.min(TOLD);
         let mut set = lock(&self.core.set);
         loop {
-            let Set {
-                epoll, id, records, ..
-            } = &mut *set;
-            // The set lives as long as its `Selector`.
-            let given = epoll.take_within(*id, (room, LOOKS), &mut level(records), give);
-            let given = given.unwrap_or(0);
-            if given == 0 && room > 0 && epoll.may_be_ready(*id) {
+            let given = set.take(room, give);
+            if given == 0 && room > 0 && set.epoll.may_be_ready(set.id) {
                 // Whoever raises the set has his turn before the rest is looked at.
                 drop(set);
                 std::thread::yield_now();
@@ -564,6 +579,10 @@ macro_rules! watched {
         impl Watched for $shared {
             fn level(&self) -> u32 {
                 self.poll_level()
+            }
+
+            fn glance(&self) {
+                std::hint::black_box(self.is_poisoned());
             }
 
             fn with_watches(&self, f: &mut dyn FnMut(&mut Watches)) {
